@@ -1,0 +1,1 @@
+"""Attention Zoo: trainable transformers on MLX whose attention comes from a registry."""

@@ -1,0 +1,140 @@
+"""The attention contract: what a model may know of an attention layer, and what a layer knows of its model.
+
+Letters: B batch, L query length, D hidden.
+"""
+
+import abc
+import dataclasses
+from typing import Any, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from zoo.config import require
+from zoo.ops.masks import MaskSpec
+
+Cache = Any  # mlx-lm's cache protocol: state, nbytes, offset, is_trimmable(), trim(n), empty()
+PositionKind = Literal["learned", "rotary", "alibi", "none"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a mechanism can do; declared by it, and tested both ways: what it claims works, the rest is refused.
+
+    Attributes:
+        causal: Can hide the future, so language models may use it.
+        bidirectional: Can attend both ways, so encoders may use it.
+        decode: Can generate token by token from a cache.
+        exact_class: Name of the function computed. Mechanisms of one class give equal outputs from equal weights.
+        trimmable: Its cache can forget the last tokens.
+        bounded_cache: Its cache stops growing with the length.
+        padding: Understands right padding.
+        segments: Understands packed documents.
+        grouped_heads: Can share key/value heads among query heads.
+        alibi: Can add ALiBi's bias to its scores.
+        refusal: Why models must not use it at all, or an empty text. Refused mechanisms exist for comparison only.
+    """
+
+    causal: bool
+    bidirectional: bool
+    decode: bool
+    exact_class: str
+    trimmable: bool
+    bounded_cache: bool = False
+    padding: bool = True
+    segments: bool = True
+    grouped_heads: bool = True
+    alibi: bool = True
+    refusal: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RotaryConfig:
+    """Rotary positions: base frequency and the scaling that some checkpoints carry (other libraries' `rope_scaling`).
+
+    Attributes:
+        theta: Base of the frequencies.
+        traditional: Rotate adjacent pairs instead of the two halves of a head.
+        scaling: Scaling as mlx-lm's `initialize_rope` understands it, or None.
+    """
+
+    theta: float = 10_000.0
+    traditional: bool = False
+    scaling: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.theta > 0, "theta", "be positive", self.theta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """What the model tells each of its attention layers about itself.
+
+    Attributes:
+        hidden_size: D.
+        num_heads: N.
+        num_kv_heads: K, the model's own grouping; a variant may override it.
+        head_dim: H.
+        causal: Whether the model is a language model (True) or an encoder (False).
+        max_seq_len: Longest sequence the model is meant for.
+        positions: Where token order comes from; only "rotary" and "alibi" concern the attention layer.
+        rotary: Parameters of rotary positions.
+        qkv_bias: Whether q_proj, k_proj and v_proj have biases.
+        output_bias: Whether o_proj has a bias.
+        qk_norm: Whether q and k are RMS-normalised per head.
+        norm_eps: Epsilon of that normalisation.
+    """
+
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    causal: bool
+    max_seq_len: int
+    positions: PositionKind
+    rotary: RotaryConfig = dataclasses.field(default_factory=RotaryConfig)
+    qkv_bias: bool = False
+    output_bias: bool = False
+    qk_norm: bool = False
+    norm_eps: float = 1e-5
+
+
+class Attention(nn.Module, abc.ABC):
+    """One attention layer: x_BLD -> y_BLD. Models see this interface and never a mechanism."""
+
+    capabilities: Capabilities
+
+    @abc.abstractmethod
+    def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
+        """Mixes tokens.
+
+        Args:
+            x_BLD: Hidden states.
+            mask: What may be attended to; `mask.offset` counts the tokens already in the cache.
+            cache: What `make_cache` returned, updated in place; None to process a whole sequence at once.
+
+        Returns:
+            [B, L, D] in the dtype of x.
+
+        Raises:
+            UserError: If the mask or the cache asks for something outside `capabilities`.
+        """
+
+    @abc.abstractmethod
+    def make_cache(self) -> Cache:
+        """An empty cache for decoding.
+
+        Raises:
+            UserError: If the layer cannot decode.
+        """
+
+    @abc.abstractmethod
+    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
+        """Bytes that the cache holds after `length` tokens were decoded one by one; equals the real cache."""
+
+    @abc.abstractmethod
+    def flops(self, *, query_length: int, key_length: int) -> int:
+        """Useful floating-point operations of one row, a multiply-add counting as 2.
+
+        Counts the projections and the scores that the pattern allows; not masked scores, softmax or norms.
+        """

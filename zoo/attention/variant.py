@@ -1,0 +1,123 @@
+"""A variant: mechanism + implementation + parameters, as a YAML in `configs/attention/` names them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.attention.interface import Attention, Capabilities, LayerShape
+from zoo.attention.registry import mechanism
+from zoo.config import UserError, from_mapping, to_mapping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariantConfig:
+    """One named choice of attention.
+
+    Attributes:
+        name: Name of the YAML, used in tables.
+        mechanism: Registry name of the mathematics.
+        implementation: How it is computed.
+        parameters: The mechanism's own config.
+    """
+
+    name: str
+    mechanism: str
+    implementation: str
+    parameters: Any
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this variant can do."""
+        return mechanism(self.mechanism).capabilities(self.parameters, self.implementation)
+
+    def layer(self, index: int) -> "VariantConfig":
+        """The variant of layer `index`: this one."""
+        return self
+
+    def variants(self) -> tuple["VariantConfig", ...]:
+        """The distinct variants in use."""
+        return (self,)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain mapping from which `variant_from_mapping` makes an equal variant."""
+        head = {"name": self.name, "mechanism": self.mechanism, "implementation": self.implementation}
+        return {**head, **to_mapping(self.parameters)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerPattern:
+    """A hybrid: layer i uses variant i modulo the pattern's length."""
+
+    name: str
+    layer_pattern: tuple[VariantConfig, ...]
+
+    def layer(self, index: int) -> VariantConfig:
+        """The variant of layer `index`, counted from 0."""
+        return self.layer_pattern[index % len(self.layer_pattern)]
+
+    def variants(self) -> tuple[VariantConfig, ...]:
+        """The distinct variants in use."""
+        return tuple({variant.name: variant for variant in self.layer_pattern}.values())
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain mapping from which `variant_from_mapping` makes an equal hybrid."""
+        return {"name": self.name, "layer_pattern": [variant.as_mapping() for variant in self.layer_pattern]}
+
+
+def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention") -> VariantConfig | LayerPattern:
+    """Builds a variant or a hybrid from what a YAML or a checkpoint holds.
+
+    Args:
+        mapping: `name` and either `layer_pattern` (a list of such mappings) or `mechanism`, optionally
+            `implementation`, and the mechanism's parameters.
+        path: Config path for messages.
+
+    Raises:
+        UserError: On an unknown mechanism, implementation or parameter.
+    """
+    rest = dict(mapping)
+    name = rest.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(f"{path}.name must be a text; got {name!r}")
+    if "layer_pattern" in rest:
+        return _hybrid(name, rest, path)
+    if "mechanism" not in rest:
+        raise UserError(f"{path}: missing key 'mechanism' (or 'layer_pattern')")
+    declared = mechanism(rest.pop("mechanism"))
+    implementation = rest.pop("implementation", None) or next(iter(declared.implementations))
+    if implementation not in declared.implementations:
+        choices = ", ".join(declared.implementations)
+        raise UserError(
+            f"{path}.implementation must be one of mechanism {declared.name}; got {implementation!r} (choices: {choices})"
+        )
+    parameters = from_mapping(declared.config, rest, path=path)
+    return VariantConfig(
+        name=name, mechanism=declared.name, implementation=implementation, parameters=parameters
+    )
+
+
+def _hybrid(name: str, rest: dict[str, Any], path: str) -> LayerPattern:
+    layers = rest.pop("layer_pattern")
+    if rest:
+        raise UserError(f"{path}: a hybrid has only 'name' and 'layer_pattern'; got also {', '.join(rest)}")
+    if not isinstance(layers, list | tuple) or not layers:
+        raise UserError(f"{path}.layer_pattern must be a non-empty list of variants; got {layers!r}")
+    variants = []
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Mapping):
+            raise UserError(f"{path}.layer_pattern[{index}] must be a variant; got {layer!r}")
+        variant = variant_from_mapping(layer, path=f"{path}.layer_pattern[{index}]")
+        if isinstance(variant, LayerPattern):
+            raise UserError(f"{path}.layer_pattern[{index}] must not be a hybrid itself; got {variant.name!r}")
+        variants.append(variant)
+    return LayerPattern(name=name, layer_pattern=tuple(variants))
+
+
+def build_attention(variant: VariantConfig | LayerPattern, shape: LayerShape, layer_index: int) -> Attention:
+    """Makes the attention layer number `layer_index` (from 0) of a model.
+
+    Raises:
+        UserError: If the mechanism does not support what the model needs.
+    """
+    chosen = variant.layer(layer_index)
+    return mechanism(chosen.mechanism).build(chosen.parameters, chosen.implementation, shape)

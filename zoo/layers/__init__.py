@@ -1,0 +1,1 @@
+"""Building blocks around attention: caches, positions, norms, feed-forward layers, embeddings."""

@@ -1,0 +1,134 @@
+"""Softmax attention under a pattern: the reference, and the dense implementations that every pattern gets for free.
+
+    y_i = sum_j softmax_j(scale * q_i·k_j + bias_ij) v_j      over the keys j that the pattern and the mask allow
+
+Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762; grouped heads: Ainslie et al.,
+"GQA", https://arxiv.org/abs/2305.13245; the optional bias is ALiBi's, -slope_n · |i - j|: Press et al., "Train
+Short, Test Long", https://arxiv.org/abs/2108.12409.
+
+Letters: B batch, L query length, S key length, N query heads, K key/value heads, G = N / K queries per key/value
+head, H head_dim. A row that may attend to nothing (padding) yields zeros from the reference and something finite
+from the others.
+"""
+
+import dataclasses
+
+import mlx.core as mx
+import numpy as np
+
+from zoo.ops.masks import MaskSpec
+from zoo.ops.patterns import Pattern, dense_mask, everything
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreSpec:
+    """Everything besides q, k and v that decides the scores.
+
+    Attributes:
+        scale: Factor on q·k, usually head_dim ** -0.5.
+        mask: Causality, padding, documents, offset.
+        pattern: The mechanism's own restriction on (query position, key position).
+        slopes_N: ALiBi slopes, float32 [N], or None.
+        key_positions: int32 [S] or [B, S] where the keys lie in a cache in another order than 0 … S-1 or with
+            empty slots (negative); None for keys 0 … S-1.
+    """
+
+    scale: float
+    mask: MaskSpec
+    pattern: Pattern = everything
+    slopes_N: mx.array | None = None
+    key_positions: mx.array | None = None
+
+    def resolved_key_positions(self, key_length: int) -> mx.array:
+        """int32 [S] or [B, S]: the position of each key."""
+        return mx.arange(key_length, dtype=mx.int32) if self.key_positions is None else self.key_positions
+
+
+def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: ScoreSpec) -> np.ndarray:
+    """Dense softmax attention in float64 NumPy: the meaning that every implementation is held to.
+
+    Args:
+        q_BNLH: Queries.
+        k_BKSH: Keys; K divides N, and query head n reads key/value head n // (N / K).
+        v_BKSH: Values.
+        spec: Scale, mask, pattern and bias.
+
+    Returns:
+        float64 [B, N, L, H].
+    """
+    q, k, v = (np.asarray(array, dtype=np.float64) for array in (q_BNLH, k_BKSH, v_BKSH))
+    groups = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
+    query_positions = spec.mask.positions(q.shape[2])
+    key_positions = spec.resolved_key_positions(k.shape[2])
+    allowed = np.array(dense_mask(spec.pattern, spec.mask, query_positions, key_positions))
+    scores = spec.scale * np.einsum("bnlh,bnsh->bnls", q, k)
+    if spec.slopes_N is not None:
+        scores = scores + np.array(alibi_bias(spec.slopes_N, query_positions, key_positions), dtype=np.float64)
+    scores = np.where(allowed, scores, -np.inf)
+    peak = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(peak), peak, 0.0))
+    total = weights.sum(axis=-1, keepdims=True)
+    return np.einsum("bnls,bnsh->bnlh", weights / np.where(total == 0, 1.0, total), v)
+
+
+def manual(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Materialises the score matrix; softmax in float32. Grouped heads by broadcasting, never by tiling k and v."""
+    B, N, L, H = q_BNLH.shape
+    K, S = k_BKSH.shape[1], k_BKSH.shape[2]
+    q_BKGLH = (q_BNLH * spec.scale).reshape(B, K, N // K, L, H)
+    scores_BKGLS = q_BKGLH @ k_BKSH[:, :, None].swapaxes(-1, -2)
+    scores_BNLS = scores_BKGLS.reshape(B, N, L, S).astype(mx.float32)
+    bias = dense_bias(spec, L, S)
+    if bias is not None:
+        scores_BNLS = scores_BNLS + bias
+    weights_BNLS = mx.softmax(scores_BNLS, axis=-1).astype(v_BKSH.dtype)
+    y_BKGLH = weights_BNLS.reshape(B, K, N // K, L, S) @ v_BKSH[:, :, None]
+    return y_BKGLH.reshape(B, N, L, H)
+
+
+def fused(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """`mx.fast.scaled_dot_product_attention`; its "causal" path where nothing else restricts the scores."""
+    return mx.fast.scaled_dot_product_attention(
+        q_BNLH, k_BKSH, v_BKSH, scale=spec.scale, mask=fused_mask(spec, q_BNLH.shape[2], k_BKSH.shape[2], q_BNLH.dtype)
+    )
+
+
+def fused_mask(spec: ScoreSpec, L: int, S: int, dtype: mx.Dtype) -> mx.array | str | None:
+    """The cheapest mask that says the same to `mx.fast`: None, "causal", a boolean or an additive array."""
+    unrestricted = spec.pattern is everything and spec.mask.is_plain and spec.slopes_N is None
+    ordered = spec.key_positions is None and isinstance(spec.mask.offset, int) and spec.mask.offset + L == S
+    if unrestricted and ordered:
+        return "causal" if spec.mask.causal and L > 1 else None
+    if unrestricted and not spec.mask.causal and spec.key_positions is None:
+        return None
+    if spec.slopes_N is not None:
+        bias = dense_bias(spec, L, S)
+        return None if bias is None else bias.astype(dtype)
+    return dense_mask(spec.pattern, spec.mask, spec.mask.positions(L), spec.resolved_key_positions(S))
+
+
+def dense_bias(spec: ScoreSpec, L: int, S: int) -> mx.array | None:
+    """What to add to the scores: 0 or the lowest finite number from the mask, plus ALiBi.
+
+    The lowest finite number instead of -inf keeps rows that may attend to nothing finite.
+
+    Returns:
+        float32 [1 or B, 1 or N, L, S], or None if nothing restricts the scores.
+    """
+    query_positions, key_positions = spec.mask.positions(L), spec.resolved_key_positions(S)
+    bias = None if spec.slopes_N is None else alibi_bias(spec.slopes_N, query_positions, key_positions)
+    free = spec.pattern is everything and not spec.mask.causal and spec.mask.is_plain and spec.key_positions is None
+    if free:
+        return bias
+    allowed = dense_mask(spec.pattern, spec.mask, query_positions, key_positions)
+    zero = mx.array(0.0, dtype=mx.float32) if bias is None else bias
+    return mx.where(allowed, zero, mx.finfo(mx.float32).min)
+
+
+def alibi_bias(slopes_N: mx.array, query_positions: mx.array, key_positions: mx.array) -> mx.array:
+    """ALiBi's bias -slope_n · |i - j|, float32 [1 or B, N, L, S]."""
+    query = query_positions[None] if query_positions.ndim == 1 else query_positions
+    key = key_positions[None] if key_positions.ndim == 1 else key_positions
+    distance_BLS = mx.abs(query[:, :, None] - key[:, None, :]).astype(mx.float32)
+    return -slopes_N[None, :, None, None] * distance_BLS[:, None]
