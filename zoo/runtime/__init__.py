@@ -1,0 +1,1 @@
+"""What the machine offers: matrix library, back end, dtype, threads, memory, seeds and versions."""
