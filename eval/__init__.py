@@ -1,0 +1,1 @@
+"""Measures and never trains: interleaved timing, peak memory, and the figures that follow from them."""

@@ -1,0 +1,180 @@
+"""The foundation's own claims, measured: BLAS, sliding window, tiled softmax, causal linear, and a whole Llama step.
+
+Every figure is a ratio from one interleaved run, or a peak from a process of its own; no absolute time is reported.
+
+Letters: B batch, L length, N heads, H head_dim.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import mlx.core as mx
+
+from eval.llama_step import llama_step_candidates
+from eval.memory import peak_bytes_in_fresh_process
+from eval.timing import interleave
+from zoo.attention import VariantConfig, mechanism
+from zoo.attention.catalog import variant
+from zoo.ops.masks import MaskSpec
+
+NUM_HEADS, HEAD_DIM = 8, 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measured figure beside its target.
+
+    Attributes:
+        name: What was measured.
+        value: The figure, a ratio.
+        target: The bound.
+        at_least: Whether the figure should be at or above the target (else at or below).
+    """
+
+    name: str
+    value: float
+    target: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is on the right side of its target."""
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def measure(*, rounds: int) -> list[Figure]:
+    """Measures every figure; takes minutes on two cores.
+
+    Args:
+        rounds: Timed rounds of each interleaved run.
+    """
+    return [
+        Figure(name="matmul_1024_zoo_over_mlx", value=blas_ratio(rounds), target=10.0, at_least=True),
+        Figure(name="swa_over_masked_op", value=window_ratio(rounds), target=4.0, at_least=True),
+        Figure(name="swa_peak_2048_over_1024", value=window_memory_growth(), target=2.3, at_least=False),
+        Figure(name="tiled_over_manual_peak_4096", value=tiled_memory_ratio(), target=0.15, at_least=False),
+        Figure(name="linear_causal_over_bidirectional_512", value=linear_ratio(rounds), target=1.3, at_least=False),
+        Figure(name="llama_small_step_over_mlx_lm", value=llama_ratio(rounds), target=1.05, at_least=False),
+    ]
+
+
+def gradient_call(name: str, length: int, *, causal: bool) -> Callable[[], object]:
+    """Forward and backward of a variant's op on random inputs (B=1, 8 heads, head_dim 64), compiled."""
+    q, k, v, op = _inputs(name, length, causal=causal)
+    step = mx.compile(mx.value_and_grad(lambda q, k, v: op(q, k, v).sum(), argnums=(0, 1, 2)))
+    return functools.partial(step, q, k, v)
+
+
+def causal_gradient_call(name: str, length: int) -> Callable[[], object]:
+    """`gradient_call` of a language model's direction; module-level, for a fresh process."""
+    return gradient_call(name, length, causal=True)
+
+
+def forward_call(name: str, length: int, *, causal: bool) -> Callable[[], object]:
+    """Forward of a variant's op, compiled."""
+    q, k, v, op = _inputs(name, length, causal=causal)
+    return functools.partial(mx.compile(op), q, k, v)
+
+
+def _inputs(name: str, length: int, *, causal: bool) -> tuple[mx.array, mx.array, mx.array, Callable[..., mx.array]]:
+    chosen = variant(name)
+    if not isinstance(chosen, VariantConfig):
+        raise TypeError(f"{name} is a hybrid: it has no single op")
+    declared = mechanism(chosen.mechanism)
+    spec = declared.make_spec(chosen.parameters, MaskSpec(causal=causal), HEAD_DIM, None)
+    op = declared.implementations[chosen.implementation](chosen.parameters)
+    mx.random.seed(0)
+    q, k, v = (mx.random.normal((1, NUM_HEADS, length, HEAD_DIM)) for _ in range(3))
+    mx.eval(q, k, v)
+    return q, k, v, lambda q, k, v: op(q, k, v, spec)
+
+
+def window_ratio(rounds: int) -> float:
+    """Time of `swa_masked` over `swa`, forward and backward, length 1024, window 64."""
+    calls = {name: gradient_call(name, 1024, causal=True) for name in ("swa", "swa_masked")}
+    return interleave(calls, rounds=rounds).ratio("swa_masked", "swa")
+
+
+def window_memory_growth() -> float:
+    """Peak bytes of `swa`, forward and backward, at length 2048 over 1024."""
+    short, long = (peak_bytes_in_fresh_process(causal_gradient_call, "swa", length) for length in (1024, 2048))
+    return long / short
+
+
+def tiled_memory_ratio() -> float:
+    """Peak bytes of `mha_tiled` over `mha_manual`, forward and backward, length 4096."""
+    tiled, manual = (
+        peak_bytes_in_fresh_process(causal_gradient_call, name, 4096) for name in ("mha_tiled", "mha_manual")
+    )
+    return tiled / manual
+
+
+def linear_ratio(rounds: int) -> float:
+    """Time of causal (chunked) over bidirectional `linear`, forward, length 512."""
+    calls = {direction: forward_call("linear", 512, causal=direction == "causal") for direction in ("causal", "both")}
+    return interleave(calls, rounds=rounds).ratio("causal", "both")
+
+
+def llama_ratio(rounds: int) -> float:
+    """Time of our compiled training step of `llama_small` over the same step around mlx-lm's model."""
+    return interleave(llama_step_candidates(), rounds=rounds).ratio("zoo", "mlx_lm")
+
+
+def blas_ratio(rounds: int) -> float:
+    """Time of a 1024³ float32 matmul with MLX's own BLAS over ours, in two processes that take turns.
+
+    The BLAS is bound when a process imports MLX, so each has its own process; 1.0 where the runtime changes nothing.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for name, setting in (("zoo", None), ("mlx", "none")):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_matmul_worker, args=(theirs,), daemon=True)
+        with _environment("ZOO_BLAS", setting):
+            process.start()
+        workers[name] = ours
+    for connection in workers.values():
+        connection.recv()
+    pairs = []
+    for _ in range(rounds):
+        seconds = {}
+        for name, connection in workers.items():
+            connection.send(True)
+            seconds[name] = connection.recv()
+        pairs.append(seconds["mlx"] / seconds["zoo"])
+    for connection in workers.values():
+        connection.send(False)
+    return statistics.median(pairs)
+
+
+class _environment:  # noqa: N801 - used as a with-statement's verb
+    """Sets one environment variable for the child started inside the block."""
+
+    def __init__(self, name: str, value: str | None) -> None:
+        self.name, self.value, self.before = name, value, os.environ.get(name)
+
+    def __enter__(self) -> None:
+        if self.value is not None:
+            os.environ[self.name] = self.value
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is None:
+            os.environ.pop(self.name, None)
+        else:
+            os.environ[self.name] = self.before
+
+
+def _matmul_worker(connection: Connection) -> None:
+    a, b = (mx.random.normal((1024, 1024)) for _ in range(2))
+    mx.eval(a, b, a @ b)
+    connection.send(None)
+    while connection.recv():
+        start = time.perf_counter()
+        mx.eval(a @ b)
+        connection.send(time.perf_counter() - start)
