@@ -1,22 +1,41 @@
-"""Caches for decoding: mlx-lm's own where they fit, and where each of their slots stands in the text.
+"""Caches for decoding: mlx-lm's own where they fit, those of unequal rows, and which position lies in which slot.
 
 Letters: B batch, S slots, K key/value heads, H head_dim.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
 
-__all__ = ["ArraysCache", "KVCache", "RaggedKVCache", "RecurrentCache", "RotatingKVCache", "slot_positions"]
+from zoo.config import UserError
+
+__all__ = [
+    "ArraysCache",
+    "KVCache",
+    "RaggedKVCache",
+    "RecurrentCache",
+    "RotatingKVCache",
+    "merge_rows",
+    "slot_positions",
+]
 
 
 class RecurrentCache(ArraysCache):
     """mlx-lm's `ArraysCache` of recurrent states that also counts the tokens it has seen."""
 
     def __init__(self, size: int) -> None:
+        """Makes an empty cache of `size` states."""
         super().__init__(size)
-        self.offset: int | mx.array = 0
+        # On the host: a count that lived on the device would be a chain of additions that nothing ever evaluates.
+        self._counts: int | np.ndarray = 0
+
+    @property
+    def offset(self) -> int | mx.array:
+        """Tokens seen: an int, or int32 [B] where the rows of a merged batch have different histories."""
+        return self._counts if isinstance(self._counts, int) else mx.array(self._counts)
 
     @property
     def state(self) -> tuple[Any, ...]:
@@ -25,62 +44,89 @@ class RecurrentCache(ArraysCache):
 
     @state.setter
     def state(self, value: tuple[Any, ...]) -> None:
-        self.cache, self.offset = value
+        self.cache, offset = value
+        self._counts = offset if isinstance(offset, int) else np.array(offset)
+        self.left_padding = self.lengths = None
 
-    def advance(self, N: int) -> None:  # noqa: N803 - mlx-lm's name
+    def advance(self, N: int) -> None:
         """Counts N more tokens."""
-        self.offset = self.offset + N
+        self._counts = self._counts + N
+
+    def filter(self, batch_indices: list[int]) -> None:
+        """Keeps only these rows of the batch."""
+        super().filter(mx.array(batch_indices))
+        if not isinstance(self._counts, int):
+            self._counts = self._counts[batch_indices]
+
+    @classmethod
+    def merge(cls, caches: Sequence["RecurrentCache"]) -> "RecurrentCache":
+        """One batch of rows that were each processed by themselves."""
+        merged = cls(len(caches[0].cache))
+        merged.cache = [mx.concatenate(list(states)) for states in zip(*(cache.cache for cache in caches), strict=True)]
+        merged._counts = np.array([cache.offset for cache in caches], dtype=np.int32)
+        return merged
 
 
 class RaggedKVCache:
     """Keys and values of rows with different histories, merged after each row was prefilled by itself.
 
-    Every slot knows its position. One token a row is added at a time. When all `capacity` slots of a row are
-    taken, the oldest token after the first `keep` makes room; without a capacity the cache grows.
+    The slot of a position is fixed, so neither finding room nor growing has to look at data: position p lies in
+    slot p, and where a capacity bounds the cache, positions from `keep` on go round the slots from `keep` on. One
+    token a row is added at a time; without a capacity the cache grows by `step` slots.
     """
 
-    step = 256
+    step = KVCache.step
 
-    def __init__(self, caches: list[KVCache | RotatingKVCache]) -> None:
-        """Merges caches of single rows (B = 1 each), all of one kind and size."""
+    def __init__(self, caches: Sequence[KVCache | RotatingKVCache]) -> None:
+        """Merges filled caches of single rows (B = 1 each), all of one kind and size."""
         bounded = isinstance(caches[0], RotatingKVCache)
         self.capacity: int | None = caches[0].max_size if bounded else None
         self.keep: int = caches[0].keep if bounded else 0
-        parts = [cache.keys_and_values() for cache in caches]
-        positions = [slot_positions(cache, keys.shape[2]) for cache, (keys, _) in zip(caches, parts, strict=True)]
-        slots = max(keys.shape[2] for keys, _ in parts)
-        self.keys = mx.concatenate([_pad(keys, slots, 2, 0) for keys, _ in parts])
-        self.values = mx.concatenate([_pad(values, slots, 2, 0) for _, values in parts])
-        self.positions = mx.stack([_pad(row, slots, 0, -1) for row in positions])
-        self.offset = mx.array([cache.offset for cache in caches], dtype=mx.int32)
+        self._counts = np.array([cache.offset for cache in caches], dtype=np.int32)
+        slots = self._room_for(int(self._counts.max()))
+        rows = [self._arranged(cache, slots) for cache in caches]
+        self.keys = mx.concatenate([keys for keys, _ in rows])
+        self.values = mx.concatenate([values for _, values in rows])
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Adds one token a row: keys and values [B, K, 1, H]; returns all slots, [B, K, S, H]."""
-        self._make_room()
-        evictable = mx.where(self.positions < 0, -1, self.positions)
-        evictable = mx.where((evictable >= 0) & (evictable < self.keep), mx.iinfo(mx.int32).max, evictable)
-        slot_B1 = mx.argmin(evictable, axis=1, keepdims=True)
-        here = slot_B1[:, None, :, None]
+        assert keys.shape[2] == 1, "a ragged batch grows by one token a row"
+        missing = self._room_for(int(self._counts.max()) + 1) - self.keys.shape[2]
+        if missing > 0:
+            widths = [(0, 0), (0, 0), (0, missing), (0, 0)]
+            self.keys, self.values = mx.pad(self.keys, widths), mx.pad(self.values, widths)
+        here = mx.array(self._slots_of(self._counts))[:, None, None, None]
         self.keys = mx.put_along_axis(self.keys, mx.broadcast_to(here, keys.shape), keys, axis=2)
         self.values = mx.put_along_axis(self.values, mx.broadcast_to(here, values.shape), values, axis=2)
-        self.positions = mx.put_along_axis(self.positions, slot_B1, self.offset[:, None], axis=1)
-        self.offset = self.offset + 1
+        self._counts = self._counts + 1
         return self.keys, self.values
 
-    def _make_room(self) -> None:
-        slots = self.keys.shape[2]
-        if self.capacity is not None and slots >= self.capacity:
-            return
-        # Whether a row still has an empty slot is data; growing when the longest history fills all slots is not.
-        if mx.any(mx.all(self.positions >= 0, axis=1)).item():
-            target = slots + self.step if self.capacity is None else min(self.capacity, slots + self.step)
-            self.keys, self.values = _pad(self.keys, target, 2, 0), _pad(self.values, target, 2, 0)
-            self.positions = _pad(self.positions, target, 1, -1)
+    @property
+    def offset(self) -> mx.array:
+        """Tokens seen by each row, int32 [B]."""
+        return mx.array(self._counts)
+
+    @property
+    def positions(self) -> mx.array:
+        """The position that each slot holds, int32 [B, S]; -1 marks an empty slot."""
+        slot = mx.arange(self.keys.shape[2], dtype=mx.int32)
+        newest = self.offset[:, None] - 1
+        filled = mx.where(slot <= newest, slot, -1)
+        if self.capacity is None:
+            return filled
+        latest = newest - (newest - slot) % (self.capacity - self.keep)
+        return mx.where(slot < self.keep, filled, mx.where(latest >= self.keep, latest, -1))
+
+    def filter(self, batch_indices: list[int]) -> None:
+        """Keeps only these rows of the batch."""
+        rows = mx.array(batch_indices)
+        self.keys, self.values = self.keys[rows], self.values[rows]
+        self._counts = self._counts[batch_indices]
 
     @property
     def state(self) -> tuple[mx.array, ...]:
         """Arrays, for `mx.eval`."""
-        return self.keys, self.values, self.positions, self.offset
+        return self.keys, self.values, self.offset
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +140,46 @@ class RaggedKVCache:
     def is_trimmable(self) -> bool:
         """Whether `trim` works: it does not."""
         return False
+
+    def _room_for(self, tokens: int) -> int:
+        slots = -(-tokens // self.step) * self.step
+        return slots if self.capacity is None else min(slots, self.capacity)
+
+    def _slots_of(self, positions: np.ndarray) -> np.ndarray:
+        if self.capacity is None:
+            return positions
+        around = self.keep + (positions - self.keep) % (self.capacity - self.keep)
+        return np.where(positions < self.keep, positions, around)
+
+    def _arranged(self, cache: KVCache | RotatingKVCache, slots: int) -> tuple[mx.array, mx.array]:
+        """Keys and values of one row, each position in its slot; after a chunk a row may hold more than fits."""
+        keys, values = cache.keys_and_values()
+        positions = np.array(slot_positions(cache, keys.shape[2]))
+        source = np.zeros(slots, dtype=np.int32)
+        # In temporal order, so that of several positions that share a slot the latest stays.
+        order = np.argsort(positions)
+        source[self._slots_of(positions[order])] = order
+        return keys[:, :, mx.array(source)], values[:, :, mx.array(source)]
+
+
+def merge_rows(caches: Sequence[Any]) -> RaggedKVCache | RecurrentCache:
+    """Merges one layer's caches of single rows, each of which has seen at least one token, into one of a batch.
+
+    Args:
+        caches: The layer's cache of each row (B = 1 each), all of one kind.
+
+    Raises:
+        UserError: If caches of this kind cannot be merged.
+    """
+    first = caches[0]
+    if isinstance(first, KVCache | RotatingKVCache):
+        return RaggedKVCache(caches)
+    if isinstance(first, RecurrentCache):
+        return RecurrentCache.merge(caches)
+    raise UserError(
+        f"attention: prompts in a batch must have caches that merge; got {type(first).__name__}"
+        " (choices: KVCache, RotatingKVCache, RecurrentCache); generate from one prompt at a time"
+    )
 
 
 def slot_positions(cache: Any, slots: int) -> mx.array:
@@ -116,9 +202,3 @@ def slot_positions(cache: Any, slots: int) -> mx.array:
     wrapped = newest_first - (slots - cache.keep)
     ring = mx.where(index < cache._idx, newest_first, wrapped)
     return mx.where(index < cache.keep, index, ring)
-
-
-def _pad(array: mx.array, target: int, axis: int, value: int) -> mx.array:
-    widths = [(0, 0)] * array.ndim
-    widths[axis] = (0, target - array.shape[axis])
-    return mx.pad(array, widths, constant_values=value)
