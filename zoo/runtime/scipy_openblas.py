@@ -80,7 +80,7 @@ def plain_named_copy(library: Path, folder: Path) -> Path:
         names = Path(beside, "names")
         names.write_text("".join(f"scipy_{name} {name}\n" for name in RENAMED), encoding="ascii")
         renamed = Path(beside, copy.name)
-        command = [patchelf, "--rename-dynamic-symbols", names, "--output", renamed, library]
+        command: list[str | Path] = [patchelf, "--rename-dynamic-symbols", names, "--output", renamed, library]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise OSError(f"patchelf failed: {done.stderr.strip()}")

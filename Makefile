@@ -1,0 +1,65 @@
+# Everything a contributor types. `make train` and `make test` work as the very first command on a fresh clone.
+# Written for GNU make 3.81, the one that macOS has.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Bytecode is compiled when a module is first imported, which is quicker than compiling everything now.
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# The extra for NVIDIA's back end, where its driver is present.
+CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version; then echo cuda; fi 2>/dev/null | tail -n 1 | grep -x cuda)
+
+TEST_WORKERS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint check format clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into it
+
+train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training.steps=100" changes it
+	@$(PY) scripts/train.py $(ARGS)
+
+test: $(VENV)/.dev ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
+	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/.dev ## check format, style, types and the direction of imports
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+
+check: lint test ## lint and test
+
+format: $(VENV)/.dev ## put every file into the project's format
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+clean: ## remove .venv and the checkout's caches; keeps runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || { $(create_environment); }
+	@echo 'Installing the dependencies into $(VENV) (about a minute) …' >&2
+	@$(PIP_INSTALL) --editable '.$(if $(CUDA),[$(CUDA)])'
+# Both of MLX's Linux back ends bring lib/libmlx.so, and the one that was installed last is used.
+	@$(if $(CUDA),$(PIP_INSTALL) --no-deps --force-reinstall mlx-cuda-13)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo 'Installing the development tools into $(VENV) …' >&2
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+# `python3` need not be the newest one on PATH, and an interrupted set-up leaves an environment without pip.
+create_environment = \
+	for candidate in "$${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    exec "$$candidate" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo 'error: Python 3.11 or newer must be on PATH, or be named: PYTHON=/path/to/python make …' >&2; \
+	exit 2

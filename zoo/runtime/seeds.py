@@ -1,0 +1,26 @@
+"""Seeds: one number for every generator a run may draw from."""
+
+import random
+
+import mlx.core as mx
+import numpy as np
+
+from zoo.config import require
+
+# NumPy's legacy generator takes 32 bits, the narrowest of the three.
+LIMIT = 2**32
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and MLX's global generators.
+
+    Args:
+        seed: 0 … 2**32 - 1.
+
+    Raises:
+        UserError: If it is outside that range.
+    """
+    require(0 <= seed < LIMIT, "seed", f"be at least 0 and below {LIMIT}", seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)

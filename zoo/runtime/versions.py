@@ -1,0 +1,74 @@
+"""Where a result came from: device, back end, BLAS, versions and commit; stored with every run. No machine paths."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from zoo.runtime import blas
+from zoo.runtime.backend import backend
+from zoo.runtime.threads import usable_cores
+
+PACKAGES = ("attention-zoo", "mlx", "mlx-lm", "numpy")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def describe() -> dict[str, Any]:
+    """Everything besides the configuration that a result depends on, JSON-ready."""
+    library = blas.active()
+    return {
+        "device": device_label(),
+        "backend": backend(),
+        "cores": usable_cores(),
+        "blas": {
+            "name": library.name,
+            "config": library.config,
+            "num_threads": library.num_threads,
+            "how": library.how,
+        },
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: package_version(name) for name in PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": uncommitted_changes(),
+    }
+
+
+def device_label() -> str:
+    """The device by its own name, for example "AMD EPYC, 2 cores, Linux CPU" or "Apple M4 Max, Metal"."""
+    name = str(mx.device_info().get("device_name") or platform.processor() or platform.machine())
+    kind = backend()
+    if kind == "cpu":
+        system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
+        cores = usable_cores()
+        return f"{name}, {cores} {'core' if cores == 1 else 'cores'}, {system} CPU"
+    return f"{name}, {'Metal' if kind == 'metal' else 'CUDA'}"
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def uncommitted_changes() -> bool | None:
+    """Whether tracked files of the checkout differ from its commit; None outside a checkout."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return None if changed is None else bool(changed)
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the checkout that this package runs from, or None where there is no checkout or no git."""
+    # A package installed inside somebody else's repository must not report that one's commit.
+    if not (CHECKOUT / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
