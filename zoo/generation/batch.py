@@ -1,0 +1,153 @@
+"""Continuing several prompts of different lengths in one batch.
+
+Each prompt is processed by itself, so that no row carries padding; then the caches are merged and all rows decode
+together, each at its own position. Rows that have ended leave the batch.
+
+Letters: B batch, V vocabulary.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from zoo.config import UserError
+from zoo.generation.config import GenerationConfig
+from zoo.generation.model import LanguageModel, evaluating, require_language_model
+from zoo.generation.prompt import prompt_ids
+from zoo.generation.result import GenerationResult, TextPiece
+from zoo.generation.row import Row
+from zoo.generation.sampling import RowSampler, logits_processors
+from zoo.layers.caches import merge_rows
+
+
+def stream_batch(
+    model: LanguageModel, tokenizer: Any, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
+) -> Generator[TextPiece, None, None]:
+    """Continues several prompts together.
+
+    Greedy text equals that of each prompt by itself. A sampled row depends on the seed and the row's number, not on
+    the other rows.
+
+    Args:
+        model: A language model.
+        tokenizer: Its tokenizer.
+        prompts: Texts, possibly empty, or tokens; at least one prompt.
+        config: How to sample and when to end, for every row.
+
+    Yields:
+        Pieces of text as they come, those of one step in the order of the rows; the last one of a row carries its
+        result.
+
+    Raises:
+        UserError: If there is no prompt, or the model cannot generate or cannot continue one of them.
+    """
+    require_language_model(model)
+    if not prompts:
+        raise UserError("prompts must hold at least one text; got []")
+    every_ids = [prompt_ids(prompt, model=model, tokenizer=tokenizer) for prompt in prompts]
+    rows = [
+        Row(index, ids, config, tokenizer=tokenizer, max_seq_len=model.config.position_limit)
+        for index, ids in enumerate(every_ids)
+    ]
+    with evaluating(model):
+        logits_BV, cache = _prefill_all(model, rows, config.prefill_step_size)
+        yield from _decode(model, rows, logits_BV, cache, _Chooser(rows, model, tokenizer, config))
+
+
+def generate_batch(
+    model: LanguageModel, tokenizer: Any, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
+) -> list[GenerationResult]:
+    """Continues several prompts and returns their results in order; arguments and errors as in `stream_batch`."""
+    pieces = stream_batch(model, tokenizer, prompts, config)
+    results = {piece.row: piece.result for piece in pieces if piece.result is not None}
+    return [results[row] for row in range(len(prompts))]
+
+
+def _prefill_all(model: LanguageModel, rows: Sequence[Row], step_size: int) -> tuple[mx.array, list[Any]]:
+    """Processes the prompts one by one; returns their last logits [B, V] and the merged cache of each layer."""
+    logits, caches = [], []
+    for row in rows:
+        cache = model.make_cache()
+        row.start()
+        logits.append(_prefill(model, row.prompt_ids, cache, step_size))
+        row.prefilled()
+        caches.append(cache)
+    return mx.concatenate(logits), [merge_rows(layers) for layers in zip(*caches, strict=True)]
+
+
+def _prefill(model: LanguageModel, ids: Sequence[int], cache: list[Any], step_size: int) -> mx.array:
+    """Processes one prompt in chunks, its last token by itself as `generate_step` does; returns logits [1, V]."""
+    tokens = mx.array(list(ids), dtype=mx.int32)[None]
+    last = len(ids) - 1
+    for start in range(0, last, step_size):
+        model(tokens[:, start : min(last, start + step_size)], cache=cache)
+        mx.eval([layer.state for layer in cache])
+        mx.clear_cache()
+    logits_1V = model(tokens[:, last:], cache=cache)[:, -1]
+    mx.eval(logits_1V, [layer.state for layer in cache])
+    return logits_1V
+
+
+class _Chooser:
+    """Chooses the next token of each row, by the row's own sampler and its own recent tokens."""
+
+    def __init__(self, rows: Sequence[Row], model: LanguageModel, tokenizer: Any, config: GenerationConfig) -> None:
+        vocab_size = model.config.vocab_size
+        self._processors = logits_processors(
+            config, tokenizer_vocab_size=tokenizer.vocab_size, model_vocab_size=vocab_size
+        )
+        self._context_size = config.repetition_context_size
+        self._together = config.temperature == 0 and not self._processors
+        self._samplers = [RowSampler(config, vocab_size=vocab_size, row=row.index) for row in rows]
+        self._recent = [mx.array(list(row.prompt_ids[-self._context_size :]), dtype=mx.int32) for row in rows]
+
+    def __call__(self, logits_BV: mx.array) -> mx.array:
+        """The next tokens, int32 [B]."""
+        if self._together:
+            return mx.argmax(logits_BV - mx.logsumexp(logits_BV, axis=-1, keepdims=True), axis=-1).astype(mx.int32)
+        return mx.concatenate([self._choose(row, logits_BV[row : row + 1]) for row in range(len(self._samplers))])
+
+    def _choose(self, row: int, logits_1V: mx.array) -> mx.array:
+        for processor in self._processors:
+            logits_1V = processor(self._recent[row], logits_1V)
+        token_1 = self._samplers[row](logits_1V - mx.logsumexp(logits_1V, keepdims=True)).astype(mx.int32)
+        if self._processors:
+            self._recent[row] = mx.concatenate([self._recent[row], token_1])[-self._context_size :]
+        return token_1
+
+    def filter(self, keep: list[int]) -> None:
+        """Keeps only these rows."""
+        self._samplers = [self._samplers[row] for row in keep]
+        self._recent = [self._recent[row] for row in keep]
+
+
+def _on_host(tokens_B: mx.array) -> list[int]:
+    return np.array(tokens_B).tolist()
+
+
+def _decode(
+    model: LanguageModel, rows: list[Row], logits_BV: mx.array, cache: list[Any], choose: _Chooser
+) -> Generator[TextPiece, None, None]:
+    tokens_B = choose(logits_BV)
+    mx.async_eval(tokens_B)
+    while rows:
+        # The next step is under way before the host reads this one's tokens, unless it is known that none follows.
+        if not all(row.at_limit for row in rows):
+            next_B = choose(model(tokens_B[:, None], cache=cache)[:, -1])
+            mx.async_eval(next_B, [layer.state for layer in cache])
+        count = len(rows)
+        share_bytes = sum(layer.nbytes for layer in cache) // count
+        for row, token in zip(rows, _on_host(tokens_B), strict=True):
+            yield row.add(token, cache_bytes=share_bytes)
+        keep = [index for index, row in enumerate(rows) if not row.ended]
+        rows = [rows[index] for index in keep]
+        if not rows:
+            return
+        if len(keep) < count:
+            next_B = next_B[mx.array(keep)]
+            choose.filter(keep)
+            for layer in cache:
+                layer.filter(keep)
+        tokens_B = next_B

@@ -1,0 +1,31 @@
+"""Prompts as tokens, and whether a model can continue them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from zoo.config import UserError
+from zoo.generation.model import LanguageModel
+
+
+def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Any) -> list[int]:
+    """The tokens of a prompt; of an empty one, the token that ends a document, after which a new one begins.
+
+    Args:
+        prompt: Text, or tokens of this tokenizer.
+        model: The model that is to continue it.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        UserError: If the prompt leaves no room for a token, or has tokens that the model does not know.
+    """
+    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    ids = ids or [tokenizer.eos_id]
+    limit = model.config.position_limit
+    if limit is not None and len(ids) >= limit:
+        raise UserError(f"prompt must have fewer tokens than model.max_seq_len = {limit}; got {len(ids)}")
+    if not 0 <= min(ids) <= max(ids) < model.config.vocab_size:
+        raise UserError(
+            f"prompt must have tokens below model.vocab_size = {model.config.vocab_size}; got {max(ids)};"
+            " the tokenizer belongs to another model"
+        )
+    return ids
