@@ -1,0 +1,22 @@
+"""The model families: GPT, BERT and Llama. They see the attention interface, never a mechanism."""
+
+from zoo.models.bert import Bert
+from zoo.models.build import Model, build_model
+from zoo.models.config import BertConfig, GPTConfig, LlamaConfig, ModelConfig, model_config_from_mapping
+from zoo.models.gpt import GPT
+from zoo.models.llama import Llama
+from zoo.models.transformer import cache_offset
+
+__all__ = [
+    "GPT",
+    "Bert",
+    "BertConfig",
+    "GPTConfig",
+    "Llama",
+    "LlamaConfig",
+    "Model",
+    "ModelConfig",
+    "build_model",
+    "cache_offset",
+    "model_config_from_mapping",
+]

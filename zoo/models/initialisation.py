@@ -1,0 +1,51 @@
+"""Initial weights: normal with one standard deviation, smaller where a branch joins the residual stream.
+
+GPT-2's rule: weights from N(0, std²), biases 0, and the last projection of each residual branch from
+N(0, (std / √(2 · num_layers))²), so that the stream's variance does not grow with the depth.
+
+Each weight's random key depends on the seed and on the weight's name alone. Models that differ only in their
+attention therefore start from the same values wherever they have the same weights.
+"""
+
+import hashlib
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+RESIDUAL_PROJECTIONS = ("o_proj", "down_proj")
+
+
+def depth_scaled_std(std: float, num_layers: int) -> float:
+    """Standard deviation of a residual projection in a model of `num_layers` blocks with two branches each."""
+    return std / math.sqrt(2 * num_layers)
+
+
+def initialise(model: nn.Module, *, std: float, residual_std: float) -> None:
+    """Sets the initial weights in place, lazily: nothing is computed until a weight is used.
+
+    Embeddings, and linear layers with their biases, are set. Norms keep their ones and zeros. What an attention
+    layer has beyond q_proj, k_proj, v_proj and o_proj belongs to its mechanism, which has initialised it.
+
+    Args:
+        model: A model whose attention layers are named `self_attn`.
+        std: Standard deviation of embeddings and projections.
+        residual_std: Standard deviation of `o_proj` and `down_proj`.
+    """
+    base_key = mx.random.randint(0, 2**31 - 1, shape=(2,), dtype=mx.int32).astype(mx.uint32)
+    for name, module in model.named_modules():
+        own_name = name.rpartition(".")[2]
+        if ".self_attn." in name and own_name not in ATTENTION_PROJECTIONS:
+            continue
+        if isinstance(module, nn.Embedding | nn.Linear):
+            scale = residual_std if own_name in RESIDUAL_PROJECTIONS else std
+            module.weight = mx.random.normal(module.weight.shape, scale=scale, key=_key(base_key, name))
+        if isinstance(module, nn.Linear) and "bias" in module:
+            module.bias = mx.zeros_like(module.bias)
+
+
+def _key(base_key: mx.array, name: str) -> mx.array:
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    words = [int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")]
+    return mx.bitwise_xor(base_key, mx.array(words, dtype=mx.uint32))

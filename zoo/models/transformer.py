@@ -1,0 +1,161 @@
+"""What GPT, Llama and BERT share: embeddings, the walk through the layers, and the accounts.
+
+Letters: B batch, L length, D hidden, V vocabulary.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from zoo.attention import Cache
+from zoo.config import UserError
+from zoo.models.blocks import Block
+from zoo.models.config import ModelConfig
+from zoo.ops.masks import MaskSpec
+
+
+class Transformer(nn.Module, abc.ABC):
+    """Token embedding, optional learned positions, and a stack of blocks.
+
+    Attributes:
+        config: What the model was built from.
+        layers: The blocks, in order; each has its attention layer as `self_attn`.
+    """
+
+    def __init__(self, config: ModelConfig, layers: Sequence[Block]) -> None:
+        """Makes the embeddings around blocks that a family has built."""
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.positions == "learned":
+            self.embed_positions = nn.Embedding(config.max_seq_len, config.hidden_size)
+        self.embed_dropout = nn.Dropout(config.dropout)
+        self.layers = list(layers)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._checkpoint_gradients = False
+
+    @abc.abstractmethod
+    def hidden(
+        self, tokens_BL: mx.array, *, mask: MaskSpec | None = None, cache: list[Cache] | None = None
+    ) -> mx.array:
+        """The last hidden states, normalised and ready for the heads.
+
+        Args:
+            tokens_BL: Token ids, int32.
+            mask: What may be attended to; None for the family's default over whole rows.
+            cache: What `make_cache` returned, updated in place; None to process whole sequences.
+
+        Returns:
+            [B, L, D].
+
+        Raises:
+            UserError: If the text is longer than learned positions allow, or the mask is of the other family's kind.
+        """
+
+    @abc.abstractmethod
+    def logits(self, x_BLD: mx.array) -> mx.array:
+        """Scores of the vocabulary from hidden states: [..., D] -> [..., V]."""
+
+    @abc.abstractmethod
+    def head_flops_per_token(self) -> int:
+        """Useful operations of `logits` for one token."""
+
+    def __call__(
+        self, tokens_BL: mx.array, *, mask: MaskSpec | None = None, cache: list[Cache] | None = None
+    ) -> mx.array:
+        """Token ids to scores of the vocabulary.
+
+        Args:
+            tokens_BL: Token ids, int32.
+            mask: What may be attended to; None for the family's default over whole rows.
+            cache: What `make_cache` returned, updated in place; None to process whole sequences.
+
+        Returns:
+            [B, L, V] in the dtype of the weights.
+
+        Raises:
+            UserError: As `hidden` does.
+        """
+        return self.logits(self.hidden(tokens_BL, mask=mask, cache=cache))
+
+    def make_cache(self) -> list[Cache]:
+        """One empty cache for each layer.
+
+        Raises:
+            UserError: If the model or its attention cannot decode.
+        """
+        return [layer.self_attn.make_cache() for layer in self.layers]
+
+    def checkpoint_gradients(self, enabled: bool = True) -> None:
+        """Chooses whether training recomputes each block in the backward pass instead of keeping its activations."""
+        self._checkpoint_gradients = enabled
+
+    def num_parameters(self) -> int:
+        """Number of stored parameters; a tied output projection counts once."""
+        return sum(array.size for _, array in tree_flatten(self.parameters()))
+
+    def flops_per_token(self, length: int) -> int:
+        """Useful floating-point operations of one token's forward pass in a row of `length` tokens.
+
+        A multiply-add counts as 2. Counts projections, the scores that the attention's pattern allows, feed-forward
+        layers and the head; not lookups, norms, activations or masked scores. The mean over the row, rounded down.
+        """
+        mixing = sum(layer.self_attn.flops(query_length=length, key_length=length) for layer in self.layers)
+        return mixing // length + sum(layer.mlp.flops_per_token for layer in self.layers) + self.head_flops_per_token()
+
+    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
+        """Bytes that the caches hold after `length` tokens were decoded one by one."""
+        return sum(
+            layer.self_attn.cache_bytes(batch_size=batch_size, length=length, dtype=dtype) for layer in self.layers
+        )
+
+    def _embed(self, tokens_BL: mx.array, mask: MaskSpec) -> mx.array:
+        x_BLD: mx.array = self.embed_tokens(tokens_BL)
+        if self.config.positions == "learned":
+            length = tokens_BL.shape[1]
+            _require_within(self.config.max_seq_len, mask, length)
+            x_BLD = x_BLD + self.embed_positions(mask.positions(length))
+        return x_BLD
+
+    def _run_layers(self, x_BLD: mx.array, mask: MaskSpec, cache: list[Cache] | None) -> mx.array:
+        caches: list[Any] = [None] * len(self.layers) if cache is None else cache
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            run = nn.utils.checkpoint(layer) if self._checkpoint_gradients and layer_cache is None else layer
+            x_BLD = run(x_BLD, mask=mask, cache=layer_cache)
+        return x_BLD
+
+    def _resolve_mask(self, mask: MaskSpec | None, cache: list[Cache] | None) -> MaskSpec:
+        if mask is None:
+            return MaskSpec(causal=self.config.causal, offset=cache_offset(cache))
+        if mask.causal != self.config.causal:
+            raise UserError(f"mask: causal must be {self.config.causal} in a {self.config.family}; got {mask.causal}")
+        return mask
+
+
+def cache_offset(cache: list[Cache] | None) -> int | mx.array:
+    """How many tokens the caches of a model have seen.
+
+    Args:
+        cache: What `make_cache` returned, or None.
+
+    Returns:
+        An int, or int32 [B] when the rows have different histories.
+    """
+    if not cache:
+        return 0
+    offset: int | mx.array = cache[0].offset
+    return offset
+
+
+def _require_within(max_seq_len: int, mask: MaskSpec, length: int) -> None:
+    before = mask.offset if isinstance(mask.offset, int) else int(mx.max(mask.offset).item())
+    if before + length > max_seq_len:
+        raise UserError(
+            f"model: max_seq_len must be at least the text's {before + length} tokens with learned positions; "
+            f"got {max_seq_len} (shorten the text, or train with model.positions=rotary, alibi or none)"
+        )
