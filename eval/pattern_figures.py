@@ -1,0 +1,72 @@
+"""A picture of each pattern: which keys (columns) each query (row) may see, causal and bidirectional.
+
+The pictures are the patterns themselves, evaluated; nothing is drawn by hand.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from zoo.attention import VariantConfig, mechanism
+from zoo.attention.catalog import attention_names, variant
+from zoo.ops.patterns import BoundPattern, Pattern, everything, numpy_mask
+
+# Enough for two blocks of 32 and two windows of 64 to be told apart.
+LENGTH = 160
+SEEN, HIDDEN = "#2b6cb0", "#edf2f7"
+
+
+def pattern_variants() -> dict[str, VariantConfig]:
+    """One shipped variant of each softmax pattern with its parameters, by variant name."""
+    found: dict[tuple[Any, ...], VariantConfig] = {}
+    for name in attention_names():
+        chosen = variant(name)
+        if isinstance(chosen, VariantConfig) and _is_pattern(chosen):
+            found.setdefault((chosen.mechanism, *_shape_parameters(chosen)), chosen)
+    return {chosen.name: chosen for chosen in found.values()}
+
+
+def draw_patterns(folder: Path) -> list[Path]:
+    """Writes `<variant>.svg` for each pattern; the same patterns give the same bytes.
+
+    Args:
+        folder: Where to write; created if missing.
+
+    Returns:
+        The files, in alphabetical order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_draw(chosen, folder / f"{name}.svg") for name, chosen in sorted(pattern_variants().items())]
+
+
+def _is_pattern(chosen: VariantConfig) -> bool:
+    return chosen.mechanism == "softmax" or mechanism(chosen.mechanism).pattern is not None
+
+
+def _shape_parameters(chosen: VariantConfig) -> tuple[Any, ...]:
+    # Head grouping changes no pattern, so variants that differ only in it share a picture.
+    mapping = chosen.as_mapping()
+    ignored = {"name", "mechanism", "implementation", "num_kv_heads", "queries_per_kv_head"}
+    return tuple(sorted((key, value) for key, value in mapping.items() if key not in ignored))
+
+
+def _draw(chosen: VariantConfig, path: Path) -> Path:
+    declared = mechanism(chosen.mechanism)
+    pattern: Pattern = everything if declared.pattern is None else BoundPattern(declared.pattern, chosen.parameters)
+    able = chosen.capabilities
+    directions = [("causal", True)] * able.causal + [("bidirectional", False)] * able.bidirectional
+    # A fixed salt makes matplotlib's element ids, and so the file, reproducible.
+    with mpl.rc_context({"svg.hashsalt": chosen.name, "font.size": 9, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(3.2 * len(directions), 3.6), layout="constrained")
+        for axes, (title, causal) in zip(figure.subplots(1, len(directions), squeeze=False)[0], directions, strict=True):
+            seen = numpy_mask(pattern, causal=causal, query_length=LENGTH, key_length=LENGTH)
+            axes.imshow(seen, cmap=mpl.colors.ListedColormap([HIDDEN, SEEN]), vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(f"{title}: {np.count_nonzero(seen) / seen.size:.0%} of pairs")
+            axes.set_xlabel("key")
+            axes.set_ylabel("query")
+        figure.suptitle(chosen.name)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    return path
