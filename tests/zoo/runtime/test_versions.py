@@ -1,0 +1,66 @@
+import json
+import subprocess
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from zoo.runtime import versions
+
+
+def test_a_description_survives_json_and_names_no_folder() -> None:
+    text = json.dumps(versions.describe())
+    assert json.loads(text) == versions.describe()
+    for folder in {Path.home(), Path.cwd(), versions.CHECKOUT} - {Path("/")}:
+        assert str(folder) not in text
+
+
+def test_a_description_says_what_computed() -> None:
+    described = versions.describe()
+    assert described["versions"]["mlx"] == mx.__version__
+    assert described["blas"]["name"]
+    assert described["cores"] >= 1
+    assert described["device"] == versions.device_label()
+
+
+def test_a_cpu_is_labelled_with_its_cores_and_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions.mx, "device_info", lambda: {"device_name": "AMD EPYC"})
+    monkeypatch.setattr(versions, "backend", lambda: "cpu")
+    monkeypatch.setattr(versions.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(versions, "usable_cores", lambda: 2)
+    assert versions.device_label() == "AMD EPYC, 2 cores, Linux CPU"
+    monkeypatch.setattr(versions, "usable_cores", lambda: 1)
+    assert versions.device_label() == "AMD EPYC, 1 core, Linux CPU"
+
+
+@pytest.mark.parametrize(("kind", "label"), [("metal", "Apple M4 Max, Metal"), ("cuda", "Apple M4 Max, CUDA")])
+def test_a_gpu_is_labelled_with_its_back_end(kind: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions.mx, "device_info", lambda: {"device_name": "Apple M4 Max"})
+    monkeypatch.setattr(versions, "backend", lambda: kind)
+    assert versions.device_label() == label
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
+    assert versions.describe()["commit"] is None
+    assert versions.uncommitted_changes() is None
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    (tmp_path / "file").write_text("one")
+    for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    head = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert versions.describe()["commit"] == head.stdout.strip()
+    assert versions.uncommitted_changes() is False
+    (tmp_path / "file").write_text("two")
+    assert versions.uncommitted_changes() is True
+
+
+def test_a_machine_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert versions.describe()["commit"] is None
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    assert versions.package_version("attention-zoo-does-not-exist") is None
