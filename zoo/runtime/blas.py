@@ -86,9 +86,7 @@ def activate() -> str:
     if chosen == "none":
         return "mlx"
     if "mlx.core" in sys.modules:
-        _warn(
-            "mlx was imported before zoo, so its own BLAS stays in use, in its Linux package a slow one; import zoo first"
-        )
+        _warn("mlx was imported before zoo, so the slow BLAS of its Linux package stays in use; import zoo first")
         return "mlx"
     failures = []
     for how, opened in _candidates(chosen):
@@ -101,9 +99,7 @@ def activate() -> str:
             _warn(f"{failures[0]}; using {how} instead")
         _set_threads(library)
         return how
-    _warn(
-        f"matrix products run on the BLAS that mlx brings, in its Linux package a slow one; {REMEDY} ({'; '.join(failures)})"
-    )
+    _warn(f"matrix products run on the slow BLAS of mlx's Linux package; {REMEDY} ({'; '.join(failures)})")
     return "mlx"
 
 

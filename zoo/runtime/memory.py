@@ -1,4 +1,4 @@
-"""What MLX's allocator holds; not the process's resident memory, which also counts the interpreter and its libraries."""
+"""What MLX's allocator holds; not the process's resident memory, which counts the interpreter and its libraries too."""
 
 import mlx.core as mx
 
