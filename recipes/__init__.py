@@ -1,0 +1,1 @@
+"""The application: one recipe per script, and the only place that knows Hydra."""

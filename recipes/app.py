@@ -1,0 +1,167 @@
+"""What every script promises: Hydra overrides in, one JSON line out, and mistakes as one clear line.
+
+Progress and logs go to stderr; the last line on stdout is one JSON object. Exit code 0 on success, 2 with one
+`error: …` line on stderr for what the user can mend (with a traceback if HYDRA_FULL_ERROR=1), 1 for our own faults,
+130 for an interruption before there is anything to save.
+
+Overrides may set keys that the YAMLs do not mention: whether a key exists is for the config dataclasses to say,
+which name the closest one and list the others.
+"""
+
+import difflib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zoo.attention.catalog import expand
+from zoo.attention.registry import external_mechanism_names
+from zoo.config import UserError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+# Hydra must neither change the folder, nor make one of its own, nor configure logging.
+_QUIET = (
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+
+Main = Callable[[DictConfig], Mapping[str, Any]]
+
+
+def run(config_name: str, main: Main) -> None:
+    """Runs a recipe as a script's whole life; does not return.
+
+    Args:
+        config_name: Name of the top-level YAML in `configs/`.
+        main: Takes the composed configuration and returns the JSON object to print.
+    """
+    sys.exit(execute(config_name, main, sys.argv[1:]))
+
+
+def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
+    """Runs a recipe.
+
+    Args:
+        config_name: Name of the top-level YAML in `configs/`.
+        main: Takes the composed configuration and returns the JSON object to print.
+        arguments: The command line after the script's name.
+
+    Returns:
+        The exit code.
+    """
+    _configure_logging()
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        # Hydra would print an exception's story before ours; so none leaves the job.
+        codes.append(_guarded(lambda: _print_json(main(_with_attention(config))), wants_traceback))
+
+    def compose_and_run() -> None:
+        _offer_external_mechanisms()
+        decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
+        decorated()
+
+    # Our own faults pass through with their traceback, which makes Python's exit code 1.
+    code = _guarded(lambda: _with_arguments(compose_and_run, arguments), wants_traceback)
+    return max([code, *codes])
+
+
+def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
+    try:
+        action()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            traceback.print_exc()
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _with_arguments(action: Callable[[], None], arguments: Sequence[str]) -> None:
+    """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
+    before, full_error = sys.argv, os.environ.get(FULL_ERROR)
+    sys.argv = [before[0], *map(_free_key, arguments), *_QUIET]
+    os.environ[FULL_ERROR] = "1"
+    try:
+        action()
+    finally:
+        sys.argv = before
+        if full_error is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = full_error
+
+
+def _free_key(argument: str) -> str:
+    """Lets `key=value` set a key that the YAMLs do not mention; flags, groups and Hydra's own keys stay."""
+    key, equals, _ = argument.partition("=")
+    plain = equals and key and key[0] not in "-+~" and not set("@/") & set(key)
+    if not plain or key.split(".")[0] == "hydra" or key in _groups():
+        return argument
+    return f"++{argument}"
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+
+
+def _offer_external_mechanisms() -> None:
+    for name in external_mechanism_names():
+        ConfigStore.instance().store(group="attention", name=name, node={"mechanism": name})
+
+
+def _with_attention(config: DictConfig) -> DictConfig:
+    """Gives the chosen attention its name, and a hybrid the variants that it names."""
+    name = HydraConfig.get().runtime.choices.get("attention")
+    if name is None:
+        return config
+    chosen = OmegaConf.to_container(config.attention, resolve=True)
+    assert isinstance(chosen, dict)
+    expanded = expand({"name": name, **{str(key): value for key, value in chosen.items()}})
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    result = OmegaConf.create({**plain, "attention": expanded})
+    assert isinstance(result, DictConfig)
+    return result
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = difflib.get_close_matches(choice, error.options, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{group} must be one of its choices; got {choice!r}{hint} (choices: {', '.join(error.options)})"
+    lines = [line.strip() for line in str(error).replace("'++", "'").splitlines()]
+    return "; ".join(line for line in lines if line)
+
+
+def _print_json(result: Mapping[str, Any]) -> None:
+    sys.stderr.flush()
+    print(json.dumps(dict(result), allow_nan=False), flush=True)
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    for package in ("zoo", "recipes", "eval"):
+        logging.getLogger(package).setLevel(logging.INFO)

@@ -1,0 +1,27 @@
+"""Checkpoints: verified folders of safetensors, JSON and a manifest; nothing in them is ever executed."""
+
+from zoo.checkpoints.history import History
+from zoo.checkpoints.load import (
+    LoadedCheckpoint,
+    find_checkpoint,
+    load_checkpoint,
+    load_model,
+    read_config,
+    restore_model,
+    restore_optimizer,
+)
+from zoo.checkpoints.manifest import verify_manifest
+from zoo.checkpoints.save import save_checkpoint
+
+__all__ = [
+    "History",
+    "LoadedCheckpoint",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "read_config",
+    "restore_model",
+    "restore_optimizer",
+    "save_checkpoint",
+    "verify_manifest",
+]

@@ -1,0 +1,86 @@
+"""Writes checkpoints: beside their place, forced to the disk, then renamed; a kill leaves the previous one whole."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.optimizers import Optimizer
+from mlx.utils import tree_flatten
+
+from zoo.checkpoints.manifest import sync, sync_folder, write_manifest
+from zoo.config import UserError
+from zoo.data.tokenizers import Tokenizer
+
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+TRAINING_STATE = "training_state.json"
+FORMAT = "attention-zoo"
+FORMAT_VERSION = 1
+PARTIAL_PREFIX = ".partial-"
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    tokenizer: Tokenizer | None = None,
+    optimizer: Optimizer | None = None,
+    training_state: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Saves a model, and what is needed to go on training it, as a new folder.
+
+    Args:
+        folder: Where the checkpoint shall stand; must not exist yet.
+        model: Model of `zoo.models`; its `config` says how to build it again.
+        tokenizer: Saved into the same folder, so that the checkpoint can be used by itself.
+        optimizer: Its state, for resuming.
+        training_state: JSON-ready facts of the training run, for resuming.
+        config: JSON-ready facts to keep with the model, such as the run's whole configuration.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If the folder exists, or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(f"checkpoint: {folder} must be a new folder; it exists")
+    partial = folder.parent / f"{PARTIAL_PREFIX}{folder.name}-{os.getpid()}"
+    try:
+        partial.mkdir(parents=True)
+        _write(partial / MODEL, model.parameters())
+        if optimizer is not None:
+            _write(partial / OPTIMIZER, optimizer.state)
+        if training_state is not None:
+            write_json(partial / TRAINING_STATE, training_state)
+        if tokenizer is not None:
+            tokenizer.save(partial)
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "has_tokenizer": tokenizer is not None}
+        described = {"model": model.config.as_mapping(), "run": dict(config or {})}
+        write_json(partial / CONFIG, {**head, **described})
+        write_manifest(partial)
+        sync_folder(partial)
+        partial.rename(folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise UserError(f"checkpoint: {folder} must be writable; {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes readable JSON; every float comes back bit for bit."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, tree: Any) -> None:
+    arrays = dict(tree_flatten(tree))
+    mx.save_safetensors(str(path), arrays, metadata={"format": "mlx"})

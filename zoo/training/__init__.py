@@ -1,0 +1,38 @@
+"""Training: loss, optimizers, the compiled step, the loop, and what a run leaves behind."""
+
+from zoo.training.config import TrainingConfig
+from zoo.training.evaluation import Evaluation, evaluate
+from zoo.training.figures import draw_loss_curve
+from zoo.training.loop import NonFiniteError, StopReason, Trainer
+from zoo.training.loss import token_nats
+from zoo.training.metrics import MetricLogger, open_loggers, read_metrics
+from zoo.training.optimizers import OptimizerConfig, build_optimizer, optimizer_config_from_mapping
+from zoo.training.progress import ProgressBar
+from zoo.training.resume import resume_run
+from zoo.training.run_folder import RunFolder
+from zoo.training.state import TrainingState
+from zoo.training.step import EvaluationStep, StepOptions, TrainStep
+
+__all__ = [
+    "Evaluation",
+    "EvaluationStep",
+    "MetricLogger",
+    "NonFiniteError",
+    "OptimizerConfig",
+    "ProgressBar",
+    "RunFolder",
+    "StepOptions",
+    "StopReason",
+    "TrainStep",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingState",
+    "build_optimizer",
+    "draw_loss_curve",
+    "evaluate",
+    "open_loggers",
+    "optimizer_config_from_mapping",
+    "read_metrics",
+    "resume_run",
+    "token_nats",
+]

@@ -1,0 +1,62 @@
+"""From the loader's NumPy batches to the arrays of a step: split into parts, and only predicted positions kept.
+
+Letters: B batch, L query length, P predicted positions.
+"""
+
+import mlx.core as mx
+import numpy as np
+
+from zoo.data.loader import Batch
+from zoo.training.loss import Arrays
+
+# A step is compiled per shape. Predicted positions are padded to whole eighths of the tokens, so that masked-token
+# batches, whose number of masked tokens varies by chance, nearly always share one shape.
+_EIGHTHS = 8
+
+
+def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
+    """Makes the arrays of a batch, split by rows into equal parts.
+
+    Args:
+        batch: From a loader; its number of rows is a multiple of `parts`.
+        parts: How many.
+
+    Returns:
+        One dict a part: `inputs_BL` int32; `targets_P` int32 and `weights_P` float32; `picks_P` int32, the
+        flattened positions these belong to, absent if all are predicted; `segments_BL` and `lengths_B` where the
+        batch has them. All parts have the same shapes.
+    """
+    rows = [slice(start, start + len(batch.inputs_BL) // parts) for start in _starts(batch, parts)]
+    weights = [batch.weights_BL[part].reshape(-1) for part in rows]
+    total = weights[0].size
+    most = max(int(np.count_nonzero(each)) for each in weights)
+    picked = -(-most * _EIGHTHS // total) * total // _EIGHTHS
+    return [_arrays(batch, part, flat, picked) for part, flat in zip(rows, weights, strict=True)]
+
+
+def num_tokens(batch: Batch) -> int:
+    """Number of tokens that the model reads, padding not counted."""
+    return batch.inputs_BL.size if batch.lengths_B is None else int(batch.lengths_B.sum())
+
+
+def _starts(batch: Batch, parts: int) -> range:
+    size = len(batch.inputs_BL)
+    assert size % parts == 0, f"{size} rows cannot be split into {parts} equal parts"
+    return range(0, size, size // parts)
+
+
+def _arrays(batch: Batch, rows: slice, weights_P: np.ndarray, picked: int) -> Arrays:
+    targets_P = batch.targets_BL[rows].reshape(-1)
+    arrays = {"inputs_BL": mx.array(batch.inputs_BL[rows])}
+    if picked < weights_P.size:
+        # A stable sort puts the predicted positions first, in text order; the rest of weight 0 pads them.
+        picks_P = np.argsort(weights_P == 0, kind="stable")[:picked].astype(np.int32)
+        targets_P, weights_P = targets_P[picks_P], weights_P[picks_P]
+        arrays["picks_P"] = mx.array(picks_P)
+    arrays["targets_P"] = mx.array(targets_P)
+    arrays["weights_P"] = mx.array(weights_P.astype(np.float32))
+    if batch.segments_BL is not None:
+        arrays["segments_BL"] = mx.array(batch.segments_BL[rows])
+    if batch.lengths_B is not None:
+        arrays["lengths_B"] = mx.array(batch.lengths_B[rows])
+    return arrays

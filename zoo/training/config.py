@@ -1,0 +1,81 @@
+"""How a run trains: everything but the model, the data and the optimizer."""
+
+import dataclasses
+from typing import Literal
+
+from zoo.config import require
+
+LoggerName = Literal["tensorboard", "wandb"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Parameters of the training loop.
+
+    Attributes:
+        steps: Optimizer steps of the whole run.
+        batch_size: Rows per optimizer step.
+        sequence_length: Tokens per row.
+        accumulation: Equal parts a batch is processed in, one after the other; saves memory and changes the result
+            by rounding only. Divides batch_size.
+        max_grad_norm: Gradients of a larger global norm are scaled down to it; None never scales.
+        gradient_checkpointing: Recompute each block in the backward pass instead of keeping its intermediates.
+        compile: Whether the step is compiled; off for debugging.
+        eval_every: Steps between evaluations on the validation split; None for only one, at the end.
+        eval_batches: Most batches an evaluation looks at, or None for the whole split.
+        checkpoint_every: Steps between checkpoints; None for only one, at the end.
+        keep_checkpoints: How many of the newest checkpoints stay.
+        log_every: Steps between rows of training metrics.
+        max_seconds: Wall-clock limit of the run's training time over all resumptions, or None.
+        sample_prompt: Text that the trained model continues, for the eye.
+        sample_tokens: How many tokens it adds; 0 for no sample.
+        loggers: Where metrics go besides `metrics.jsonl`.
+    """
+
+    steps: int
+    batch_size: int
+    sequence_length: int
+    accumulation: int = 1
+    max_grad_norm: float | None = 1.0
+    gradient_checkpointing: bool = False
+    compile: bool = True
+    eval_every: int | None = None
+    eval_batches: int | None = None
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    max_seconds: float | None = None
+    sample_prompt: str = ""
+    sample_tokens: int = 0
+    loggers: tuple[LoggerName, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch_size", "sequence_length", "accumulation", "keep_checkpoints", "log_every"):
+            require(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
+        for field in ("eval_every", "eval_batches", "checkpoint_every"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, "be at least 1 or null", value)
+        for field in ("max_grad_norm", "max_seconds"):
+            value = getattr(self, field)
+            require(value is None or value > 0, field, "be positive or null", value)
+        require(self.sample_tokens >= 0, "sample_tokens", "be at least 0", self.sample_tokens)
+        divides = self.batch_size % self.accumulation == 0
+        require(divides, "accumulation", f"divide batch_size {self.batch_size}", self.accumulation)
+
+
+# What may differ when a run goes on: how far it goes and how it is watched, never what is computed in a step.
+RESUMABLE_CHANGES = frozenset(
+    f"training.{field}"
+    for field in (
+        "steps",
+        "max_seconds",
+        "eval_every",
+        "eval_batches",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "sample_prompt",
+        "sample_tokens",
+        "loggers",
+    )
+)

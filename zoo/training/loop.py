@@ -1,0 +1,242 @@
+"""The training loop: steps, metrics, evaluations and checkpoints, until the run is done or asked to stop."""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.optimizers import MultiOptimizer
+from mlx.utils import tree_flatten
+
+from zoo.checkpoints import History
+from zoo.config import UserError
+from zoo.data.loader import Batch
+from zoo.data.tokenizers import Tokenizer
+from zoo.runtime.memory import active_bytes, peak_bytes
+from zoo.training.batches import num_tokens, to_arrays
+from zoo.training.config import TrainingConfig
+from zoo.training.evaluation import evaluate, scalar
+from zoo.training.metrics import MetricLogger
+from zoo.training.progress import ProgressBar
+from zoo.training.signals import StopRequest
+from zoo.training.state import TrainingState
+from zoo.training.step import EvaluationStep, StepOptions, TrainStep
+
+StopReason = Literal["steps", "max_seconds", "signal"]
+
+
+class NonFiniteError(UserError):
+    """Loss or gradient is no number any more: the run cannot go on."""
+
+
+class Loader(Protocol):
+    """What the loop needs of a loader of `zoo.data`."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, a pure function of the step."""
+
+    def validation_batches(self, limit: int | None) -> Any:
+        """At most `limit` validation batches, always the same."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """Everything a run consists of.
+
+    Attributes:
+        model: Trained in place.
+        optimizer: With its state.
+        loader: Training and validation batches.
+        tokenizer: Goes into the checkpoints; knows the bytes of each token.
+        config: Of the loop.
+        dtype: Of the forward and backward pass.
+        checkpoints: Folder of the checkpoints.
+        loggers: Receive the metrics.
+        run_config: The whole configuration, kept in the checkpoints.
+        progress: Shows progress to people, or None.
+    """
+
+    model: nn.Module
+    optimizer: MultiOptimizer
+    loader: Loader
+    tokenizer: Tokenizer
+    config: TrainingConfig
+    dtype: mx.Dtype
+    checkpoints: Path
+    loggers: Sequence[MetricLogger]
+    run_config: Mapping[str, Any]
+    progress: ProgressBar | None = None
+
+    def train(self, state: TrainingState) -> StopReason:
+        """Trains from a state until the run's end; the state is advanced in place.
+
+        Args:
+            state: A fresh one, or a restored one together with model and optimizer.
+
+        Returns:
+            What ended it. The state at the end is saved as a checkpoint.
+
+        Raises:
+            NonFiniteError: If loss or gradient is not finite; the last good checkpoint stays.
+            UserError: If a checkpoint cannot be written.
+        """
+        return _Loop(self, state).run()
+
+
+class _Loop:
+    """One uninterrupted stretch of a run."""
+
+    def __init__(self, trainer: Trainer, state: TrainingState) -> None:
+        self.trainer, self.config, self.state = trainer, trainer.config, state
+        options = StepOptions(
+            causal=trainer.model.config.causal,
+            dtype=trainer.dtype,
+            max_grad_norm=self.config.max_grad_norm,
+            compile=self.config.compile,
+        )
+        trainer.model.checkpoint_gradients(self.config.gradient_checkpointing)
+        trainer.model.train()
+        self.step = TrainStep(trainer.model, trainer.optimizer, options)
+        self.evaluation_step = EvaluationStep(trainer.model, options)
+        self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints)
+        self.token_bytes_V: np.ndarray = trainer.tokenizer.token_byte_lengths()
+        self.saved_step = state.step if self.history.steps() else None
+        self.first_step = state.step
+        self.stop = StopRequest()
+        self.seconds_before, self.started = state.seconds, time.perf_counter()
+        self.window_seconds, self.window_tokens = 0.0, 0
+
+    def run(self) -> StopReason:
+        with self.stop:
+            batch = self.trainer.loader.batch(self.state.step)
+            reason = self._reason()
+            # An interruption may have cut short the evaluation of the step that is gone on from.
+            self._after_step(reason)
+            while reason is None:
+                batch = self._train_one(batch)
+                reason = self._reason()
+                self._after_step(reason)
+            cut_short = self.stop.name is not None and self.state.evaluation.get("step") != self.state.step
+            return "signal" if cut_short else reason
+
+    def _reason(self) -> StopReason | None:
+        self.state.seconds = self.seconds_before + time.perf_counter() - self.started
+        if self.state.step >= self.config.steps:
+            return "steps"
+        if self.config.max_seconds is not None and self.state.seconds >= self.config.max_seconds:
+            return "max_seconds"
+        return "signal" if self.stop.name is not None else None
+
+    def _train_one(self, batch: Batch) -> Batch:
+        state = self.state
+        began = time.perf_counter()
+        weight = float(batch.weights_BL.sum(dtype=np.float64))
+        assert weight > 0, f"{batch.identity} predicts no token"
+        nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
+        mx.async_eval(nats, norm, self.step.state)
+        # Prepared while the device computes.
+        following = self.trainer.loader.batch(state.step + 1)
+        batch_nats, gradient_norm = scalar(nats), scalar(norm)
+        self._require_finite(batch, batch_nats / weight, gradient_norm)
+        seconds, tokens = time.perf_counter() - began, num_tokens(batch)
+        state.step += 1
+        state.tokens += tokens
+        state.window_nats += batch_nats
+        state.window_weight += weight
+        if state.first_loss is None:
+            state.first_loss = batch_nats / weight
+        # The first step after a start compiles the graph.
+        if state.step > self.first_step + 1:
+            state.timed_seconds += seconds
+            state.timed_tokens += tokens
+        self.window_seconds += seconds
+        self.window_tokens += tokens
+        if self.trainer.progress is not None:
+            self.trainer.progress.advance(state.step)
+        if state.step % self.config.log_every == 0 or state.step == self.config.steps:
+            self._log_training(gradient_norm)
+        return following
+
+    def _log_training(self, gradient_norm: float) -> None:
+        state = self.state
+        state.last_loss = state.window_nats / state.window_weight
+        values = {
+            "train_loss": state.last_loss,
+            "learning_rate": scalar(self.trainer.optimizer.learning_rate),
+            "gradient_norm": gradient_norm,
+            "tokens": state.tokens,
+            "tokens_per_second": self.window_tokens / self.window_seconds,
+            "memory_bytes": active_bytes(),
+            "peak_memory_bytes": peak_bytes(),
+        }
+        self._log(values)
+        state.window_nats = state.window_weight = self.window_seconds = 0.0
+        self.window_tokens = 0
+
+    def _after_step(self, reason: StopReason | None) -> None:
+        state, config = self.state, self.config
+        finished = reason in ("steps", "max_seconds")
+        due = config.eval_every is not None and state.step % config.eval_every == 0 and state.step > 0
+        if (due or finished) and state.evaluation.get("step") != state.step:
+            self._evaluate()
+        due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
+        if state.step > 0 and (due or reason is not None) and self.saved_step != state.step:
+            self._save()
+
+    def _evaluate(self) -> None:
+        batches = self.trainer.loader.validation_batches(self.config.eval_batches)
+        wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
+        found = evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V)
+        # Whoever stops a run does not wait for an evaluation; part of one is no evaluation.
+        if self.stop.name is not None:
+            return
+        if not found.tokens:
+            raise UserError("data: the validation split must predict at least one token; it predicts none")
+        values = {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
+        self.state.evaluation = {"step": self.state.step, **values}
+        self._log(values)
+
+    def _log(self, values: Mapping[str, float | int | None]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log(self.state.step, values)
+        if self.trainer.progress is not None:
+            self.trainer.progress.show(values)
+
+    def _save(self) -> None:
+        state, trainer = self.state, self.trainer
+        # A step can leave finite loss and gradient, yet weights that overflowed.
+        weights: dict[str, mx.array] = tree_flatten(trainer.model.parameters(), destination={})
+        for name, array in weights.items():
+            if not mx.all(mx.isfinite(array)).item():
+                raise NonFiniteError(f"training stopped at step {state.step}: {name} is not finite; {self._good()}")
+        for logger in trainer.loggers:
+            logger.flush()
+        state.seconds = self.seconds_before + time.perf_counter() - self.started
+        self.history.save(
+            state.step,
+            model=trainer.model,
+            tokenizer=trainer.tokenizer,
+            optimizer=trainer.optimizer,
+            training_state=state.as_mapping(),
+            config=trainer.run_config,
+        )
+        self.saved_step = state.step
+
+    def _require_finite(self, batch: Batch, loss: float, gradient_norm: float) -> None:
+        what = "the loss" if not math.isfinite(loss) else "the gradient's norm"
+        value = loss if not math.isfinite(loss) else gradient_norm
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"training stopped at step {self.state.step + 1}: {what} is {value}; batch: {batch.identity}; "
+                f"{self._good()}"
+            )
+
+    def _good(self) -> str:
+        newest = self.history.newest()
+        return "no checkpoint was saved before" if newest is None else f"the last good checkpoint is {newest}"

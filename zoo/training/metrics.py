@@ -1,0 +1,161 @@
+"""Where measured values go: always a JSONL file, and TensorBoard or Weights & Biases where they are installed."""
+
+import abc
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.config import UserError
+from zoo.training.config import LoggerName
+
+Values = Mapping[str, float | int | None]
+
+
+class MetricLogger(abc.ABC):
+    """Receives the values of a step."""
+
+    @abc.abstractmethod
+    def log(self, step: int, values: Values) -> None:
+        """Records values; None marks one that does not apply."""
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Forces what was recorded to the disk, as far as this logger can."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends the record."""
+
+
+class JsonLinesLogger(MetricLogger):
+    """One JSON object a row: `step` and the values."""
+
+    def __init__(self, path: Path, *, resumed_step: int) -> None:
+        """Opens the file and drops what a killed run wrote after the step it goes on from.
+
+        Args:
+            path: The file; may not exist yet.
+            resumed_step: 0 for a new run.
+        """
+        kept = [row for row in read_metrics(path) if row["step"] <= resumed_step] if resumed_step else []
+        beside = path.with_name(f".{path.name}.partial")
+        beside.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        beside.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, values: Values) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def flush(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoardLogger(MetricLogger):
+    """Scalars for TensorBoard, through its own event writer."""
+
+    def __init__(self, folder: Path, *, resumed_step: int) -> None:
+        """Begins an event file; steps after `resumed_step` in older files are hidden by TensorBoard.
+
+        Raises:
+            UserError: If TensorBoard is not installed.
+        """
+        try:
+            from tensorboard.compat.proto import event_pb2, summary_pb2
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ModuleNotFoundError:
+            raise _missing("tensorboard") from None
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._writer = EventFileWriter(str(folder))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(resumed_step + 1, session_log=start)
+
+    def log(self, step: int, values: Values) -> None:
+        scalars = [
+            self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if value is not None
+        ]
+        self._add(step, summary=self._summary(value=scalars))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, step: int, *, summary: Any = None, session_log: Any = None) -> None:
+        event = self._event(wall_time=time.time(), step=step, summary=summary, session_log=session_log)
+        self._writer.add_event(event)
+
+
+class WandbLogger(MetricLogger):
+    """A Weights & Biases run, named after the run's folder; a resumed run goes on in the same one."""
+
+    def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
+        """Begins or continues the run.
+
+        Raises:
+            UserError: If wandb is not installed.
+        """
+        try:
+            import wandb
+        except ModuleNotFoundError:
+            raise _missing("wandb") from None
+        self._run = wandb.init(
+            project="attention-zoo",
+            dir=str(folder),
+            id=folder.name,
+            name=folder.name,
+            config=dict(config),
+            resume="allow",
+        )
+
+    def log(self, step: int, values: Values) -> None:
+        self._run.log(dict(values), step=step)
+
+    def flush(self) -> None:
+        """Does nothing: wandb has a process of its own that writes and sends."""
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def open_loggers(
+    names: tuple[LoggerName, ...], folder: Path, *, resumed_step: int, config: Mapping[str, Any]
+) -> list[MetricLogger]:
+    """Opens the loggers of a run, `metrics.jsonl` first.
+
+    Args:
+        names: Loggers besides it.
+        folder: The run's folder.
+        resumed_step: 0 for a new run.
+        config: The run's configuration.
+
+    Raises:
+        UserError: If one is not installed; names the command that installs it.
+    """
+    extras: list[MetricLogger] = []
+    for name in names:
+        match name:
+            case "tensorboard":
+                extras.append(TensorBoardLogger(folder / "tensorboard", resumed_step=resumed_step))
+            case "wandb":
+                extras.append(WandbLogger(folder, config=config))
+    return [JsonLinesLogger(folder / "metrics.jsonl", resumed_step=resumed_step), *extras]
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`, in order; a last line that a kill left unfinished is not a row."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _missing(name: LoggerName) -> UserError:
+    return UserError(f"training.loggers: {name} must be installed to log to it; run: pip install attention-zoo[{name}]")

@@ -1,0 +1,130 @@
+"""One optimizer step, compiled: loss, gradients, clipping and update in one graph that carries its whole state.
+
+The state of the graph is `[model.state, optimizer.state, mx.random.state]`. Below float32 the weights stay float32
+and are cast inside the loss, so that small updates are not rounded away and gradients come back in float32.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.optimizers import Optimizer, clip_grad_norm
+from mlx.utils import tree_map
+
+from zoo.training.loss import Arrays, summed_nats
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a step computes.
+
+    Attributes:
+        causal: Whether the model reads left to right.
+        dtype: Of the forward and backward pass; the weights keep theirs.
+        max_grad_norm: Gradients of a larger global norm are scaled down to it; None never scales.
+        compile: Whether the graph is compiled.
+    """
+
+    causal: bool
+    dtype: mx.Dtype = mx.float32
+    max_grad_norm: float | None = None
+    compile: bool = True
+
+
+class TrainStep:
+    """Updates a model by one batch, given in one or more parts that share one update."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, options: StepOptions) -> None:
+        """Binds the step to the present state of model and optimizer; load checkpoints before."""
+        self.model = model
+        self.optimizer = optimizer
+        self.options = options
+        # An evaluation between two steps must not change how the next one is traced.
+        self._whole = _compiled(self._update_by_whole, self.state, options.compile)
+        self._first = _compiled(self._gradients, self.state, options.compile)
+        self._next = _compiled(self._add_gradients, self.state, options.compile)
+        self._last = _compiled(self._update_by_gradients, self.state, options.compile)
+
+    @property
+    def state(self) -> list[Any]:
+        """Everything that a step reads and changes."""
+        return [self.model.state, self.optimizer.state, mx.random.state]
+
+    def __call__(self, parts: list[Arrays], weight: float) -> tuple[mx.array, mx.array]:
+        """Makes the step; nothing is computed until the results or the state are evaluated, unless there are parts.
+
+        Args:
+            parts: Arrays of `zoo.training.batches.to_arrays`.
+            weight: Sum of the weights over all parts; the gradient is that of nats / weight.
+
+        Returns:
+            Weighted nats summed over the batch, and the gradient's global norm before clipping; float32 scalars.
+        """
+        scale = mx.array(1 / weight, dtype=mx.float32)
+        if len(parts) == 1:
+            return self._whole(parts[0], scale)
+        nats, gradients = self._first(parts[0], scale)
+        for part in parts[1:]:
+            # Evaluated part by part: the point of parts is that only one is in memory.
+            mx.eval(nats, gradients, mx.random.state)
+            nats, gradients = self._next(part, scale, nats, gradients)
+        norm = self._last(gradients)
+        return nats, norm
+
+    def _gradients(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, Any]:
+        master = self.model.trainable_parameters()
+
+        def loss(parameters: Any) -> tuple[mx.array, mx.array]:
+            self.model.update(cast_floats(parameters, self.options.dtype))
+            nats = summed_nats(self.model, batch, causal=self.options.causal)
+            return nats * scale, nats
+
+        (_, nats), gradients = mx.value_and_grad(loss)(master)
+        self.model.update(master)
+        return nats, gradients
+
+    def _add_gradients(self, batch: Arrays, scale: mx.array, nats: mx.array, gradients: Any) -> tuple[mx.array, Any]:
+        more_nats, more = self._gradients(batch, scale)
+        return nats + more_nats, tree_map(mx.add, gradients, more)
+
+    def _update_by_gradients(self, gradients: Any) -> mx.array:
+        limit = float("inf") if self.options.max_grad_norm is None else self.options.max_grad_norm
+        clipped, norm = clip_grad_norm(gradients, limit)
+        self.optimizer.update(self.model, gradients if self.options.max_grad_norm is None else clipped)
+        return norm
+
+    def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array]:
+        nats, gradients = self._gradients(batch, scale)
+        return nats, self._update_by_gradients(gradients)
+
+
+class EvaluationStep:
+    """Weighted nats of a batch without gradients; the model must be in evaluation mode."""
+
+    def __init__(self, model: nn.Module, options: StepOptions) -> None:
+        """Binds the step to the model's state."""
+        self.model = model
+        self.options = options
+        self._nats = mx.compile(self._compute, inputs=model.state) if options.compile else self._compute
+
+    def __call__(self, batch: Arrays) -> mx.array:
+        """Weighted nats summed over the batch, a float32 scalar."""
+        return self._nats(batch)
+
+    def _compute(self, batch: Arrays) -> mx.array:
+        master = self.model.trainable_parameters()
+        self.model.update(cast_floats(master, self.options.dtype))
+        nats = summed_nats(self.model, batch, causal=self.options.causal)
+        self.model.update(master)
+        return nats
+
+
+def cast_floats(tree: Any, dtype: mx.Dtype) -> Any:
+    """A tree whose floating-point arrays have another dtype."""
+    return tree_map(lambda array: array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array, tree)
+
+
+def _compiled(function: Callable[..., Any], state: list[Any], enabled: bool) -> Callable[..., Any]:
+    return mx.compile(function, inputs=state, outputs=state) if enabled else function
