@@ -1,15 +1,28 @@
 """Shared set-up: the runtime's BLAS is in place before anything imports MLX, and random tests repeat."""
 
 import os
+import sysconfig
+from pathlib import Path
 
 # Workers of pytest-xdist share the cores; with a thread pool each they would fight over them.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
+import pytest
 
 import zoo  # noqa: F401
 
 # The same examples in every run, and no deadline: a shared machine may stall.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def text_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real text, small enough to tokenise in a moment: modules of the standard library."""
+    folder = tmp_path_factory.mktemp("corpus")
+    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]
+    for source in sources:
+        (folder / source.name).write_text(source.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
+    return folder

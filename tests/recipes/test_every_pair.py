@@ -1,0 +1,67 @@
+"""Every model × attention pair builds, or is refused with its reason; every shipped YAML composes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+
+from zoo.attention import VariantConfig, variant_from_mapping
+from zoo.attention.catalog import attention_names, variant, variant_mapping
+from zoo.config import UserError
+from zoo.models import build_model, model_config_from_mapping
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+CHOICES = sorted(
+    f"{folder.name}={path.stem}" for folder in CONFIGS.iterdir() if folder.is_dir() for path in folder.glob("*.yaml")
+)
+TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def _refusal(model: str, attention: str) -> str | None:
+    """What the declared capabilities say about a pair: the word its refusal must contain, or None if it must build."""
+    causal = not model.startswith("bert")
+    able = [part.capabilities for part in variant(attention).variants()]
+    if causal and not all(each.causal for each in able):
+        return "must not see the future"
+    if not causal and not all(each.bidirectional for each in able):
+        return "must be used in a causal model"
+    return None
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("attention", attention_names())
+def test_every_pair_builds_or_is_refused_with_its_reason(model: str, attention: str) -> None:
+    values = yaml.safe_load((CONFIGS / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
+    values["vocab_size"] = values["vocab_size"] or 1000
+    config = model_config_from_mapping({**values, "attention": variant_mapping(attention)})
+    reason = _refusal(model, attention)
+    if reason is None:
+        built = build_model(config)
+        assert len(built.layers) == values["num_layers"]
+        assert built.num_parameters() > 0
+    else:
+        with pytest.raises(UserError, match=reason):
+            build_model(config)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice: str) -> None:
+    group = choice.partition("=")[0]
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        config = compose(config_name="train", overrides=[choice])
+    assert config[group], f"{choice} must hold values"
+
+
+@pytest.mark.parametrize("name", TOP_LEVEL)
+def test_every_recipe_composes(name: str) -> None:
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        compose(config_name=name)
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_every_variant_survives_its_mapping(name: str) -> None:
+    chosen = variant(name)
+    assert variant_from_mapping(chosen.as_mapping()) == chosen
+    assert isinstance(chosen, VariantConfig) or len(chosen.variants()) > 1

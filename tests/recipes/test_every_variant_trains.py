@@ -1,0 +1,63 @@
+"""Thirty steps lower the loss: every causal variant in a GPT and a Llama, every bidirectional one in a BERT."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from recipes.app import execute
+from recipes.train import main
+from zoo.attention.catalog import attention_names, variant
+
+LANGUAGE_MODELS, ENCODERS = ("gpt_tiny", "llama_tiny"), ("bert_tiny",)
+
+
+def _pairs() -> list[tuple[str, str]]:
+    pairs = []
+    for name in attention_names():
+        able = [part.capabilities for part in variant(name).variants()]
+        if all(each.causal for each in able):
+            pairs += [(model, name) for model in LANGUAGE_MODELS]
+        if all(each.bidirectional for each in able):
+            pairs += [(model, name) for model in ENCODERS]
+    return pairs
+
+
+@pytest.mark.parametrize(("model", "attention"), _pairs())
+def test_thirty_steps_lower_the_loss(
+    model: str, attention: str, text_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = execute(
+        "train",
+        main,
+        [
+            f"attention={attention}",
+            f"model={model}",
+            "model.num_layers=2",
+            "data=text",
+            f"data.path={text_corpus}",
+            "tokenizer=bytes",
+            "training.steps=30",
+            "training.batch_size=4",
+            # Longer than the shipped windows and blocks, and no multiple of either.
+            "training.sequence_length=150",
+            "training.log_every=1",
+            "training.eval_every=null",
+            "training.eval_batches=2",
+            "training.sample_tokens=0",
+            f"run_dir={tmp_path / 'run'}",
+            f"cache_dir={tmp_path / 'cache'}",
+        ],
+    )
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result = json.loads(captured.out.splitlines()[-1])
+    assert (result["attention"], result["steps"]) == (attention, 30)
+    losses = [json.loads(line)["train_loss"] for line in _metrics(tmp_path / "run") if "train_loss" in line]
+    assert len(losses) == 30
+    assert statistics.mean(losses[-5:]) < statistics.mean(losses[:5]) - 0.3
+
+
+def _metrics(run_dir: Path) -> list[str]:
+    return (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
