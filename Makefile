@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Bytecode is compiled when a module is first imported, which is quicker than compiling everything now.
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-# The extra for NVIDIA's back end, where its driver is present.
+# The extra for NVIDIA's back end, where its driver is present; `make CUDA= …` does without.
 CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version; then echo cuda; fi 2>/dev/null | tail -n 1 | grep -x cuda)
 
 TEST_WORKERS ?= 2
