@@ -27,8 +27,7 @@ class FeedForward(nn.Module):
 
     def __call__(self, x_BLD: mx.array) -> mx.array:
         """Maps each token by itself: [B, L, D] -> [B, L, D]."""
-        y_BLD: mx.array = self.down_proj(self._activation(self.up_proj(x_BLD)))
-        return y_BLD
+        return self.down_proj(self._activation(self.up_proj(x_BLD)))
 
 
 class GatedFeedForward(nn.Module):
@@ -52,5 +51,4 @@ class GatedFeedForward(nn.Module):
             gated_BLF = swiglu(gate_BLF, up_BLF)
         else:
             gated_BLF = activation(self._activation_name)(gate_BLF) * up_BLF
-        y_BLD: mx.array = self.down_proj(gated_BLF)
-        return y_BLD
+        return self.down_proj(gated_BLF)

@@ -34,8 +34,7 @@ class MaskedTokenTransform(nn.Module):
 
     def __call__(self, x_BLD: mx.array) -> mx.array:
         """Maps [..., D] to [..., D]."""
-        y_BLD: mx.array = self.norm(self._activation(self.dense(x_BLD)))
-        return y_BLD
+        return self.norm(self._activation(self.dense(x_BLD)))
 
 
 class Bert(Transformer):
@@ -62,7 +61,7 @@ class Bert(Transformer):
                     bias=True,
                 ),
                 norms=(norm(), norm()),
-                dropout=config.dropout,
+                dropout_probability=config.dropout,
             )
             for index in range(config.num_layers)
         ]
@@ -90,14 +89,12 @@ class Bert(Transformer):
         mask = self._resolve_mask(mask, cache)
         types_BL = mx.zeros((1, 1), dtype=mx.int32) if token_types_BL is None else token_types_BL
         x_BLD = self._embed(tokens_BL, mask) + self.embed_token_types(types_BL)
-        x_BLD = self.embed_dropout(self.embed_norm(x_BLD))
-        return self._run_layers(x_BLD, mask, cache)
+        return self._run_layers(self.embed_norm(x_BLD), mask, cache)
 
     def logits(self, x_BLD: mx.array) -> mx.array:
         x_BLD = self.masked_token_transform(x_BLD)
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head
-        logits_BLV: mx.array = head(x_BLD) + self.masked_token_bias
-        return logits_BLV
+        return head(x_BLD) + self.masked_token_bias
 
     def classify(
         self,
@@ -120,8 +117,7 @@ class Bert(Transformer):
             UserError: As `hidden` does.
         """
         first_BD = self.hidden(tokens_BL, mask=mask, token_types_BL=token_types_BL)[:, 0]
-        scores_BC: mx.array = self.classifier(mx.tanh(self.pooler(first_BD)))
-        return scores_BC
+        return self.classifier(mx.tanh(self.pooler(first_BD)))
 
     def head_flops_per_token(self) -> int:
         hidden_size = self.config.hidden_size

@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from zoo.attention import Attention, Cache
+from zoo.layers.dropout import dropout
 from zoo.layers.feed_forward import FeedForward, GatedFeedForward
 from zoo.ops.masks import MaskSpec
 
@@ -25,19 +26,23 @@ class PreNormBlock(nn.Module):
         mlp: FeedForward | GatedFeedForward,
         *,
         norms: tuple[nn.Module, nn.Module],
-        dropout: float,
+        dropout_probability: float,
     ) -> None:
         """Takes its parts; `norms` precede the attention and the feed-forward layer."""
         super().__init__()
         self.input_layernorm, self.post_attention_layernorm = norms
         self.self_attn = self_attn
         self.mlp = mlp
-        self.dropout = nn.Dropout(dropout)
+        self._dropout = dropout_probability
 
-    def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
-        """Maps [B, L, D] to [B, L, D]; arguments as an attention layer takes them."""
-        x_BLD = x_BLD + self.dropout(self.self_attn(self.input_layernorm(x_BLD), mask=mask, cache=cache))
-        return x_BLD + self.dropout(self.mlp(self.post_attention_layernorm(x_BLD)))
+    def __call__(
+        self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None, key: mx.array | None = None
+    ) -> mx.array:
+        """Maps [B, L, D] to [B, L, D]; `key` is dropout's, the rest as an attention layer takes it."""
+        keys = _branch_keys(key)
+        mixed_BLD = self.self_attn(self.input_layernorm(x_BLD), mask=mask, cache=cache)
+        x_BLD = x_BLD + dropout(mixed_BLD, self._dropout, keys[0])
+        return x_BLD + dropout(self.mlp(self.post_attention_layernorm(x_BLD)), self._dropout, keys[1])
 
 
 class PostNormBlock(nn.Module):
@@ -49,21 +54,30 @@ class PostNormBlock(nn.Module):
         mlp: FeedForward | GatedFeedForward,
         *,
         norms: tuple[nn.Module, nn.Module],
-        dropout: float,
+        dropout_probability: float,
     ) -> None:
         """Takes its parts; `norms` follow the attention and the feed-forward layer."""
         super().__init__()
         self.self_attn = self_attn
         self.attention_layernorm, self.output_layernorm = norms
         self.mlp = mlp
-        self.dropout = nn.Dropout(dropout)
+        self._dropout = dropout_probability
 
-    def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
-        """Maps [B, L, D] to [B, L, D]; arguments as an attention layer takes them."""
-        mixed_BLD = self.dropout(self.self_attn(x_BLD, mask=mask, cache=cache))
+    def __call__(
+        self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None, key: mx.array | None = None
+    ) -> mx.array:
+        """Maps [B, L, D] to [B, L, D]; `key` is dropout's, the rest as an attention layer takes it."""
+        keys = _branch_keys(key)
+        mixed_BLD = dropout(self.self_attn(x_BLD, mask=mask, cache=cache), self._dropout, keys[0])
         x_BLD = self.attention_layernorm(x_BLD + mixed_BLD)
-        y_BLD: mx.array = self.output_layernorm(x_BLD + self.dropout(self.mlp(x_BLD)))
-        return y_BLD
+        return self.output_layernorm(x_BLD + dropout(self.mlp(x_BLD), self._dropout, keys[1]))
 
 
 Block = PreNormBlock | PostNormBlock
+
+
+def _branch_keys(key: mx.array | None) -> tuple[mx.array | None, mx.array | None]:
+    if key is None:
+        return None, None
+    attention_key, mlp_key = mx.random.split(key)
+    return attention_key, mlp_key

@@ -39,7 +39,7 @@ class GPT(LanguageModel):
                     bias=True,
                 ),
                 norms=(norm(), norm()),
-                dropout=config.dropout,
+                dropout_probability=config.dropout,
             )
             for index in range(config.num_layers)
         ]

@@ -7,11 +7,12 @@ Each weight's random key depends on the seed and on the weight's name alone. Mod
 attention therefore start from the same values wherever they have the same weights.
 """
 
-import hashlib
 import math
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from zoo.ops.random_keys import fresh_key, named_key
 
 ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 RESIDUAL_PROJECTIONS = ("o_proj", "down_proj")
@@ -33,19 +34,13 @@ def initialise(model: nn.Module, *, std: float, residual_std: float) -> None:
         std: Standard deviation of embeddings and projections.
         residual_std: Standard deviation of `o_proj` and `down_proj`.
     """
-    base_key = mx.random.randint(0, 2**31 - 1, shape=(2,), dtype=mx.int32).astype(mx.uint32)
+    key = fresh_key()
     for name, module in model.named_modules():
         own_name = name.rpartition(".")[2]
         if ".self_attn." in name and own_name not in ATTENTION_PROJECTIONS:
             continue
         if isinstance(module, nn.Embedding | nn.Linear):
             scale = residual_std if own_name in RESIDUAL_PROJECTIONS else std
-            module.weight = mx.random.normal(module.weight.shape, scale=scale, key=_key(base_key, name))
+            module.weight = mx.random.normal(module.weight.shape, scale=scale, key=named_key(key, name))
         if isinstance(module, nn.Linear) and "bias" in module:
             module.bias = mx.zeros_like(module.bias)
-
-
-def _key(base_key: mx.array, name: str) -> mx.array:
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    words = [int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")]
-    return mx.bitwise_xor(base_key, mx.array(words, dtype=mx.uint32))

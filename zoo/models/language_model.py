@@ -27,14 +27,11 @@ class LanguageModel(Transformer):
         self, tokens_BL: mx.array, *, mask: MaskSpec | None = None, cache: list[Cache] | None = None
     ) -> mx.array:
         mask = self._resolve_mask(mask, cache)
-        x_BLD: mx.array = self.embed_dropout(self._embed(tokens_BL, mask))
-        x_BLD = self.norm(self._run_layers(x_BLD, mask, cache))
-        return x_BLD
+        return self.norm(self._run_layers(self._embed(tokens_BL, mask), mask, cache))
 
     def logits(self, x_BLD: mx.array) -> mx.array:
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head
-        logits_BLV: mx.array = head(x_BLD)
-        return logits_BLV
+        return head(x_BLD)
 
     def head_flops_per_token(self) -> int:
         return 2 * self.config.hidden_size * self.config.vocab_size

@@ -39,7 +39,7 @@ class Llama(LanguageModel):
                     bias=config.mlp_bias,
                 ),
                 norms=(norm(), norm()),
-                dropout=config.dropout,
+                dropout_probability=config.dropout,
             )
             for index in range(config.num_layers)
         ]

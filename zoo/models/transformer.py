@@ -5,17 +5,19 @@ Letters: B batch, L length, D hidden, V vocabulary.
 
 import abc
 from collections.abc import Sequence
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+import numpy as np
+from mlx.utils import tree_reduce
 
 from zoo.attention import Cache
 from zoo.config import UserError
+from zoo.layers.dropout import dropout
 from zoo.models.blocks import Block
 from zoo.models.config import ModelConfig
 from zoo.ops.masks import MaskSpec
+from zoo.ops.random_keys import fresh_key
 
 
 class Transformer(nn.Module, abc.ABC):
@@ -33,7 +35,6 @@ class Transformer(nn.Module, abc.ABC):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.positions == "learned":
             self.embed_positions = nn.Embedding(config.max_seq_len, config.hidden_size)
-        self.embed_dropout = nn.Dropout(config.dropout)
         self.layers = list(layers)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -97,7 +98,7 @@ class Transformer(nn.Module, abc.ABC):
 
     def num_parameters(self) -> int:
         """Number of stored parameters; a tied output projection counts once."""
-        return sum(array.size for _, array in tree_flatten(self.parameters()))
+        return tree_reduce(lambda count, array: count + array.size, self.parameters(), 0)
 
     def flops_per_token(self, length: int) -> int:
         """Useful floating-point operations of one token's forward pass in a row of `length` tokens.
@@ -115,7 +116,7 @@ class Transformer(nn.Module, abc.ABC):
         )
 
     def _embed(self, tokens_BL: mx.array, mask: MaskSpec) -> mx.array:
-        x_BLD: mx.array = self.embed_tokens(tokens_BL)
+        x_BLD = self.embed_tokens(tokens_BL)
         if self.config.positions == "learned":
             length = tokens_BL.shape[1]
             _require_within(self.config.max_seq_len, mask, length)
@@ -123,11 +124,19 @@ class Transformer(nn.Module, abc.ABC):
         return x_BLD
 
     def _run_layers(self, x_BLD: mx.array, mask: MaskSpec, cache: list[Cache] | None) -> mx.array:
-        caches: list[Any] = [None] * len(self.layers) if cache is None else cache
-        for layer, layer_cache in zip(self.layers, caches, strict=True):
+        caches: list[Cache | None] = [None] * len(self.layers) if cache is None else cache
+        embedding_key, *keys = self._dropout_keys()
+        x_BLD = dropout(x_BLD, self.config.dropout, embedding_key)
+        for layer, layer_cache, key in zip(self.layers, caches, keys, strict=True):
             run = nn.utils.checkpoint(layer) if self._checkpoint_gradients and layer_cache is None else layer
-            x_BLD = run(x_BLD, mask=mask, cache=layer_cache)
+            x_BLD = run(x_BLD, mask=mask, cache=layer_cache, key=key)
         return x_BLD
+
+    def _dropout_keys(self) -> list[mx.array | None]:
+        count = len(self.layers) + 1
+        if not self.training or self.config.dropout == 0:
+            return [None] * count
+        return list(mx.random.split(fresh_key(), count))
 
     def _resolve_mask(self, mask: MaskSpec | None, cache: list[Cache] | None) -> MaskSpec:
         if mask is None:
@@ -148,12 +157,11 @@ def cache_offset(cache: list[Cache] | None) -> int | mx.array:
     """
     if not cache:
         return 0
-    offset: int | mx.array = cache[0].offset
-    return offset
+    return cache[0].offset
 
 
 def _require_within(max_seq_len: int, mask: MaskSpec, length: int) -> None:
-    before = mask.offset if isinstance(mask.offset, int) else int(mx.max(mask.offset).item())
+    before = mask.offset if isinstance(mask.offset, int) else int(np.array(mask.offset).max())
     if before + length > max_seq_len:
         raise UserError(
             f"model: max_seq_len must be at least the text's {before + length} tokens with learned positions; "

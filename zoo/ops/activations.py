@@ -1,6 +1,6 @@
 """Activation functions of feed-forward layers, each in the form that costs the fewest transcendental calls.
 
-    gelu(x)      = x Φ(x) = x (1 + erf(x / √2)) / 2
+    gelu(x)      = x Φ(x)                                        with Φ the standard normal distribution
     gelu_tanh(x) = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
                  = x σ(2 √(2/π) (x + 0.044715 x³))            because (1 + tanh(u)) / 2 = σ(2u)
     silu(x)      = x σ(x)
@@ -20,6 +20,8 @@ from typing import Literal, get_args
 
 import mlx.core as mx
 
+from zoo.ops.exponential import is_slow, normal_cdf, sigmoid
+
 ActivationName = Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"]
 Activation = Callable[[mx.array], mx.array]
 
@@ -27,24 +29,35 @@ _TANH_SCALE = 2 * math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715
 
 
-@functools.partial(mx.compile, shapeless=True)
+def _fused(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """One kernel outside compiled steps too, except where the exponentials are ours, whose bits have no fixed shape."""
+    compiled = mx.compile(function, shapeless=True)
+
+    @functools.wraps(function)
+    def dispatch(*arrays: mx.array) -> mx.array:
+        return function(*arrays) if is_slow(arrays[0]) else compiled(*arrays)
+
+    return dispatch
+
+
+@_fused
 def gelu(x: mx.array) -> mx.array:
     """Exact GELU, any shape; BERT's activation."""
-    return x * (0.5 + 0.5 * mx.erf(x * math.sqrt(0.5)))
+    return x * normal_cdf(x)
 
 
-@functools.partial(mx.compile, shapeless=True)
+@_fused
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU by its tanh approximation, any shape; GPT-2's activation."""
     # Multiplications, because MLX computes x**3 with pow().
     cubic = x + _TANH_CUBIC * (x * x * x)
-    return x * mx.sigmoid(_TANH_SCALE * cubic)
+    return x * sigmoid(_TANH_SCALE * cubic)
 
 
-@functools.partial(mx.compile, shapeless=True)
+@_fused
 def silu(x: mx.array) -> mx.array:
     """SiLU (swish), any shape."""
-    return x * mx.sigmoid(x)
+    return x * sigmoid(x)
 
 
 def relu(x: mx.array) -> mx.array:
@@ -52,17 +65,17 @@ def relu(x: mx.array) -> mx.array:
     return mx.maximum(x, 0)
 
 
-@functools.partial(mx.compile, shapeless=True)
+@_fused
 def relu2(x: mx.array) -> mx.array:
     """Squared ReLU, any shape."""
     positive = mx.maximum(x, 0)
     return positive * positive
 
 
-@functools.partial(mx.compile, shapeless=True)
+@_fused
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     """silu(gate) · up for arrays of one shape."""
-    return gate * mx.sigmoid(gate) * up
+    return gate * sigmoid(gate) * up
 
 
 _ACTIVATIONS: dict[ActivationName, Activation] = {
