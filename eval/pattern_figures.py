@@ -61,7 +61,8 @@ def _draw(chosen: VariantConfig, path: Path) -> Path:
     # A fixed salt makes matplotlib's element ids, and so the file, reproducible.
     with mpl.rc_context({"svg.hashsalt": chosen.name, "font.size": 9, "svg.fonttype": "none"}):
         figure = Figure(figsize=(3.2 * len(directions), 3.6), layout="constrained")
-        for axes, (title, causal) in zip(figure.subplots(1, len(directions), squeeze=False)[0], directions, strict=True):
+        panels = figure.subplots(1, len(directions), squeeze=False)[0]
+        for axes, (title, causal) in zip(panels, directions, strict=True):
             seen = numpy_mask(pattern, causal=causal, query_length=LENGTH, key_length=LENGTH)
             axes.imshow(seen, cmap=mpl.colors.ListedColormap([HIDDEN, SEEN]), vmin=0, vmax=1, interpolation="nearest")
             axes.set_title(f"{title}: {np.count_nonzero(seen) / seen.size:.0%} of pairs")

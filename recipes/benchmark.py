@@ -49,12 +49,14 @@ def main(config: DictConfig) -> dict[str, Any]:
         rows_path = folder / "rows.jsonl"
         rows_path.touch()
     except OSError as error:
-        raise UserError(f"run_dir must be a folder that can be written; got {recipe.run_dir!r} ({error.strerror})") from None
+        reason = error.strerror
+        raise UserError(f"run_dir must be a folder that can be written; got {recipe.run_dir!r} ({reason})") from None
     figures = [{**dataclasses.asdict(figure), "met": figure.met} for figure in measure(rounds=recipe.rounds)]
     machine = describe()
     with rows_path.open("a", encoding="utf-8") as rows:
         for figure in figures:
-            rows.write(json.dumps({**figure, "suite": recipe.suite, "rounds": recipe.rounds, "machine": machine}) + "\n")
+            row = {**figure, "suite": recipe.suite, "rounds": recipe.rounds, "machine": machine}
+            rows.write(json.dumps(row) + "\n")
     for figure in figures:
         sign, mark = (">=" if figure["at_least"] else "<="), ("met" if figure["met"] else "MISSED")
         print(f"{figure['name']:42} {figure['value']:8.3f}  {sign} {figure['target']:<6} {mark}", file=sys.stderr)

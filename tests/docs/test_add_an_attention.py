@@ -53,7 +53,8 @@ def test_the_guides_two_files_train(tree: Path, text_corpus: Path) -> None:
 
 
 def test_the_guides_mechanism_passes_the_contract(tree: Path) -> None:
-    done = _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/zoo/attention", "-k", "strided"], tree)
+    pytest_of_the_tree = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = _run([*pytest_of_the_tree, "tests/zoo/attention", "-k", "strided"], tree)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40
 
@@ -61,7 +62,7 @@ def test_the_guides_mechanism_passes_the_contract(tree: Path) -> None:
 def test_a_leaking_pattern_fails_the_contract(tree: Path) -> None:
     """The same run on a wrong implementation must be red: plant one that ignores the pattern."""
     file = tree / "zoo" / "attention" / "variants" / "strided.py"
-    fault = '''
+    fault = """
 
 from zoo.attention.pattern import pattern_mechanism
 from zoo.ops import softmax
@@ -70,9 +71,11 @@ from zoo.ops.patterns import everything
 
 MECHANISM = pattern_mechanism(
     name="strided", allowed=allowed, config=StridedConfig,
-    implementations={"leaking": lambda _: lambda q, k, v, spec: softmax.fused(q, k, v, _dc.replace(spec, pattern=everything))},
+    implementations={
+        "leaking": lambda _: lambda q, k, v, spec: softmax.fused(q, k, v, _dc.replace(spec, pattern=everything))
+    },
 )
-'''
+"""
     file.write_text(file.read_text(encoding="utf-8") + fault, encoding="utf-8")
     done = _run([sys.executable, "-m", "pytest", "-q", "-x", "tests/zoo/attention", "-k", "strided and leaking"], tree)
     assert done.returncode == 1, done.stdout

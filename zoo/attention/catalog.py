@@ -1,4 +1,4 @@
-"""The variants that the project ships: one YAML each in `configs/attention/`, and one per mechanism of other packages."""
+"""The variants that there are: one YAML each in `configs/attention/`, and one per mechanism of other packages."""
 
 import functools
 from collections.abc import Mapping

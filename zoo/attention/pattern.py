@@ -71,12 +71,8 @@ def pattern_mechanism(
             bounded_cache=bounded,
         )
 
-    def spec_of(
-        parameters: Any, mask: MaskSpec, head_dim: int, slopes_N: mx.array | None = None
-    ) -> softmax.ScoreSpec:
-        return softmax.ScoreSpec(
-            scale=head_dim**-0.5, mask=mask, pattern=pattern_of(parameters), slopes_N=slopes_N
-        )
+    def spec_of(parameters: Any, mask: MaskSpec, head_dim: int, slopes_N: mx.array | None = None) -> softmax.ScoreSpec:
+        return softmax.ScoreSpec(scale=head_dim**-0.5, mask=mask, pattern=pattern_of(parameters), slopes_N=slopes_N)
 
     def build(parameters: Any, implementation: str, shape: LayerShape) -> PatternAttention:
         return PatternAttention(
@@ -138,9 +134,7 @@ class PatternAttention(ProjectedAttention):
         return softmax.fused(q_BNLH, k_BKSH, v_BKSH, spec)
 
     def mixing_flops(self, *, query_length: int, key_length: int) -> int:
-        scores = count_scores(
-            self._pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length
-        )
+        scores = count_scores(self._pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length)
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
 
     def make_cache(self) -> Cache:

@@ -36,7 +36,8 @@ def mechanisms() -> dict[str, Mechanism]:
         sources.append((entry.name, f"entry point {entry.value}", entry.load()))
     for name, origin, offered in sources:
         if name in found:
-            raise UserError(f"attention: mechanism {name!r} must be unique; both {found[name][0]} and {origin} claim it")
+            first = found[name][0]
+            raise UserError(f"attention: mechanism {name!r} must be unique; both {first} and {origin} claim it")
         found[name] = (origin, _mechanism_of(name, origin, offered))
     return {name: found[name][1] for name in sorted(found)}
 
@@ -59,7 +60,8 @@ def mechanism(name: str) -> Mechanism:
     """
     known = mechanisms()
     if name not in known:
-        raise UserError(f"attention.mechanism must be a registered mechanism; got {name!r} (choices: {', '.join(known)})")
+        choices = ", ".join(known)
+        raise UserError(f"attention.mechanism must be a registered mechanism; got {name!r} (choices: {choices})")
     return known[name]
 
 
@@ -73,7 +75,7 @@ def _mechanism_of(name: str, origin: str, offered: Any) -> Mechanism:
     else:
         raise UserError(f"attention: {origin} must offer MECHANISM or allowed(query_index, key_index, config)")
     if declared.name != name:
-        raise UserError(f"attention: {origin} must declare its mechanism under its own name {name!r}; got {declared.name!r}")
+        raise UserError(f"attention: {origin} must name its mechanism {name!r}, as itself; got {declared.name!r}")
     return declared
 
 

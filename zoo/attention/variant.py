@@ -88,12 +88,10 @@ def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention")
     if implementation not in declared.implementations:
         choices = ", ".join(declared.implementations)
         raise UserError(
-            f"{path}.implementation must be one of mechanism {declared.name}; got {implementation!r} (choices: {choices})"
+            f"{path}.implementation must be one of {declared.name}'s; got {implementation!r} (choices: {choices})"
         )
     parameters = from_mapping(declared.config, rest, path=path)
-    return VariantConfig(
-        name=name, mechanism=declared.name, implementation=implementation, parameters=parameters
-    )
+    return VariantConfig(name=name, mechanism=declared.name, implementation=implementation, parameters=parameters)
 
 
 def _hybrid(name: str, rest: dict[str, Any], path: str) -> LayerPattern:

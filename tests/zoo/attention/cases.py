@@ -38,7 +38,8 @@ class Case:
     @property
     def directions(self) -> list[bool]:
         """The values of `causal` that the mechanism declares."""
-        return [causal for causal in (True, False) if (self.capabilities.causal, self.capabilities.bidirectional)[not causal]]
+        declared = {True: self.capabilities.causal, False: self.capabilities.bidirectional}
+        return [causal for causal, able in declared.items() if able]
 
     def op(self) -> Any:
         return self.mechanism.implementations[self.implementation](self.parameters)

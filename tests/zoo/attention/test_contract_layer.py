@@ -1,6 +1,7 @@
-"""The contract of every layer: what mixes, what must not, padding, documents, gradients, compiling, saving, refusals."""
+"""The contract of every layer: mixing, padding, documents, gradients, compiling, saving, refusals."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import mlx.core as mx
@@ -86,7 +87,7 @@ def test_packed_documents_do_not_see_each_other(case: Case, causal: bool) -> Non
         _assert_documents_are_isolated(layer, x_BLD, mask, borders)
         return
     for row, starts in enumerate(borders):
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in itertools.pairwise(starts):
             alone = layer(x_BLD[row : row + 1, start:stop], mask=MaskSpec(causal=causal))
             assert mx.abs(packed[row, start:stop] - alone[0]).max().item() <= tolerance(mx.float32)
 
@@ -174,9 +175,7 @@ def test_undeclared_directions_are_refused_with_a_reason(case: Case) -> None:
 def test_flops_count_the_projections_and_grow_with_the_length(case: Case, causal: bool) -> None:
     layer = case.layer(causal=causal)
     assert HIDDEN_SIZE % NUM_HEADS, "the sizes of these tests must not coincide"
-    weights = sum(
-        value.size for name, value in tree_flatten(layer.parameters()) if name.endswith("_proj.weight")
-    )
+    weights = sum(value.size for name, value in tree_flatten(layer.parameters()) if name.endswith("_proj.weight"))
     short, long = (layer.flops(query_length=length, key_length=length) for length in (16, 64))
     assert short > 2 * 16 * weights
     assert long >= 4 * short - 4, "useful work is at least linear in the length"
@@ -185,5 +184,5 @@ def test_flops_count_the_projections_and_grow_with_the_length(case: Case, causal
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_heads_that_do_not_divide_are_refused(case: Case) -> None:
     parameters = dataclasses.replace(case.parameters, num_kv_heads=4)
-    with pytest.raises(UserError, match="divide|as many key/value heads"):
+    with pytest.raises(UserError, match=r"divide|as many key/value heads"):
         Case(case.mechanism_name, case.implementation, parameters).layer(causal=case.directions[0])

@@ -22,7 +22,9 @@ def _inputs(case: Case, seed: int, batch_size: int, length: int, num_kv_heads: i
     return [array.astype(np.float32) for array in arrays]
 
 
-def _difference(case: Case, arrays: list[np.ndarray], mask: MaskSpec, dtype: mx.Dtype = mx.float32, **spec: Any) -> float:
+def _difference(
+    case: Case, arrays: list[np.ndarray], mask: MaskSpec, dtype: mx.Dtype = mx.float32, **spec: Any
+) -> float:
     rounded = [mx.array(array).astype(dtype) for array in arrays]
     exact = [np.array(array.astype(mx.float32)) for array in rounded]
     expected = case.mechanism.reference(*exact, case.spec(mask, **spec))

@@ -63,5 +63,6 @@ def test_a_name_claimed_twice_is_refused(tmp_path: Path) -> None:
     package = tmp_path / "site"
     package.mkdir()
     _install(package, {"sliding_window": "every_second"})
-    done = _run(package, "-c", "import zoo.attention as a\ntry:\n    a.mechanism_names()\nexcept ValueError as e:\n    print(e)")
+    code = "import zoo.attention as a\ntry:\n    a.mechanism_names()\nexcept ValueError as e:\n    print(e)"
+    done = _run(package, "-c", code)
     assert "mechanism 'sliding_window' must be unique" in done.stdout, done.stdout + done.stderr
