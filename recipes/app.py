@@ -82,6 +82,11 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     return max([code, *codes])
 
 
+def choice_name(group: str) -> str:
+    """Name of the YAML that was chosen in a config group, for use inside a recipe."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
 def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
     try:
         action()
@@ -133,6 +138,9 @@ def _offer_external_mechanisms() -> None:
 
 def _with_attention(config: DictConfig) -> DictConfig:
     """Gives the chosen attention its name, and a hybrid the variants that it names."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} must be given; for example {missing[0]}=VALUE")
     name = HydraConfig.get().runtime.choices.get("attention")
     if name is None:
         return config

@@ -107,7 +107,7 @@ def restore_model(model: nn.Module, folder: Path) -> None:
     """
     path = folder / MODEL
     arrays = _arrays(path)
-    wanted: dict[str, mx.array] = tree_flatten(model.parameters(), destination={})
+    wanted = dict(tree_flatten(model.parameters()))
     missing, extra = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing or extra:
         lines = [
@@ -133,7 +133,7 @@ def restore_optimizer(optimizer: Optimizer, folder: Path) -> None:
     if not path.is_file():
         raise UserError(f"checkpoint: {path} must exist to go on training; it was saved without an optimizer")
     saved = _arrays(path)
-    names: list[str] = list(tree_flatten(optimizer.state, destination={}))
+    names = list(dict(tree_flatten(optimizer.state)))
     if saved.keys() != set(names):
         raise UserError(f"checkpoint: {path} must hold the state of this optimizer; its arrays have other names")
     # In the optimizer's own order: a resumed run must build the very graph of an uninterrupted one.

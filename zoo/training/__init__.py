@@ -6,7 +6,12 @@ from zoo.training.figures import draw_loss_curve
 from zoo.training.loop import NonFiniteError, StopReason, Trainer
 from zoo.training.loss import token_nats
 from zoo.training.metrics import MetricLogger, open_loggers, read_metrics
-from zoo.training.optimizers import OptimizerConfig, build_optimizer, optimizer_config_from_mapping
+from zoo.training.optimizers import (
+    OptimizerConfig,
+    build_optimizer,
+    optimizer_config_as_mapping,
+    optimizer_config_from_mapping,
+)
 from zoo.training.progress import ProgressBar
 from zoo.training.resume import resume_run
 from zoo.training.run_folder import RunFolder
@@ -31,6 +36,7 @@ __all__ = [
     "draw_loss_curve",
     "evaluate",
     "open_loggers",
+    "optimizer_config_as_mapping",
     "optimizer_config_from_mapping",
     "read_metrics",
     "resume_run",

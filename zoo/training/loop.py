@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,14 +35,18 @@ class NonFiniteError(UserError):
     """Loss or gradient is no number any more: the run cannot go on."""
 
 
-class Loader(Protocol):
-    """What the loop needs of a loader of `zoo.data`."""
+class TrainingBatches(Protocol):
+    """What the loop needs of the training split's loader."""
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, a pure function of the step."""
 
-    def validation_batches(self, limit: int | None) -> Any:
-        """At most `limit` validation batches, always the same."""
+
+class ValidationBatches(Protocol):
+    """What the loop needs of the validation split's loader."""
+
+    def validation_batches(self, limit: int | None = None) -> Iterator[Batch]:
+        """At most `limit` batches, always the same."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class Trainer:
     Attributes:
         model: Trained in place.
         optimizer: With its state.
-        loader: Training and validation batches.
+        loader: Training batches.
+        validation: Validation batches.
         tokenizer: Goes into the checkpoints; knows the bytes of each token.
         config: Of the loop.
         dtype: Of the forward and backward pass.
@@ -64,7 +69,8 @@ class Trainer:
 
     model: nn.Module
     optimizer: MultiOptimizer
-    loader: Loader
+    loader: TrainingBatches
+    validation: ValidationBatches
     tokenizer: Tokenizer
     config: TrainingConfig
     dtype: mx.Dtype
@@ -115,13 +121,11 @@ class _Loop:
     def run(self) -> StopReason:
         with self.stop:
             batch = self.trainer.loader.batch(self.state.step)
-            reason = self._reason()
             # An interruption may have cut short the evaluation of the step that is gone on from.
-            self._after_step(reason)
+            reason = self._after_step()
             while reason is None:
                 batch = self._train_one(batch)
-                reason = self._reason()
-                self._after_step(reason)
+                reason = self._after_step()
             cut_short = self.stop.name is not None and self.state.evaluation.get("step") != self.state.step
             return "signal" if cut_short else reason
 
@@ -179,18 +183,23 @@ class _Loop:
         state.window_nats = state.window_weight = self.window_seconds = 0.0
         self.window_tokens = 0
 
-    def _after_step(self, reason: StopReason | None) -> None:
+    def _after_step(self) -> StopReason | None:
+        """Evaluates and saves where that is due; returns why the run ends here, or None if it goes on."""
         state, config = self.state, self.config
+        reason = self._reason()
         finished = reason in ("steps", "max_seconds")
         due = config.eval_every is not None and state.step % config.eval_every == 0 and state.step > 0
         if (due or finished) and state.evaluation.get("step") != state.step:
             self._evaluate()
+        if reason is None and self.stop.name is not None:
+            reason = "signal"
         due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
         if state.step > 0 and (due or reason is not None) and self.saved_step != state.step:
             self._save()
+        return reason
 
     def _evaluate(self) -> None:
-        batches = self.trainer.loader.validation_batches(self.config.eval_batches)
+        batches = self.trainer.validation.validation_batches(self.config.eval_batches)
         wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
         found = evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V)
         # Whoever stops a run does not wait for an evaluation; part of one is no evaluation.
@@ -211,8 +220,7 @@ class _Loop:
     def _save(self) -> None:
         state, trainer = self.state, self.trainer
         # A step can leave finite loss and gradient, yet weights that overflowed.
-        weights: dict[str, mx.array] = tree_flatten(trainer.model.parameters(), destination={})
-        for name, array in weights.items():
+        for name, array in dict(tree_flatten(trainer.model.parameters())).items():
             if not mx.all(mx.isfinite(array)).item():
                 raise NonFiniteError(f"training stopped at step {state.step}: {name} is not finite; {self._good()}")
         for logger in trainer.loggers:

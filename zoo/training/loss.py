@@ -9,7 +9,7 @@ follows without a second exponential.
 Letters: B batch, L query length, D hidden, V vocabulary, P predicted positions.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,7 +30,7 @@ def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
         float32 [P], in nats.
     """
     if mx.default_device().type == mx.cpu:
-        return cast(mx.array, _nats_and_probabilities(logits_PV.astype(mx.float32), targets_P)[0])
+        return _nats_and_probabilities(logits_PV.astype(mx.float32), targets_P)[0]
     return mx.fast.cross_entropy(logits_PV, targets_P)
 
 
@@ -54,8 +54,7 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     return (nats_P * batch["weights_P"]).sum()
 
 
-@mx.custom_function
-def _nats_and_probabilities(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:
+def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:
     top_P1 = mx.max(logits_PV, axis=-1, keepdims=True)
     exps_PV = mx.exp(logits_PV - top_P1)
     sums_P1 = exps_PV.sum(axis=-1, keepdims=True)
@@ -64,10 +63,14 @@ def _nats_and_probabilities(logits_PV: mx.array, targets_P: mx.array) -> tuple[m
     return nats_P, exps_PV / sums_P1
 
 
-@_nats_and_probabilities.vjp
-def _nats_vjp(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
+def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
     _, targets_P = primals
     scale_P1 = cotangents[0][:, None]
     gradient_PV = outputs[1] * scale_P1
     at_target_P1 = mx.take_along_axis(gradient_PV, targets_P[:, None], axis=-1) - scale_P1
     return mx.put_along_axis(gradient_PV, targets_P[:, None], at_target_P1, axis=-1), mx.zeros_like(targets_P)
+
+
+# Typed as Any: MLX's stubs know the decorator as an object only.
+_nats_and_probabilities: Any = mx.custom_function(_forward)
+_nats_and_probabilities.vjp(_backward)

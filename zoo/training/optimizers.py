@@ -15,7 +15,7 @@ import mlx.nn as nn
 from mlx import optimizers
 from mlx.utils import tree_flatten
 
-from zoo.config import UserError, from_mapping, require
+from zoo.config import UserError, from_mapping, require, to_mapping
 
 ScheduleName = Literal["cosine", "linear", "constant"]
 Schedule = Callable[[mx.array], mx.array]
@@ -125,6 +125,12 @@ def optimizer_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "op
     return from_mapping(OPTIMIZERS[name], rest, path=path)
 
 
+def optimizer_config_as_mapping(config: OptimizerConfig) -> dict[str, Any]:
+    """The plain mapping from which `optimizer_config_from_mapping` makes an equal config."""
+    (name,) = (name for name, cls in OPTIMIZERS.items() if cls is type(config))
+    return {"name": name, **to_mapping(config)}
+
+
 def build_optimizer(config: OptimizerConfig, model: nn.Module, *, steps: int) -> optimizers.MultiOptimizer:
     """Makes the optimizer of a model, its state included.
 
@@ -210,7 +216,9 @@ def _adamw(rate: Schedule, betas: tuple[float, float], eps: float, decay: float)
 
 
 def _embedding_paths(model: nn.Module) -> frozenset[str]:
-    embeddings = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     return frozenset(
-        f"{name}.{path}" for name, module in embeddings.items() for path, _ in tree_flatten(module.parameters())
+        f"{name}.{path}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        for path in dict(tree_flatten(module.parameters()))
     )

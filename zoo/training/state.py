@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -40,7 +40,8 @@ class TrainingState:
 
     def as_mapping(self) -> dict[str, Any]:
         """JSON-ready, with the state of the random generator."""
-        return {**dataclasses.asdict(self), "random_state": mx.random.state[0].tolist()}
+        (key,) = cast(list[mx.array], mx.random.state)
+        return {**dataclasses.asdict(self), "random_state": key.tolist()}
 
     @classmethod
     def restore(cls, mapping: Mapping[str, Any]) -> "TrainingState":

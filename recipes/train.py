@@ -1,0 +1,262 @@
+"""Pretrains a model: corpus and tokenizer, model, optimizer, loop, and what the run leaves behind."""
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+from omegaconf import DictConfig, OmegaConf
+
+from recipes.app import choice_name
+from recipes.samples import continuation, filled_in
+from zoo.checkpoints import History
+from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.data import (
+    CausalLoader,
+    DataConfig,
+    MaskedTokenLoader,
+    TokenCorpus,
+    TokenizerConfig,
+    TokenSplit,
+    data_config_from_mapping,
+    prepare,
+    tokenizer_config_from_mapping,
+)
+from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
+from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.memory import peak_bytes, reset_peak
+from zoo.runtime.seeds import seed_everything
+from zoo.runtime.versions import describe
+from zoo.training import (
+    OptimizerConfig,
+    ProgressBar,
+    RunFolder,
+    StopReason,
+    Trainer,
+    TrainingConfig,
+    TrainingState,
+    build_optimizer,
+    draw_loss_curve,
+    open_loggers,
+    optimizer_config_as_mapping,
+    optimizer_config_from_mapping,
+    read_metrics,
+    resume_run,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainRecipe:
+    """`configs/train.yaml`, composed.
+
+    Attributes:
+        attention: Variant or hybrid.
+        model: Family and its fields.
+        data: Corpus.
+        tokenizer: Tokenizer.
+        optimizer: Optimizer and schedule.
+        training: Loop.
+        run_dir: Output folder, or None for a new one under `runs/`.
+        resume: "auto" goes on with the run in run_dir if there is one; "never" refuses to.
+        seed: Of weights, data order and dropout.
+        device: Back end.
+        dtype: Of the forward and backward pass.
+    """
+
+    attention: dict[str, Any]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    tokenizer: dict[str, Any]
+    optimizer: dict[str, Any]
+    training: dict[str, Any]
+    run_dir: str | None = None
+    resume: Literal["auto", "never"] = "never"
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The recipe's sections, each checked."""
+
+    recipe: TrainRecipe
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    dtype: mx.Dtype
+
+    def model_config(self, vocab_size: int) -> ModelConfig:
+        mapping = {**self.recipe.model, "attention": self.recipe.attention}
+        config = model_config_from_mapping(mapping, tokenizer_vocab_size=vocab_size)
+        limit, length = config.position_limit, self.training.sequence_length
+        with_limit = f"be at most model.max_seq_len {limit} with learned positions"
+        require(limit is None or length <= limit, "training.sequence_length", with_limit, length)
+        return config
+
+    def as_mapping(self, model: ModelConfig, corpus: TokenCorpus) -> dict[str, Any]:
+        """All that the result depends on, JSON-ready; a resumed run must agree with it."""
+        data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
+        return {
+            "model": model.as_mapping(),
+            "data": {**data, "fingerprint": corpus.fingerprint},
+            "tokenizer": self.tokenizer.as_mapping(),
+            "optimizer": optimizer_config_as_mapping(self.optimizer),
+            "training": to_mapping(self.training),
+            "seed": self.recipe.seed,
+            "dtype": dtype_name(self.dtype),
+        }
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Trains, or goes on with a run.
+
+    Returns:
+        The JSON object of the command contract.
+
+    Raises:
+        UserError: On a mistake in the configuration, before any work; on a damaged checkpoint; and if the loss is
+            no number any more.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    plan = _plan(from_mapping(TrainRecipe, {str(key): value for key, value in plain.items()}, path="train"))
+    # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
+    build_model(plan.model_config(1))
+    path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir)
+    with RunFolder(path) as folder:
+        if folder.holds_run and plan.recipe.resume == "never":
+            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
+        return _train(plan, folder, plain)
+
+
+def _plan(recipe: TrainRecipe) -> _Plan:
+    choose_backend(recipe.device)
+    seed_everything(recipe.seed)
+    return _Plan(
+        recipe=recipe,
+        data=data_config_from_mapping(recipe.data),
+        tokenizer=tokenizer_config_from_mapping(recipe.tokenizer),
+        optimizer=optimizer_config_from_mapping(recipe.optimizer),
+        training=from_mapping(TrainingConfig, recipe.training, path="training"),
+        dtype=parse_dtype(recipe.dtype),
+    )
+
+
+def _new_run_dir(plan: _Plan) -> Path:
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{now}-{plan.recipe.attention['name']}-{choice_name('model')}"
+    candidates = (Path("runs") / (name if index == 1 else f"{name}-{index}") for index in range(1, 1000))
+    return next(path for path in candidates if not path.exists())
+
+
+def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, Any]:
+    training = plan.training
+    corpus = prepare(plan.data, plan.tokenizer)
+    seed_everything(plan.recipe.seed)
+    model = build_model(plan.model_config(corpus.tokenizer.vocab_size))
+    optimizer = build_optimizer(plan.optimizer, model, steps=training.steps)
+    run_config = plan.as_mapping(model.config, corpus)
+    state = resume_run(folder.checkpoints, model=model, optimizer=optimizer, run_config=run_config)
+    finished = folder.result()
+    if finished is not None and finished["steps"] == state.step >= training.steps and not finished["interrupted"]:
+        return finished
+    resumed_step = state.step
+    folder.write_description(plain, describe())
+    loader, validation = (_loader(plan, model.config, split) for split in (corpus.train, corpus.validation))
+    reset_peak()
+    with contextlib.ExitStack() as stack:
+        loggers = open_loggers(training.loggers, folder.path, resumed_step=resumed_step, config=run_config)
+        for each in loggers:
+            stack.callback(each.close)
+        progress = ProgressBar(steps=training.steps, resumed_step=resumed_step)
+        stack.callback(progress.close)
+        trainer = Trainer(
+            model=model,
+            optimizer=optimizer,
+            loader=loader,
+            validation=validation,
+            tokenizer=corpus.tokenizer,
+            config=training,
+            dtype=plan.dtype,
+            checkpoints=folder.checkpoints,
+            loggers=loggers,
+            run_config=run_config,
+            progress=progress,
+        )
+        reason = trainer.train(state)
+    result = _result(plan, folder, model, state, reason, resumed_step)
+    _illustrate(plan, folder, model, validation, interrupted=reason == "signal")
+    folder.write_result(result)
+    return result
+
+
+def _loader(plan: _Plan, config: ModelConfig, split: TokenSplit) -> CausalLoader | MaskedTokenLoader:
+    kind = CausalLoader if config.causal else MaskedTokenLoader
+    return kind(
+        split,
+        batch_size=plan.training.batch_size,
+        sequence_length=plan.training.sequence_length,
+        seed=plan.recipe.seed,
+        mask_documents=plan.data.mask_documents,
+        packing=plan.data.packing,
+    )
+
+
+def _result(
+    plan: _Plan, folder: RunFolder, model: Model, state: TrainingState, reason: StopReason, resumed_step: int
+) -> dict[str, Any]:
+    evaluation = state.evaluation if state.evaluation.get("step") == state.step else {}
+    return {
+        "run_dir": str(folder.path),
+        "checkpoint": str(History(folder.checkpoints).newest()),
+        "attention": plan.recipe.attention["name"],
+        "model": choice_name("model"),
+        "num_parameters": model.num_parameters(),
+        "steps": state.step,
+        "tokens": state.tokens,
+        "first_train_loss": state.first_loss,
+        "train_loss": state.last_loss,
+        "val_loss": evaluation.get("val_loss"),
+        "val_bits_per_byte": evaluation.get("val_bits_per_byte"),
+        "tokens_per_second": state.timed_tokens / state.timed_seconds if state.timed_seconds else None,
+        "peak_memory_bytes": peak_bytes(),
+        "seconds": state.seconds,
+        "interrupted": reason == "signal",
+        "stopped_by": reason,
+        "resumed_from_step": resumed_step or None,
+    }
+
+
+def _illustrate(
+    plan: _Plan,
+    folder: RunFolder,
+    model: Model,
+    validation: CausalLoader | MaskedTokenLoader,
+    *,
+    interrupted: bool,
+) -> None:
+    title = f"{choice_name('model')}, {plan.recipe.attention['name']}"
+    draw_loss_curve(read_metrics(folder.metrics), folder.path / "loss.png", title=title)
+    num_tokens = plan.training.sample_tokens
+    if interrupted or num_tokens == 0:
+        return
+    model.eval()
+    if model.config.causal:
+        text = continuation(
+            model,
+            validation.split.tokenizer,
+            prompt=plan.training.sample_prompt,
+            num_tokens=num_tokens,
+            seed=plan.recipe.seed,
+        )
+    else:
+        (batch,) = validation.validation_batches(1)
+        text = filled_in(model, validation.split.tokenizer, batch, num_tokens=num_tokens)
+    (folder.path / "samples.txt").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,74 @@
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from tests.tolerances import tolerance
+from tests.zoo.training.tiny import LENGTH, ROWS, TinyLoader, tiny_model
+from zoo.training.batches import to_arrays
+from zoo.training.loss import summed_nats, token_nats
+
+P, V = 7, 11
+
+
+def reference(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Weighted nats and their gradient in float64."""
+    logits = logits.astype(np.float64)
+    top = logits.max(-1, keepdims=True)
+    log_sum = np.log(np.exp(logits - top).sum(-1, keepdims=True)) + top
+    nats = (log_sum - np.take_along_axis(logits, targets[:, None], -1))[:, 0]
+    onehot = np.eye(logits.shape[-1])[targets]
+    return float((nats * weights).sum()), (np.exp(logits - log_sum) - onehot) * weights[:, None]
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_nats_and_their_gradient_equal_the_reference(dtype, scale):
+    generator = np.random.default_rng(0)
+    logits = mx.array(generator.standard_normal((P, V)) * scale).astype(dtype)
+    targets, weights = generator.integers(0, V, P), generator.random(P)
+
+    def loss(x):
+        return (token_nats(x, mx.array(targets)) * mx.array(weights)).sum()
+
+    value, gradient = mx.value_and_grad(loss)(logits)
+    expected_value, expected_gradient = reference(np.array(logits.astype(mx.float32)), targets, weights)
+    assert value.item() == pytest.approx(expected_value, rel=1e-5)
+    difference = np.abs(np.array(gradient.astype(mx.float32)) - expected_gradient).max()
+    assert difference <= tolerance(dtype, gradient=True)
+
+
+def test_nats_equal_those_of_mlx():
+    logits, targets = mx.random.normal((P, V)), mx.random.randint(0, V, (P,))
+    difference = mx.abs(token_nats(logits, targets) - nn.losses.cross_entropy(logits, targets))
+    assert mx.max(difference).item() <= tolerance(mx.float32)
+
+
+def test_probabilities_of_a_huge_logit_are_finite():
+    logits = mx.array([[1e4, 0.0, -1e4], [0.0, 1e4, 0.0]])
+    value, gradient = mx.value_and_grad(lambda x: token_nats(x, mx.array([0, 2])).sum())(logits)
+    assert value.item() == pytest.approx(1e4)
+    assert mx.all(mx.isfinite(gradient)).item()
+
+
+def test_predicted_positions_alone_give_the_same_nats_and_gradients():
+    batch, model = TinyLoader().batch(0), tiny_model()
+    weights = np.zeros((ROWS, LENGTH), dtype=np.float32)
+    weights[[0, 1, 4, 5, 5], [3, 0, 12, 1, 2]] = 1
+    batch = type(batch)(**{**vars(batch), "weights_BL": weights})
+    (picked,) = to_arrays(batch)
+    assert picked["picks_P"].size < ROWS * LENGTH
+    whole = {
+        "inputs_BL": picked["inputs_BL"],
+        "targets_P": mx.array(batch.targets_BL.reshape(-1)),
+        "weights_P": mx.array(weights.reshape(-1)),
+    }
+    results = []
+    for arrays in (picked, whole):
+        loss = nn.value_and_grad(model, lambda arrays=arrays: summed_nats(model, arrays, causal=True))
+        results.append(loss())
+    (few, few_gradients), (all_, all_gradients) = results
+    assert few.item() == pytest.approx(all_.item(), rel=1e-6)
+    embedding = "embed_tokens"
+    difference = few_gradients[embedding]["weight"] - all_gradients[embedding]["weight"]
+    assert mx.abs(difference).max().item() <= tolerance(mx.float32, gradient=True)

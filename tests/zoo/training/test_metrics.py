@@ -1,0 +1,81 @@
+import json
+import sys
+import types
+
+import pytest
+
+from zoo.config import UserError
+from zoo.training.metrics import JsonLinesLogger, WandbLogger, open_loggers, read_metrics
+
+
+def test_rows_are_read_as_they_were_written(tmp_path):
+    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", resumed_step=0)
+    logger.log(3, {"train_loss": 0.1 + 0.2, "val_bits_per_byte": None})
+    logger.flush()
+    logger.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 3, "train_loss": 0.1 + 0.2, "val_bits_per_byte": None}]
+
+
+def test_a_new_run_begins_with_no_rows(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    JsonLinesLogger(path, resumed_step=0).close()
+    assert read_metrics(path) == []
+
+
+def test_a_resumed_run_keeps_the_rows_up_to_its_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    JsonLinesLogger(path, resumed_step=2).close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_missing_logger_names_the_command_that_installs_it(name, tmp_path, monkeypatch):
+    for module in ("tensorboard", "tensorboard.compat", "tensorboard.compat.proto", "wandb"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"pip install attention-zoo\[{name}\]"):
+        open_loggers((name,), tmp_path, resumed_step=0, config={})
+
+
+def test_tensorboard_reads_back_what_was_logged_and_hides_what_a_kill_undid(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for resumed_step, steps in ((0, (1, 2, 3)), (1, (2,))):
+        loggers = open_loggers(("tensorboard",), tmp_path, resumed_step=resumed_step, config={})
+        for step in steps:
+            for logger in loggers:
+                logger.log(step, {"train_loss": float(10 * step + resumed_step), "val_bits_per_byte": None})
+        for logger in loggers:
+            logger.flush()
+            logger.close()
+    events = accumulators.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(1, 10.0), (2, 21.0)]
+
+
+def test_wandb_goes_on_with_the_run_of_the_folder(tmp_path, monkeypatch):
+    calls = []
+
+    class Run:
+        def log(self, values, *, step):
+            calls.append((step, values))
+
+        def finish(self):
+            calls.append("finished")
+
+    module = types.ModuleType("wandb")
+
+    def init(**options):
+        calls.append(options)
+        return Run()
+
+    module.init = init
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    logger = WandbLogger(tmp_path / "run-7", config={"seed": 3})
+    logger.log(4, {"train_loss": 1.5})
+    logger.flush()
+    logger.close()
+    options, *rest = calls
+    assert (options["id"], options["resume"], options["config"]) == ("run-7", "allow", {"seed": 3})
+    assert rest == [(4, {"train_loss": 1.5}), "finished"]
+    assert json.dumps(options)

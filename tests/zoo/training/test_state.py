@@ -1,0 +1,54 @@
+import json
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from zoo.config import UserError
+from zoo.training.state import TrainingState, require_same_configuration
+
+SAVED: dict[str, Any] = {
+    "model": {"num_heads": 4, "layers": [{"name": "a"}]},
+    "training": {"steps": 10, "batch_size": 8},
+    "seed": 0,
+}
+
+
+def changed(section, **values):
+    return {**SAVED, section: {**SAVED[section], **values}}
+
+
+def test_state_survives_json_bit_for_bit():
+    mx.random.seed(2**63 + 12345)
+    mx.eval(mx.random.normal((3,)))
+    state = TrainingState(step=7, window_nats=0.1 + 0.2, evaluation={"step": 5, "val_loss": 1 / 3})
+    text = json.dumps(state.as_mapping())
+    expected = mx.random.normal((5,))
+    mx.random.seed(0)
+    assert TrainingState.restore(json.loads(text)) == state
+    assert mx.array_equal(mx.random.normal((5,)), expected).item()
+
+
+def test_an_equal_configuration_is_accepted():
+    require_same_configuration(SAVED, json.loads(json.dumps(SAVED)))
+
+
+def test_limits_may_change():
+    require_same_configuration(SAVED, changed("training", steps=20, loggers=["wandb"], max_seconds=3.0))
+
+
+@pytest.mark.parametrize(
+    ("current", "message"),
+    [
+        (changed("model", num_heads=5), "model.num_heads must stay 4 as in the run; got 5"),
+        (changed("training", batch_size=9), "training.batch_size must stay 8"),
+        (changed("model", layers=[{"name": "b"}]), "model.layers"),
+        ({**SAVED, "seed": 1}, "seed must stay 0"),
+        ({key: value for key, value in SAVED.items() if key != "seed"}, "seed must stay 0 as in the run; got None"),
+    ],
+)
+def test_other_changes_are_refused_by_name(current, message):
+    with pytest.raises(UserError, match=message) as caught:
+        require_same_configuration(SAVED, current)
+    assert "training.steps" in str(caught.value)
+    assert "\n" not in str(caught.value)
