@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.attention.interface import Attention, Capabilities, LayerShape
+from zoo.attention.projected import require_capable
 from zoo.attention.registry import mechanism
 from zoo.config import UserError, from_mapping, to_mapping
 
@@ -118,4 +119,6 @@ def build_attention(variant: VariantConfig | LayerPattern, shape: LayerShape, la
         UserError: If the mechanism does not support what the model needs.
     """
     chosen = variant.layer(layer_index)
+    # Here as well as in the layers of this project, for mechanisms of other packages that forget to ask.
+    require_capable(chosen.capabilities, shape, num_kv_heads=shape.num_heads)
     return mechanism(chosen.mechanism).build(chosen.parameters, chosen.implementation, shape)

@@ -20,6 +20,7 @@ from zoo.models.initialisation import initialise
 from zoo.models.transformer import Transformer
 from zoo.ops.activations import activation
 from zoo.ops.masks import MaskSpec
+from zoo.ops.random_keys import fresh_key
 
 
 class MaskedTokenTransform(nn.Module):
@@ -46,6 +47,7 @@ class Bert(Transformer):
         Raises:
             UserError: If the attention does not support what an encoder of this config needs.
         """
+        key = fresh_key()
         shape = config.layer_shape(qkv_bias=True, output_bias=True)
 
         def norm() -> nn.LayerNorm:
@@ -73,7 +75,7 @@ class Bert(Transformer):
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         self.classifier = nn.Linear(config.hidden_size, config.num_classes)
         # Post-norm rescales the stream after every branch, so nothing accumulates with the depth.
-        initialise(self, std=config.init_std, residual_std=config.init_std)
+        initialise(self, key, std=config.init_std, residual_std=config.init_std)
 
     def hidden(
         self,

@@ -13,6 +13,7 @@ from zoo.models.blocks import PreNormBlock
 from zoo.models.config import GPTConfig
 from zoo.models.initialisation import depth_scaled_std, initialise
 from zoo.models.language_model import LanguageModel
+from zoo.ops.random_keys import fresh_key
 
 
 class GPT(LanguageModel):
@@ -24,6 +25,7 @@ class GPT(LanguageModel):
         Raises:
             UserError: If the attention does not support what a language model of this config needs.
         """
+        key = fresh_key()
         shape = config.layer_shape(qkv_bias=True, output_bias=True)
 
         def norm() -> nn.LayerNorm:
@@ -44,4 +46,4 @@ class GPT(LanguageModel):
             for index in range(config.num_layers)
         ]
         super().__init__(config, layers, norm())
-        initialise(self, std=config.init_std, residual_std=depth_scaled_std(config.init_std, config.num_layers))
+        initialise(self, key, std=config.init_std, residual_std=depth_scaled_std(config.init_std, config.num_layers))

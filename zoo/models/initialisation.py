@@ -3,7 +3,7 @@
 GPT-2's rule: weights from N(0, std²), biases 0, and the last projection of each residual branch from
 N(0, (std / √(2 · num_layers))²), so that the stream's variance does not grow with the depth.
 
-Each weight's random key depends on the seed and on the weight's name alone. Models that differ only in their
+Each weight's random key depends on the model's key and on the weight's name alone. Models that differ only in their
 attention therefore start from the same values wherever they have the same weights.
 """
 
@@ -12,7 +12,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from zoo.ops.random_keys import fresh_key, named_key
+from zoo.ops.random_keys import named_key
 
 ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 RESIDUAL_PROJECTIONS = ("o_proj", "down_proj")
@@ -23,7 +23,7 @@ def depth_scaled_std(std: float, num_layers: int) -> float:
     return std / math.sqrt(2 * num_layers)
 
 
-def initialise(model: nn.Module, *, std: float, residual_std: float) -> None:
+def initialise(model: nn.Module, key: mx.array, *, std: float, residual_std: float) -> None:
     """Sets the initial weights in place, lazily: nothing is computed until a weight is used.
 
     Embeddings, and linear layers with their biases, are set. Norms keep their ones and zeros. What an attention
@@ -31,10 +31,10 @@ def initialise(model: nn.Module, *, std: float, residual_std: float) -> None:
 
     Args:
         model: A model whose attention layers are named `self_attn`.
+        key: Random key, drawn before the layers were made, since mechanisms draw different amounts.
         std: Standard deviation of embeddings and projections.
         residual_std: Standard deviation of `o_proj` and `down_proj`.
     """
-    key = fresh_key()
     for name, module in model.named_modules():
         own_name = name.rpartition(".")[2]
         if ".self_attn." in name and own_name not in ATTENTION_PROJECTIONS:

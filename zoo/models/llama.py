@@ -13,6 +13,7 @@ from zoo.models.blocks import PreNormBlock
 from zoo.models.config import LlamaConfig
 from zoo.models.initialisation import depth_scaled_std, initialise
 from zoo.models.language_model import LanguageModel
+from zoo.ops.random_keys import fresh_key
 
 
 class Llama(LanguageModel):
@@ -24,6 +25,7 @@ class Llama(LanguageModel):
         Raises:
             UserError: If the attention does not support what a language model of this config needs.
         """
+        key = fresh_key()
         shape = config.layer_shape(qkv_bias=config.qkv_bias, output_bias=config.output_bias, qk_norm=config.qk_norm)
 
         def norm() -> nn.RMSNorm:
@@ -44,4 +46,4 @@ class Llama(LanguageModel):
             for index in range(config.num_layers)
         ]
         super().__init__(config, layers, norm())
-        initialise(self, std=config.init_std, residual_std=depth_scaled_std(config.init_std, config.num_layers))
+        initialise(self, key, std=config.init_std, residual_std=depth_scaled_std(config.init_std, config.num_layers))
