@@ -1,0 +1,24 @@
+"""Data: corpora, tokenizers, token shards on disk, and loaders whose batches are pure functions of (seed, step)."""
+
+from zoo.data.corpora import DataConfig, data_config_from_mapping
+from zoo.data.dataset import TokenCorpus, prepare
+from zoo.data.loader import Batch, CausalLoader, Loader, MaskedTokenLoader, ProcessShare
+from zoo.data.shards import TokenSplit
+from zoo.data.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer, tokenizer_config_from_mapping
+
+__all__ = [
+    "Batch",
+    "CausalLoader",
+    "DataConfig",
+    "Loader",
+    "MaskedTokenLoader",
+    "ProcessShare",
+    "TokenCorpus",
+    "TokenSplit",
+    "Tokenizer",
+    "TokenizerConfig",
+    "data_config_from_mapping",
+    "load_tokenizer",
+    "prepare",
+    "tokenizer_config_from_mapping",
+]

@@ -1,0 +1,125 @@
+"""From a corpus to tokens on disk: made once, named by their content, read again by every later run."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from zoo.config import UserError
+from zoo.data.cache import cached_folder, default_cache_dir, key_of
+from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
+from zoo.data.shards import ShardWriter, TokenSplit, open_split
+from zoo.data.tokenizers import Tokenizer, TokenizerConfig
+from zoo.runtime.threads import usable_cores
+
+# A change of how shards are written or documents are held out makes older ones stale.
+_FORMAT = 1
+_SUMMARY = "summary.json"
+# Text encoded at a time, in characters: bounds memory, and keeps every thread busy.
+_BATCH_LENGTH = 4 * 2**20
+_SPLITS: tuple[Split, Split] = ("train", "validation")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TokenCorpus:
+    """A corpus in tokens.
+
+    Attributes:
+        train: Tokens to learn from.
+        validation: Tokens held out.
+        tokenizer: What made them.
+        fingerprint: Names corpus, splits and tokenizer; equal fingerprints mean equal tokens.
+    """
+
+    train: TokenSplit
+    validation: TokenSplit
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+def prepare(
+    data_config: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, cache_dir: Path | None = None
+) -> TokenCorpus:
+    """Turns a corpus into tokens, or finds them in the cache.
+
+    Args:
+        data_config: The corpus.
+        tokenizer: How to make a tokenizer, or a ready one, such as that of a checkpoint.
+        cache_dir: Root of the cache; None for the config's, and without that the user's.
+
+    Returns:
+        Tokens of both splits, memory-mapped. They are written in a stream: neither corpus nor tokens need to fit
+        into memory.
+
+    Raises:
+        UserError: If the corpus or the tokenizer cannot be read, or a split would be empty.
+    """
+    root = cache_dir or (Path(data_config.cache_dir).expanduser() if data_config.cache_dir else default_cache_dir())
+    corpus = data_config.open()
+    built = tokenizer if isinstance(tokenizer, Tokenizer) else tokenizer.build(corpus, cache_dir=root)
+    if not built.lossless:
+        raise UserError(
+            "tokenizer must give every text back exactly, since models learn from its tokens and are measured in bits "
+            "per byte; this one changes or drops characters"
+        )
+    key = key_of("tokens", _FORMAT, corpus.fingerprint(), built.fingerprint)
+    folder = cached_folder(root, "tokens", key, lambda partial: _write(partial, corpus, built))
+    summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    train, validation = (open_split(folder, split, built, num_tokens=summary[split]["tokens"]) for split in _SPLITS)
+    return TokenCorpus(train=train, validation=validation, tokenizer=built, fingerprint=key)
+
+
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
+    token_byte_lengths_V = tokenizer.token_byte_lengths()
+    num_threads = usable_cores()
+    with ShardWriter(folder, "train", tokenizer) as train, ShardWriter(folder, "validation", tokenizer) as validation:
+        writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
+        for documents in _batches(documents_of(corpus)):
+            tokens = tokenizer.encode_batch([document.text for document in documents], num_threads=num_threads)
+            for document, ids in zip(documents, tokens, strict=True):
+                _require_exact(document, int(token_byte_lengths_V[ids].sum()))
+                writers[document.split].add(ids, document.source, complete=document.complete)
+        _require_documents(train.num_documents, validation.num_documents)
+        summary = {
+            split: {"tokens": writer.num_tokens, "documents": writer.num_documents} for split, writer in writers.items()
+        }
+    (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    remaining = iter(documents)
+    while batch := _take(remaining):
+        yield batch
+
+
+def _take(documents: Iterator[Document]) -> list[Document]:
+    batch: list[Document] = []
+    length = 0
+    for document in documents:
+        batch.append(document)
+        length += len(document.text)
+        if length >= _BATCH_LENGTH:
+            break
+    return batch
+
+
+def _require_exact(document: Document, num_bytes: int) -> None:
+    expected = len(document.text.encode())
+    if num_bytes != expected:
+        raise UserError(
+            f"tokenizer must give every text back exactly; of the {expected} bytes of {document.source} its tokens "
+            f"stand for {num_bytes}"
+        )
+
+
+def _require_documents(num_train: int, num_validation: int) -> None:
+    if num_train and num_validation:
+        return
+    total = num_train + num_validation
+    if total == 0:
+        raise UserError("data.path must hold documents with text; the corpus is empty")
+    missing = "training" if num_train == 0 else "validation"
+    raise UserError(
+        f"data.validation_fraction must leave documents for both splits; none of {total} is for {missing}: choose "
+        "another fraction, give data.validation_path, or split the text with data.documents=blank_line"
+    )

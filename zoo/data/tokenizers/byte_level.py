@@ -1,0 +1,47 @@
+"""Bytes: each byte of the UTF-8 text is a token. Nothing to learn, and the longest sequences."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from zoo.data.corpora import Corpus
+from zoo.data.tokenizers.interface import TOKENIZER_FILE, Tokenizer, TokenizerConfig, require_unicode
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BytesConfig(TokenizerConfig):
+    """Bytes; no parameters."""
+
+    kind: ClassVar[str] = "bytes"
+
+    def build(self, corpus: Corpus, *, cache_dir: Path) -> "BytesTokenizer":
+        return BytesTokenizer()
+
+
+class BytesTokenizer(Tokenizer):
+    """Tokens 0 to 255 are the bytes; the special tokens follow."""
+
+    eos_id = 256
+    pad_id = 257
+    mask_id = 258
+
+    def __init__(self) -> None:
+        self.token_bytes_V = [*(bytes([value]) for value in range(256)), b"", b"", b""]
+
+    @property
+    def fingerprint(self) -> str:
+        return "bytes-1"
+
+    def encode(self, text: str) -> list[int]:
+        require_unicode(text)
+        return list(text.encode())
+
+    def encode_batch(self, texts: Sequence[str], *, num_threads: int) -> list[np.ndarray]:
+        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in texts]
+
+    def save(self, folder: Path) -> None:
+        (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": BytesConfig.kind}), encoding="utf-8")

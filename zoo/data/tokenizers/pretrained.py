@@ -1,0 +1,224 @@
+"""The tokenizer of a checkpoint: read by transformers through mlx-lm, and lossless for what a model learns from.
+
+A checkpoint's tokenizer may do more than split a text: put a space before it, bring characters into a normal form,
+take "</s>" for the end of a document wherever a text spells it. For documents these are switched off, so that tokens
+stand for exactly the text's bytes. A prompt is encoded as the checkpoint itself does it, start token included.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from zoo.config import UserError, require
+from zoo.data.corpora import Corpus
+from zoo.data.tokenizers.interface import SPACE, Tokenizer, TokenizerConfig, encode_around_space, require_unicode
+
+# What decides how a tokenizer works, as patterns; weights are never fetched for it.
+_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "config.json")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# These change a text and are not needed to split it.
+_NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
+# Runs of spaces, line ends, capitals, what normal forms merge, rare and unassigned characters, special tokens.
+_PROBE = (
+    "  a  B\t\r\n\n É e\u0301 \ufb01 \u212b \u2581 \x00\x07 \u00ad \u200b 漢字 🙂 \U000e0001 \ue000 <s></s> [MASK] "
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedConfig(TokenizerConfig):
+    """The tokenizer of a checkpoint.
+
+    Attributes:
+        path: Folder of a checkpoint of ours or in Hugging Face's layout, or a name on the Hub; has to be given.
+    """
+
+    kind: ClassVar[str] = "pretrained"
+
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.path), "path", "be a checkpoint's folder or a name on the Hub", self.path)
+
+    def build(self, corpus: Corpus, *, cache_dir: Path) -> Tokenizer:
+        # Late, because that module lists this one.
+        from zoo.data.tokenizers import load_tokenizer
+
+        assert self.path is not None, "the config requires a path"
+        folder = Path(self.path).expanduser()
+        return load_tokenizer(folder if folder.is_dir() else _download(self.path))
+
+
+class PretrainedTokenizer(Tokenizer):
+    """A checkpoint's tokenizer; `wrapper` is mlx-lm's, with chat template and the model's own end tokens."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the tokenizer of a checkpoint in Hugging Face's layout.
+
+        Raises:
+            UserError: If the folder has none, or one that cannot be read without executing the checkpoint's code.
+        """
+        self.wrapper = _read(folder)
+        self.eos_id = _end_id(self.wrapper, folder)
+        pad_id = self.wrapper.pad_token_id
+        self.pad_id = self.eos_id if pad_id is None else pad_id
+        self.mask_id = self.wrapper.mask_token_id
+        backend = json.loads(self.wrapper.backend_tokenizer.to_str())
+        self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
+        self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
+        self.token_bytes_V = _token_bytes(self.wrapper, backend)
+        self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
+        self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
+        self.lossless = self._gives_back(_PROBE)
+
+    @property
+    def fingerprint(self) -> str:
+        content = repr((self._exact_json, self.eos_id, self.pad_id, self.mask_id, self.vocab_size))
+        return f"pretrained-{hashlib.sha256(content.encode()).hexdigest()}"
+
+    def encode(self, text: str) -> list[int]:
+        require_unicode(text)
+        if self._escapes_space:
+            return encode_around_space(text, self._encode_exactly, self._space_ids)
+        return self._encode_exactly(text)
+
+    def encode_batch(self, texts: Sequence[str], *, num_threads: int) -> list[np.ndarray]:
+        plain = [text for text in texts if SPACE not in text]
+        encoded = iter(self._exact.encode_batch_fast(plain, add_special_tokens=False))
+        lists = (self.encode(text) if SPACE in text else next(encoded).ids for text in texts)
+        return [np.array(ids, dtype=np.int32) for ids in lists]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        require_unicode(text)
+        return list(self.wrapper.encode(text))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        # A tokenizer that loses text has its own rules for where spaces may have been.
+        return super().decode(ids) if self.lossless else self.wrapper.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        self.wrapper.save_pretrained(folder)
+
+    def _encode_exactly(self, text: str) -> list[int]:
+        return list(self._exact.encode(text, add_special_tokens=False).ids)
+
+    def _gives_back(self, text: str) -> bool:
+        return b"".join(self.token_bytes_V[token] for token in self.encode(text)) == text.encode()
+
+
+def _read(folder: Path) -> Any:
+    from mlx_lm import tokenizer_utils
+    from transformers import PreTrainedTokenizerFast
+
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer; it has none of {', '.join(_VOCABULARIES)}")
+    for file in sorted(folder.glob("*token*.json")):
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"tokenizer: {file} must be JSON; {error}") from None
+    try:
+        wrapper = tokenizer_utils.load(folder, tokenizer_config_extra={"trust_remote_code": False})
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer that can be read; {reason}") from error
+    if not isinstance(wrapper._tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer.json, or files that one can be made of")
+    return wrapper
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"tokenizer.path must be a folder or a name on the Hub; got {name!r}: {reason}") from error
+
+
+def _end_id(wrapper: Any, folder: Path) -> int:
+    """The token that ends a document; encoders end a text with a separator."""
+    for token in (wrapper.eos_token_id, wrapper.sep_token_id):
+        if token is not None:
+            return int(token)
+    raise UserError(f"tokenizer: {folder} must define a token that ends a text; it has neither eos nor sep")
+
+
+def _without_changes(backend: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer's description without what changes a text, adds to it, or takes part of it for special tokens."""
+    return {
+        **backend,
+        "truncation": None,
+        "padding": None,
+        "post_processor": None,
+        "decoder": None,
+        "added_tokens": [
+            {**token, "lstrip": False, "rstrip": False} for token in backend["added_tokens"] if not token["special"]
+        ],
+        "normalizer": _exact_step(backend["normalizer"], "normalizers"),
+        "pre_tokenizer": _exact_step(backend["pre_tokenizer"], "pretokenizers"),
+        "model": {**backend["model"], "dropout": None} if "dropout" in backend["model"] else backend["model"],
+    }
+
+
+def _exact_step(step: dict[str, Any] | None, parts: str) -> dict[str, Any] | None:
+    if step is None or step["type"] in _NORMAL_FORMS:
+        return None
+    if step["type"] == "Sequence":
+        kept = [exact for part in step[parts] if (exact := _exact_step(part, parts)) is not None]
+        return {**step, parts: kept} if kept else None
+    if step["type"] == "Metaspace":
+        return {**step, "prepend_scheme": "never"}
+    if step["type"] == "ByteLevel" and "add_prefix_space" in step:
+        return {**step, "add_prefix_space": False}
+    return step
+
+
+def _types(step: dict[str, Any] | None) -> set[str]:
+    """Types of a step and of all that it consists of."""
+    if step is None:
+        return set()
+    parts = step.get("normalizers") or step.get("pretokenizers") or ()
+    return {step["type"]}.union(*(_types(part) for part in parts))
+
+
+def _uses_metaspace(backend: dict[str, Any]) -> bool:
+    return "ByteLevel" not in _types(backend["normalizer"]) | _types(backend["pre_tokenizer"])
+
+
+def _token_bytes(wrapper: Any, backend: dict[str, Any]) -> list[bytes]:
+    """What each token stands for, from how its piece is written."""
+    pieces: dict[str, int] = wrapper.get_vocab()
+    added = {token["id"]: token for token in backend["added_tokens"]}
+    special = {token for token, each in added.items() if each["special"]} | set(wrapper.all_special_ids)
+    metaspace = _uses_metaspace(backend)
+    fallback = bool(backend["model"].get("byte_fallback"))
+    table = [b""] * (max(pieces.values()) + 1)
+    for piece, token in pieces.items():
+        if token in special:
+            continue
+        if metaspace and fallback and len(piece) == 6 and piece.startswith("<0x"):
+            table[token] = bytes([int(piece[3:5], 16)])
+        elif metaspace:
+            table[token] = piece.replace(SPACE, " ").encode()
+        elif token in added:
+            table[token] = piece.encode()
+        else:
+            table[token] = b"".join(_BYTE_OF.get(character, character.encode()) for character in piece)
+    return table
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """GPT-2's characters for bytes: printable ones of Latin-1 stand for themselves, the rest begins at U+0100."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [value for value in range(256) if value not in printable]
+    named = {chr(value): bytes([value]) for value in printable}
+    return named | {chr(256 + index): bytes([value]) for index, value in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()

@@ -1,0 +1,205 @@
+"""SentencePiece, trained on the corpus: byte-pair encoding that falls back to bytes.
+
+Kudo and Richardson, "SentencePiece", https://arxiv.org/abs/1808.06226. Where we deviate from its defaults, and why:
+nothing is normalised and no space is added, so that no text is lost; pieces may hold spaces, line ends and several
+words, since indentation is a large part of source code; and U+2581, by which SentencePiece writes a space, is
+encoded by its bytes, which its own decoder would turn into a space.
+"""
+
+import dataclasses
+import hashlib
+import heapq
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import sentencepiece
+
+from zoo.config import UserError, require
+from zoo.data.cache import cached_folder, key_of
+from zoo.data.corpora import Corpus, documents_of
+from zoo.data.tokenizers.interface import (
+    SPACE,
+    TOKENIZER_FILE,
+    Tokenizer,
+    TokenizerConfig,
+    encode_around_space,
+    require_unicode,
+)
+
+MODEL_FILE = "tokenizer.model"
+# The vocabulary before anything is learnt: 256 bytes; unknown (never used), end, padding, mask.
+_NUM_FIXED = 260
+# Longest text that is learnt from at once, in characters; pieces are far shorter.
+_CHUNK_LENGTH = 2048
+# A sample is drawn from this many times its size at the head of the corpus, so that its cost is bounded.
+_SCANNED_PER_SAMPLED = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentencePieceConfig(TokenizerConfig):
+    """SentencePiece, trained on the corpus's training split.
+
+    Attributes:
+        vocab_size: Most tokens, 260 fixed ones included; a small corpus may give fewer.
+        max_piece_length: Most characters of a piece.
+        sample_bytes: Text to learn from, about this much, drawn from all over the corpus.
+        character_coverage: Share of the characters that get pieces of their own if the vocabulary has room.
+    """
+
+    kind: ClassVar[str] = "sentencepiece"
+
+    vocab_size: int = 2048
+    max_piece_length: int = 16
+    sample_bytes: int = 10_000_000
+    character_coverage: float = 0.9995
+
+    def __post_init__(self) -> None:
+        require(self.vocab_size >= 2 * _NUM_FIXED, "vocab_size", f"be at least {2 * _NUM_FIXED}", self.vocab_size)
+        require(self.max_piece_length >= 1, "max_piece_length", "be at least 1", self.max_piece_length)
+        require(self.sample_bytes >= 1, "sample_bytes", "be at least 1", self.sample_bytes)
+        covered = 0 < self.character_coverage <= 1
+        require(covered, "character_coverage", "be above 0 and at most 1", self.character_coverage)
+
+    def build(self, corpus: Corpus, *, cache_dir: Path) -> "SentencePieceTokenizer":
+        key = key_of("sentencepiece", 1, sentencepiece.__version__, self, corpus.fingerprint())
+
+        def write(folder: Path) -> None:
+            SentencePieceTokenizer(_train(self, corpus)).save(folder)
+
+        folder = cached_folder(cache_dir, "tokenizers", key, write)
+        return SentencePieceTokenizer((folder / MODEL_FILE).read_bytes())
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A trained SentencePiece model."""
+
+    eos_id = 1
+    pad_id = 2
+    mask_id = 3
+
+    def __init__(self, model: bytes) -> None:
+        """Reads a model that `SentencePieceConfig` trained.
+
+        Raises:
+            UserError: If the bytes are no such model.
+        """
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise UserError(f"tokenizer: {MODEL_FILE} must be a SentencePiece model; {error}") from None
+        self._model = model
+        self.token_bytes_V = [self._bytes_of(token) for token in range(self._processor.get_piece_size())]
+        self._space_ids = [self._processor.piece_to_id(f"<0x{value:02X}>") for value in SPACE.encode()]
+
+    @property
+    def fingerprint(self) -> str:
+        return f"sentencepiece-{hashlib.sha256(self._model).hexdigest()}"
+
+    def encode(self, text: str) -> list[int]:
+        require_unicode(text)
+        return encode_around_space(text, self._processor.encode, self._space_ids)
+
+    def encode_batch(self, texts: Sequence[str], *, num_threads: int) -> list[np.ndarray]:
+        plain = [text for text in texts if SPACE not in text]
+        encoded = iter(self._processor.encode(plain, num_threads=num_threads))
+        lists = (self.encode(text) if SPACE in text else next(encoded) for text in texts)
+        return [np.array(ids, dtype=np.int32) for ids in lists]
+
+    def save(self, folder: Path) -> None:
+        (folder / MODEL_FILE).write_bytes(self._model)
+        (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": SentencePieceConfig.kind}), encoding="utf-8")
+
+    def _bytes_of(self, token: int) -> bytes:
+        piece = self._processor.id_to_piece(token)
+        if self._processor.is_byte(token):
+            return bytes([int(piece[3:5], 16)])
+        if self._processor.is_control(token) or self._processor.is_unknown(token):
+            return b""
+        return piece.replace(SPACE, " ").encode()
+
+
+def _train(config: SentencePieceConfig, corpus: Corpus) -> bytes:
+    chunks = _sample(corpus, config.sample_bytes)
+    if not chunks:
+        raise UserError("data.path must hold text to train a tokenizer on; the corpus is empty")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(chunks),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=config.vocab_size,
+            # A vocabulary that the corpus cannot fill is made smaller.
+            hard_vocab_limit=False,
+            max_sentencepiece_length=config.max_piece_length,
+            max_sentence_length=8 * _CHUNK_LENGTH,
+            character_coverage=_coverage(chunks, config),
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            split_by_whitespace=False,
+            allow_whitespace_only_pieces=True,
+            split_by_unicode_script=False,
+            split_by_number=False,
+            shuffle_input_sentence=False,
+            # The result must not depend on how many cores there are.
+            num_threads=1,
+            unk_id=0,
+            eos_id=SentencePieceTokenizer.eos_id,
+            pad_id=SentencePieceTokenizer.pad_id,
+            bos_id=-1,
+            control_symbols=["<mask>"],
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"tokenizer: SentencePiece must be able to learn from the corpus; {reason}") from error
+    return model.getvalue()
+
+
+def _sample(corpus: Corpus, sample_bytes: int) -> list[str]:
+    """Chunks of the training split with the smallest hashes, about `sample_bytes` of them: the same on every run."""
+    kept: list[tuple[int, str]] = []
+    kept_bytes = scanned_bytes = 0
+    for document in documents_of(corpus):
+        if document.split != "train":
+            continue
+        for chunk in _chunks(document.text):
+            digest = hashlib.blake2b(chunk.encode(), digest_size=8).digest()
+            # A heap's first entry is its smallest, here the one with the largest hash.
+            heapq.heappush(kept, (-int.from_bytes(digest, "big"), chunk))
+            kept_bytes += len(chunk)
+            while kept_bytes - len(kept[0][1]) >= sample_bytes:
+                kept_bytes -= len(heapq.heappop(kept)[1])
+        scanned_bytes += len(document.text)
+        if scanned_bytes >= _SCANNED_PER_SAMPLED * sample_bytes:
+            break
+    return [chunk for _, chunk in sorted(kept, reverse=True)]
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """The text in chunks of whole lines where they are short enough, without what the trainer cannot read."""
+    text = text.replace("\0", "").replace(SPACE, "")
+    start = 0
+    while start < len(text):
+        end = start + _CHUNK_LENGTH
+        if end < len(text):
+            end = text.rfind("\n", start, end) + 1 or end
+        yield text[start:end]
+        start = end
+
+
+def _coverage(chunks: Sequence[str], config: SentencePieceConfig) -> float:
+    """The share of characters that gets pieces: of many different ones, only as many as leave half the room."""
+    counts = Counter[str]()
+    for chunk in chunks:
+        counts.update(chunk)
+    room = (config.vocab_size - _NUM_FIXED) // 2
+    covered = sum(count for _, count in counts.most_common(room)) / counts.total()
+    return min(config.character_coverage, covered)
