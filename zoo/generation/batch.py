@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.config import UserError
+from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
 from zoo.generation.prompt import prompt_ids
@@ -23,7 +24,7 @@ from zoo.layers.caches import merge_rows
 
 
 def stream_batch(
-    model: LanguageModel, tokenizer: Any, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
 ) -> Generator[TextPiece, None, None]:
     """Continues several prompts together.
 
@@ -53,11 +54,12 @@ def stream_batch(
     ]
     with evaluating(model):
         logits_BV, cache = _prefill_all(model, rows, config.prefill_step_size)
-        yield from _decode(model, rows, logits_BV, cache, _Chooser(rows, model, tokenizer, config))
+        choose = _Chooser(rows, config, vocab_size=model.config.vocab_size, num_texts=tokenizer.vocab_size)
+        yield from _decode(model, rows, logits_BV, cache, choose)
 
 
 def generate_batch(
-    model: LanguageModel, tokenizer: Any, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
 ) -> list[GenerationResult]:
     """Continues several prompts and returns their results in order; arguments and errors as in `stream_batch`."""
     pieces = stream_batch(model, tokenizer, prompts, config)
@@ -93,11 +95,9 @@ def _prefill(model: LanguageModel, ids: Sequence[int], cache: list[Any], step_si
 class _Chooser:
     """Chooses the next token of each row, by the row's own sampler and its own recent tokens."""
 
-    def __init__(self, rows: Sequence[Row], model: LanguageModel, tokenizer: Any, config: GenerationConfig) -> None:
-        vocab_size = model.config.vocab_size
-        self._processors = logits_processors(
-            config, tokenizer_vocab_size=tokenizer.vocab_size, model_vocab_size=vocab_size
-        )
+    def __init__(self, rows: Sequence[Row], config: GenerationConfig, *, vocab_size: int, num_texts: int) -> None:
+        """Begins with the prompts; of `vocab_size` tokens the first `num_texts` have a text."""
+        self._processors = logits_processors(config, num_texts=num_texts, vocab_size=vocab_size)
         self._context_size = config.repetition_context_size
         self._together = config.temperature == 0 and not self._processors
         self._samplers = [RowSampler(config, vocab_size=vocab_size, row=row.index) for row in rows]

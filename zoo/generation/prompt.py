@@ -1,13 +1,13 @@
 """Prompts as tokens, and whether a model can continue them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from zoo.config import UserError
+from zoo.data.tokenizers import Tokenizer
 from zoo.generation.model import LanguageModel
 
 
-def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Any) -> list[int]:
+def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
     """The tokens of a prompt; of an empty one, the token that ends a document, after which a new one begins.
 
     Args:
@@ -18,7 +18,7 @@ def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: 
     Raises:
         UserError: If the prompt leaves no room for a token, or has tokens that the model does not know.
     """
-    ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    ids = tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
     ids = ids or [tokenizer.eos_id]
     limit = model.config.position_limit
     if limit is not None and len(ids) >= limit:

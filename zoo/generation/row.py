@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
 from zoo.generation.stopping import StopScanner
@@ -18,7 +18,7 @@ class Row:
         prompt_ids: Sequence[int],
         config: GenerationConfig,
         *,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         max_seq_len: int | None,
     ) -> None:
         """Starts the clock of prompt number `index`.

@@ -53,19 +53,17 @@ def _draw_key(seed: int, row: int, step: int) -> int:
     return int.from_bytes(hashlib.blake2b(parts, digest_size=8).digest(), "little")
 
 
-def logits_processors(
-    config: GenerationConfig, *, tokenizer_vocab_size: int, model_vocab_size: int
-) -> list[LogitsProcessor]:
+def logits_processors(config: GenerationConfig, *, num_texts: int, vocab_size: int) -> list[LogitsProcessor]:
     """What changes the scores before sampling.
 
     Args:
         config: For its repetition penalty.
-        tokenizer_vocab_size: Tokens that can be turned into text.
-        model_vocab_size: V, which a model may have padded; tokens without text are never generated.
+        num_texts: Tokens that the tokenizer can turn into text.
+        vocab_size: V, which a model may have padded beyond those; tokens without text are never generated.
     """
     penalty = None if config.repetition_penalty == 1 else config.repetition_penalty
     result = make_logits_processors(repetition_penalty=penalty, repetition_context_size=config.repetition_context_size)
-    if model_vocab_size > tokenizer_vocab_size:
-        has_text_V = mx.arange(model_vocab_size) < tokenizer_vocab_size
+    if vocab_size > num_texts:
+        has_text_V = mx.arange(vocab_size) < num_texts
         result.append(lambda _, logits_1V: mx.where(has_text_V, logits_1V, -mx.inf))
     return result

@@ -1,11 +1,11 @@
 """Streaming the continuation of one prompt, over mlx-lm's `generate_step`."""
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import generate_step
 
+from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
 from zoo.generation.prompt import prompt_ids
@@ -15,7 +15,7 @@ from zoo.generation.sampling import RowSampler, logits_processors
 
 
 def stream_text(
-    model: LanguageModel, tokenizer: Any, prompt: str | Sequence[int], config: GenerationConfig
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str | Sequence[int], config: GenerationConfig
 ) -> Generator[TextPiece, None, None]:
     """Continues one prompt.
 
@@ -45,11 +45,11 @@ def stream_text(
     steps = generate_step(
         mx.array(ids, dtype=mx.int32),
         model,
+        # Its own default is a stream of whatever device was the default when mlx-lm was imported.
+        mx.default_stream(mx.default_device()),
         max_tokens=-1 if row.limit is None else row.limit,
         sampler=RowSampler(config, vocab_size=vocab_size),
-        logits_processors=logits_processors(
-            config, tokenizer_vocab_size=tokenizer.vocab_size, model_vocab_size=vocab_size
-        ),
+        logits_processors=logits_processors(config, num_texts=tokenizer.vocab_size, vocab_size=vocab_size),
         prompt_cache=cache,
         prefill_step_size=config.prefill_step_size,
         prompt_progress_callback=progress,
@@ -62,7 +62,7 @@ def stream_text(
 
 
 def generate_text(
-    model: LanguageModel, tokenizer: Any, prompt: str | Sequence[int], config: GenerationConfig
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str | Sequence[int], config: GenerationConfig
 ) -> GenerationResult:
     """Continues one prompt and returns the whole result; arguments and errors as in `stream_text`."""
     results = [piece.result for piece in stream_text(model, tokenizer, prompt, config)]

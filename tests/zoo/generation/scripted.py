@@ -27,6 +27,9 @@ class PieceTokenizer:
             text = text[len(piece) :]
         return ids
 
+    def encode_prompt(self, text: str) -> list[int]:
+        return self.encode(text) or [self.eos_id]
+
     def decode(self, ids: list[int]) -> str:
         return "".join(self.pieces[token] for token in ids if token)
 
@@ -42,19 +45,17 @@ class PieceDetokenizer:
         self.reset()
 
     def reset(self) -> None:
-        self.tokens: list[int] = []
+        self.text = ""
+        self.held: list[int] = []
         self.shown = 0
-        self.final = False
 
     def add_token(self, token: int) -> None:
-        self.tokens.append(token)
+        self.finalize()
+        self.held = [token]
 
     def finalize(self) -> None:
-        self.final = True
-
-    @property
-    def text(self) -> str:
-        return self.tokenizer.decode(self.tokens if self.final else self.tokens[:-1])
+        self.text += self.tokenizer.decode(self.held)
+        self.held = []
 
     @property
     def last_segment(self) -> str:

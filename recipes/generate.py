@@ -1,0 +1,189 @@
+"""Continues one prompt, streamed to stdout, or several in one batch."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.attention import variant_from_mapping
+from zoo.checkpoints import load_model
+from zoo.config import UserError, from_mapping, require
+from zoo.generation import GenerationConfig, GenerationResult, TextPiece, stream_batch, stream_text
+from zoo.runtime import blas
+from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.versions import device_label
+
+# Keys whose values are texts of any kind, for which Hydra's grammar is a trap: `prompt=f(x): {` is no error here.
+_TEXTS = ("checkpoint", "prompt", "prompt_file", "stop")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateRecipe(GenerationConfig):
+    """`configs/generate.yaml`, composed.
+
+    Attributes:
+        checkpoint: Folder of a checkpoint or of a run, or a Hub id.
+        prompt: Text to continue, possibly empty.
+        prompts: Texts to continue in one batch.
+        prompt_file: File that holds the prompt; "-" for standard input.
+        attention: Another variant or hybrid for the same weights, or None.
+        device: Back end.
+        dtype: Of weights and caches.
+    """
+
+    checkpoint: str | None = None
+    prompt: str | None = None
+    prompts: tuple[str, ...] | None = None
+    prompt_file: str | None = None
+    attention: dict[str, Any] | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
+        given = [name for name in ("prompt", "prompts", "prompt_file") if getattr(self, name) is not None]
+        require(len(given) == 1, "prompt", "be given in exactly one way: prompt=, prompts=[…] or prompt_file=", given)
+        require(self.prompts != (), "prompts", "hold at least one text", [])
+
+
+def take_texts(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes out of a command line what Hydra need not understand: `prompt=` and its like, up to the argument's end.
+
+    A value that is quoted as Hydra has it, a list of stop texts or `null` is left to Hydra. `attention=null`, which
+    Hydra refuses for a group, says what is so without it.
+
+    Returns:
+        The texts by key, and the other arguments.
+    """
+    texts: dict[str, str] = {}
+    rest = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        if argument == "attention=null":
+            continue
+        if key not in _TEXTS or quoted or value == "null" or (key == "stop" and value.startswith("[")):
+            rest.append(argument)
+        else:
+            texts[key] = value
+    return texts, rest
+
+
+def main_with(texts: Mapping[str, str]) -> Callable[[DictConfig], dict[str, Any]]:
+    """The recipe, given what `take_texts` took."""
+    return lambda config: main(config, texts)
+
+
+def main(config: DictConfig, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Streams the text to stdout; of several prompts each text when it is finished.
+
+    Returns:
+        The command contract's keys and `finish_reason`; for `prompts`, lists of texts and reasons, sums of tokens
+        and bytes, and `results`, one object for each prompt.
+
+    Raises:
+        UserError: On impossible choices, a checkpoint that cannot be loaded or is no language model's, or a prompt
+            that it cannot continue.
+    """
+    recipe = _recipe(config, texts)
+    choose_backend(recipe.device)
+    dtype = parse_dtype(recipe.dtype)
+    prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
+    assert recipe.checkpoint is not None
+    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
+    loaded, tokenizer = load_model(Path(recipe.checkpoint).expanduser(), attention=attention)
+    model: Any = loaded
+    model.set_dtype(dtype)
+    about = {
+        "checkpoint": recipe.checkpoint,
+        "attention": model.config.attention.name,
+        "num_parameters": model.num_parameters(),
+        "dtype": dtype_name(dtype),
+        "device": device_label(),
+        "blas": blas.active().name,
+    }
+    if recipe.prompts is None:
+        return {**_facts(_print_stream(stream_text(model, tokenizer, prompts[0], recipe))), **about}
+    return {**_print_batch(stream_batch(model, tokenizer, prompts, recipe), len(prompts)), **about}
+
+
+def _recipe(config: DictConfig, texts: Mapping[str, str]) -> GenerateRecipe:
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    mapping = {**{str(key): value for key, value in plain.items()}, **texts}
+    stop = mapping.get("stop")
+    mapping["stop"] = [] if stop is None else [stop] if isinstance(stop, str) else stop
+    return from_mapping(GenerateRecipe, mapping, path="generate")
+
+
+def _prompt(recipe: GenerateRecipe) -> str:
+    if recipe.prompt_file is None:
+        assert recipe.prompt is not None
+        return recipe.prompt
+    try:
+        if recipe.prompt_file == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
+        return Path(recipe.prompt_file).expanduser().read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"prompt_file must be readable; got {recipe.prompt_file!r} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"prompt_file must hold UTF-8 text; got {recipe.prompt_file!r}, byte {error.start + 1} is none"
+        ) from None
+
+
+def _print_stream(pieces: Iterable[TextPiece]) -> GenerationResult:
+    result = None
+    for piece in pieces:
+        print(piece.text, end="", flush=True)
+        result = piece.result
+    assert result is not None
+    _end_line(result.text)
+    return result
+
+
+def _print_batch(pieces: Iterable[TextPiece], num_prompts: int) -> dict[str, Any]:
+    finished: dict[int, GenerationResult] = {}
+    for piece in pieces:
+        if piece.result is None:
+            continue
+        finished[piece.row] = piece.result
+        print(f"--- prompt {piece.row + 1} of {num_prompts}\n{piece.result.text}", end="", flush=True)
+        _end_line(piece.result.text or " ")
+    results = [finished[row] for row in range(num_prompts)]
+    prompt_tokens = sum(result.prompt_tokens for result in results)
+    after_first = sum(result.generated_tokens - 1 for result in results)
+    # Prompts are read one after another, texts are written together.
+    decode_seconds = max(result.decode_seconds for result in results)
+    return {
+        "text": [result.text for result in results],
+        "finish_reason": [result.finish_reason for result in results],
+        "prompt_tokens": prompt_tokens,
+        "generated_tokens": sum(result.generated_tokens for result in results),
+        "prefill_tokens_per_second": prompt_tokens / sum(result.prefill_seconds for result in results),
+        "decode_tokens_per_second": after_first / decode_seconds if after_first else None,
+        "cache_bytes": sum(result.cache_bytes for result in results),
+        "results": [_facts(result) for result in results],
+    }
+
+
+def _facts(result: GenerationResult) -> dict[str, Any]:
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.prompt_tokens,
+        "generated_tokens": result.generated_tokens,
+        "prefill_tokens_per_second": result.prefill_tokens_per_second,
+        "decode_tokens_per_second": result.decode_tokens_per_second,
+        "cache_bytes": result.cache_bytes,
+    }
+
+
+def _end_line(text: str) -> None:
+    """Ends the line that a text has begun, so that what follows stands on its own."""
+    if text and not text.endswith("\n"):
+        print(flush=True)

@@ -1,0 +1,210 @@
+"""`scripts/generate.py`: text as it comes, then one JSON line; mistakes as one line that names them."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from recipes.app import execute
+from recipes.generate import main_with, take_texts
+from zoo.attention.catalog import variant_mapping
+from zoo.checkpoints import load_model, save_checkpoint
+from zoo.data.tokenizers import BytesTokenizer
+from zoo.generation import GenerationConfig, generate_text
+from zoo.models import build_model, model_config_from_mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {
+    "text",
+    "finish_reason",
+    "prompt_tokens",
+    "generated_tokens",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
+    "cache_bytes",
+}
+
+
+def save(folder: Path, family: str) -> str:
+    mx.random.seed(3)
+    sizes = {"num_layers": 2, "hidden_size": 20, "num_heads": 4, "head_dim": 6, "intermediate_size": 22}
+    mapping: dict[str, Any] = {"family": family, "vocab_size": 270, "max_seq_len": 60, "init_std": 0.8, **sizes}
+    model = build_model(model_config_from_mapping({**mapping, "attention": variant_mapping("mha")}))
+    save_checkpoint(folder, model=model, tokenizer=BytesTokenizer())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> str:
+    """A run's folder with two checkpoints of the same model."""
+    folder = tmp_path_factory.mktemp("a run") / "checkpoints"
+    folder.mkdir()
+    save(folder / "step_000002", "llama")
+    save(folder / "step_000010", "llama")
+    return str(folder.parent)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> str:
+    return save(tmp_path_factory.mktemp("encoder") / "bert", "bert")
+
+
+@pytest.fixture
+def generate(capsys):
+    """Runs the recipe with a command line; gives (code, text on stdout, JSON object or None, text on stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, Any, str]:
+        texts, rest = take_texts(arguments)
+        code = execute("generate", main_with(texts), rest)
+        captured = capsys.readouterr()
+        shown, _, last = captured.out.removesuffix("\n").rpartition("\n")
+        # The line end that separates the JSON object is the text's own where it has one.
+        text = shown + "\n" if code == 0 and str(json.loads(last)["text"]).endswith("\n") else shown
+        return code, text, json.loads(last) if code == 0 else None, captured.err
+
+    return call
+
+
+def expected(checkpoint: str, prompt: str, **choices: Any) -> str:
+    model, tokenizer = load_model(checkpoint)
+    return generate_text(model, tokenizer, prompt, GenerationConfig(**choices)).text
+
+
+def test_text_comes_first_and_the_last_line_is_the_contract(generate, run_dir):
+    code, shown, result, _ = generate(f"checkpoint={run_dir}", "prompt=def f(x): {", "max_tokens=15")
+    assert code == 0
+    assert result.keys() >= KEYS
+    assert shown == result["text"] == expected(run_dir, "def f(x): {", max_tokens=15)
+    assert (result["prompt_tokens"], result["generated_tokens"], result["finish_reason"]) == (12, 15, "max_tokens")
+    assert result["attention"] == "mha"
+    assert result["cache_bytes"] > 0
+
+
+def test_a_run_stands_for_its_newest_checkpoint(generate, run_dir):
+    newest = f"{run_dir}/checkpoints/step_000010"
+    choices = ("prompt=a", "max_tokens=9")
+    assert generate(f"checkpoint={run_dir}", *choices)[1] == generate(f"checkpoint={newest}", *choices)[1]
+
+
+def test_every_choice_reaches_the_generation(generate, run_dir):
+    chosen = {
+        "temperature": 0.9,
+        "top_k": 50,
+        "top_p": 0.95,
+        "min_p": 0.01,
+        "repetition_penalty": 1.2,
+        "seed": 11,
+        "prefill_step_size": 3,
+        "max_tokens": 25,
+    }
+    _, _, result, _ = generate(f"checkpoint={run_dir}", "prompt=abcd", *(f"{k}={v}" for k, v in chosen.items()))
+    assert result["text"] == expected(run_dir, "abcd", **chosen)
+    assert result["text"] != expected(run_dir, "abcd", **{**chosen, "seed": 12})
+
+
+def test_stop_texts_end_the_text(generate, run_dir):
+    whole = expected(run_dir, "abc", max_tokens=30, temperature=0.0)
+    stop = whole[9:11]
+    for argument in (f"stop={stop}", f"stop=['never seen', {json.dumps(stop, ensure_ascii=False)}]"):
+        code, shown, result, error = generate(f"checkpoint={run_dir}", "prompt=abc", "max_tokens=30", argument)
+        assert code == 0, error
+        assert shown == result["text"] == whole[: whole.index(stop)]
+        assert result["finish_reason"] == "stop"
+
+
+def test_prompts_are_continued_in_one_batch(generate, run_dir):
+    code, shown, result, _ = generate(f"checkpoint={run_dir}", "prompts=[abc,'',z z]", "max_tokens=12")
+    assert code == 0
+    texts = [expected(run_dir, prompt, max_tokens=12) for prompt in ("abc", "", "z z")]
+    assert result["text"] == texts
+    assert result.keys() >= KEYS
+    assert (result["prompt_tokens"], result["generated_tokens"]) == (4 + 1 + 4, 36)
+    assert [row["text"] for row in result["results"]] == texts
+    for number, text in enumerate(texts, start=1):
+        assert f"--- prompt {number} of 3\n{text}" in shown
+
+
+@pytest.mark.parametrize("prompt", ["", "null and void", "${a} $ \\", "é\n", "[1, 2", "key=value", "'"])
+def test_a_prompt_is_taken_as_it_is_typed(generate, run_dir, prompt):
+    arguments = (f"checkpoint={run_dir}", f"prompt={prompt}", "max_tokens=8", "attention=null")
+    code, shown, _, error = generate(*arguments)
+    assert code == 0, error
+    assert shown == expected(run_dir, prompt, max_tokens=8)
+
+
+def test_a_prompt_quoted_for_hydra_loses_its_quotes(generate, run_dir):
+    assert generate(f"checkpoint={run_dir}", "prompt='a, b'", "max_tokens=8")[1] == expected(
+        run_dir, "a, b", max_tokens=8
+    )
+
+
+def test_a_prompt_comes_from_a_file_or_from_standard_input(generate, run_dir, tmp_path, monkeypatch):
+    prompt = "def é():\n"
+    file = tmp_path / "prompt (1).txt"
+    file.write_text(prompt, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(prompt.encode())))
+    for source in (file, "-"):
+        _, shown, _, _ = generate(f"checkpoint={run_dir}", f"prompt_file={source}", "max_tokens=8")
+        assert shown == expected(run_dir, prompt, max_tokens=8)
+
+
+def test_another_attention_takes_the_same_weights(generate, run_dir):
+    arguments = (f"checkpoint={run_dir}", "prompt=abcdefgh", "max_tokens=20")
+    _, whole, _, _ = generate(*arguments)
+    _, windowed, result, _ = generate(*arguments, "attention=swa_masked", "attention.window_size=2")
+    assert result["attention"] == "swa_masked"
+    assert whole != windowed
+    assert generate(*arguments, "attention=mha_manual")[1] == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prompt=a"], ["checkpoint must be"]),
+        (["checkpoint=", "prompt=a"], ["checkpoint must be"]),
+        (["checkpoint=/no/such (folder)", "prompt=a"], ["/no/such (folder)", "no such folder"]),
+        (["checkpoint={run}"], ["prompt must be given", "prompts=", "prompt_file="]),
+        (["checkpoint={run}", "prompt=a", "prompts=[b]"], ["exactly one way", "['prompt', 'prompts']"]),
+        (["checkpoint={run}", "prompts=[]"], ["prompts must hold at least one"]),
+        (["checkpoint={run}", "prompt_file=/no/such/file"], ["prompt_file", "/no/such/file"]),
+        (["checkpoint={bert}", "prompt=a"], ["language model", "bert"]),
+        (["checkpoint={run}", "prompt=a", "temperature=-1"], ["temperature must be at least 0", "-1"]),
+        (["checkpoint={run}", "prompt=a", "top_p=1.2"], ["top_p must be in (0, 1]", "1.2"]),
+        (["checkpoint={run}", "prompt=a", "max_tokens=many"], ["max_tokens must be a whole number", "many"]),
+        (["checkpoint={run}", "prompt=a", "temprature=1"], ["temprature", "did you mean 'temperature'"]),
+        (["checkpoint={run}", "prompt=a", "attention=mhaa"], ["mhaa", "choices", "mha_manual"]),
+        (["checkpoint={run}", "prompt=a", "dtype=int8"], ["dtype", "int8", "float32"]),
+    ],
+)
+def test_mistakes_are_one_line_that_names_them(generate, run_dir, bert, arguments, words):
+    code, _, _, error = generate(*(argument.format(run=run_dir, bert=bert) for argument in arguments))
+    assert code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert all(word in error for word in words), error
+
+
+def test_a_prompt_file_that_is_no_text_is_refused(generate, run_dir, tmp_path):
+    file = tmp_path / "image"
+    file.write_bytes(b"ab\xff")
+    code, _, _, error = generate(f"checkpoint={run_dir}", f"prompt_file={file}")
+    assert code == 2
+    assert "byte 3" in error
+
+
+@pytest.mark.slow
+def test_the_script_streams_from_any_folder(run_dir, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), f"checkpoint={run_dir}", "prompt=f(x): {"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "max_tokens=15"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    text, _, last = done.stdout.removesuffix("\n").rpartition("\n")
+    assert text == json.loads(last)["text"] == expected(run_dir, "f(x): {", max_tokens=15)
+    assert list(tmp_path.iterdir()) == []
