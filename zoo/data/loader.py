@@ -1,9 +1,9 @@
 """Batches: the one of step s is a pure function of (seed, s), whatever came before and however many processes share it.
 
 Each epoch visits all rows in the order of a keyed permutation. Masked tokens are BERT's (Devlin et al.,
-https://arxiv.org/abs/1810.04805): of the tokens to guess 80 % become the mask token, 10 % a random one, 10 % stay. Where
-we deviate: each row hides exactly 15 % of its tokens, rounded and at least one, so that no row is for nothing; training
-hides others each time a row comes by, validation always the same.
+https://arxiv.org/abs/1810.04805): of the tokens to guess 80 % become the mask token, 10 % a random one, 10 % stay.
+Where we deviate: each row hides exactly 15 % of its tokens, rounded and at least one, so that no row is for nothing;
+training hides others each time a row comes by, validation always the same.
 
 Letters: B rows of this process, L row length, V vocabulary.
 """

@@ -1,11 +1,10 @@
 """Finding, fingerprinting and reading files: every fault names the file, and the line where there is one."""
 
 import dataclasses
-import glob
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from zoo.config import UserError
 
@@ -112,7 +111,7 @@ def missing_path(path: str, field: str, wanted: str) -> UserError:
     )
 
 
-def _opened(file: SourceFile) -> BinaryIO:
+def _opened(file: SourceFile) -> io.BufferedReader:
     try:
         return file.path.open("rb")
     except OSError as error:
@@ -126,21 +125,24 @@ def _find(path: str, pattern: str, field: str) -> list[SourceFile]:
     if here.is_dir():
         names = sorted(file.relative_to(here).as_posix() for file in here.glob(pattern) if file.is_file())
         return [SourceFile(path=here / name, name=name) for name in names if not _is_hidden(name)]
-    if glob.has_magic(path):
-        matches = (Path(match) for match in sorted(glob.glob(str(here), recursive=True)))
-        root = _fixed_root(here)
-        return [SourceFile(path=match, name=match.relative_to(root).as_posix()) for match in matches if match.is_file()]
+    if _has_wildcard(path):
+        root, rest = _split_glob(here)
+        names = sorted(file.relative_to(root).as_posix() for file in root.glob(rest) if file.is_file())
+        return [SourceFile(path=root / name, name=name) for name in names if not _is_hidden(name)]
     raise missing_path(path, field, "file, folder or glob")
 
 
-def _fixed_root(pattern: Path) -> Path:
-    """The folder that a glob starts from: its parts before the first one with a wildcard."""
-    fixed = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
+def _has_wildcard(text: str) -> bool:
+    return any(wildcard in text for wildcard in "*?[")
+
+
+def _split_glob(pattern: Path) -> tuple[Path, str]:
+    """The folder that a glob starts from, and the glob below it."""
+    parts = pattern.parts
+    first = next(index for index, part in enumerate(parts) if _has_wildcard(part))
+    # By itself, ** stands for folders only.
+    rest = (*parts[first:], "*") if parts[-1] == "**" else parts[first:]
+    return Path(*parts[:first]), "/".join(rest)
 
 
 def _is_hidden(name: str) -> bool:

@@ -174,7 +174,7 @@ def require_unicode(text: str) -> None:
 
 
 def encode_around_space(text: str, encode: Callable[[str], list[int]], space_ids: Sequence[int]) -> list[int]:
-    """Encodes a text with U+2581 kept apart: `encode` gets what stands between, `space_ids` stands for the character."""
+    """Encodes a text with U+2581 kept apart: `encode` gets what is between, `space_ids` stands for the character."""
     first, *others = text.split(SPACE)
     ids = encode(first)
     for part in others:
