@@ -6,6 +6,7 @@ together, each at its own position. Rows that have ended leave the batch.
 Letters: B batch, V vocabulary.
 """
 
+import itertools
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors
 from zoo.layers.caches import merge_rows
+
+# As often as mlx-lm's own loop: caches that grow leave buffers behind that fit nothing any more.
+_STEPS_PER_CLEARING = 256
 
 
 def stream_batch(
@@ -132,7 +136,7 @@ def _decode(
 ) -> Generator[TextPiece, None, None]:
     tokens_B = choose(logits_BV)
     mx.async_eval(tokens_B)
-    while rows:
+    for step in itertools.count(1):
         # The next step is under way before the host reads this one's tokens, unless it is known that none follows.
         if not all(row.at_limit for row in rows):
             next_B = choose(model(tokens_B[:, None], cache=cache)[:, -1])
@@ -151,3 +155,5 @@ def _decode(
             for layer in cache:
                 layer.filter(keep)
         tokens_B = next_B
+        if step % _STEPS_PER_CLEARING == 0:
+            mx.clear_cache()
