@@ -55,14 +55,28 @@ def dense_mask(
     """
     query = _batched(query_positions)[:, :, None]
     key = _batched(key_positions)[:, None, :]
-    allowed = pattern(query, key) & (key >= 0)
-    if mask.causal:
-        allowed = allowed & (key <= query)
+    allowed: mx.array = allowed_pairs(pattern, query, key, causal=mask.causal)
     if mask.lengths_B is not None:
         allowed = allowed & (key < mask.lengths_B[:, None, None])
     if mask.segments_BL is not None:
         allowed = allowed & (mask.segments_BL[:, :, None] == mask.segments_BL[:, None, :])
     return allowed[:, None]
+
+
+def allowed_pairs(pattern: Pattern, query_index: Any, key_index: Any, *, causal: bool) -> Any:
+    """What the pattern and causality allow; a negative key index marks an empty slot, which nobody may read.
+
+    Args:
+        pattern: The mechanism's own restriction.
+        query_index: Integer array, NumPy or MLX.
+        key_index: Integer array that broadcasts with it.
+        causal: Whether keys after the query are hidden.
+
+    Returns:
+        Boolean array of the broadcast shape (of the key's shape where the pattern ignores the query).
+    """
+    allowed = pattern(query_index, key_index) & (key_index >= 0)
+    return allowed & (key_index <= query_index) if causal else allowed
 
 
 def _batched(positions: mx.array) -> mx.array:
@@ -102,7 +116,14 @@ def count_scores(pattern: Pattern, *, causal: bool, query_length: int, key_lengt
 
 @functools.lru_cache(maxsize=256)
 def block_map(
-    pattern: Pattern, *, causal: bool, query_length: int, key_length: int, query_tile: int, key_tile: int
+    pattern: Pattern,
+    *,
+    causal: bool,
+    query_length: int,
+    key_length: int,
+    query_tile: int,
+    key_tile: int,
+    query_start: int = 0,
 ) -> np.ndarray:
     """Which tiles of the score matrix hold no, some or only allowed pairs.
 
@@ -110,9 +131,10 @@ def block_map(
         pattern: A hashable pattern (a function, or one bound to a frozen config).
         causal: Whether keys after the query are hidden.
         query_length: L.
-        key_length: S; queries and keys both start at position 0.
+        key_length: S; keys start at position 0.
         query_tile: Queries in a tile.
         key_tile: Keys in a tile.
+        query_start: Position of the first query.
 
     Returns:
         int8 [ceil(L / query_tile), ceil(S / key_tile)]: 0 empty, 1 partly allowed, 2 full.
@@ -120,12 +142,12 @@ def block_map(
     rows = -(-query_length // query_tile)
     columns = -(-key_length // key_tile)
     result = np.zeros((rows, columns), dtype=np.int8)
-    key = np.arange(key_length)[None, :]
+    key = np.arange(key_length, dtype=np.int32)[None, :]
     for row in range(rows):
-        query = np.arange(row * query_tile, min(query_length, (row + 1) * query_tile))[:, None]
-        allowed = np.broadcast_to(np.asarray(pattern(query, key), dtype=bool), (query.shape[0], key_length))
-        if causal:
-            allowed = allowed & (key <= query)
+        query = np.arange(row * query_tile, min(query_length, (row + 1) * query_tile), dtype=np.int32)[:, None]
+        query = query + np.int32(query_start)
+        shape = (query.shape[0], key_length)
+        allowed = np.broadcast_to(np.asarray(allowed_pairs(pattern, query, key, causal=causal)), shape)
         for column in range(columns):
             tile = allowed[:, column * key_tile : (column + 1) * key_tile]
             result[row, column] = 2 if tile.all() else int(tile.any())
