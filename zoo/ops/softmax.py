@@ -43,6 +43,11 @@ class ScoreSpec:
         """int32 [S] or [B, S]: the position of each key."""
         return mx.arange(key_length, dtype=mx.int32) if self.key_positions is None else self.key_positions
 
+    def is_self_attention(self, query_length: int, key_length: int) -> bool:
+        """Whether queries and keys are the same tokens 0 … L-1, as in training; not so when decoding from a cache."""
+        unshifted = isinstance(self.mask.offset, int) and self.mask.offset == 0
+        return unshifted and self.key_positions is None and query_length == key_length
+
 
 def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: ScoreSpec) -> np.ndarray:
     """Dense softmax attention in float64 NumPy: the meaning that every implementation is held to.
