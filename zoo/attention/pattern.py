@@ -40,6 +40,7 @@ def pattern_mechanism(
     config: type[Any] = PatternConfig,
     implementations: Mapping[str, Callable[[Any], Op]] | None = None,
     cache_bound: Callable[[Any], CacheBound | None] | None = None,
+    bidirectional: bool = True,
 ) -> Mechanism:
     """Makes a mechanism of a pattern.
 
@@ -49,6 +50,7 @@ def pattern_mechanism(
         config: Frozen dataclass of parameters, a subclass of `HeadGrouping`.
         implementations: Faster ways, put before the free `masked` and `tiled`.
         cache_bound: What a causal decoder needs to keep, if not everything.
+        bidirectional: Whether the pattern restricts the keys after a query too, so that encoders may use it.
 
     Returns:
         The mechanism, for the registry.
@@ -64,7 +66,7 @@ def pattern_mechanism(
         bounded = bound_of(parameters) is not None
         return Capabilities(
             causal=True,
-            bidirectional=True,
+            bidirectional=bidirectional,
             decode=True,
             exact_class=name,
             trimmable=not bounded,

@@ -8,10 +8,12 @@ https://arxiv.org/abs/2310.06825. The window counts the query itself: a causal q
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
 from zoo.config import require
+from zoo.ops import band, gathered
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,5 +40,10 @@ MECHANISM = pattern_mechanism(
     name="sliding_window",
     allowed=allowed,
     config=SlidingWindowConfig,
+    implementations={
+        "chunked": lambda config: functools.partial(band.chunked, window_size=config.window_size),
+        "gather_slices": lambda config: functools.partial(gathered.gather_slices, window_size=config.window_size),
+        "gather_index": lambda config: functools.partial(gathered.gather_index, window_size=config.window_size),
+    },
     cache_bound=lambda config: CacheBound(max_size=config.window_size),
 )
