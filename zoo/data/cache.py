@@ -17,12 +17,6 @@ from zoo.config import UserError
 _PARTIAL = ".partial"
 
 
-def default_cache_dir() -> Path:
-    """The folder that the environment variable ZOO_CACHE names, else `~/.cache/attention_zoo`."""
-    chosen = os.environ.get("ZOO_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "attention_zoo"
-
-
 def key_of(*parts: object) -> str:
     """A key from everything that decides a content; the parts' `repr` has to tell them apart."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zoo.config import UserError
-from zoo.data.cache import cached_folder, default_cache_dir, key_of
+from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
 from zoo.data.shards import ShardWriter, TokenSplit, open_split
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig
+from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
 
 # A change of how shards are written or documents are held out makes older ones stale.

@@ -18,7 +18,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from zoo.config import UserError
 from zoo.runtime import scipy_openblas
+from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
 
 SYMBOL = "cblas_sgemm"
@@ -144,9 +146,9 @@ def _open_scipy_openblas() -> ctypes.CDLL:
     if original is None:
         raise FileNotFoundError("not installed")
     try:
-        return _open(str(scipy_openblas.plain_named_copy(original, scipy_openblas.cache_folder())))
-    except OSError:
-        # A read-only home, or one mounted without leave to execute. What is loaded stays when the folder goes.
+        return _open(str(scipy_openblas.plain_named_copy(original, default_cache_dir() / "blas")))
+    except (OSError, UserError):
+        # No home, a read-only one, or one that nothing may be run from. What is loaded stays when the folder goes.
         with tempfile.TemporaryDirectory(prefix="attention-zoo-") as folder:
             return _open(str(scipy_openblas.plain_named_copy(original, Path(folder))))
 

@@ -36,21 +36,6 @@ def find_patchelf() -> Path | None:
     return next((program for program in programs if os.access(program, os.X_OK)), None)
 
 
-def cache_folder() -> Path:
-    """Where the renamed copies are kept: `$XDG_CACHE_HOME/attention-zoo/blas`, by default under `~/.cache`.
-
-    Raises:
-        OSError: If the user has no home folder.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
-        return Path(base, "attention-zoo", "blas")
-    try:
-        return Path.home() / ".cache" / "attention-zoo" / "blas"
-    except RuntimeError as error:
-        raise OSError(f"no home folder: {error}") from error
-
-
 def plain_named_copy(library: Path, folder: Path) -> Path:
     """The copy of the library that exports `cblas_sgemm` and its sisters; made if the folder does not hold it yet.
 

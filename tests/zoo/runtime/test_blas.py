@@ -127,7 +127,7 @@ def test_importing_mlx_first_is_told_and_recorded() -> None:
 
 def test_a_cache_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    report = run(XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path))
+    report = run(ZOO_CACHE=str(tmp_path / "file"), TMPDIR=str(tmp_path))
     assert (report["how"], report["entry"], report["warnings"]) == ("scipy-openblas32", 1024, [])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
