@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 import mlx.core as mx
 
-from zoo.ops.exponential import is_slow, normal_cdf, sigmoid
+from zoo.ops.exponential import normal_cdf, sigmoid
 
 ActivationName = Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"]
 Activation = Callable[[mx.array], mx.array]
@@ -30,12 +30,13 @@ _TANH_CUBIC = 0.044715
 
 
 def _fused(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    """One kernel outside compiled steps too, except where the exponentials are ours, whose bits have no fixed shape."""
+    """One kernel outside compiled steps too, on a GPU; a CPU has no launches to save and would run a C++ compiler."""
     compiled = mx.compile(function, shapeless=True)
 
     @functools.wraps(function)
     def dispatch(*arrays: mx.array) -> mx.array:
-        return function(*arrays) if is_slow(arrays[0]) else compiled(*arrays)
+        on_cpu = mx.default_device().type == mx.cpu
+        return function(*arrays) if on_cpu else compiled(*arrays)
 
     return dispatch
 
