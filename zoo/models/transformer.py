@@ -97,7 +97,7 @@ class Transformer(nn.Module, abc.ABC):
         self._checkpoint_gradients = enabled
 
     def num_parameters(self) -> int:
-        """Number of stored parameters; a tied output projection counts once."""
+        """Number of stored parameters; a tied output projection counts once, a quantized weight by its packed words."""
         return tree_reduce(lambda count, array: count + array.size, self.parameters(), 0)
 
     def flops_per_token(self, length: int) -> int:
