@@ -21,7 +21,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -160,6 +160,10 @@ def _one_line(error: Exception) -> str:
         close = difflib.get_close_matches(choice, error.options, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return f"{group} must be one of its choices; got {choice!r}{hint} (choices: {', '.join(error.options)})"
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0].rstrip(".")
+        written = error.override.removeprefix("++")
+        return f"{written} must follow Hydra's grammar; {reason} (quote special characters: 'key=\"a, b\"')"
     lines = [line.strip() for line in str(error).replace("'++", "'").splitlines()]
     return "; ".join(line for line in lines if line)
 

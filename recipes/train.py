@@ -44,6 +44,7 @@ from zoo.training import (
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
     read_metrics,
+    require_installed,
     resume_run,
 )
 
@@ -139,7 +140,7 @@ def main(config: DictConfig) -> dict[str, Any]:
 def _plan(recipe: TrainRecipe) -> _Plan:
     choose_backend(recipe.device)
     seed_everything(recipe.seed)
-    return _Plan(
+    plan = _Plan(
         recipe=recipe,
         data=data_config_from_mapping(recipe.data),
         tokenizer=tokenizer_config_from_mapping(recipe.tokenizer),
@@ -147,6 +148,8 @@ def _plan(recipe: TrainRecipe) -> _Plan:
         training=from_mapping(TrainingConfig, recipe.training, path="training"),
         dtype=parse_dtype(recipe.dtype),
     )
+    require_installed(plan.training.loggers)
+    return plan
 
 
 def _new_run_dir(plan: _Plan) -> Path:

@@ -5,7 +5,7 @@ from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.figures import draw_loss_curve
 from zoo.training.loop import NonFiniteError, StopReason, Trainer
 from zoo.training.loss import token_nats
-from zoo.training.metrics import MetricLogger, open_loggers, read_metrics
+from zoo.training.metrics import MetricLogger, open_loggers, read_metrics, require_installed
 from zoo.training.optimizers import (
     OptimizerConfig,
     build_optimizer,
@@ -39,6 +39,7 @@ __all__ = [
     "optimizer_config_as_mapping",
     "optimizer_config_from_mapping",
     "read_metrics",
+    "require_installed",
     "resume_run",
     "token_nats",
 ]

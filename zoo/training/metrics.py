@@ -1,6 +1,7 @@
 """Where measured values go: always a JSONL file, and TensorBoard or Weights & Biases where they are installed."""
 
 import abc
+import importlib.util
 import json
 import os
 import time
@@ -61,16 +62,10 @@ class TensorBoardLogger(MetricLogger):
     """Scalars for TensorBoard, through its own event writer."""
 
     def __init__(self, folder: Path, *, resumed_step: int) -> None:
-        """Begins an event file; steps after `resumed_step` in older files are hidden by TensorBoard.
+        """Begins an event file; steps after `resumed_step` in older files are hidden by TensorBoard."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        Raises:
-            UserError: If TensorBoard is not installed.
-        """
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ModuleNotFoundError:
-            raise _missing("tensorboard") from None
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._writer = EventFileWriter(str(folder))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -97,15 +92,9 @@ class WandbLogger(MetricLogger):
     """A Weights & Biases run, named after the run's folder; a resumed run goes on in the same one."""
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
-        """Begins or continues the run.
+        """Begins or continues the run."""
+        import wandb
 
-        Raises:
-            UserError: If wandb is not installed.
-        """
-        try:
-            import wandb
-        except ModuleNotFoundError:
-            raise _missing("wandb") from None
         self._run = wandb.init(
             project="attention-zoo",
             dir=str(folder),
@@ -139,6 +128,7 @@ def open_loggers(
     Raises:
         UserError: If one is not installed; names the command that installs it.
     """
+    require_installed(names)
     extras: list[MetricLogger] = []
     for name in names:
         match name:
@@ -157,5 +147,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def _missing(name: LoggerName) -> UserError:
-    return UserError(f"training.loggers: {name} must be installed to log to it; run: pip install attention-zoo[{name}]")
+def require_installed(names: tuple[LoggerName, ...]) -> None:
+    """Refuses loggers whose packages are missing.
+
+    Raises:
+        UserError: Names the command that installs it.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"training.loggers: {name} must be installed to log to it; run: pip install attention-zoo[{name}]"
+            )

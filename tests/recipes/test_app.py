@@ -1,0 +1,122 @@
+import json
+import os
+
+import pytest
+
+from recipes.app import choice_name, execute
+from zoo.config import UserError
+
+
+def run(arguments, main, capsys, config_name="train"):
+    """Exit code, JSON of the last line of stdout (or None), and stderr."""
+    code = execute(config_name, main, arguments)
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    return code, json.loads(lines[-1]) if lines else None, captured.err
+
+
+def test_the_result_is_the_last_line_of_stdout(capsys):
+    def main(_):
+        print("text before")
+        return {"value": 0.1 + 0.2, "nothing": None}
+
+    assert run([], main, capsys) == (0, {"value": 0.1 + 0.2, "nothing": None}, "")
+
+
+def test_overrides_reach_the_recipe_known_to_the_yaml_or_not(capsys):
+    def main(config):
+        return {"steps": config.training.steps, "new": config.attention.window_size, "model": choice_name("model")}
+
+    arguments = ["training.steps=7", "attention=mha", "attention.window_size=5", "model=llama_tiny"]
+    code, result, _ = run(arguments, main, capsys)
+    assert code == 0
+    assert result == {"steps": 7, "new": 5, "model": "llama_tiny"}
+
+
+def test_the_attention_gets_its_name_and_a_hybrid_its_variants(capsys):
+    def main(config):
+        layers = config.attention.get("layer_pattern", [])
+        return {"name": config.attention.name, "layers": [layer.mechanism for layer in layers]}
+
+    assert run(["attention=mha_manual"], main, capsys)[1] == {"name": "mha_manual", "layers": []}
+    arguments = ["attention=hybrid_swa", "attention.layer_pattern=[mha,swa_masked]"]
+    assert run(arguments, main, capsys)[1] == {"name": "hybrid_swa", "layers": ["softmax", "sliding_window"]}
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(capsys):
+    def main(_):
+        raise UserError("section: field must be this; got that")
+
+    assert run([], main, capsys) == (2, None, "error: section: field must be this; got that\n")
+
+
+def test_a_traceback_comes_only_on_demand(capsys, monkeypatch):
+    def main(_):
+        raise UserError("section: field must be this; got that")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    code, _, errors = run([], main, capsys)
+    assert code == 2
+    assert "Traceback" in errors
+    assert errors.endswith("error: section: field must be this; got that\n")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_our_own_faults_are_not_dressed_up_as_the_users(capsys):
+    def main(_):
+        raise ZeroDivisionError("ours")
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        run([], main, capsys)
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_result_that_is_no_number_is_our_fault(capsys):
+    with pytest.raises(ValueError, match="JSON"):
+        run([], lambda _: {"value": float("nan")}, capsys)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("attention=blockspare", ["attention must be one of its choices", "'blockspare'", "mha_manual"]),
+        ("model=gpt_tinny", ["model must be one of its choices", "did you mean 'gpt_tiny'?", "bert_tiny"]),
+        ("training.steps=[", ["training.steps=[ must follow Hydra's grammar"]),
+        ("hydra.nonsense=1", ["hydra.nonsense"]),
+        ("training.steps=???", ["training.steps must be given"]),
+    ],
+)
+def test_mistakes_in_composition_are_one_line_with_the_choices(argument, words, capsys):
+    code, result, errors = run([argument], lambda _: {}, capsys)
+    assert (code, result) == (2, None)
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert "++" not in errors
+    for word in words:
+        assert word in errors
+
+
+def test_external_mechanisms_are_offered_as_attention(capsys, monkeypatch):
+    monkeypatch.setattr("recipes.app.external_mechanism_names", lambda: ("softmax",))
+
+    def main(config):
+        return dict(config.attention)
+
+    assert run(["attention=softmax"], main, capsys)[1] == {"name": "softmax", "mechanism": "softmax"}
+
+
+def test_no_folder_appears_where_the_script_is_started(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([], lambda _: {}, capsys)[0] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_prints_one_result_a_job(capsys):
+    code = execute("train", lambda config: {"seed": config.seed}, ["--multirun", "seed=3,5", "hydra.sweep.dir=."])
+    assert code == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"seed": 3}, {"seed": 5}]
+
+
+def test_help_names_the_choices(capsys):
+    assert execute("train", lambda _: {}, ["--help"]) == 0
+    assert "gpt_tiny" in capsys.readouterr().out

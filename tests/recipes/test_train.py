@@ -1,0 +1,140 @@
+import json
+
+import mlx.core as mx
+import pytest
+import yaml
+
+from zoo import load_model
+from zoo.checkpoints import load_checkpoint
+
+CONTRACT = {
+    "run_dir": str,
+    "attention": str,
+    "model": str,
+    "num_parameters": int,
+    "steps": int,
+    "tokens": int,
+    "train_loss": float,
+    "val_loss": float,
+    "val_bits_per_byte": float,
+    "tokens_per_second": float,
+    "peak_memory_bytes": int,
+    "seconds": float,
+}
+
+
+def test_the_result_keeps_the_command_contract_and_the_folder_holds_the_run(train, tmp_path):
+    result = train(f"run_dir={tmp_path / 'run'}")
+    assert {key: type(result[key]) for key in CONTRACT} == CONTRACT
+    assert (result["attention"], result["model"], result["steps"]) == ("mha", "gpt_tiny", 6)
+    assert result["tokens"] == 6 * 3 * 37
+    assert (result["interrupted"], result["stopped_by"]) == (False, "steps")
+    # One byte a token, so that bits per byte are nats per token in other units; documents' ends cost a little more.
+    assert result["val_bits_per_byte"] == pytest.approx(result["val_loss"] / 0.6931, rel=2e-2)
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
+        "checkpoints",
+        "config.yaml",
+        "environment.json",
+        "loss.png",
+        "metrics.jsonl",
+        "result.json",
+        "samples.txt",
+    }
+    assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["steps"] == 6
+    environment = json.loads((folder / "environment.json").read_text())
+    assert {"commit", "versions", "device", "blas"} <= environment.keys()
+    assert json.loads((folder / "result.json").read_text()) == result
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], "val_loss" in row) for row in rows] == [
+        (2, False),
+        (3, True),
+        (4, False),
+        (6, False),
+        (6, True),
+    ]
+    assert (folder / "samples.txt").read_text().startswith("def ")
+    loaded = load_checkpoint(folder)
+    assert str(loaded.folder) == result["checkpoint"]
+    assert loaded.model.num_parameters() == result["num_parameters"]
+    assert loaded.config["optimizer"]["name"] == "adamw"
+
+
+def test_a_trained_model_is_ready_to_use(train, tmp_path):
+    train(f"run_dir={tmp_path / 'run'}", "training.steps=2")
+    model, tokenizer = load_model(tmp_path / "run", attention="mha_manual")
+    logits = model(mx.array([tokenizer.encode("def main")]))
+    assert logits.shape == (1, 8, model.config.vocab_size)
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(train, tmp_path):
+    losses = [
+        train(f"run_dir={tmp_path / name}", f"seed={seed}", "model.dropout=0.2")["train_loss"]
+        for name, seed in (("a", 4), ("b", 4), ("c", 5))
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_encoder_learns_masked_tokens_and_shows_its_guesses(train, tmp_path):
+    result = train(f"run_dir={tmp_path / 'run'}", "model=bert_tiny", "training.sample_tokens=30")
+    assert result["model"] == "bert_tiny"
+    assert "[" in (tmp_path / "run" / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize("more", [("data.mask_documents=true",), ("data.packing=documents",)])
+def test_packed_and_padded_documents_train(more, train, tmp_path):
+    result = train(f"run_dir={tmp_path / 'run'}", *more)
+    assert result["train_loss"] < 6
+    assert result["tokens"] <= 6 * 3 * 37
+
+
+def test_without_run_dir_each_run_has_its_own_folder(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (train("training.steps=1") for _ in range(2))
+    assert first["run_dir"] != second["run_dir"]
+    assert (tmp_path / first["run_dir"]).parent == tmp_path / "runs"
+    assert (tmp_path / second["run_dir"] / "result.json").is_file()
+
+
+def test_a_finished_run_is_reported_not_repeated(train, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    result = train(run_dir)
+    before = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
+    assert train(run_dir, "resume=auto") == result
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_more_steps_go_on_from_the_last_one(train, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    train(run_dir, "training.steps=4")
+    result = train(run_dir, "resume=auto")
+    assert (result["steps"], result["resumed_from_step"], result["tokens"]) == (6, 4, 6 * 3 * 37)
+
+
+def test_a_run_without_checkpoint_starts_again(train, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("seed: 0\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "train_loss": 9.0}\n')
+    result = train(f"run_dir={folder}", "resume=auto")
+    assert result["resumed_from_step"] is None
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("optimizer.weight_decay=0.3", "optimizer.weight_decay must stay 0.1 as in the run; got 0.3"),
+        ("model.num_heads=4", "model.num_heads must stay 2"),
+        ("seed=9", "seed must stay 0"),
+        ("attention=mha_manual", "model.attention.implementation must stay 'fused'"),
+        ("data.validation_fraction=0.4", "data.fingerprint must stay"),
+    ],
+)
+def test_another_configuration_does_not_go_on(change, words, train, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    train(run_dir, "training.steps=2")
+    code, result, errors = train.attempt(run_dir, "resume=auto", change)
+    assert (code, result) == (2, None)
+    assert words in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,54 @@
+"""`train.py` on a model and a corpus so small that a run takes a moment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes.app import execute
+from recipes.train import main
+
+TINY = [
+    "attention=mha",
+    "tokenizer=bytes",
+    "model.num_layers=1",
+    "model.hidden_size=24",
+    "model.intermediate_size=28",
+    "model.num_heads=2",
+    "training.steps=6",
+    "training.batch_size=3",
+    "training.sequence_length=37",
+    "training.log_every=2",
+    "training.eval_every=3",
+    "training.eval_batches=2",
+    "training.checkpoint_every=2",
+    "training.sample_tokens=5",
+    # Compiling costs a C++ compiler's time.
+    "training.compile=false",
+]
+
+
+def arguments(corpus: Path, cache: Path, *more: str) -> list[str]:
+    """The command line of a tiny run."""
+    return [*TINY, "data=text", f"data.path={corpus}", f"data.cache_dir={cache}", *more]
+
+
+class Train:
+    """Runs `train.py` inside this process."""
+
+    def __init__(self, corpus: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.corpus, self.cache, self.capsys = corpus, cache, capsys
+
+    def __call__(self, *more: str) -> dict[str, Any]:
+        code, result, errors = self.attempt(*more)
+        assert code == 0, errors
+        assert result is not None
+        return result
+
+    def attempt(self, *more: str) -> tuple[int, dict[str, Any] | None, str]:
+        """Exit code, JSON of the last line of stdout or None, and stderr."""
+        code = execute("train", main, arguments(self.corpus, self.cache, *more))
+        captured = self.capsys.readouterr()
+        lines = captured.out.splitlines()
+        return code, json.loads(lines[-1]) if lines else None, captured.err

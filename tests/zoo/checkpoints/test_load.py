@@ -1,0 +1,207 @@
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+import zoo
+from tests.tolerances import tolerance
+from tests.zoo.checkpoints.saved import TOKENIZER, save_all, small_model
+from zoo.attention.catalog import attention_names, variant
+from zoo.checkpoints import History, load_checkpoint, load_model, save_checkpoint
+from zoo.config import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+TOKENS = mx.array([[7, 100, 101, 33, 32, 5, 5, 250, 0, 1, 99, 64, 9]])
+
+
+def test_a_model_loads_from_its_folder_and_gives_the_same_logits(tmp_path):
+    model = small_model().eval()
+    save_all(tmp_path / "one", model)
+    loaded, tokenizer = zoo.load_model(tmp_path / "one")
+    assert mx.array_equal(loaded(TOKENS), model(TOKENS)).item()
+    assert tokenizer.fingerprint == TOKENIZER.fingerprint
+
+
+def test_a_run_stands_for_its_newest_checkpoint(tmp_path):
+    for step in (3, 12):
+        save_all(History(tmp_path / "checkpoints").path(step), small_model(seed=step))
+    assert load_checkpoint(tmp_path).folder == tmp_path / "checkpoints" / "step_000012"
+
+
+def exact_pairs():
+    """Other variants of the function that `mha` computes."""
+    wanted = variant("mha").capabilities.exact_class
+    for name in attention_names():
+        parts = variant(name).variants()
+        groups = {vars(part.parameters)["num_kv_heads"] for part in parts if "num_kv_heads" in vars(part.parameters)}
+        shares = {vars(part.parameters).get("queries_per_kv_head") for part in parts}
+        if {part.capabilities.exact_class for part in parts} == {wanted} and groups == shares == {None}:
+            yield name
+
+
+@pytest.mark.parametrize("attention", list(exact_pairs()))
+def test_another_implementation_of_the_attention_gives_the_same_logits(attention, tmp_path):
+    model = small_model().eval()
+    save_all(tmp_path / "one", model)
+    loaded, _ = load_model(tmp_path / "one", attention=attention)
+    assert loaded.config.attention.name == attention
+    assert mx.abs(loaded(TOKENS) - model(TOKENS)).max().item() <= tolerance(mx.float32)
+
+
+def test_another_mechanism_takes_the_same_weights(tmp_path):
+    save_all(tmp_path / "one")
+    plain, _ = load_model(tmp_path / "one")
+    windowed, _ = load_model(tmp_path / "one", attention="swa_masked")
+    assert {part.mechanism for part in windowed.config.attention.variants()} == {"sliding_window"}
+    assert mx.array_equal(plain.embed_tokens.weight, windowed.embed_tokens.weight).item()
+
+
+def test_weights_that_do_not_fit_the_attention_are_named(tmp_path):
+    save_all(tmp_path / "one", small_model({"name": "two", "mechanism": "softmax", "num_kv_heads": 2}))
+    with pytest.raises(UserError, match=r"k_proj\.weight must have shape \(24, 12\); got \(12, 12\)"):
+        load_model(tmp_path / "one", attention="mha")
+
+
+def test_missing_and_unexpected_parameters_are_named(tmp_path):
+    folder = save_all(tmp_path / "one")
+    untied = small_model(tie_word_embeddings=False)
+    other = save_checkpoint(tmp_path / "two", model=untied)
+    (folder / "config.json").write_bytes((other / "config.json").read_bytes())
+    from zoo.checkpoints.manifest import write_manifest
+
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    with pytest.raises(UserError, match=r"missing: lm_head\.weight"):
+        load_checkpoint(folder)
+
+
+def test_a_checkpoint_without_tokenizer_is_no_use_to_load_model(tmp_path):
+    save_checkpoint(tmp_path / "one", model=small_model())
+    assert load_checkpoint(tmp_path / "one").tokenizer is None
+    with pytest.raises(UserError, match="must hold a tokenizer"):
+        load_model(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such folder"),
+        ({}, "holds no manifest.json"),
+        ({"config.json": '{"model_type": "llama"}'}, "holds no manifest.json"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):
+    folder = tmp_path / "one"
+    if content is not None:
+        folder.mkdir()
+        for name, text in content.items():
+            (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("format", "other", "written by Attention Zoo"), ("format_version", 99, "format_version must be 1; got 99")],
+)
+def test_formats_of_others_and_of_the_future_are_refused(key, value, message, tmp_path):
+    from zoo.checkpoints.manifest import write_manifest
+
+    folder = save_all(tmp_path / "one")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(folder)
+
+
+def test_a_name_that_is_neither_folder_nor_hub_id_is_refused():
+    with pytest.raises(UserError, match="must be a folder or a Hub id"):
+        load_model("no/such/folder/any where")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hugging Face Hub as one repository needs."""
+
+    folder: Path
+    commit = "c" * 40
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.respond(body=False)
+
+    def do_GET(self):
+        self.respond(body=True)
+
+    def respond(self, *, body):
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[:4] == ["api", "models", "someone", "tiny"]:
+            files = sorted(path.name for path in self.folder.iterdir())
+            info = {"_id": "1", "id": "someone/tiny", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]}
+            tree = [{"type": "file", "path": n, "oid": "0", "size": (self.folder / n).stat().st_size} for n in files]
+            self.send(
+                json.dumps(tree if "tree" in parts else info).encode(), body, {"Content-Type": "application/json"}
+            )
+        elif parts[:3] == ["someone", "tiny", "resolve"]:
+            content = (self.folder / parts[-1]).read_bytes()
+            etag = hashlib.sha256(content).hexdigest()
+            self.send(content, body, {"ETag": f'"{etag}"', "X-Repo-Commit": self.commit})
+        else:
+            self.send(b'{"error": "Repository not found"}', body, {"X-Error-Code": "RepoNotFound"}, status=404)
+
+    def send(self, content, body, headers, status=200):
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    class Handler(Hub):
+        folder = save_all(tmp_path / "published")
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def load_from_hub(endpoint, home, name):
+    code = "import sys; from zoo import load_model; print(load_model(sys.argv[1])[0].num_parameters())"
+    # The endpoint is read when huggingface_hub is imported, hence a process of its own.
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, "-c", code, name]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_model_loads_from_the_hub(hub, tmp_path):
+    done = load_from_hub(hub, tmp_path / "home", "someone/tiny")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == small_model().num_parameters()
+
+
+def test_what_the_hub_does_not_have_is_a_clear_error(hub, tmp_path):
+    done = load_from_hub(hub, tmp_path / "home", "someone/else")
+    assert "UserError: checkpoint: 'someone/else' is no folder here, and the Hub did not give it" in done.stderr
