@@ -156,9 +156,8 @@ class RaggedKVCache:
         keys, values = cache.keys_and_values()
         positions = np.array(slot_positions(cache, keys.shape[2]))
         source = np.zeros(slots, dtype=np.int32)
-        # In temporal order, so that of several positions that share a slot the latest stays.
-        order = np.argsort(positions)
-        source[self._slots_of(positions[order])] = order
+        # More than fits lies in temporal order, so that of several positions that share a slot the latest stays.
+        source[self._slots_of(positions)] = np.arange(len(positions))
         return keys[:, :, mx.array(source)], values[:, :, mx.array(source)]
 
 

@@ -75,7 +75,7 @@ def test_twenty_thousand_tokens_need_no_more_memory_than_one_thousand(attention)
 
 
 @pytest.mark.parametrize("prompts", [["abc"], ["abc", "d"]], ids=["alone", "batch"])
-@pytest.mark.parametrize("attention", ["swa_masked"])
+@pytest.mark.parametrize("attention", ["swa"])
 def test_a_window_stays_bounded_alone_and_in_a_batch(attention, prompts):
     assert_constant(memory_while_writing(attention, 600, every=200, prompts=prompts))
 

@@ -64,6 +64,20 @@ def test_rows_of_a_batch_are_the_texts_of_their_prompts(attention):
     assert [row.text for row in rows] == [text_of(model, prompt) for prompt in prompts]
 
 
+@pytest.mark.parametrize("attention", ["mha", SMALL_WINDOW, "linear"], ids=["mha", "window", "linear"])
+def test_rows_that_end_leave_the_rest_of_the_batch_as_it_was(attention):
+    model = tiny_model(attention)
+    prompts = [random_text(length, seed=length) for length in (3, 19, 8, 40)]
+    whole = [text_of(model, prompt) for prompt in prompts]
+    # The first and third row end in the middle, each by the two letters that it writes there.
+    stop = (whole[0][4:6], whole[2][9:11])
+    config = GenerationConfig(**GREEDY, stop=stop)
+    expected = [generate_text(Letters(model), TOKENIZER, prompt, config) for prompt in prompts]
+    assert len({result.generated_tokens for result in expected}) >= 3
+    rows = generate_batch(Letters(model), TOKENIZER, prompts, config)
+    assert [row.text for row in rows] == [result.text for result in expected]
+
+
 @pytest.mark.parametrize(
     ("family", "positions"), [("llama", "rotary"), ("llama", "alibi"), ("gpt", "none"), ("gpt", "learned")]
 )
