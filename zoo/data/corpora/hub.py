@@ -66,17 +66,18 @@ class HubCorpus:
         assert config.path is not None, "the config requires a path"
         self._config, self._path = config, config.path
         with _readable(self._path):
-            builder = datasets.load_dataset_builder(self._path, config.name, revision=config.revision)
-            # The commit of a data set of the Hub; of a folder, a digest of its files' names and times.
-            self._version = str(builder.hash)
+            self._builder = datasets.load_dataset_builder(self._path, config.name, revision=config.revision)
             self._validation_split = config.validation_split
             if config.validation_split is None:
                 names = datasets.get_dataset_split_names(self._path, config.name, revision=config.revision)
                 self._validation_split = _VALIDATION if _VALIDATION in names else None
 
     def fingerprint(self) -> str:
-        config = dataclasses.replace(self._config, packing="stream", mask_documents=False, cache_dir=None)
-        return hashlib.sha256(repr((config, self._version, self._validation_split)).encode()).hexdigest()
+        # The builder's hash is the commit of a data set of the Hub; of a folder, a digest of files' names and times.
+        config = self._config
+        what = (self._path, config.name, self._builder.hash, config.train_split, self._validation_split)
+        how = (config.field, config.max_documents, config.validation_fraction)
+        return hashlib.sha256(repr((what, how)).encode()).hexdigest()
 
     def documents(self) -> Iterator[Document]:
         if self._validation_split is None:
@@ -97,17 +98,16 @@ class HubCorpus:
             yield Document(text=text, source=here, split=split or split_of(text, config.validation_fraction))
 
     def _records(self, name: str, where: str) -> Iterator[dict[str, Any]]:
-        import datasets
-
-        config = self._config
         with _readable(self._path):
-            data = datasets.load_dataset(
-                self._path, config.name, split=name, revision=config.revision, streaming=config.streaming
-            )
+            if self._config.streaming:
+                data = self._builder.as_streaming_dataset(split=name)
+            else:
+                self._builder.download_and_prepare()
+                data = self._builder.as_dataset(split=name)
             if data.column_names is not None:
-                require_field(config.field, data.column_names, where)
+                require_field(self._config.field, data.column_names, where)
                 # Images and the like beside the text are never decoded.
-                data = data.select_columns(config.field)
+                data = data.select_columns(self._config.field)
             yield from data
 
 

@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import heapq
 import io
+import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,7 +126,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _train(config: SentencePieceConfig, corpus: Corpus) -> bytes:
-    chunks = _sample(corpus, config.sample_bytes)
+    chunks = _without_rare_characters(_sample(corpus, config.sample_bytes), config)
     if not chunks:
         raise UserError("data.path must hold text to train a tokenizer on; the corpus is empty")
     model = io.BytesIO()
@@ -138,7 +140,7 @@ def _train(config: SentencePieceConfig, corpus: Corpus) -> bytes:
             hard_vocab_limit=False,
             max_sentencepiece_length=config.max_piece_length,
             max_sentence_length=8 * _CHUNK_LENGTH,
-            character_coverage=_coverage(chunks, config),
+            character_coverage=1.0,
             byte_fallback=True,
             normalization_rule_name="identity",
             add_dummy_prefix=False,
@@ -195,11 +197,22 @@ def _chunks(text: str) -> Iterator[str]:
         start = end
 
 
-def _coverage(chunks: Sequence[str], config: SentencePieceConfig) -> float:
-    """The share of characters that gets pieces: of many different ones, only as many as leave half the room."""
+def _without_rare_characters(chunks: Sequence[str], config: SentencePieceConfig) -> list[str]:
+    """The chunks, cut where they hold characters that get no piece.
+
+    Characters get pieces, the most frequent first, until they cover the share of the text that is wanted, or take up
+    half the vocabulary: SentencePiece fails on texts of more characters than it has tokens.
+    """
     counts = Counter[str]()
     for chunk in chunks:
         counts.update(chunk)
+    ranked = counts.most_common()
+    wanted = config.character_coverage * counts.total()
+    covered_before = itertools.accumulate((count for _, count in ranked), initial=0)
+    num_wanted = sum(covered < wanted for _, covered in zip(ranked, covered_before, strict=False))
     room = (config.vocab_size - _NUM_FIXED) // 2
-    covered = sum(count for _, count in counts.most_common(room)) / counts.total()
-    return min(config.character_coverage, covered)
+    rare = "".join(character for character, _ in ranked[min(num_wanted, room) :])
+    if not rare:
+        return list(chunks)
+    pattern = re.compile(f"[{re.escape(rare)}]+")
+    return [part for chunk in chunks for part in pattern.split(chunk) if part]

@@ -1,0 +1,94 @@
+"""Tokenizers of checkpoints."""
+
+import json
+
+import pytest
+
+from tests.zoo.data.listed import ListedCorpus
+from tests.zoo.data.tokenizers.checkpoints import (
+    byte_level_checkpoint,
+    metaspace_checkpoint,
+    word_piece_checkpoint,
+)
+from zoo.config import UserError
+from zoo.data.tokenizers import BytesTokenizer, PretrainedConfig, PretrainedTokenizer, load_tokenizer
+
+
+def test_a_documents_tokens_are_those_of_the_checkpoint_but_for_the_space_before_the_text(tmp_path):
+    tokenizer = PretrainedTokenizer(metaspace_checkpoint(tmp_path))
+    theirs = tokenizer.wrapper.encode("abc  def x", add_special_tokens=False)
+    assert tokenizer.encode(" abc  def x") == theirs
+    assert tokenizer.encode("abc  def x") != theirs
+
+
+def test_a_prompt_is_encoded_as_the_checkpoint_does_it(tmp_path):
+    tokenizer = PretrainedTokenizer(metaspace_checkpoint(tmp_path))
+    assert tokenizer.encode_prompt("abc</s>") == tokenizer.wrapper.encode("abc</s>")
+    assert tokenizer.encode_prompt("abc</s>")[0] == 1
+    assert tokenizer.eos_id in tokenizer.encode_prompt("abc</s>")
+
+
+def test_text_that_normal_forms_would_change_keeps_its_form(tmp_path):
+    tokenizer = PretrainedTokenizer(byte_level_checkpoint(tmp_path))
+    assert tokenizer.encode("e\u0301") != tokenizer.encode("\u00e9")
+    assert tokenizer.wrapper.encode("e\u0301") == tokenizer.wrapper.encode("\u00e9")
+
+
+def test_special_tokens_come_from_the_checkpoint(tmp_path):
+    byte_level = PretrainedTokenizer(byte_level_checkpoint(tmp_path / "a"))
+    assert byte_level.eos_id == byte_level.pad_id == byte_level.wrapper.eos_token_id
+    assert byte_level.mask_id is None
+    word_piece = PretrainedTokenizer(word_piece_checkpoint(tmp_path / "b"))
+    assert (word_piece.eos_id, word_piece.pad_id, word_piece.mask_id) == (3, 0, 4)
+
+
+def test_a_tokenizer_that_loses_text_says_so_and_still_reads_and_writes(tmp_path):
+    tokenizer = PretrainedTokenizer(word_piece_checkpoint(tmp_path))
+    assert not tokenizer.lossless
+    assert tokenizer.encode_prompt("The Areas.") == [2, 5, 6, 7, 8, 3]
+    assert tokenizer.decode([2, 5, 6, 7, 8, 3]) == "the areas."
+
+
+def test_the_config_reads_folders_of_both_layouts(tmp_path):
+    corpus = ListedCorpus(["x"])
+    folder = byte_level_checkpoint(tmp_path / "a")
+    assert isinstance(PretrainedConfig(path=str(folder)).build(corpus, cache_dir=tmp_path), PretrainedTokenizer)
+    ours = tmp_path / "b"
+    ours.mkdir()
+    BytesTokenizer().save(ours)
+    assert isinstance(PretrainedConfig(path=str(ours)).build(corpus, cache_dir=tmp_path), BytesTokenizer)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"must hold a tokenizer; it has none of tokenizer\.json"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_truncated_file_is_refused_by_name(tmp_path, name):
+    path = byte_level_checkpoint(tmp_path) / name
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(UserError, match=rf"{name.replace('.', '[.]')} must be JSON") as raised:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_tokenizer_that_brings_its_own_code_is_refused(tmp_path):
+    path = byte_level_checkpoint(tmp_path) / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}, "tokenizer_class": "OwnTokenizer"}
+    path.write_text(json.dumps(own), encoding="utf-8")
+    (tmp_path / "own.py").write_text("raise SystemExit('executed')\n", encoding="utf-8")
+    with pytest.raises(UserError, match="must hold a tokenizer that can be read"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_an_end_is_refused(tmp_path):
+    path = byte_level_checkpoint(tmp_path) / "tokenizer_config.json"
+    path.write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}), encoding="utf-8")
+    with pytest.raises(UserError, match="must define a token that ends a text; it has neither eos nor sep"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_path_has_to_be_given():
+    with pytest.raises(UserError, match="path must be a checkpoint's folder or a name on the Hub; got None"):
+        PretrainedConfig()
