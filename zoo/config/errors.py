@@ -14,9 +14,7 @@ class FieldError(UserError):
     """A field of a configuration breaks its condition; the config path is put in front by `from_mapping`."""
 
 
-def require(
-    condition: bool, field: str, must: str, got: object, *, allowed: Iterable[object] | None = None
-) -> None:
+def require(condition: bool, field: str, must: str, got: object, *, allowed: Iterable[object] | None = None) -> None:
     """Raises unless a field of a configuration meets its condition.
 
     Args:
