@@ -16,6 +16,8 @@ from zoo.ops.patterns import BoundPattern, Pattern, everything, numpy_mask
 
 # Enough for two blocks of 32 and two windows of 64 to be told apart.
 LENGTH = 160
+# Head grouping changes no pattern, so variants that differ only in it share a picture.
+_HEAD_KEYS = ("num_kv_heads", "queries_per_kv_head")
 SEEN, HIDDEN = "#2b6cb0", "#edf2f7"
 
 
@@ -24,7 +26,7 @@ def pattern_variants() -> dict[str, VariantConfig]:
     found: dict[tuple[Any, ...], VariantConfig] = {}
     for name in attention_names():
         chosen = variant(name)
-        if isinstance(chosen, VariantConfig) and _is_pattern(chosen):
+        if isinstance(chosen, VariantConfig) and _is_pattern(chosen) and not _regroups_heads(chosen):
             found.setdefault((chosen.mechanism, *_shape_parameters(chosen)), chosen)
     return {chosen.name: chosen for chosen in found.values()}
 
@@ -46,10 +48,13 @@ def _is_pattern(chosen: VariantConfig) -> bool:
     return chosen.mechanism == "softmax" or mechanism(chosen.mechanism).pattern is not None
 
 
+def _regroups_heads(chosen: VariantConfig) -> bool:
+    return any(chosen.as_mapping().get(key) is not None for key in _HEAD_KEYS)
+
+
 def _shape_parameters(chosen: VariantConfig) -> tuple[Any, ...]:
-    # Head grouping changes no pattern, so variants that differ only in it share a picture.
     mapping = chosen.as_mapping()
-    ignored = {"name", "mechanism", "implementation", "num_kv_heads", "queries_per_kv_head"}
+    ignored = {"name", "mechanism", "implementation", *_HEAD_KEYS}
     return tuple(sorted((key, value) for key, value in mapping.items() if key not in ignored))
 
 

@@ -2,30 +2,42 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from eval.pattern_figures import draw_patterns
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant
-from zoo.config import from_mapping
+from zoo.config import UserError, from_mapping
 
 _FLAGS = ("causal", "bidirectional", "decode", "bounded_cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VariantsRecipe:
-    """`configs/variants.yaml`: nothing to choose."""
+    """`configs/variants.yaml`, composed.
+
+    Attributes:
+        pictures: Folder for a picture of each pattern, or None for none.
+    """
+
+    pictures: str | None = None
 
 
 def main(config: DictConfig) -> dict[str, Any]:
-    """Prints a table on stderr.
+    """Prints a table on stderr, and draws the patterns if asked to.
 
     Returns:
         `variants`: one object each with name, mechanism, implementation and capabilities. A hybrid's mechanism and
         implementation are those of its layers, joined by "+"; its capabilities are what all its layers have.
+        `pictures`: the files drawn.
+
+    Raises:
+        UserError: If the pictures cannot be written.
     """
-    from_mapping(VariantsRecipe, dict(config), path="variants")
+    recipe = from_mapping(VariantsRecipe, dict(config), path="variants")
     rows = [_row(name) for name in attention_names()]
     columns = ("name", "mechanism", "implementation")
     widths = [max(len(str(row[column])) for row in rows) for column in columns]
@@ -33,7 +45,16 @@ def main(config: DictConfig) -> dict[str, Any]:
         cells = [str(row[column]).ljust(width) for column, width in zip(columns, widths, strict=True)]
         able = [flag for flag in _FLAGS if row["capabilities"][flag]]
         print("  ".join([*cells, ", ".join(able)]), file=sys.stderr)
-    return {"variants": rows}
+    return {"variants": rows, "pictures": _draw(recipe.pictures)}
+
+
+def _draw(folder: str | None) -> list[str]:
+    if folder is None:
+        return []
+    try:
+        return [str(path) for path in draw_patterns(Path(folder))]
+    except OSError as error:
+        raise UserError(f"pictures must be a folder that can be written; got {folder!r} ({error.strerror})") from None
 
 
 def _row(name: str) -> dict[str, Any]:
