@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import mlx.core as mx
+import numpy as np
 
 
 def chunked(
@@ -44,7 +45,7 @@ def chunked(
     C = -(-L // T)
     q_BKCGTH = _in_chunks(q_BKGLH, C, T).swapaxes(2, 3)
     k_BKCTH, v_BKCTA = _in_chunks(k_BKLH, C, T), _in_chunks(v_BKLA, C, T)
-    inside = mx.tril(mx.ones((T, T), dtype=mx.float32), k=-1 if strict else 0)
+    inside = mx.array(np.tril(np.ones((T, T), dtype=np.float32), k=-1 if strict else 0))
     from_past, into_future, ends_BC = q_BKCGTH, k_BKCTH, None
     if segments_BL is not None:
         segments_BCT = _in_chunks(_lengthened(segments_BL, C * T)[..., None], C, T).squeeze(-1)
