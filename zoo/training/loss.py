@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
 
 Arrays = dict[str, mx.array]
@@ -56,7 +57,7 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:
     top_P1 = mx.max(logits_PV, axis=-1, keepdims=True)
-    exps_PV = mx.exp(logits_PV - top_P1)
+    exps_PV = exp(logits_PV - top_P1)
     sums_P1 = exps_PV.sum(axis=-1, keepdims=True)
     target_P1 = mx.take_along_axis(logits_PV, targets_P[:, None], axis=-1)
     nats_P = (mx.log(sums_P1) + top_P1 - target_P1).squeeze(-1)
