@@ -91,6 +91,15 @@ def test_families_and_positions_decode_like_full_forward_passes_alone_and_in_a_b
     assert [row.text for row in rows] == expected
 
 
+def test_learned_positions_are_used_up_to_the_last_one_alone_and_in_a_batch():
+    model = tiny_model("mha", family="gpt", max_seq_len=30)
+    prompts = [random_text(27), random_text(29), random_text(12)]
+    expected = [argmax_text(model, prompt, 30 - len(prompt)) for prompt in prompts]
+    config = GenerationConfig(max_tokens=None)
+    assert [generate_text(Letters(model), TOKENIZER, prompt, config).text for prompt in prompts] == expected
+    assert [row.text for row in generate_batch(Letters(model), TOKENIZER, prompts, config)] == expected
+
+
 @pytest.mark.parametrize("step_size", range(1, 12))
 def test_a_prompt_far_longer_than_the_window_is_read_in_chunks_of_any_size(step_size):
     model = tiny_model(SMALL_WINDOW)
