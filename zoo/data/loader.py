@@ -161,9 +161,10 @@ class Loader(abc.ABC):
         inputs_BL, targets_BL, weights_BL = self._predict(tokens, valid_BL, keys)
         # Counted in the tokens as they are, not where masking put other ones.
         segments_BL = np.cumsum(tokens[:, :-1] == self.split.tokenizer.eos_id, axis=1, dtype=np.int32)
+        pad_id = np.int32(self.split.tokenizer.pad_id)
         return Batch(
-            inputs_BL=inputs_BL,
-            targets_BL=targets_BL,
+            inputs_BL=np.where(valid_BL, inputs_BL, pad_id),
+            targets_BL=np.where(valid_BL, targets_BL, pad_id),
             weights_BL=weights_BL * counted_B[:, None].astype(np.float32),
             segments_BL=segments_BL if self._mask_documents else None,
             lengths_B=counts_B if self._rows.is_padded else None,
@@ -197,8 +198,7 @@ class CausalLoader(Loader):
         self, tokens: np.ndarray, valid_BL: np.ndarray, keys: tuple[int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         del keys
-        inputs_BL, targets_BL = np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
-        return inputs_BL, targets_BL, valid_BL.astype(np.float32)
+        return tokens[:, :-1], tokens[:, 1:], valid_BL.astype(np.float32)
 
 
 class MaskedTokenLoader(Loader):
@@ -239,7 +239,7 @@ class MaskedTokenLoader(Loader):
         self, tokens: np.ndarray, valid_BL: np.ndarray, keys: tuple[int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         key, numbers_B = keys
-        targets_BL = np.ascontiguousarray(tokens[:, :-1])
+        targets_BL = tokens[:, :-1]
         numbers_BL = numbers_B[:, None] * self._length + np.arange(self._length)
         chosen_BL = self._choose(self._is_text_V[targets_BL] & valid_BL, mixed_bits(numbers_BL, key))
         fate_BL = mixed_bits(numbers_BL, key_from(key, _FATE))

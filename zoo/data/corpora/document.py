@@ -39,6 +39,11 @@ class Corpus(Protocol):
         """
 
 
+def hash_of(key: str) -> float:
+    """A number in [0, 1) that follows from the key alone."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+
+
 def split_of(key: str, validation_fraction: float) -> Split:
     """Chooses a document's split by a hash, so that it never depends on which other documents there are.
 
@@ -46,8 +51,7 @@ def split_of(key: str, validation_fraction: float) -> Split:
         key: What identifies the document: a relative path, or its text.
         validation_fraction: Share that is held out.
     """
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return "validation" if int.from_bytes(digest, "big") < validation_fraction * 2**64 else "train"
+    return "validation" if hash_of(key) < validation_fraction else "train"
 
 
 def documents_of(corpus: Corpus) -> Iterator[Document]:

@@ -147,3 +147,13 @@ def test_an_unknown_corpus_or_key_is_refused_with_the_choices():
 def test_a_config_survives_its_mapping():
     config = TextConfig(path=("a", "b"), documents="file", validation_fraction=0.25)
     assert data_config_from_mapping(config.as_mapping()) == config
+
+
+def test_of_several_files_one_is_held_out_however_small_the_fraction_and_long_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PART_BYTES", 4)
+    for name in ("a.txt", "b.txt", "c.txt", "empty.txt"):
+        (tmp_path / name).write_text("" if name == "empty.txt" else f"{name}\nof several\nparts\n", encoding="utf-8")
+    for fraction in (0.001, 0.02):
+        config = TextConfig(path=str(tmp_path), validation_fraction=fraction)
+        splits = {Path(each.source).name: each.split for each in documents_of(config.open())}
+        assert sorted(splits.values()) == ["train", "train", "validation"]
