@@ -111,8 +111,9 @@ def test_no_folder_appears_where_the_script_is_started(capsys, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_prints_one_result_a_job(capsys):
-    code = execute("train", lambda config: {"seed": config.seed}, ["--multirun", "seed=3,5", "hydra.sweep.dir=."])
+def test_a_sweep_prints_one_result_a_job(capsys, tmp_path):
+    arguments = ["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"]
+    code = execute("train", lambda config: {"seed": config.seed}, arguments)
     assert code == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"seed": 3}, {"seed": 5}]
 

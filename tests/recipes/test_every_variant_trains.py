@@ -47,7 +47,7 @@ def test_thirty_steps_lower_the_loss(
             "training.eval_batches=2",
             "training.sample_tokens=0",
             f"run_dir={tmp_path / 'run'}",
-            f"cache_dir={tmp_path / 'cache'}",
+            f"data.cache_dir={tmp_path / 'cache'}",
         ],
     )
     captured = capsys.readouterr()

@@ -11,7 +11,9 @@ from recipes.train import main
 
 TINY = [
     "attention=mha",
+    "model=gpt_tiny",
     "tokenizer=bytes",
+    "optimizer=adamw",
     "model.num_layers=1",
     "model.hidden_size=24",
     "model.intermediate_size=28",
