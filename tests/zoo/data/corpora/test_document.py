@@ -66,3 +66,8 @@ def test_documents_without_text_are_no_documents():
 def test_a_long_documents_last_part_counts_even_if_it_is_empty():
     parts = [document("a", complete=False), document("", complete=False), document("b", "validation")]
     assert found(*parts) == [(each.text, each.split) for each in parts]
+
+
+def test_parts_of_a_long_first_document_stay_together():
+    parts = [document("a", complete=False), document("b"), document("c"), document("d", "validation")]
+    assert found(*parts) == [(each.text, each.split) for each in parts]

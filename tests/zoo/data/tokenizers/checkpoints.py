@@ -31,8 +31,11 @@ def byte_level_checkpoint(folder: Path) -> Path:
     return _write(folder, tokenizer, eos_token="<|endoftext|>")
 
 
-def metaspace_checkpoint(folder: Path) -> Path:
-    """As Llama 2: a space before the text, spaces as U+2581, bytes for what has no piece, a start token."""
+def metaspace_checkpoint(folder: Path, *, normalizes: bool = True) -> Path:
+    """As Llama 2: a space before the text, spaces as U+2581, bytes for what has no piece, a start token.
+
+    Older files put the space there by normalising the text, newer ones while they split it.
+    """
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
     pieces += [SPACE, *"abcdefghijklmnopqrstuvwxyz<>/.", *(SPACE + letter for letter in "abcdefx"), SPACE * 2]
     merges = [(SPACE, letter) for letter in "abcdefx"] + [(SPACE, SPACE)]
@@ -40,7 +43,10 @@ def metaspace_checkpoint(folder: Path) -> Path:
         {piece: index for index, piece in enumerate(pieces)}, merges, byte_fallback=True, unk_token="<unk>"
     )
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    if normalizes:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
     strip = decoders.Strip(" ", 1, 0)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), strip]

@@ -42,6 +42,7 @@ MAKERS: dict[str, Make] = {
     ),
     "byte-level checkpoint": lambda folder: PretrainedTokenizer(byte_level_checkpoint(folder)),
     "metaspace checkpoint": lambda folder: PretrainedTokenizer(metaspace_checkpoint(folder)),
+    "newer metaspace checkpoint": lambda folder: PretrainedTokenizer(metaspace_checkpoint(folder, normalizes=False)),
 }
 
 
