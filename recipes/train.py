@@ -225,7 +225,7 @@ def _result(
         "steps": state.step,
         "tokens": state.tokens,
         "first_train_loss": state.first_loss,
-        "train_loss": state.last_loss,
+        "train_loss": state.loss,
         "val_loss": evaluation.get("val_loss"),
         "val_bits_per_byte": evaluation.get("val_bits_per_byte"),
         "tokens_per_second": state.timed_tokens / state.timed_seconds if state.timed_seconds else None,

@@ -112,7 +112,6 @@ class _Loop:
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints)
         self.token_bytes_V: np.ndarray = trainer.tokenizer.token_byte_lengths()
-        self.saved_step = state.step if self.history.steps() else None
         self.first_step = state.step
         self.stop = StopRequest()
         self.seconds_before, self.started = state.seconds, time.perf_counter()
@@ -120,11 +119,11 @@ class _Loop:
 
     def run(self) -> StopReason:
         with self.stop:
-            batch = self.trainer.loader.batch(self.state.step)
+            self.batch = self.trainer.loader.batch(self.state.step)
             # An interruption may have cut short the evaluation of the step that is gone on from.
             reason = self._after_step()
             while reason is None:
-                batch = self._train_one(batch)
+                self._train_one()
                 reason = self._after_step()
             cut_short = self.stop.name is not None and self.state.evaluation.get("step") != self.state.step
             return "signal" if cut_short else reason
@@ -137,17 +136,18 @@ class _Loop:
             return "max_seconds"
         return "signal" if self.stop.name is not None else None
 
-    def _train_one(self, batch: Batch) -> Batch:
-        state = self.state
+    def _train_one(self) -> None:
+        state, batch = self.state, self.batch
         began = time.perf_counter()
         weight = float(batch.weights_BL.sum(dtype=np.float64))
         assert weight > 0, f"{batch.identity} predicts no token"
         nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
         mx.async_eval(nats, norm, self.step.state)
         # Prepared while the device computes.
-        following = self.trainer.loader.batch(state.step + 1)
+        self.batch = self.trainer.loader.batch(state.step + 1)
         batch_nats, gradient_norm = scalar(nats), scalar(norm)
-        self._require_finite(batch, batch_nats / weight, gradient_norm)
+        self._require_finite(batch_nats / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
+        self._require_finite(gradient_norm, "the gradient's norm", state.step + 1, f"; batch: {batch.identity}")
         seconds, tokens = time.perf_counter() - began, num_tokens(batch)
         state.step += 1
         state.tokens += tokens
@@ -165,7 +165,6 @@ class _Loop:
             self.trainer.progress.advance(state.step)
         if state.step % self.config.log_every == 0 or state.step == self.config.steps:
             self._log_training(gradient_norm)
-        return following
 
     def _log_training(self, gradient_norm: float) -> None:
         state = self.state
@@ -194,7 +193,7 @@ class _Loop:
         if reason is None and self.stop.name is not None:
             reason = "signal"
         due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
-        if state.step > 0 and (due or reason is not None) and self.saved_step != state.step:
+        if (due or reason is not None) and state.step > self.first_step:
             self._save()
         return reason
 
@@ -207,6 +206,7 @@ class _Loop:
             return
         if not found.tokens:
             raise UserError("data: the validation split must predict at least one token; it predicts none")
+        self._require_finite(found.loss, "the validation loss", self.state.step)
         values = {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
         self.state.evaluation = {"step": self.state.step, **values}
         self._log(values)
@@ -219,10 +219,7 @@ class _Loop:
 
     def _save(self) -> None:
         state, trainer = self.state, self.trainer
-        # A step can leave finite loss and gradient, yet weights that overflowed.
-        for name, array in dict(tree_flatten(trainer.model.parameters())).items():
-            if not mx.all(mx.isfinite(array)).item():
-                raise NonFiniteError(f"training stopped at step {state.step}: {name} is not finite; {self._good()}")
+        self._require_good()
         for logger in trainer.loggers:
             logger.flush()
         state.seconds = self.seconds_before + time.perf_counter() - self.started
@@ -234,17 +231,24 @@ class _Loop:
             training_state=state.as_mapping(),
             config=trainer.run_config,
         )
-        self.saved_step = state.step
 
-    def _require_finite(self, batch: Batch, loss: float, gradient_norm: float) -> None:
-        what = "the loss" if not math.isfinite(loss) else "the gradient's norm"
-        value = loss if not math.isfinite(loss) else gradient_norm
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"training stopped at step {self.state.step + 1}: {what} is {value}; batch: {batch.identity}; "
-                f"{self._good()}"
-            )
+    def _require_good(self) -> None:
+        """Refuses to save what a step with finite loss and gradient can still leave: weights that explode."""
+        step, model = self.state.step, self.trainer.model
+        for name, array in dict(tree_flatten(model.parameters())).items():
+            largest = mx.max(mx.abs(array)) if array.size else mx.zeros(())
+            self._require_finite(scalar(largest), f"the largest weight of {name}", step)
+        if self.state.evaluation.get("step") == step:
+            return
+        model.eval()
+        (first, *_) = to_arrays(self.batch, parts=self.config.accumulation)
+        nats = scalar(self.evaluation_step(first))
+        model.train()
+        self._require_finite(nats, "the loss of the next batch", step, f"; batch: {self.batch.identity}")
 
-    def _good(self) -> str:
+    def _require_finite(self, value: float, what: str, step: int, where: str = "") -> None:
+        if math.isfinite(value):
+            return
         newest = self.history.newest()
-        return "no checkpoint was saved before" if newest is None else f"the last good checkpoint is {newest}"
+        good = "no checkpoint was saved before" if newest is None else f"the last good checkpoint is {newest}"
+        raise NonFiniteError(f"training stopped at step {step}: {what} is {value}{where}; {good}")

@@ -38,6 +38,13 @@ class TrainingState:
     window_weight: float = 0.0
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def loss(self) -> float | None:
+        """Latest mean loss, nats per token; None before the first step."""
+        if self.last_loss is None and self.window_weight:
+            return self.window_nats / self.window_weight
+        return self.last_loss
+
     def as_mapping(self) -> dict[str, Any]:
         """JSON-ready, with the state of the random generator."""
         (key,) = cast(list[mx.array], mx.random.state)
