@@ -114,7 +114,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_
 def test_weights_that_explode_in_a_good_step_never_reach_a_checkpoint(tmp_path):
     run = TinyRun(tmp_path, checkpoint_every=1)
     run.optimizer_choices = {"name": "adamw", "learning_rate": 1e30, "schedule": "constant", "warmup_fraction": 0.0}
-    with pytest.raises(NonFiniteError, match="step 1: the loss of the next batch is nan.*no checkpoint was saved"):
+    with pytest.raises(NonFiniteError, match=r"step 1: the loss of the next batch is nan.*no checkpoint was saved"):
         run.go()
     assert History(tmp_path / "checkpoints").steps() == []
 
