@@ -1,6 +1,7 @@
 """Finding, fingerprinting and reading files: every fault names the file, and the line where there is one."""
 
 import dataclasses
+import difflib
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
@@ -105,6 +106,8 @@ def missing_path(path: str, field: str, wanted: str) -> UserError:
     if not folder.is_dir():
         return UserError(f"{field} must be an existing {wanted}; got {path!r}, and there is no folder {folder}")
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    close = difflib.get_close_matches(Path(path).name, names)
+    names = [*close, *(name for name in names if name not in close)]
     listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
     return UserError(
         f"{field} must be an existing {wanted}; got {path!r} (choices in {folder.resolve()}: {listed or 'none'})"

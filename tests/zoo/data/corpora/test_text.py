@@ -111,6 +111,8 @@ def test_the_fingerprint_follows_content_names_and_settings_but_not_the_folder(f
 def test_a_missing_path_is_refused_with_what_is_there_instead(folder):
     with pytest.raises(UserError, match=r"^data\.path must be an existing file, .*missing.*: a, b\.txt\)$"):
         TextConfig(path=str(folder / "missing")).open()
+    with pytest.raises(UserError, match=r": b\.txt, a\)$"):
+        TextConfig(path=str(folder / "B.txt")).open()
     with pytest.raises(UserError, match=r"^data\.validation_path must .* there is no folder .*nowhere$"):
         TextConfig(path=str(folder), validation_path=str(folder / "nowhere" / "x")).open()
 
