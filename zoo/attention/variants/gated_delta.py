@@ -1,0 +1,221 @@
+"""Gated DeltaNet: a recurrent state that forgets by a gate and corrects itself by the delta rule.
+
+    S_t = gamma_t S_{t-1} + beta_t (v_t - gamma_t S_{t-1} k_t) k_tᵀ
+    y_t = W_o (RMSNorm(S_t q_t / sqrt(H)) ∘ SiLU(W_g x_t))
+    q, k, v = SiLU(conv(W_q x)), SiLU(conv(W_k x)), SiLU(conv(W_v x)), then q and k scaled to norm 1
+    gamma_t = exp(-exp(A_log) softplus(W_a x_t + dt_bias))      beta_t = sigmoid(W_b x_t)
+
+Yang, Kautz, Hatamizadeh, "Gated Delta Networks: Improving Mamba2 with Delta Rule", https://arxiv.org/abs/2412.06464;
+its alpha is our gamma. Deviations: values are as wide as keys (the paper's code doubles them), so that heads have the
+model's head_dim. The recurrence itself knows the order of tokens: rotary positions are not applied, as in the paper,
+and `qk_norm` is not either, since q and k are normalised anyway. Every head has its own q, k and v, as there.
+
+Letters: B batch, L length, D hidden, N heads, H head_dim, W taps.
+"""
+
+import dataclasses
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape
+from zoo.attention.mechanism import HeadGrouping, Mechanism, Op
+from zoo.attention.projected import require_capable, require_mask
+from zoo.config import require
+from zoo.layers.caches import RecurrentCache
+from zoo.ops import gated_delta
+from zoo.ops.activations import silu
+from zoo.ops.convolution import short_convolution
+from zoo.ops.exponential import exp, sigmoid
+from zoo.ops.gated_delta import GatedDeltaSpec, Recurrence
+from zoo.ops.masks import MaskSpec
+
+CAPABILITIES = Capabilities(
+    causal=True,
+    bidirectional=False,
+    decode=True,
+    exact_class="gated_delta",
+    trimmable=False,
+    bounded_cache=True,
+    grouped_heads=False,
+    alibi=False,
+)
+# Of the sum of squares of q and k, as in the paper's code.
+NORM_EPS = 1e-6
+# Initial range of exp(A_log), and of softplus(dt_bias) (log-uniform): Mamba-2's. The paper's code lets the first begin
+# at 0, whose logarithm has no bound.
+DECAY_RANGE, STEP_RANGE = (1.0, 16.0), (1e-3, 1e-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GatedDeltaConfig(HeadGrouping):
+    """Parameters of the gated delta rule. It shares no heads: in a model that does, set `queries_per_kv_head: 1`.
+
+    Attributes:
+        conv_size: Taps of the convolutions, the token itself included; 1 leaves only a weight per channel.
+        chunk_size: Tokens in a chunk of the `chunked` form; it changes the speed and never the result.
+    """
+
+    conv_size: int = 4
+    # At length 512 with 8 heads of 64, the fastest of 16, 32 and 64 on a CPU.
+    chunk_size: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.conv_size >= 1, "conv_size", "be at least 1", self.conv_size)
+        require(self.chunk_size >= 1, "chunk_size", "be at least 1", self.chunk_size)
+
+
+class ShortConvolution(nn.Module):
+    """Causal depthwise convolution followed by SiLU."""
+
+    def __init__(self, channels: int, taps: int) -> None:
+        """Makes `taps` weights for each of `channels` channels."""
+        super().__init__()
+        bound = taps**-0.5
+        self.weight = mx.random.uniform(-bound, bound, (taps, channels))
+
+    def __call__(
+        self, x_BLC: mx.array, *, tail_BPC: mx.array | None, segments_BL: mx.array | None
+    ) -> tuple[mx.array, mx.array]:
+        y_BLC, tail_BPC = short_convolution(x_BLC, self.weight, tail_BPC=tail_BPC, segments_BL=segments_BL)
+        return silu(y_BLC), tail_BPC
+
+
+class GatedDeltaAttention(Attention):
+    """The layer of Gated DeltaNet, around one of the forms of its recurrence."""
+
+    def __init__(self, config: GatedDeltaConfig, implementation: str, shape: LayerShape) -> None:
+        """Makes the projections, convolutions and gates.
+
+        Args:
+            config: Parameters of the mechanism.
+            implementation: Name of the recurrence's form.
+            shape: The model around the layer.
+
+        Raises:
+            UserError: If the model is an encoder, shares heads or biases scores.
+        """
+        super().__init__()
+        require_capable(CAPABILITIES, shape, config.resolve(shape))
+        self.capabilities = CAPABILITIES
+        self.shape = shape
+        self._conv_size = config.conv_size
+        self._recurrence = recurrence_of(config, implementation)
+        D, N, inner = shape.hidden_size, shape.num_heads, shape.num_heads * shape.head_dim
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(D, inner, bias=shape.qkv_bias) for _ in range(3))
+        self.q_conv, self.k_conv, self.v_conv = (ShortConvolution(inner, config.conv_size) for _ in range(3))
+        self.a_proj, self.b_proj = (nn.Linear(D, N, bias=False) for _ in range(2))
+        self.g_proj = nn.Linear(D, inner, bias=False)
+        self.o_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
+        self.o_proj = nn.Linear(inner, D, bias=shape.output_bias)
+        self.A_log = mx.log(mx.random.uniform(*DECAY_RANGE, (N,)))
+        step = mx.exp(mx.random.uniform(math.log(STEP_RANGE[0]), math.log(STEP_RANGE[1]), (N,)))
+        # The inverse of softplus.
+        self.dt_bias = step + mx.log(-mx.expm1(-step))
+
+    def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
+        require_mask(self.capabilities, mask, cache)
+        B, L, _ = x_BLD.shape
+        N, H = self.shape.num_heads, self.shape.head_dim
+        state_BNHH, *tails = [None] * 4 if cache is None else cache.cache
+        mixed, projections = [], (self.q_proj, self.k_proj, self.v_proj)
+        for index, convolve in enumerate((self.q_conv, self.k_conv, self.v_conv)):
+            projected = projections[index](x_BLD)
+            y_BLC, tails[index] = convolve(projected, tail_BPC=tails[index], segments_BL=mask.segments_BL)
+            mixed.append(y_BLC.reshape(B, L, N, H))
+        q_BNLH, k_BNLH, v_BNLH = (array.swapaxes(1, 2) for array in (_unit(mixed[0]), _unit(mixed[1]), mixed[2]))
+        spec = GatedDeltaSpec(scale=H**-0.5, mask=mask)
+        gates_BLN = self._gates(x_BLD)
+        y_BNLH, state_BNHH = gated_delta.update(
+            self._recurrence, q_BNLH, k_BNLH, v_BNLH, gates_BLN, spec, state_BNHH=state_BNHH
+        )
+        if cache is not None:
+            cache.cache = [state_BNHH, *tails]
+            cache.advance(L)
+        gate_BLNH = silu(self.g_proj(x_BLD)).reshape(B, L, N, H)
+        return self.o_proj((self.o_norm(y_BNLH.swapaxes(1, 2)) * gate_BLNH).reshape(B, L, N * H))
+
+    def _gates(self, x_BLD: mx.array) -> tuple[mx.array, mx.array]:
+        """gamma and beta, float32 [B, L, N]."""
+        a_BLN, b_BLN = self.a_proj(x_BLD).astype(mx.float32), self.b_proj(x_BLD).astype(mx.float32)
+        speed_N = mx.exp(self.A_log.astype(mx.float32))
+        step_BLN = nn.softplus(a_BLN + self.dt_bias.astype(mx.float32))
+        return exp(-speed_N * step_BLN), sigmoid(b_BLN)
+
+    def make_cache(self) -> Cache:
+        return RecurrentCache(4)
+
+    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
+        if not length:
+            return 0
+        N, H, tail = self.shape.num_heads, self.shape.head_dim, self._conv_size - 1
+        return batch_size * N * H * (H * mx.float32.size + 3 * tail * dtype.size)
+
+    def flops(self, *, query_length: int, key_length: int) -> int:
+        N, H, taps = self.shape.num_heads, self.shape.head_dim, self._conv_size
+        projections = self.shape.hidden_size * (5 * N * H + 2 * N)
+        # Recalling, storing and reading are one product with the state each; what was cached is not touched again.
+        return 2 * query_length * (projections + 3 * taps * N * H + 3 * N * H * H)
+
+
+def _unit(x_BLNH: mx.array) -> mx.array:
+    """Scales each head's vector to norm 1; RMS normalisation does, up to a factor, in one kernel."""
+    H = x_BLNH.shape[-1]
+    return mx.fast.rms_norm(x_BLNH, None, NORM_EPS / H) * H**-0.5
+
+
+def recurrence_of(config: GatedDeltaConfig, implementation: str) -> Recurrence:
+    """The form of the recurrence that an implementation names."""
+    if implementation == "recurrent":
+        return gated_delta.recurrent
+    return {"native": gated_delta.native, "chunked": gated_delta.chunked}[implementation](config.chunk_size)
+
+
+def op_of(config: GatedDeltaConfig, implementation: str) -> Op:
+    """The op `(q_BNLH, k_BNLH, v_BNLH, gamma_BLN, beta_BLN, spec) -> y_BNLH`."""
+    recurrence = recurrence_of(config, implementation)
+
+    def op(
+        q_BNLH: mx.array,
+        k_BNLH: mx.array,
+        v_BNLH: mx.array,
+        gamma_BLN: mx.array,
+        beta_BLN: mx.array,
+        spec: GatedDeltaSpec,
+    ) -> mx.array:
+        return gated_delta.update(recurrence, q_BNLH, k_BNLH, v_BNLH, (gamma_BLN, beta_BLN), spec)[0]
+
+    return op
+
+
+def sample_inputs(generator: np.random.Generator, B: int, L: int, N: int, K: int, H: int) -> tuple[np.ndarray, ...]:
+    """q and k of norm 1, v [B, N, L, H], gamma and beta [B, L, N] between 0 and 1; K is N, as heads are not shared."""
+    assert K == N
+    q, k, v = (generator.standard_normal((B, N, L, H)) for _ in range(3))
+    q, k = (array / np.linalg.norm(array, axis=-1, keepdims=True) for array in (q, k))
+    return q, k, v, generator.uniform(0.3, 1.0, (B, L, N)), generator.uniform(0.0, 1.0, (B, L, N))
+
+
+def spec_of(config: GatedDeltaConfig, mask: MaskSpec, head_dim: int, slopes_N: mx.array | None) -> GatedDeltaSpec:
+    """The op's last argument; a recurrence has no scores that ALiBi's slopes could bias."""
+    assert slopes_N is None
+    return GatedDeltaSpec(scale=head_dim**-0.5, mask=mask)
+
+
+MECHANISM = Mechanism(
+    name="gated_delta",
+    config=GatedDeltaConfig,
+    implementations={
+        "native": lambda config: op_of(config, "native"),
+        "chunked": lambda config: op_of(config, "chunked"),
+        "recurrent": lambda config: op_of(config, "recurrent"),
+    },
+    capabilities=lambda config, implementation: CAPABILITIES,
+    build=GatedDeltaAttention,
+    make_spec=spec_of,
+    reference=gated_delta.reference,
+    sample_inputs=sample_inputs,
+)
