@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,19 @@ class TensorBoardLogger(MetricLogger):
 
 
 class WandbLogger(MetricLogger):
-    """A Weights & Biases run, named after the run's folder; a resumed run goes on in the same one."""
+    """A Weights & Biases run, named after the run's folder, which keeps its id: a resumed run goes on in the same one."""
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
         """Begins or continues the run."""
         import wandb
 
+        identity = folder / "wandb_id"
+        if not identity.is_file():
+            identity.write_text(uuid.uuid4().hex, encoding="utf-8")
         self._run = wandb.init(
             project="attention-zoo",
             dir=str(folder),
-            id=folder.name,
+            id=identity.read_text(encoding="utf-8"),
             name=folder.name,
             config=dict(config),
             resume="allow",

@@ -1,4 +1,3 @@
-import json
 import sys
 import types
 
@@ -70,11 +69,14 @@ def test_wandb_goes_on_with_the_run_of_the_folder(tmp_path, monkeypatch):
 
     module.init = init
     monkeypatch.setitem(sys.modules, "wandb", module)
-    logger = WandbLogger(tmp_path / "run-7", config={"seed": 3})
-    logger.log(4, {"train_loss": 1.5})
-    logger.flush()
-    logger.close()
-    options, *rest = calls
-    assert (options["id"], options["resume"], options["config"]) == ("run-7", "allow", {"seed": 3})
+    for name in ("run-7", "run-7", "other"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        logger = WandbLogger(tmp_path / name, config={"seed": 3})
+        logger.log(4, {"train_loss": 1.5})
+        logger.flush()
+        logger.close()
+    first, *rest = calls[:3]
+    again, other = calls[3], calls[6]
+    assert (first["name"], first["resume"], first["config"]) == ("run-7", "allow", {"seed": 3})
     assert rest == [(4, {"train_loss": 1.5}), "finished"]
-    assert json.dumps(options)
+    assert first["id"] == again["id"] != other["id"]
