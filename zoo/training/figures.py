@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def draw_loss_curve(rows: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -26,6 +27,7 @@ def draw_loss_curve(rows: Sequence[dict[str, Any]], path: Path, *, title: str) -
             steps, losses = zip(*points, strict=True)
             axes.plot(steps, losses, style, label=label, markersize=4, linewidth=1.4)
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()

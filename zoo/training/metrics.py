@@ -90,7 +90,7 @@ class TensorBoardLogger(MetricLogger):
 
 
 class WandbLogger(MetricLogger):
-    """A Weights & Biases run, named after the run's folder, which keeps its id: a resumed run goes on in the same one."""
+    """A Weights & Biases run, whose id the run's folder keeps: a resumed run goes on in the same one."""
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
         """Begins or continues the run."""
