@@ -1,1 +1,3 @@
-"""The application: one recipe per script, and the only place that knows Hydra."""
+"""The application: recipes that compose a configuration, assemble the parts and run them. Only here is Hydra known."""
+
+import zoo  # noqa: F401 - puts the BLAS in place before any module here imports MLX
