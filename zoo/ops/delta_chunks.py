@@ -61,7 +61,7 @@ def chunked(
     decay_BNCTT = _decays(log_gamma_BNCT)
     from_start = exp(mx.cumsum(log_gamma_BNCT, axis=-1))[..., None]
     to_end = decay_BNCTT[..., -1, :, None]
-    overlap = mx.array(np.tril(np.ones((T, T), dtype=np.float32), -1)) * decay_BNCTT * (k @ k.swapaxes(-1, -2))
+    overlap = decay_BNCTT * (k @ k.swapaxes(-1, -2))
     solved = inverse_of_one_plus(beta * overlap) @ (beta * mx.concatenate([v, from_start * k], axis=-1))
     w_v, w_k = solved[..., :H], solved[..., H:]
     k_at_end = (to_end * k).swapaxes(-1, -2)
@@ -96,9 +96,9 @@ def _inverse_vjp(a: mx.array, cotangent: mx.array, inverse: mx.array) -> mx.arra
 
 
 def inverse_of_one_plus(a: mx.array) -> mx.array:
-    """(I + a)⁻¹ for strictly lower triangular a [..., T, T], by blocks of 1, 2, 4, … as stable as substitution.
+    """(I + A)⁻¹ [..., T, T] for A what is below the diagonal of `a`; by blocks of 1, 2, 4, …, as stable as substitution.
 
-    The shorter product (I - a)(I + a²)(I + a⁴) … is not: with equal keys a is all ones, and its powers reach 10¹⁸.
+    The shorter product (I - A)(I + A²)(I + A⁴) … is not: with equal keys A is all ones, and its powers reach 10¹⁸.
     """
     return cast(mx.array, _inverse(a))
 
