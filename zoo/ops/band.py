@@ -6,7 +6,7 @@ square of scores, in which no exponential is wasted:
 
     s[r, c] = q_r · (k_own[c] if c <= r else k_previous[c])
 
-A bidirectional query sees its whole chunk besides, and the previous and the next chunk fold likewise around an
+A bidirectional query sees its whole chunk besides, and the previous and the next chunk fold likewise, with an
 unused diagonal. Without the fold a chunk pays for twice the scores (own + previous, as in Beltagy et al.,
 "Longformer", https://arxiv.org/abs/2004.05150, section 3.1 "sliding chunks").
 
@@ -88,7 +88,7 @@ def _window_blocks(q_BKGTCH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec:
     segments = segment_chunks(spec, size, before=1, after=after)
     fold = _Fold(q_BKGTCH, keys, values, segments)
     if spec.mask.causal:
-        return [fold.block(length, lower=0, upper=-1, lower_diagonal=0)]
+        return [fold.block(length, lower=0, upper=-1)]
     own = values.shifted(0)
     own_block = ScoreBlock(
         scores=q_BKGTCH @ keys.shifted(0).swapaxes(-1, -2),
@@ -96,7 +96,8 @@ def _window_blocks(q_BKGTCH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec:
         read=lambda weights: weights @ own,
         key_segments=key_segments(segments, 0),
     )
-    return [own_block, fold.block(length, lower=1, upper=-1, lower_diagonal=-1)]
+    # On the diagonal stands a key one chunk ahead, which the window excludes.
+    return [own_block, fold.block(length, lower=1, upper=-1)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,22 +109,18 @@ class _Fold:
     values: Chunks
     segments: Chunks | None
 
-    def block(self, length: int, *, lower: int, upper: int, lower_diagonal: int) -> ScoreBlock:
-        """Folds the chunk `lower` further on, up to the given diagonal, with the chunk `upper` further on."""
+    def block(self, length: int, *, lower: int, upper: int) -> ScoreBlock:
+        """Folds the chunk `lower` further on, diagonal included, with the chunk `upper` further on."""
         size = self.keys.size
-        below = np.tri(size, k=lower_diagonal, dtype=bool)
+        below = np.tri(size, dtype=bool)
         is_lower = mx.array(below)
-        in_lower, in_upper = mx.array(below.astype(np.float32)), mx.array(np.triu(~below, 1).astype(np.float32))
         lower_positions = chunk_positions(length, size, lower)[:, None]
         upper_positions = chunk_positions(length, size, upper)[:, None]
-        positions = np.where(below, lower_positions, upper_positions)
-        # The diagonal of a bidirectional fold belongs to neither side.
-        positions = np.where(below | np.triu(np.ones_like(below), 1), positions, HIDDEN)
         v_lower, v_upper = self.values.shifted(lower), self.values.shifted(upper)
 
         def read(weights: mx.array) -> mx.array:
-            dtype = weights.dtype
-            return (weights * in_lower.astype(dtype)) @ v_lower + (weights * in_upper.astype(dtype)) @ v_upper
+            lower_weights = weights * is_lower.astype(weights.dtype)
+            return lower_weights @ v_lower + (weights - lower_weights) @ v_upper
 
         lower_scores = self.q_BKGTCH @ self.keys.shifted(lower).swapaxes(-1, -2)
         upper_scores = self.q_BKGTCH @ self.keys.shifted(upper).swapaxes(-1, -2)
@@ -133,7 +130,7 @@ class _Fold:
             folded_segments = mx.where(is_lower, lower_segments, upper_segments)
         return ScoreBlock(
             scores=mx.where(is_lower, lower_scores, upper_scores),
-            key_positions=positions,
+            key_positions=np.where(below, lower_positions, upper_positions),
             read=read,
             key_segments=folded_segments,
         )

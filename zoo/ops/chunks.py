@@ -48,22 +48,21 @@ class ScoreBlock:
 class Chunks:
     """An array cut into chunks along its length, and the same chunks shifted: each token's neighbours as views."""
 
-    def __init__(self, x_BXLY: mx.array, size: int, *, before: int, after: int, fill: int = 0) -> None:
-        """Pads once, to whole chunks and `before` and `after` more of them.
+    def __init__(self, x_BXLY: mx.array, size: int, *, before: int, after: int) -> None:
+        """Pads once, with zeros, to whole chunks and `before` and `after` more of them.
 
         Args:
             x_BXLY: Tokens on axis 2.
             size: C, tokens of a chunk.
             before: Furthest chunk before a token's own that will be asked for.
             after: Furthest chunk after it.
-            fill: What stands outside the text.
         """
         self.size = size
         self.count = -(-x_BXLY.shape[2] // size)
         self._before = before
         back = (self.count + after) * size - x_BXLY.shape[2]
         widths = [(0, 0), (0, 0), (before * size, back), (0, 0)]
-        self._padded = mx.pad(x_BXLY, widths, constant_values=fill) if before or back else x_BXLY
+        self._padded = mx.pad(x_BXLY, widths) if before or back else x_BXLY
 
     def shifted(self, chunks: int) -> mx.array:
         """For each chunk the one `chunks` further on, [B, X, 1, T, C, Y]; negative for earlier ones."""
@@ -74,10 +73,10 @@ class Chunks:
 
 
 def segment_chunks(spec: ScoreSpec, size: int, *, before: int, after: int) -> Chunks | None:
-    """The document numbers in chunks, if there are any; -1 outside the text."""
+    """The document numbers in chunks, if there are any."""
     if spec.mask.segments_BL is None:
         return None
-    return Chunks(spec.mask.segments_BL[:, None, :, None], size, before=before, after=after, fill=-1)
+    return Chunks(spec.mask.segments_BL[:, None, :, None], size, before=before, after=after)
 
 
 def key_segments(segments: Chunks | None, chunks: int) -> mx.array | None:
@@ -171,14 +170,8 @@ def _masked(block: ScoreBlock, spec: ScoreSpec, query_TC: np.ndarray) -> mx.arra
         inside = mx.array(key)[None] < spec.mask.lengths_B[:, None, None, None]
         allowed = inside if allowed is None else allowed & inside
     if block.key_segments is not None and spec.mask.segments_BL is not None:
-        segments = _query_segments(spec.mask.segments_BL, query_TC)
-        same = segments == block.key_segments
+        T, C = query_TC.shape
+        padded = mx.pad(spec.mask.segments_BL, [(0, 0), (0, T * C - spec.mask.segments_BL.shape[1])])
+        same = padded.reshape(-1, T, C, 1) == block.key_segments
         allowed = same if allowed is None else allowed & same
     return scores if allowed is None else mx.where(allowed[:, None, None], scores, _MASKED)
-
-
-def _query_segments(segments_BL: mx.array, query_TC: np.ndarray) -> mx.array:
-    """Document of each query, [B, T, C, 1]."""
-    T, C = query_TC.shape
-    padded = mx.pad(segments_BL, [(0, 0), (0, T * C - segments_BL.shape[1])], constant_values=-1)
-    return padded.reshape(segments_BL.shape[0], T, C, 1)

@@ -159,10 +159,9 @@ def _forward(
             numerator = numerator * shrink + weights @ v_BKUH
             peak = higher
             done = [numerator, total]
-        attended = total > 0
-        y = numerator / mx.where(attended, total, 1.0)
-        # A row without keys gets a huge log-sum-exp, so that the backward pass finds all its weights to be zero.
-        log_sum = mx.where(attended, peak + mx.log(mx.maximum(total, 1e-30)), -LOWEST_MAXIMUM)
+        # A row without keys has total 0 and still its first peak, below which the backward pass finds no weight either.
+        y = numerator / mx.where(total > 0, total, 1.0)
+        log_sum = peak + mx.log(mx.where(total > 0, total, 1.0))
         length = queries.stop - queries.start
         outputs.append(y.reshape(B, N, length, H).astype(q_BNLH.dtype))
         log_sums.append(log_sum.reshape(B, N, length, 1))
