@@ -96,7 +96,7 @@ def _inverse_vjp(a: mx.array, cotangent: mx.array, inverse: mx.array) -> mx.arra
 
 
 def inverse_of_one_plus(a: mx.array) -> mx.array:
-    """(I + A)⁻¹ [..., T, T] for A what is below the diagonal of `a`; by blocks of 1, 2, 4, …, as stable as substitution.
+    """(I + A)⁻¹ [..., T, T] for A what is below the diagonal of `a`; by blocks of 1, 2, 4, …, stable as substitution.
 
     The shorter product (I - A)(I + A²)(I + A⁴) … is not: with equal keys A is all ones, and its powers reach 10¹⁸.
     """

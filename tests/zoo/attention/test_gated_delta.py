@@ -86,7 +86,7 @@ def test_the_layer_computes_the_published_formula() -> None:
         return x / (1 + np.exp(-x))
 
     def convolved(name: str) -> np.ndarray:
-        taps = np.array(layer[f"{name}_conv"].weight, dtype=np.float64)
+        taps = np.array(layer[f"{name}_conv"].weight, dtype=np.float64)[:, :, 0].T
         padded = np.pad(x @ weights[f"{name}_proj"].T, [(0, 0), (3, 0), (0, 0)])
         y = silu(sum(padded[:, tap : tap + 9] * taps[tap] for tap in range(4)))
         return y.reshape(2, 9, NUM_HEADS, HEAD_DIM).swapaxes(1, 2)

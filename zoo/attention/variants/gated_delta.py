@@ -72,15 +72,18 @@ class ShortConvolution(nn.Module):
     """Causal depthwise convolution followed by SiLU."""
 
     def __init__(self, channels: int, taps: int) -> None:
-        """Makes `taps` weights for each of `channels` channels."""
+        """Makes `taps` weights for each of `channels` channels, in the layout of `nn.Conv1d` with as many groups."""
         super().__init__()
         bound = taps**-0.5
-        self.weight = mx.random.uniform(-bound, bound, (taps, channels))
+        # Three axes also tell optimizers that this is no linear map of channels, as Muon's matrices are.
+        self.weight = mx.random.uniform(-bound, bound, (channels, taps, 1))
 
     def __call__(
         self, x_BLC: mx.array, *, tail_BPC: mx.array | None, segments_BL: mx.array | None
     ) -> tuple[mx.array, mx.array]:
-        y_BLC, tail_BPC = short_convolution(x_BLC, self.weight, tail_BPC=tail_BPC, segments_BL=segments_BL)
+        y_BLC, tail_BPC = short_convolution(
+            x_BLC, self.weight.squeeze(-1).T, tail_BPC=tail_BPC, segments_BL=segments_BL
+        )
         return silu(y_BLC), tail_BPC
 
 
