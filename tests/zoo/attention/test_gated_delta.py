@@ -11,7 +11,7 @@ from tests.tolerances import tolerance
 from tests.zoo.attention.cases import HEAD_DIM, HIDDEN_SIZE, NUM_HEADS, Case, hidden_states, layer_shape
 from zoo.attention import VariantConfig, build_attention, mechanism
 from zoo.attention.catalog import attention_names, variant
-from zoo.attention.variants.gated_delta import GatedDeltaAttention, GatedDeltaConfig
+from zoo.attention.variants.gated_delta import NORM_EPS, GatedDeltaAttention, GatedDeltaConfig
 from zoo.config import UserError
 from zoo.layers.caches import merge_rows
 from zoo.ops.masks import MaskSpec
@@ -92,7 +92,7 @@ def test_the_layer_computes_the_published_formula() -> None:
         return y.reshape(2, 9, NUM_HEADS, HEAD_DIM).swapaxes(1, 2)
 
     q, k, v = (convolved(name) for name in "qkv")
-    q, k = (array / np.linalg.norm(array, axis=-1, keepdims=True) for array in (q, k))
+    q, k = (array / np.sqrt((array**2).sum(axis=-1, keepdims=True) + NORM_EPS) for array in (q, k))
     step = np.log1p(np.exp(x @ a.T + np.array(layer.dt_bias, dtype=np.float64)))
     gates = np.exp(-np.exp(np.array(layer.A_log, dtype=np.float64)) * step), 1 / (1 + np.exp(-(x @ b.T)))
     spec = mechanism("gated_delta").make_spec(GatedDeltaConfig(), MaskSpec(causal=True), HEAD_DIM, None)
