@@ -90,7 +90,10 @@ def require_capable(capabilities: Capabilities, shape: LayerShape, num_kv_heads:
         reason = capabilities.refusal or f"{capabilities.exact_class} is not causal"
         raise UserError(f"attention: a language model must not see the future; {reason}")
     if not shape.causal and not capabilities.bidirectional:
-        raise UserError(f"attention: {capabilities.exact_class} must be used in a causal model; it cannot look ahead")
+        raise UserError(
+            f"attention: {capabilities.exact_class} must be used in a causal model;"
+            " this implementation cannot look ahead"
+        )
     if shape.positions == "alibi" and not capabilities.alibi:
         raise UserError(f"model.positions: {capabilities.exact_class} has no scores to bias; got 'alibi'")
     if num_kv_heads != shape.num_heads and not capabilities.grouped_heads:

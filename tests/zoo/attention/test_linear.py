@@ -6,9 +6,9 @@ from mlx.utils import tree_map
 
 from tests.tolerances import tolerance
 from tests.zoo.attention.cases import HEAD_DIM, NUM_HEADS, Case, hidden_states, layer_shape
-from zoo.attention import VariantConfig, mechanism
+from zoo.attention import VariantConfig, build_attention
 from zoo.attention.catalog import attention_names, variant
-from zoo.attention.variants.linear import SCANS, LinearConfig
+from zoo.attention.variants.linear import SCANS, LinearAttention, LinearConfig
 from zoo.config import UserError
 from zoo.layers.caches import merge_rows
 from zoo.ops.masks import MaskSpec
@@ -70,10 +70,13 @@ def test_every_form_counts_the_same_useful_work() -> None:
     assert len(counts) == 1
 
 
-@pytest.mark.parametrize("implementation", ["cumsum", "recurrent"])
-def test_an_encoder_is_told_to_take_the_chunked_implementation(implementation: str) -> None:
-    with pytest.raises(UserError, match=r"causal model.*choices: chunked"):
-        mechanism("linear").build(LinearConfig(), implementation, layer_shape(causal=False))
+@pytest.mark.parametrize("name", ["linear_cumsum", "linear_recurrent"])
+def test_an_encoder_refuses_the_forms_that_only_sum_causally(name: str) -> None:
+    chosen = variant(name)
+    assert isinstance(chosen, VariantConfig)
+    for build in (build_attention, lambda one, shape, _: LinearAttention(one.parameters, one.implementation, shape)):
+        with pytest.raises(UserError, match="this implementation cannot look ahead"):
+            build(chosen, layer_shape(causal=False), 0)
 
 
 @pytest.mark.parametrize(

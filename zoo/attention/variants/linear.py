@@ -65,15 +65,9 @@ class LinearAttention(ProjectedAttention):
             shape: The model around the layer.
 
         Raises:
-            UserError: If an encoder asks for a scan, or the model needs what linear attention cannot do.
+            UserError: If the model needs what linear attention, or this scan, cannot do.
         """
-        capabilities = capabilities_of(config, implementation)
-        if not (shape.causal or capabilities.bidirectional):
-            raise UserError(
-                f"attention: implementation {implementation!r} of linear must be used in a causal model; "
-                "an encoder needs no scan (choices: chunked)"
-            )
-        super().__init__(capabilities, shape, config.resolve(shape))
+        super().__init__(capabilities_of(config, implementation), shape, config.resolve(shape))
         self._config = config
         self._scan = SCANS[implementation]
         self._op = linear.op_of(self._scan)
