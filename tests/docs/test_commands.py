@@ -1,0 +1,90 @@
+"""Runs every command that README and guide show, as written but for its size: a few steps on a small corpus."""
+
+import io
+import json
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/guide.md")
+# What a reader's run has large; set after, and in place of, what the command says of the same key.
+SMALL_TRAIN = {
+    "training.steps": "2",
+    "training.batch_size": "2",
+    "training.sequence_length": "65",
+    "training.eval_batches": "1",
+    "training.sample_tokens": "4",
+    "training.compile": "false",
+    "model.num_layers": "1",
+    "tokenizer": "bytes",
+}
+SMALL_GENERATE = {"max_tokens": "5"}
+
+
+def _commands() -> list[str]:
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+            lines = [line.split("  #")[0].strip() for line in block.splitlines()]
+            found += [line for line in lines if re.match(r"python scripts/(train|generate|variants)\.py", line)]
+    return found
+
+
+def _run(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert end.value.code == 0
+
+
+def _with(arguments: list[str], small: dict[str, str]) -> list[str]:
+    kept = [argument for argument in arguments if argument.partition("=")[0] not in small]
+    return [*kept, *(f"{key}={value}" for key, value in small.items())]
+
+
+@pytest.fixture(scope="module")
+def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder such as `make train` leaves, by the default model and attention."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    small = {**SMALL_TRAIN, "data": "text", "data.path": str(text_corpus), "run_dir": str(folder)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _run("scripts/train.py", _with([], small), monkeypatch)
+    return folder
+
+
+def test_the_pages_show_commands_of_every_kind() -> None:
+    scripts = {shlex.split(command)[1] for command in _commands()}
+    assert scripts == {"scripts/train.py", "scripts/generate.py", "scripts/variants.py"}
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_the_command_works_as_shown(
+    command: str,
+    text_corpus: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script, *arguments = shlex.split(command.partition(" < ")[0])[1:]
+    if script == "scripts/train.py":
+        small = {**SMALL_TRAIN, "data": "text", "data.path": str(text_corpus), "run_dir": str(tmp_path / "run")}
+        arguments = _with(arguments, small)
+    elif script == "scripts/generate.py":
+        arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"import os\n")))
+    capsys.readouterr()
+    _run(script, arguments, monkeypatch)
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    expected = {
+        "scripts/train.py": "run_dir",
+        "scripts/generate.py": "generated_tokens",
+        "scripts/variants.py": "variants",
+    }
+    assert expected[script] in result
