@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from zoo.runtime import blas
+from zoo.runtime import allocator, blas
 from zoo.runtime.backend import backend
 from zoo.runtime.threads import usable_cores
 
@@ -29,6 +29,7 @@ def describe() -> dict[str, Any]:
             "num_threads": library.num_threads,
             "how": library.how,
         },
+        "allocator": allocator.activate(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
