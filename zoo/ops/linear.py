@@ -144,7 +144,7 @@ def bidirectional_documents(q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array
 def chunked(
     q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec: LinearSpec, state_BKHA: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    """Causal linear attention by chunks.
+    """Causal linear attention by chunks; a single token is one step of the recurrence.
 
     Args:
         q_BNLH: Queries.
@@ -156,6 +156,8 @@ def chunked(
     Returns:
         y [B, N, L, H] in the dtype of q, and the float32 state after the last token.
     """
+    if q_BNLH.shape[2] == 1:
+        return recurrent(q_BNLH, k_BKLH, v_BKLH, spec, state_BKHA)
     features_of_all = _prepare(q_BNLH, k_BKLH, v_BKLH, spec)
     sums, state_BKHA = causal_sums.chunked(
         *features_of_all, spec.mask.segments_BL, state_BKHA, chunk_size=spec.chunk_size
