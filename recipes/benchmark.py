@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.foundation import measure
+from eval.foundation import FIGURES, measure
 from zoo.config import UserError, from_mapping, require
 from zoo.runtime.versions import describe
 
@@ -20,15 +20,19 @@ class BenchmarkRecipe:
     Attributes:
         suite: Which figures to measure.
         rounds: Timed rounds of each interleaved run.
+        figures: Which of the suite's figures, or None for all.
         run_dir: Where `rows.jsonl` goes.
     """
 
     suite: Literal["foundation"]
     rounds: int
     run_dir: str
+    figures: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, "rounds", "be at least 1", self.rounds)
+        unknown = set(self.figures or ()) - set(FIGURES)
+        require(not unknown, "figures", "name figures of the suite", sorted(unknown), allowed=FIGURES)
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -51,13 +55,14 @@ def main(config: DictConfig) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror
         raise UserError(f"run_dir must be a folder that can be written; got {recipe.run_dir!r} ({reason})") from None
-    figures = [{**dataclasses.asdict(figure), "met": figure.met} for figure in measure(rounds=recipe.rounds)]
+    figures = measure(rounds=recipe.rounds, names=recipe.figures)
+    measured = [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
     machine = describe()
     with rows_path.open("a", encoding="utf-8") as rows:
-        for figure in figures:
+        for figure in measured:
             row = {**figure, "suite": recipe.suite, "rounds": recipe.rounds, "machine": machine}
             rows.write(json.dumps(row) + "\n")
-    for figure in figures:
+    for figure in measured:
         sign, mark = (">=" if figure["at_least"] else "<="), ("met" if figure["met"] else "MISSED")
         print(f"{figure['name']:42} {figure['value']:8.3f}  {sign} {figure['target']:<6} {mark}", file=sys.stderr)
-    return {"rows_path": str(rows_path), "summary": figures}
+    return {"rows_path": str(rows_path), "summary": measured}
