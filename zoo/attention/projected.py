@@ -117,4 +117,6 @@ def require_mask(capabilities: Capabilities, mask: MaskSpec, cache: Cache | None
     if mask.lengths_B is not None and not capabilities.padding:
         raise UserError(f"mask: {capabilities.exact_class} does not support right padding")
     if mask.segments_BL is not None and not capabilities.segments:
-        raise UserError(f"mask: {capabilities.exact_class} does not support packed documents; set data.packing=plain")
+        raise UserError(
+            f"mask: {capabilities.exact_class} does not support packed documents; set data.mask_documents=false"
+        )

@@ -35,7 +35,8 @@ class BlockSparseConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.block_size >= 1, "block_size", "be at least 1", self.block_size)
+        # Positions are int32.
+        require(1 <= self.block_size < 2**31, "block_size", "lie in [1, 2^31)", self.block_size)
         require(self.num_global_tokens >= 0, "num_global_tokens", "be at least 0", self.num_global_tokens)
         require(self.num_previous_blocks >= 0, "num_previous_blocks", "be at least 0", self.num_previous_blocks)
 

@@ -23,7 +23,7 @@ from zoo.ops.patterns import BoundPattern, count_scores
 
 REFUSAL = (
     "block_sparse_legacy averages two softmaxes, one over the token's own block and one over the global tokens, "
-    "and both leak the future; use mechanism block_sparse"
+    "and both leak the future; use attention=blocksparse"
 )
 
 

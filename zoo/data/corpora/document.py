@@ -41,7 +41,7 @@ class Corpus(Protocol):
 
 def hash_of(key: str) -> float:
     """A number in [0, 1) that follows from the key alone."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    return int.from_bytes(hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "big") / 2**64
 
 
 def split_of(key: str, validation_fraction: float) -> Split:

@@ -60,7 +60,7 @@ def fingerprint_files(files: Iterable[SourceFile], *settings: object) -> str:
     for file in files:
         with _opened(file) as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name}\0{content}\0".encode())
+        digest.update(f"{file.name}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ CASE = Case("block_sparse_legacy", "blocked", DECLARED.config())
 
 
 def test_language_models_are_refused_with_both_reasons_and_the_sound_form() -> None:
-    with pytest.raises(UserError, match=r"averages two softmaxes.* leak the future; use mechanism block_sparse$"):
+    with pytest.raises(UserError, match=r"averages two softmaxes.* leak the future; use attention=blocksparse$"):
         CASE.layer(causal=True)
 
 

@@ -1,5 +1,6 @@
 """Text files as a corpus, and what all corpora of files have in common."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def texts(path: Path | str | tuple[str, ...], documents: str = "auto") -> list[s
 
 def test_a_folder_stands_for_its_visible_files_in_order(folder):
     assert texts(folder) == ["first", "\ufeffthird\r\n", "second\n"]
+
+
+def test_a_file_name_that_is_no_text_is_no_obstacle(tmp_path):
+    for index in range(5):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff%d.txt" % index)).write_text(f"text {index}")
+    corpus = TextConfig(path=str(tmp_path)).open()
+    assert len(corpus.fingerprint()) == 64
+    assert sorted(each.text for each in documents_of(corpus)) == [f"text {index}" for index in range(5)]
 
 
 @pytest.mark.parametrize(
