@@ -31,6 +31,7 @@ from zoo.config import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
+INTERRUPTED = 130
 
 # Hydra must neither change the folder, nor make one of its own, nor configure logging.
 _QUIET = (
@@ -41,6 +42,10 @@ _QUIET = (
 )
 
 Main = Callable[[DictConfig], Mapping[str, Any]]
+
+
+class _EndOfSweep(BaseException):
+    """Leaves a sweep after an interrupted job; no Exception, for Hydra's launcher keeps those and goes on."""
 
 
 def run(config_name: str, main: Main) -> None:
@@ -70,7 +75,16 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
 
     def job(config: DictConfig) -> None:
         # Hydra would print an exception's story before ours; so none leaves the job.
-        codes.append(_guarded(lambda: _print_json(main(_with_attention(config))), wants_traceback))
+        interrupted: list[bool] = []
+
+        def print_result() -> None:
+            result = main(_with_attention(config))
+            interrupted.append(bool(result.get("interrupted")))
+            _print_json(result)
+
+        codes.append(_guarded(print_result, wants_traceback))
+        if codes[-1] == INTERRUPTED or any(interrupted):
+            raise _EndOfSweep
 
     def compose_and_run() -> None:
         _offer_external_mechanisms()
@@ -94,7 +108,9 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except _EndOfSweep:
+        return 0
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             traceback.print_exc()

@@ -118,6 +118,40 @@ def test_a_sweep_prints_one_result_a_job(capsys, tmp_path):
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"seed": 3}, {"seed": 5}]
 
 
+def test_a_signal_ends_the_whole_sweep(capsys, tmp_path):
+    def main(config):
+        return {"seed": config.seed, "interrupted": config.seed == 5}
+
+    code = execute("train", main, ["--multirun", "seed=3,5,7", f"hydra.sweep.dir={tmp_path}"])
+    assert code == 0
+    assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [3, 5]
+
+
+def test_an_interruption_inside_a_job_ends_the_whole_sweep(capsys, tmp_path):
+    begun = []
+
+    def main(config):
+        begun.append(config.seed)
+        raise KeyboardInterrupt
+
+    assert run(["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"], main, capsys) == (
+        130,
+        None,
+        "error: interrupted\n",
+    )
+    assert begun == [3]
+
+
+def test_a_mistake_in_one_job_does_not_keep_a_sweep_from_the_others(capsys, tmp_path):
+    def main(config):
+        if config.seed == 3:
+            raise UserError("seed must be another; got 3")
+        return {"seed": config.seed}
+
+    arguments = ["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"]
+    assert run(arguments, main, capsys) == (2, {"seed": 5}, "error: seed must be another; got 3\n")
+
+
 def test_help_names_the_choices(capsys):
     assert execute("train", lambda _: {}, ["--help"]) == 0
     assert "gpt_tiny" in capsys.readouterr().out
