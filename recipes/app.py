@@ -3,16 +3,13 @@
 Progress and logs go to stderr; the last line on stdout is one JSON object. Exit code 0 on success, 2 with one
 `error: …` line on stderr for what the user can mend (with a traceback if HYDRA_FULL_ERROR=1), 1 for our own faults,
 130 for an interruption before there is anything to save.
-
-Overrides may set keys that the YAMLs do not mention: whether a key exists is for the config dataclasses to say,
-which name the closest one and list the others.
 """
 
-import difflib
 import json
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +22,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names
 from zoo.config import UserError
@@ -87,12 +85,11 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
             raise _EndOfSweep
 
     def compose_and_run() -> None:
-        _offer_external_mechanisms()
         decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
         decorated()
 
     # Our own faults pass through with their traceback, which makes Python's exit code 1.
-    code = _guarded(lambda: _with_arguments(compose_and_run, arguments), wants_traceback)
+    code = _guarded(lambda: _with_arguments(compose_and_run, config_name, arguments), wants_traceback)
     return max([code, *codes])
 
 
@@ -119,13 +116,20 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
     return 0
 
 
-def _with_arguments(action: Callable[[], None], arguments: Sequence[str]) -> None:
+def _with_arguments(action: Callable[[], None], config_name: str, arguments: Sequence[str]) -> None:
     """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
+    flags, overrides = split_flags(arguments)
+    sweep = MULTIRUN in flags
+    _offer_external_mechanisms()
+    wanted = rewritten(overrides, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep)
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
-    sys.argv = [before[0], *map(_free_key, arguments), *_QUIET]
     os.environ[FULL_ERROR] = "1"
     try:
-        action()
+        with tempfile.TemporaryDirectory() as elsewhere:
+            # Hydra keeps an account of a sweep, whose place can be moved but not be empty.
+            place = [f"hydra.sweep.dir={quoted(elsewhere)}", "hydra.sweep.subdir=."] if sweep else []
+            sys.argv = [before[0], *flags, *_QUIET, *place, *wanted]
+            action()
     finally:
         sys.argv = before
         if full_error is None:
@@ -134,17 +138,10 @@ def _with_arguments(action: Callable[[], None], arguments: Sequence[str]) -> Non
             os.environ[FULL_ERROR] = full_error
 
 
-def _free_key(argument: str) -> str:
-    """Lets `key=value` set a key that the YAMLs do not mention; flags, groups and Hydra's own keys stay."""
-    key, equals, _ = argument.partition("=")
-    plain = equals and key and key[0] not in "-+~" and not set("@/") & set(key)
-    if not plain or key.split(".")[0] == "hydra" or key in _groups():
-        return argument
-    return f"++{argument}"
-
-
-def _groups() -> set[str]:
-    return {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+def _groups() -> dict[str, list[str]]:
+    groups = {path.name: sorted(yaml.stem for yaml in path.glob("*.yaml")) for path in CONFIGS.iterdir()}
+    names = sorted({*groups["attention"], *external_mechanism_names()})
+    return {**{group: choices for group, choices in groups.items() if choices}, "attention": names}
 
 
 def _offer_external_mechanisms() -> None:
@@ -163,19 +160,16 @@ def _with_attention(config: DictConfig) -> DictConfig:
     chosen = OmegaConf.to_container(config.attention, resolve=True)
     assert isinstance(chosen, dict)
     expanded = expand({"name": name, **{str(key): value for key, value in chosen.items()}})
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    result = OmegaConf.create({**plain, "attention": expanded})
-    assert isinstance(result, DictConfig)
+    # In place: texts that were made plain would be searched for interpolations once more.
+    result = config.copy()
+    OmegaConf.update(result, "attention", expanded, merge=False, force_add=True)
     return result
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        close = difflib.get_close_matches(choice, error.options, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"{group} must be one of its choices; got {choice!r}{hint} (choices: {', '.join(error.options)})"
+        return one_of(group, choice, error.options)
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0].rstrip(".")
         written = error.override.removeprefix("++")

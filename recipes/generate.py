@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,6 @@ from zoo.generation import GenerationConfig, GenerationResult, TextPiece, stream
 from zoo.runtime import blas
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.versions import device_label
-
-# Keys whose values are texts of any kind, for which Hydra's grammar is a trap: `prompt=f(x): {` is no error here.
-_TEXTS = ("checkpoint", "prompt", "prompt_file", "stop")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,35 +47,7 @@ class GenerateRecipe(GenerationConfig):
         require(self.prompts != (), "prompts", "hold at least one text", [])
 
 
-def take_texts(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Takes out of a command line what Hydra need not understand: `prompt=` and its like, up to the argument's end.
-
-    A value that is quoted as Hydra has it, a list of stop texts or `null` is left to Hydra. `attention=null`, which
-    Hydra refuses for a group, says what is so without it.
-
-    Returns:
-        The texts by key, and the other arguments.
-    """
-    texts: dict[str, str] = {}
-    rest = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        if argument == "attention=null":
-            continue
-        if key not in _TEXTS or quoted or value == "null" or (key == "stop" and value.startswith("[")):
-            rest.append(argument)
-        else:
-            texts[key] = value
-    return texts, rest
-
-
-def main_with(texts: Mapping[str, str]) -> Callable[[DictConfig], dict[str, Any]]:
-    """The recipe, given what `take_texts` took."""
-    return lambda config: main(config, texts)
-
-
-def main(config: DictConfig, texts: Mapping[str, str]) -> dict[str, Any]:
+def main(config: DictConfig) -> dict[str, Any]:
     """Streams the text to stdout; of several prompts each text when it is finished.
 
     Returns:
@@ -89,7 +58,7 @@ def main(config: DictConfig, texts: Mapping[str, str]) -> dict[str, Any]:
         UserError: On impossible choices, a checkpoint that cannot be loaded or is no language model's, or a prompt
             that it cannot continue.
     """
-    recipe = _recipe(config, texts)
+    recipe = _recipe(config)
     choose_backend(recipe.device)
     dtype = parse_dtype(recipe.dtype)
     prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
@@ -111,10 +80,10 @@ def main(config: DictConfig, texts: Mapping[str, str]) -> dict[str, Any]:
     return {**_print_batch(stream_batch(model, tokenizer, prompts, recipe), len(prompts)), **about}
 
 
-def _recipe(config: DictConfig, texts: Mapping[str, str]) -> GenerateRecipe:
+def _recipe(config: DictConfig) -> GenerateRecipe:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    mapping = {**{str(key): value for key, value in plain.items()}, **texts}
+    mapping = {str(key): value for key, value in plain.items()}
     stop = mapping.get("stop")
     mapping["stop"] = [] if stop is None else [stop] if isinstance(stop, str) else stop
     return from_mapping(GenerateRecipe, mapping, path="generate")

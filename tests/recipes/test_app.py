@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from omegaconf import OmegaConf
 
 from recipes.app import choice_name, execute
 from zoo.config import UserError
@@ -82,7 +83,22 @@ def test_a_result_that_is_no_number_is_our_fault(capsys):
         ("attention=blockspare", ["attention must be one of its choices", "'blockspare'", "mha_manual"]),
         ("model=gpt_tinny", ["model must be one of its choices", "did you mean 'gpt_tiny'?", "bert_tiny"]),
         ("training.steps=[", ["training.steps=[ must follow Hydra's grammar"]),
+        ("attention=null", ["attention must be one of its choices", "got None", "mha_manual"]),
+        ("model=null", ["model must be one of its choices", "got None", "bert_tiny"]),
+        ("model=3", ["model must be one of its choices", "got 3", "bert_tiny"]),
+        ("optimizer=", ["optimizer must be one of its choices", "got ''", "lion"]),
+        ("attention=[mha]", ["attention must be one of its choices", "['mha']", "mha_manual"]),
+        ("attention=mha,3", ["attention must be one of its choices", "got 3", "mha_manual"]),
+        ("hydra=1", ["hydra must be set by its keys", "'1'"]),
+        ("hydra/launcher=3", ["hydra/launcher must be a name; got 3"]),
+        ("attention@here=3", ["attention@here must be one of its choices", "got 3"]),
+        ("+model=3", ["model must be one of its choices", "got 3"]),
+        ("~model=3", ["model must be one of its choices", "got 3"]),
         ("hydra.nonsense=1", ["hydra.nonsense"]),
+        ("--foo", ["--foo must be a flag that exists", "--multirun"]),
+        ("--multi", ["--multi must be a flag that exists", "did you mean '--multirun'?"]),
+        ("--cfg=jobs", ["--cfg must be followed by its value, one of job, hydra, all; got 'jobs'"]),
+        ("--package", ["--package must be followed by its value"]),
         ("training.steps=???", ["training.steps must be given"]),
     ],
 )
@@ -92,6 +108,7 @@ def test_mistakes_in_composition_are_one_line_with_the_choices(argument, words, 
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
     assert "++" not in errors
+    assert "usage" not in errors
     for word in words:
         assert word in errors
 
@@ -111,30 +128,35 @@ def test_no_folder_appears_where_the_script_is_started(capsys, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_prints_one_result_a_job(capsys, tmp_path):
-    arguments = ["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"]
+@pytest.mark.parametrize("flag", ["--multirun", "-m"])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_sweep_prints_one_result_a_job_and_leaves_nothing(flag, position, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["seed=3,5", "training.new=7"]
+    arguments.insert(position, flag)
     code = execute("train", lambda config: {"seed": config.seed}, arguments)
     assert code == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"seed": 3}, {"seed": 5}]
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_ends_the_whole_sweep(capsys, tmp_path):
+def test_a_signal_ends_the_whole_sweep(capsys):
     def main(config):
         return {"seed": config.seed, "interrupted": config.seed == 5}
 
-    code = execute("train", main, ["--multirun", "seed=3,5,7", f"hydra.sweep.dir={tmp_path}"])
+    code = execute("train", main, ["--multirun", "seed=3,5,7"])
     assert code == 0
     assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [3, 5]
 
 
-def test_an_interruption_inside_a_job_ends_the_whole_sweep(capsys, tmp_path):
+def test_an_interruption_inside_a_job_ends_the_whole_sweep(capsys):
     begun = []
 
     def main(config):
         begun.append(config.seed)
         raise KeyboardInterrupt
 
-    assert run(["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"], main, capsys) == (
+    assert run(["--multirun", "seed=3,5"], main, capsys) == (
         130,
         None,
         "error: interrupted\n",
@@ -142,14 +164,55 @@ def test_an_interruption_inside_a_job_ends_the_whole_sweep(capsys, tmp_path):
     assert begun == [3]
 
 
-def test_a_mistake_in_one_job_does_not_keep_a_sweep_from_the_others(capsys, tmp_path):
+def test_a_mistake_in_one_job_does_not_keep_a_sweep_from_the_others(capsys):
     def main(config):
         if config.seed == 3:
             raise UserError("seed must be another; got 3")
         return {"seed": config.seed}
 
-    arguments = ["--multirun", "seed=3,5", f"hydra.sweep.dir={tmp_path}"]
+    arguments = ["--multirun", "seed=3,5"]
     assert run(arguments, main, capsys) == (2, {"seed": 5}, "error: seed must be another; got 3\n")
+
+
+def test_flags_that_exclude_each_other_are_refused(capsys):
+    code, _, errors = run(["--multirun", "seed=3", "--cfg", "job"], lambda _: {}, capsys)
+    assert (code, errors) == (2, "error: --multirun and --cfg exclude each other; give one\n")
+
+
+def test_a_flag_takes_its_value_wherever_it_stands(capsys):
+    assert execute("train", lambda _: {}, ["seed=3", "-c", "job", "dtype=float32"]) == 0
+    shown = capsys.readouterr().out
+    assert "seed: 3" in shown
+    assert "dtype: float32" in shown
+
+
+@pytest.mark.parametrize("key", ["run_dir", "data.path", "tokenizer.path"])
+@pytest.mark.parametrize(
+    "text",
+    ["~/x", "/tmp/a=b", "a (1), b", "zoö/é", "a'b\"c", "\\", "a\\'", "x\\${seed}", "${seed} {", "[1]x", " 3", "1e3"],
+)
+@pytest.mark.parametrize("attention", ["attention=mha", "attention=hybrid_swa"])
+def test_texts_are_taken_as_typed(key, text, attention, capsys):
+    def main(config):
+        section, _, field = key.rpartition(".")
+        plain = OmegaConf.to_container(config, resolve=True)
+        return {"text": (plain[section] if section else plain)[field]}
+
+    assert run([f"{key}={text}", attention], main, capsys) == (0, {"text": text}, "")
+
+
+def test_quoted_texts_lists_and_null_are_hydras(capsys):
+    def main(config):
+        return {"path": OmegaConf.to_container(config.data)["path"], "run_dir": config.run_dir}
+
+    arguments = ["data.path=[a, b]", "run_dir='it is'"]
+    assert run(arguments, main, capsys)[1] == {"path": ["a", "b"], "run_dir": "it is"}
+    assert run(["run_dir=null", "data.path='[a]'"], main, capsys)[1] == {"path": "[a]", "run_dir": None}
+
+
+def test_a_sweep_may_go_over_texts(capsys):
+    execute("train", lambda config: {"run_dir": config.run_dir}, ["-m", "run_dir=a,b"])
+    assert [json.loads(line)["run_dir"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
 
 
 def test_help_names_the_choices(capsys):

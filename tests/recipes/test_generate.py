@@ -12,7 +12,7 @@ import mlx.core as mx
 import pytest
 
 from recipes.app import execute
-from recipes.generate import main_with, take_texts
+from recipes.generate import main
 from zoo.attention.catalog import variant_mapping
 from zoo.checkpoints import load_model, save_checkpoint
 from zoo.data.tokenizers import BytesTokenizer
@@ -60,8 +60,7 @@ def generate(capsys):
     """Runs the recipe with a command line; gives (code, text on stdout, JSON object or None, text on stderr)."""
 
     def call(*arguments: str) -> tuple[int, str, Any, str]:
-        texts, rest = take_texts(arguments)
-        code = execute("generate", main_with(texts), rest)
+        code = execute("generate", main, arguments)
         captured = capsys.readouterr()
         shown, _, last = captured.out.removesuffix("\n").rpartition("\n")
         # The line end that separates the JSON object is the text's own where it has one.
