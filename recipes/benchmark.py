@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.foundation import FIGURES, measure
+from eval.foundation import FIGURES, HEAD_DIM, measure
+from eval.graph import fused_attention_paths
 from zoo.config import UserError, from_mapping, require
+from zoo.runtime.backend import default_dtype
 from zoo.runtime.versions import describe
 
 
@@ -57,7 +59,8 @@ def main(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"run_dir must be a folder that can be written; got {recipe.run_dir!r} ({reason})") from None
     figures = measure(rounds=recipe.rounds, names=recipe.figures)
     measured = [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
-    machine = describe()
+    paths = fused_attention_paths(length=1024, head_dim=HEAD_DIM, dtype=default_dtype())
+    machine = {**describe(), "fused_attention": paths}
     with rows_path.open("a", encoding="utf-8") as rows:
         for figure in measured:
             row = {**figure, "suite": recipe.suite, "rounds": recipe.rounds, "machine": machine}

@@ -27,6 +27,7 @@ def test_rows_hold_the_figure_and_its_provenance(tmp_path: Path, capsys: pytest.
         assert row["value"] > 0
         assert row["rounds"] == 2
         assert row["machine"]["blas"]["name"]
+        assert set(row["machine"]["fused_attention"]) == {"forward", "gradient"}
         assert row["met"] is (row["value"] >= row["target"] if row["at_least"] else row["value"] <= row["target"])
 
 
