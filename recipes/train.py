@@ -81,6 +81,12 @@ class TrainRecipe:
     device: str = "auto"
     dtype: str = "auto"
 
+    def __post_init__(self) -> None:
+        if self.run_dir == "":
+            raise UserError("run_dir must name a folder, or be null for a new one; got ''")
+        if "attention" in self.model:
+            raise UserError("model: unknown key 'attention'; it is chosen beside the model, as in attention=mha")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plan:
@@ -130,7 +136,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     plan = _plan(from_mapping(TrainRecipe, {str(key): value for key, value in plain.items()}, path="train"))
     # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
     build_model(plan.model_config(1))
-    path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir)
+    path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir).expanduser()
     with RunFolder(path) as folder:
         if folder.holds_run and plan.recipe.resume == "never":
             raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
@@ -167,9 +173,10 @@ def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, A
     optimizer = build_optimizer(plan.optimizer, model, steps=training.steps)
     run_config = plan.as_mapping(model.config, corpus)
     state = resume_run(folder.checkpoints, model=model, optimizer=optimizer, run_config=run_config)
-    finished = folder.result()
-    if finished is not None and finished["steps"] == state.step >= training.steps and not finished["interrupted"]:
-        return finished
+    finished = folder.result() or {}
+    if finished.get("steps") == state.step >= training.steps and finished.get("interrupted") is False:
+        # The folder may have been moved since.
+        return {**finished, **_whereabouts(folder)}
     resumed_step = state.step
     folder.write_description(plain, describe())
     loader, validation = (_loader(plan, model.config, split) for split in (corpus.train, corpus.validation))
@@ -217,8 +224,7 @@ def _result(
 ) -> dict[str, Any]:
     evaluation = state.evaluation if state.evaluation.get("step") == state.step else {}
     return {
-        "run_dir": str(folder.path),
-        "checkpoint": str(History(folder.checkpoints).newest()),
+        **_whereabouts(folder),
         "attention": plan.recipe.attention["name"],
         "model": choice_name("model"),
         "num_parameters": model.num_parameters(),
@@ -237,6 +243,11 @@ def _result(
     }
 
 
+def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
+    checkpoint = History(folder.checkpoints).newest()
+    return {"run_dir": str(folder.path), "checkpoint": None if checkpoint is None else str(checkpoint)}
+
+
 def _illustrate(
     plan: _Plan,
     folder: RunFolder,
@@ -246,7 +257,8 @@ def _illustrate(
     interrupted: bool,
 ) -> None:
     title = f"{choice_name('model')}, {plan.recipe.attention['name']}"
-    draw_loss_curve(read_metrics(folder.metrics), folder.path / "loss.png", title=title)
+    with folder.writing("loss.png") as path:
+        draw_loss_curve(read_metrics(folder.metrics), path, title=title)
     num_tokens = plan.training.sample_tokens
     if interrupted or num_tokens == 0:
         return
@@ -262,4 +274,5 @@ def _illustrate(
     else:
         (batch,) = validation.validation_batches(1)
         text = filled_in(model, validation.split.tokenizer, batch, num_tokens=num_tokens)
-    (folder.path / "samples.txt").write_text(text + "\n", encoding="utf-8")
+    with folder.writing("samples.txt") as path:
+        path.write_text(text + "\n", encoding="utf-8")

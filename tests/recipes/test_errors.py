@@ -31,6 +31,8 @@ def refused(train, *more):
         (["optimizer=adam"], ["'adam'", "did you mean 'adamw'?", "lion, muon"]),
         (["optimizer.learning_rate=-1"], ["optimizer: learning_rate must be positive"]),
         (["tokenizer.kind=letters"], ["tokenizer: kind", "'letters'", "sentencepiece, bytes, pretrained"]),
+        (["model.attention=mha"], ["model: unknown key 'attention'", "attention=mha"]),
+        (["model.attention.foo=3"], ["model: unknown key 'attention'"]),
         (["resume=perhaps"], ["train.resume must be one of auto, never; got 'perhaps'"]),
         (["dtype=float8"], ["dtype", "float8", "bfloat16"]),
         (["device=tpu"], ["device", "tpu", "cpu"]),
@@ -42,7 +44,32 @@ def test_a_mistake_is_named_with_the_choices_before_anything_is_written(more, wo
     errors = refused(train, f"run_dir={tmp_path / 'run'}", *more)
     for word in words:
         assert word in errors
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_dir_that_names_no_folder_is_refused(train):
+    assert refused(train, "run_dir=") == "error: run_dir must name a folder, or be null for a new one; got ''\n"
+
+
+def test_a_mistake_in_the_data_leaves_what_was_there(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    refused(train, f"run_dir={tmp_path / 'run'}", "data.path=missing")
+    assert (tmp_path / "run").is_dir()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "samples.txt", "loss.png", "result.json"])
+def test_a_file_that_cannot_be_written_is_named(name, train, tmp_path):
+    (tmp_path / "run" / name / "in the way").mkdir(parents=True)
+    code, result, errors = train.attempt(f"run_dir={tmp_path / 'run'}", "training.steps=1")
+    assert (code, result) == (2, None), errors
+    assert errors.splitlines()[-1].startswith(f"error: {tmp_path / 'run' / name} must be writable; got ")
+    assert "Traceback" not in errors
+
+
+def test_a_run_without_its_config_is_not_overwritten(train, tmp_path):
+    train(f"run_dir={tmp_path / 'run'}", "training.steps=1")
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert "which holds a run" in refused(train, f"run_dir={tmp_path / 'run'}", "training.steps=1")
 
 
 def test_an_unwritable_run_dir_is_found_before_the_corpus_is_read(train, tmp_path):

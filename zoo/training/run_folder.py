@@ -7,16 +7,18 @@ checkpoints/      step_000100/ … and `last`
 loss.png, samples.txt, result.json
 """
 
+import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
+from zoo.checkpoints.history import History
 from zoo.checkpoints.manifest import sync
 from zoo.config import UserError
 
@@ -32,6 +34,7 @@ class RunFolder:
         """Names the folder; nothing is touched until it is entered."""
         self.path = path
         self._lock = -1
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         """Makes the folder if need be.
@@ -39,6 +42,7 @@ class RunFolder:
         Raises:
             UserError: If it cannot be written, or another process uses it.
         """
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -55,12 +59,19 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Lets go of the folder, and takes it away again if it was made for a run that could not begin."""
+        if error is not None and self._made and list(self.path.iterdir()) == [self.path / _LOCK]:
+            (self.path / _LOCK).unlink()
+            for folder in self._made:
+                # Others may have put something beside it by now.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         os.close(self._lock)
 
     @property
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / _CONFIG).is_file()
+        return (self.path / _CONFIG).is_file() or History(self.checkpoints).newest() is not None
 
     @property
     def checkpoints(self) -> Path:
@@ -83,12 +94,29 @@ class RunFolder:
         self._replace(_RESULT, json.dumps(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any] | None:
-        """Result of a finished run, or None."""
-        path = self.path / _RESULT
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        """Result of a finished run; None if there is none that can be read."""
+        try:
+            result = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return result if isinstance(result, dict) else None
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Names a file of the folder while it is written.
+
+        Raises:
+            UserError: If it cannot be: the disk is full, or something is in the way.
+        """
+        path = self.path / name
+        try:
+            yield path
+        except OSError as error:
+            raise UserError(f"{path} must be writable; got {error.strerror or error}") from None
 
     def _replace(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        sync(partial)
-        partial.replace(self.path / name)
+        with self.writing(name) as path:
+            partial = self.path / f".{name}.partial"
+            partial.write_text(text, encoding="utf-8")
+            sync(partial)
+            partial.replace(path)

@@ -9,6 +9,9 @@ import mlx.core as mx
 from zoo.config import UserError
 from zoo.training.config import RESUMABLE_CHANGES
 
+# The fields by which a section says what it is; its other fields follow.
+_CHOICES = ("name", "family", "kind", "corpus")
+
 
 @dataclasses.dataclass(kw_only=True)
 class TrainingState:
@@ -68,17 +71,28 @@ def require_same_configuration(saved: Mapping[str, Any], current: Mapping[str, A
         current: The one asked for.
 
     Raises:
-        UserError: Names what differs, and what may differ.
+        UserError: Names the choice that differs before what follows from it, and what may differ.
     """
     before, now = _flatten(saved, ""), _flatten(current, "")
-    for key in sorted(before.keys() | now.keys()):
+    for key in sorted(before.keys() | now.keys(), key=_consequence):
         if before.get(key) == now.get(key) or key in RESUMABLE_CHANGES:
             continue
         allowed = ", ".join(sorted(RESUMABLE_CHANGES))
         raise UserError(
-            f"resume: {key} must stay {before.get(key)!r} as in the run; got {now.get(key)!r} (only these may "
-            f"change: {allowed}; or choose another run_dir)"
+            f"resume: {_as_typed(key)} must stay {before.get(key)!r} as in the run; got {now.get(key)!r} (only these "
+            f"may change: {allowed}; or choose another run_dir)"
         )
+
+
+def _as_typed(key: str) -> str:
+    """The key on the command line, where the attention is chosen beside the model."""
+    return key.removeprefix("model.") if key.startswith("model.attention.") else key
+
+
+def _consequence(key: str) -> tuple[int, str]:
+    """Sorts choices first and digests of everything last."""
+    last = key.rpartition(".")[2]
+    return (0 if last in _CHOICES else 2 if last == "fingerprint" else 1), key
 
 
 def _flatten(value: Any, path: str) -> dict[str, Any]:

@@ -42,3 +42,38 @@ def test_description_and_result_are_read_as_they_were_written(tmp_path):
         assert folder.result() == {"val_loss": 0.1 + 0.2}
         assert yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8")) == {"seed": 3, "text": "zoö"}
         assert not list(folder.path.glob("*.partial"))
+
+
+def test_a_folder_made_for_a_run_that_could_not_begin_goes_again(tmp_path):
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "new" / "deep", tmp_path / "there"):
+        with pytest.raises(UserError, match="no data"), RunFolder(path):
+            raise UserError("no data")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_folder_that_holds_something_stays(tmp_path):
+    folder = RunFolder(tmp_path / "run").__enter__()
+    folder.write_result({})
+    error = UserError("too late")
+    folder.__exit__(UserError, error, None)
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_checkpoints_alone_are_a_run(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        (folder.checkpoints / "step_000003").mkdir(parents=True)
+        assert folder.holds_run
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", ""])
+def test_a_damaged_result_is_none(content, tmp_path):
+    with RunFolder(tmp_path) as folder:
+        (tmp_path / "result.json").write_text(content)
+        assert folder.result() is None
+
+
+def test_what_is_in_the_way_is_named(tmp_path):
+    (tmp_path / "config.yaml" / "x").mkdir(parents=True)
+    with RunFolder(tmp_path) as folder, pytest.raises(UserError, match=r"config\.yaml must be writable; got "):
+        folder.write_description({}, {})

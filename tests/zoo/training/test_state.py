@@ -52,3 +52,21 @@ def test_other_changes_are_refused_by_name(current, message):
         require_same_configuration(SAVED, current)
     assert "training.steps" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_choice_is_named_before_what_follows_from_it_and_a_digest_last():
+    saved = {
+        "model": {"attention": {"block_size": 4, "mechanism": "a", "name": "a"}},
+        "data": {"fingerprint": "0", "path": "x"},
+        "optimizer": {"betas": [0.8], "name": "adamw"},
+    }
+    attention = {"mechanism": "b", "name": "b", "window_size": 3}
+    changes = [
+        ({"model": {"attention": attention}}, "resume: attention.name must stay 'a' as in the run; got 'b'"),
+        ({"data": {"fingerprint": "1", "path": "y"}}, "resume: data.path must stay 'x'"),
+        ({"data": {"fingerprint": "1", "path": "x"}}, "resume: data.fingerprint must stay '0'"),
+        ({"optimizer": {"betas": [0.9], "name": "lion"}}, "resume: optimizer.name must stay 'adamw'"),
+    ]
+    for change, message in changes:
+        with pytest.raises(UserError, match=message):
+            require_same_configuration(saved, {**saved, **change})
