@@ -5,6 +5,7 @@ Progress and logs go to stderr; the last line on stdout is one JSON object. Exit
 130 for an interruption before there is anything to save.
 """
 
+import io
 import json
 import logging
 import os
@@ -53,6 +54,9 @@ def run(config_name: str, main: Main) -> None:
         config_name: Name of the top-level YAML in `configs/`.
         main: Takes the composed configuration and returns the JSON object to print.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A text that the terminal cannot show must not cost the run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(execute(config_name, main, sys.argv[1:]))
 
 
@@ -91,6 +95,18 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     # Our own faults pass through with their traceback, which makes Python's exit code 1.
     code = _guarded(lambda: _with_arguments(compose_and_run, config_name, arguments), wants_traceback)
     return max([code, *codes])
+
+
+def show(text: str) -> None:
+    """Puts text on stdout at once; ends the job in peace if the reader has gone, as `head` does."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        # Python would try once more at its end, and complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        sys.exit(0)
 
 
 def choice_name(group: str) -> str:
@@ -180,7 +196,7 @@ def _one_line(error: Exception) -> str:
 
 def _print_json(result: Mapping[str, Any]) -> None:
     sys.stderr.flush()
-    print(json.dumps(dict(result), allow_nan=False), flush=True)
+    show(json.dumps(dict(result), allow_nan=False) + "\n")
 
 
 def _configure_logging() -> None:

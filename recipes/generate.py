@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipes.app import show
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import load_model
 from zoo.config import UserError, from_mapping, require
@@ -84,6 +85,10 @@ def _recipe(config: DictConfig) -> GenerateRecipe:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     mapping = {str(key): value for key, value in plain.items()}
+    attention = mapping.get("attention")
+    if isinstance(attention, dict) and not attention.keys() & {"mechanism", "layer_pattern"}:
+        fields = " ".join(f"attention.{key}={value}" for key, value in attention.items())
+        raise UserError(f"attention must be chosen where its fields are; got {fields} (write attention=NAME {fields})")
     stop = mapping.get("stop")
     mapping["stop"] = [] if stop is None else [stop] if isinstance(stop, str) else stop
     return from_mapping(GenerateRecipe, mapping, path="generate")
@@ -108,7 +113,7 @@ def _prompt(recipe: GenerateRecipe) -> str:
 def _print_stream(pieces: Iterable[TextPiece]) -> GenerationResult:
     result = None
     for piece in pieces:
-        print(piece.text, end="", flush=True)
+        show(piece.text)
         result = piece.result
     assert result is not None
     _end_line(result.text)
@@ -121,7 +126,7 @@ def _print_batch(pieces: Iterable[TextPiece], num_prompts: int) -> dict[str, Any
         if piece.result is None:
             continue
         finished[piece.row] = piece.result
-        print(f"--- prompt {piece.row + 1} of {num_prompts}\n{piece.result.text}", end="", flush=True)
+        show(f"--- prompt {piece.row + 1} of {num_prompts}\n{piece.result.text}")
         _end_line(piece.result.text or " ")
     results = [finished[row] for row in range(num_prompts)]
     prompt_tokens = sum(result.prompt_tokens for result in results)
@@ -155,4 +160,4 @@ def _facts(result: GenerationResult) -> dict[str, Any]:
 def _end_line(text: str) -> None:
     """Ends the line that a text has begun, so that what follows stands on its own."""
     if text and not text.endswith("\n"):
-        print(flush=True)
+        show("\n")

@@ -1,5 +1,8 @@
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -213,6 +216,46 @@ def test_quoted_texts_lists_and_null_are_hydras(capsys):
 def test_a_sweep_may_go_over_texts(capsys):
     execute("train", lambda config: {"run_dir": config.run_dir}, ["-m", "run_dir=a,b"])
     assert [json.loads(line)["run_dir"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
+
+
+SCRIPT = """
+from recipes.app import run, show
+
+def main(config):
+    for _ in range(3000):
+        show("a text that says zo\\u00eb and \\udcff, ")
+    show("\\n")
+    return {"done": True}
+
+run("variants", main)
+"""
+
+
+def script(**more):
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stderr=subprocess.PIPE, **more)
+
+
+def test_a_reader_that_has_enough_ends_the_script_quietly():
+    with script(stdout=subprocess.PIPE) as process:
+        assert process.stdout.read(3) == b"a t"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_characters_that_stdout_cannot_show_are_escaped(encoding, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    with script(stdout=subprocess.PIPE) as process:
+        shown, errors = process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    text, last = shown.decode(encoding).splitlines()
+    assert text.startswith(
+        {"ascii": "a text that says zo\\xeb", "utf-8": "a text that says zoë"}[encoding] + " and \\udcff"
+    )
+    assert json.loads(last) == {"done": True}
 
 
 def test_help_names_the_choices(capsys):

@@ -178,6 +178,10 @@ def test_another_attention_takes_the_same_weights(generate, run_dir):
         (["checkpoint={run}", "prompt=a", "max_tokens=many"], ["max_tokens must be a whole number", "many"]),
         (["checkpoint={run}", "prompt=a", "temprature=1"], ["temprature", "did you mean 'temperature'"]),
         (["checkpoint={run}", "prompt=a", "attention=mhaa"], ["mhaa", "choices", "mha_manual"]),
+        (
+            ["checkpoint={run}", "prompt=a", "attention.window_size=3"],
+            ["attention must be chosen", "attention=NAME attention.window_size=3"],
+        ),
         (["checkpoint={run}", "prompt=a", "dtype=int8"], ["dtype", "int8", "float32"]),
     ],
 )
