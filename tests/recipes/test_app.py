@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from recipes.app import choice_name, execute
 from zoo.config import UserError
@@ -198,15 +197,15 @@ def test_a_flag_takes_its_value_wherever_it_stands(capsys):
 def test_texts_are_taken_as_typed(key, text, attention, capsys):
     def main(config):
         section, _, field = key.rpartition(".")
-        plain = OmegaConf.to_container(config, resolve=True)
-        return {"text": (plain[section] if section else plain)[field]}
+        return {"text": (config[section] if section else config)[field]}
 
     assert run([f"{key}={text}", attention], main, capsys) == (0, {"text": text}, "")
 
 
 def test_quoted_texts_lists_and_null_are_hydras(capsys):
     def main(config):
-        return {"path": OmegaConf.to_container(config.data)["path"], "run_dir": config.run_dir}
+        path = config.data.path
+        return {"path": path if isinstance(path, str) else list(path), "run_dir": config.run_dir}
 
     arguments = ["data.path=[a, b]", "run_dir='it is'"]
     assert run(arguments, main, capsys)[1] == {"path": ["a", "b"], "run_dir": "it is"}

@@ -61,7 +61,7 @@ def test_the_choice_is_named_before_what_follows_from_it_and_a_digest_last():
         "optimizer": {"betas": [0.8], "name": "adamw"},
     }
     attention = {"mechanism": "b", "name": "b", "window_size": 3}
-    changes = [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"model": {"attention": attention}}, "resume: attention.name must stay 'a' as in the run; got 'b'"),
         ({"data": {"fingerprint": "1", "path": "y"}}, "resume: data.path must stay 'x'"),
         ({"data": {"fingerprint": "1", "path": "x"}}, "resume: data.fingerprint must stay '0'"),
