@@ -31,6 +31,12 @@ class RowSampler:
         self._greedy = config.temperature == 0
         self._seed, self._row, self._step = config.seed, row, 0
 
+    def warm_up(self, vocab_size: int) -> None:
+        """Compiles the sampler, so that no clock counts it as part of the first token; draws nothing of the row."""
+        step = self._step
+        mx.eval(self(mx.zeros((1, vocab_size))))
+        self._step = step
+
     def __call__(self, logprobs_1V: mx.array) -> mx.array:
         """The next token, int [1], from log-probabilities [1, V]."""
         if self._greedy:

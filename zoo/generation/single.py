@@ -41,6 +41,8 @@ def stream_text(
         if processed == total:
             row.prefilled()
 
+    sampler = RowSampler(config, vocab_size=vocab_size)
+    sampler.warm_up(vocab_size)
     row.start()
     steps = generate_step(
         mx.array(ids, dtype=mx.int32),
@@ -48,7 +50,7 @@ def stream_text(
         # Its own default is a stream of whatever device was the default when mlx-lm was imported.
         mx.default_stream(mx.default_device()),
         max_tokens=-1 if row.limit is None else row.limit,
-        sampler=RowSampler(config, vocab_size=vocab_size),
+        sampler=sampler,
         logits_processors=logits_processors(config, num_texts=tokenizer.vocab_size, vocab_size=vocab_size),
         prompt_cache=cache,
         prefill_step_size=config.prefill_step_size,
