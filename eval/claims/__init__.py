@@ -1,0 +1,1 @@
+"""The published claims, and verdicts computed from rows."""

@@ -1,0 +1,1 @@
+"""Quality: what a trained model knows and can recall."""

@@ -1,0 +1,34 @@
+"""Rows: one measured fact each, with everything needed to repeat it; JSON lines, append-only."""
+
+from eval.rows.cell import Cell
+from eval.rows.schema import (
+    Comparison,
+    Correctness,
+    CurvePoint,
+    Machine,
+    Memory,
+    Quality,
+    Row,
+    Timing,
+    Work,
+    current_machine,
+    json_schema,
+)
+from eval.rows.store import RowStore, read_rows
+
+__all__ = [
+    "Cell",
+    "Comparison",
+    "Correctness",
+    "CurvePoint",
+    "Machine",
+    "Memory",
+    "Quality",
+    "Row",
+    "RowStore",
+    "Timing",
+    "Work",
+    "current_machine",
+    "json_schema",
+    "read_rows",
+]

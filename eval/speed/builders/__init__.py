@@ -1,0 +1,1 @@
+"""How a cell is built: one module a kind of subject."""

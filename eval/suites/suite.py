@@ -1,0 +1,52 @@
+"""A suite: a named set of groups to measure, and what to say of their rows."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eval.rows import Row
+from eval.speed.group import Group
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteRequest:
+    """What the user asked for; None means the suite's own choice.
+
+    Attributes:
+        variants: Mapping of each variant (name -> the whole mapping, as `zoo.attention.variant_from_mapping` takes it).
+        levels: Of op, layer, model.
+        modes: Of forward, forward_backward, step, prefill, decode.
+        lengths: L.
+        batch_sizes: B.
+        dtypes: Names.
+        compiled: Of True, False.
+        executions: Of latency, throughput.
+        models: Names of YAMLs in configs/model.
+    """
+
+    variants: Mapping[str, Mapping[str, Any]] | None = None
+    levels: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    lengths: tuple[int, ...] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    compiled: tuple[bool, ...] | None = None
+    executions: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A named set of measurements.
+
+    Attributes:
+        name: As in `suite=NAME`.
+        purpose: One line.
+        groups: From a request to what is measured.
+        summary: From the suite's rows to a few JSON-ready figures.
+    """
+
+    name: str
+    purpose: str
+    groups: Callable[[SuiteRequest], Sequence[Group]]
+    summary: Callable[[Sequence[Row]], list[dict[str, Any]]]
