@@ -44,9 +44,11 @@ class Suite:
         purpose: One line.
         groups: From a request to what is measured.
         summary: From the suite's rows to a few JSON-ready figures.
+        conclude: What is kept beyond the rows once all are there, such as a calibration; None for nothing.
     """
 
     name: str
     purpose: str
     groups: Callable[[SuiteRequest], Sequence[Group]]
     summary: Callable[[Sequence[Row]], list[dict[str, Any]]]
+    conclude: Callable[[Sequence[Row]], None] | None = None
