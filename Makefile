@@ -12,7 +12,7 @@ TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint check format clean
+.PHONY: help setup train test lint check format results clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,7 +22,7 @@ setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into
 train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training.steps=100" changes it
 	@$(PY) scripts/train.py $(ARGS)
 
-test: $(VENV)/.dev ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
+test: $(VENV)/.dev $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
 	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check format, style, types and the direction of imports
@@ -53,6 +53,21 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@echo 'Installing the development tools into $(VENV) …' >&2
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
+
+# The report is tested in a real browser: the one that is there, the distribution's, or Playwright's own.
+$(VENV)/.browser: $(VENV)/.dev
+	@{ $(find_browser) || $(install_browser); } >/dev/null
+	@touch $@
+
+find_browser = command -v chromium || command -v google-chrome || command -v chromium-browser
+install_browser = { \
+	echo 'Installing Chromium, which a test opens the report with …' >&2; \
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; \
+	else \
+	  $(PY) -m playwright install chromium; \
+	fi; \
+}
 
 # `python3` need not be the newest one on PATH, and an interrupted set-up leaves an environment without pip.
 create_environment = \
