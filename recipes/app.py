@@ -5,6 +5,7 @@ Progress and logs go to stderr; the last line on stdout is one JSON object. Exit
 130 for an interruption before there is anything to save.
 """
 
+import contextvars
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ import os
 import sys
 import tempfile
 import traceback
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ _QUIET = (
 )
 
 Main = Callable[[DictConfig], Mapping[str, Any]]
+
+_typed: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("typed overrides", default=())
 
 
 class _EndOfSweep(BaseException):
@@ -73,7 +77,6 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     """
     _configure_logging()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
-    codes: list[int] = []
 
     def job(config: DictConfig) -> None:
         # Hydra would print an exception's story before ours; so none leaves the job.
@@ -84,17 +87,21 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
             interrupted.append(bool(result.get("interrupted")))
             _print_json(result)
 
-        codes.append(_guarded(print_result, wants_traceback))
-        if codes[-1] == INTERRUPTED or any(interrupted):
+        code = _guarded(print_result, wants_traceback)
+        (codes / uuid.uuid4().hex).write_text(str(code), encoding="ascii")
+        if code == INTERRUPTED or any(interrupted):
             raise _EndOfSweep
 
     def compose_and_run() -> None:
         decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
         decorated()
 
-    # Our own faults pass through with their traceback, which makes Python's exit code 1.
-    code = _guarded(lambda: _with_arguments(compose_and_run, config_name, arguments), wants_traceback)
-    return max([code, *codes])
+    # In files, for a launcher may run the jobs of a sweep in processes of their own.
+    with tempfile.TemporaryDirectory() as folder:
+        codes = Path(folder)
+        # Our own faults pass through with their traceback, which makes Python's exit code 1.
+        code = _guarded(lambda: _with_arguments(compose_and_run, config_name, arguments), wants_traceback)
+        return max([code, *(int(each.read_text(encoding="ascii")) for each in codes.iterdir())])
 
 
 def show(text: str) -> None:
@@ -112,6 +119,11 @@ def show(text: str) -> None:
 def choice_name(group: str) -> str:
     """Name of the YAML that was chosen in a config group, for use inside a recipe."""
     return str(HydraConfig.get().runtime.choices[group])
+
+
+def typed_overrides() -> tuple[str, ...]:
+    """The overrides of this command line as they were typed, for a recipe that runs other scripts with them."""
+    return _typed.get()
 
 
 def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
@@ -135,6 +147,7 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
 def _with_arguments(action: Callable[[], None], config_name: str, arguments: Sequence[str]) -> None:
     """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
     flags, overrides = split_flags(arguments)
+    _typed.set(tuple(overrides))
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
     wanted = rewritten(overrides, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep)

@@ -260,3 +260,17 @@ def test_characters_that_stdout_cannot_show_are_escaped(encoding, monkeypatch):
 def test_help_names_the_choices(capsys):
     assert execute("train", lambda _: {}, ["--help"]) == 0
     assert "gpt_tiny" in capsys.readouterr().out
+
+
+def test_the_exit_code_of_a_job_in_another_process_counts():
+    root = Path(__file__).resolve().parents[2]
+    arguments = ["--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "training.steps=0", "seed=1,2"]
+    done = subprocess.run(
+        [sys.executable, str(root / "scripts" / "train.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("error: training: steps must be at least 1; got 0") == 2
