@@ -61,6 +61,12 @@ def logarithms(samples: Sequence[float]) -> Floats:
     return np.log(values)
 
 
+def expanded_confidence(size: int) -> float:
+    """The level at which a percentile interval is as wide as Student's, of that many normal samples."""
+    quantile = math.sqrt(size / (size - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, size - 1)
+    return float(1 - 2 * stats.norm.sf(quantile))
+
+
 def contrast(sets: Sequence[Floats], weights: Sequence[float]) -> Contrast:
     """Sum over the sets of weight times median, the sets being independent of each other.
 
@@ -87,17 +93,11 @@ def _bootstrap(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
         statistic,
         vectorized=True,
         n_resamples=NUM_RESAMPLES,
-        confidence_level=_expanded_confidence(min(values.size for values in sets)),
+        confidence_level=expanded_confidence(min(values.size for values in sets)),
         method="percentile",
         rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _expanded_confidence(size: int) -> float:
-    """The level at which a percentile interval is as wide as Student's, were the samples normal."""
-    quantile = math.sqrt(size / (size - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, size - 1)
-    return float(1 - 2 * stats.norm.sf(quantile))
 
 
 def _weighted_medians(*sets: Floats, axis: int, weights: Floats) -> Any:
