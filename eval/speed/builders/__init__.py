@@ -1,1 +1,13 @@
 """How a cell is built: one module a kind of subject."""
+
+from collections.abc import Callable, Mapping
+
+from eval.rows import Cell
+from eval.speed.builders import device, op
+from eval.speed.subject import Subject
+
+# What a cell names as its builder.
+BUILDERS: Mapping[str, Callable[[Cell], Subject]] = {
+    "device": device.build,
+    "op": op.build,
+}

@@ -1,0 +1,168 @@
+"""The gate before the clock: a call is timed only if it computes what its mechanism's float64 reference says.
+
+The gate runs the very function that is timed, compiled or not, on the very arrays. It compares the first and the last
+head of the first and the last row; heads and rows are independent by the definition of every mechanism, so the
+reference sees one head of one row at a time, and a mix-up of axes cannot hide. Gradients are compared by a directional
+derivative: <gradient, direction> against the central difference of the float64 reference.
+
+Letters: B batch, L length, N query heads, K key/value heads, H head_dim.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from eval.rows import Correctness
+from eval.speed.op_setting import OpSetting
+from eval.speed.tolerances import tolerance
+
+# The reference holds several L x L arrays of float64: 134 MB each here. Beyond, the first tokens are compared.
+MAX_REFERENCE_LENGTH = 4096
+# A row of outputs below this share of the largest counts as noise of that share, or rounding near 0 would be an error.
+_FLOOR = 1e-2
+# Of the central difference: truncation and rounding of the reference both stay near 1e-8.
+_STEP = 1e-4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One comparison.
+
+    Attributes:
+        check: What was compared with what.
+        error: Relative; not finite counts as failed.
+        tolerance: Largest error accepted.
+    """
+
+    check: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is finite and within the tolerance."""
+        return bool(np.isfinite(self.error) and self.error <= self.tolerance)
+
+
+def verdict(findings: Sequence[Finding]) -> Correctness:
+    """Sums up findings: all must pass; the error reported is the one nearest to, or furthest beyond, its tolerance."""
+    failed = [finding for finding in findings if not finding.passed]
+    worst = max(failed or findings, key=_distance)
+    if failed:
+        text = "; ".join(f"{each.check}: error {each.error:.3g}, accepted {each.tolerance:.3g}" for each in failed)
+    else:
+        text = "; ".join(finding.check for finding in findings)
+    error = worst.error if np.isfinite(worst.error) else None
+    return Correctness(passed=not failed, checks=text, max_error=error, tolerance=worst.tolerance)
+
+
+def _distance(finding: Finding) -> float:
+    """The error in units of the tolerance, which may be 0."""
+    if not np.isfinite(finding.error):
+        return float("inf")
+    return finding.error / max(finding.tolerance, 1e-300)
+
+
+def check_op(setting: OpSetting, *, gradient: bool) -> list[Finding]:
+    """Compares an op with its mechanism's reference.
+
+    Args:
+        setting: What is timed; above `MAX_REFERENCE_LENGTH` tokens the same op is compared on that many.
+        gradient: Whether the backward pass is compared too.
+    """
+    within = dataclasses.replace(setting, length=min(setting.length, MAX_REFERENCE_LENGTH))
+    arrays = within.inputs()
+    corners = [(0, 0), (within.batch_size - 1, within.num_heads - 1)]
+    findings = _value_findings(within, arrays, corners, gradient=gradient)
+    if gradient and all(finding.passed for finding in findings):
+        findings += _gradient_findings(within, arrays, corners[-1])
+    if within.length == setting.length:
+        return findings
+    note = f" (at length {within.length}, not {setting.length}: the reference's arrays grow with its square)"
+    return [dataclasses.replace(finding, check=finding.check + note) for finding in findings]
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference, each divided by the root mean square of its own vector (the last axis).
+
+    Returns:
+        Infinity if a value is not finite or the shapes differ.
+    """
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
+        return float("inf")
+    scale = np.sqrt(np.mean(np.square(expected, dtype=np.float64), axis=-1, keepdims=True))
+    scale = np.maximum(scale, _FLOOR * scale.max())
+    return float((np.abs(actual - expected) / np.where(scale == 0, 1.0, scale)).max())
+
+
+def _value_findings(
+    setting: OpSetting, arrays: list[mx.array], corners: Sequence[tuple[int, int]], *, gradient: bool
+) -> list[Finding]:
+    y_BNLH = setting.backward()(setting.cotangent(), *arrays)[0] if gradient else setting.forward()(*arrays)
+    shape = (setting.batch_size, setting.num_heads, setting.length, setting.head_dim)
+    bound = tolerance(setting.dtype).value
+    if y_BNLH.shape != shape:
+        return [Finding(check=f"output shape {y_BNLH.shape} instead of {shape}", error=float("inf"), tolerance=bound)]
+    error = 0.0
+    for row, head in dict.fromkeys(corners):
+        expected = setting.declared.reference(*_sliced(setting, arrays, row, head), setting.spec)[0, 0]
+        error = max(error, relative_error(_numpy(y_BNLH[row, head]), expected))
+    return [Finding(check="values against the float64 reference", error=error, tolerance=bound)]
+
+
+def _gradient_findings(setting: OpSetting, arrays: list[mx.array], corner: tuple[int, int]) -> list[Finding]:
+    """One directional derivative through one head of one row, and no gradient anywhere else."""
+    row, head = corner
+    cotangent_BNLH = mx.zeros_like(setting.cotangent())
+    cotangent_BNLH[row, head] = setting.cotangent()[row, head]
+    _, gradients = setting.backward()(cotangent_BNLH, *arrays)
+    cotangent_LH = _numpy(cotangent_BNLH[row, head])
+    inside = _sliced(setting, gradients, row, head)
+    norms = [float(np.linalg.norm(gradient)) for gradient in inside]
+    largest = max(norms)
+    bound = tolerance(setting.dtype).gradient
+    if not np.isfinite(largest):
+        return [Finding(check="gradients are finite", error=float("inf"), tolerance=bound)]
+    # Each array weighs alike, unless its gradient is next to nothing, as that of q and k is for a single token.
+    scales = [1.0 / (max(norm, 1e-3 * largest) or 1.0) for norm in norms]
+    generator = np.random.default_rng(setting.seed + 2)
+    directions = [
+        scale * generator.standard_normal(gradient.shape) for scale, gradient in zip(scales, inside, strict=True)
+    ]
+    actual = sum(float((gradient * way).sum()) for gradient, way in zip(inside, directions, strict=True))
+    exact = _sliced(setting, arrays, row, head)
+    step = _STEP / max(1.0, *(float(np.abs(way).max()) for way in directions))
+    ends = [
+        (setting.declared.reference(*_moved(exact, directions, sign * step), setting.spec)[0, 0] * cotangent_LH).sum()
+        for sign in (1, -1)
+    ]
+    expected = float(ends[0] - ends[1]) / (2 * step)
+    # A derivative along a random direction is of the order of the gradient's norm, which is 1 per array here.
+    error = abs(actual - expected) / len(inside) ** 0.5
+    outside = sum(float(mx.square(gradient.astype(mx.float32)).sum().item()) for gradient in gradients)
+    leaked = abs(outside - sum(norm**2 for norm in norms)) / (largest**2 or 1.0)
+    return [
+        Finding(check="gradients against the reference's directional derivative", error=error, tolerance=bound),
+        Finding(check="no gradient in other heads and rows", error=leaked, tolerance=bound),
+    ]
+
+
+def _moved(arrays: list[np.ndarray], directions: list[np.ndarray], step: float) -> list[np.ndarray]:
+    return [array + step * direction for array, direction in zip(arrays, directions, strict=True)]
+
+
+def _sliced(setting: OpSetting, arrays: Sequence[mx.array], row: int, head: int) -> list[np.ndarray]:
+    """What query head `head` of row `row` depends on, as float64 arrays of one row and one head."""
+    kv_head = head * setting.num_kv_heads // setting.num_heads
+    index = {"B": row, "N": head, "K": kv_head}
+    result = []
+    for array, axes in zip(arrays, setting.axes, strict=True):
+        places = tuple(slice(index[axis], index[axis] + 1) if axis in index else slice(None) for axis in axes)
+        result.append(_numpy(array[places]))
+    return result
+
+
+def _numpy(array: mx.array) -> np.ndarray:
+    return np.array(array.astype(mx.float32), dtype=np.float64)

@@ -1,0 +1,165 @@
+"""A variant's pure op at one setting: its arrays, its specification, and how to call it forward and backward.
+
+Letters: B batch, L length, N query heads, K key/value heads, H head_dim.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from eval.rows import Cell
+from zoo.attention import LayerShape, VariantConfig, mechanism, variant_from_mapping
+from zoo.attention.mechanism import HeadGrouping, Mechanism
+from zoo.config import UserError
+from zoo.ops.masks import MaskSpec
+from zoo.runtime.backend import parse_dtype
+
+# Sizes that `axes` asks an op's inputs for: pairwise different, and with heads that can be shared.
+_PROBE = {"B": 2, "L": 3, "N": 10, "K": 5, "H": 7}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpSetting:
+    """What decides a call of an op.
+
+    Attributes:
+        variant: Mechanism, implementation and parameters.
+        batch_size: B.
+        length: L.
+        num_heads: N.
+        num_kv_heads: K.
+        head_dim: H.
+        causal: Whether the future is hidden.
+        dtype: Of all arrays.
+        compiled: Whether the call is compiled.
+        seed: Of the arrays.
+    """
+
+    variant: VariantConfig
+    batch_size: int
+    length: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    causal: bool
+    dtype: mx.Dtype
+    compiled: bool
+    seed: int
+
+    @property
+    def declared(self) -> Mechanism:
+        """The mechanism."""
+        return mechanism(self.variant.mechanism)
+
+    @property
+    def spec(self) -> Any:
+        """The op's last argument."""
+        return self.declared.make_spec(self.variant.parameters, MaskSpec(causal=self.causal), self.head_dim, None)
+
+    @functools.cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of each input array by letter, such as "BNLH"; read off the shapes of sample inputs."""
+        grouped = self.variant.capabilities.grouped_heads
+        sizes = {**_PROBE, "K": _PROBE["K"] if grouped else _PROBE["N"]}
+        arrays = self.declared.sample_inputs(np.random.default_rng(0), **sizes)
+        letters = {size: letter for letter, size in reversed(sizes.items())}
+        return tuple("".join(letters[size] for size in array.shape) for array in arrays)
+
+    def inputs(self) -> list[mx.array]:
+        """Random arrays, the same for every variant that takes the same kind of arrays; evaluated."""
+        generator = np.random.default_rng(self.seed)
+        sizes = self.batch_size, self.length, self.num_heads, self.num_kv_heads, self.head_dim
+        arrays = [
+            mx.array(array.astype(np.float32)).astype(self.dtype)
+            for array in self.declared.sample_inputs(generator, *sizes)
+        ]
+        mx.eval(arrays)
+        return arrays
+
+    def cotangent(self) -> mx.array:
+        """Random weights of the outputs, [B, N, L, H]; evaluated."""
+        generator = np.random.default_rng(self.seed + 1)
+        shape = (self.batch_size, self.num_heads, self.length, self.head_dim)
+        weights_BNLH = mx.array(generator.standard_normal(shape, dtype=np.float32)).astype(self.dtype)
+        mx.eval(weights_BNLH)
+        return weights_BNLH
+
+    def eager_forward(self) -> Callable[..., mx.array]:
+        """`(*arrays) -> y_BNLH`."""
+        op = self.declared.implementations[self.variant.implementation](self.variant.parameters)
+        return lambda *arrays: op(*arrays, self.spec)
+
+    def eager_backward(self) -> Callable[..., tuple[mx.array, list[mx.array]]]:
+        """`(cotangent, *arrays) -> (y_BNLH, gradients)`: those of the sum of y times the cotangent."""
+        forward = self.eager_forward()
+
+        def backward(cotangent_BNLH: mx.array, *arrays: mx.array) -> tuple[mx.array, list[mx.array]]:
+            outputs, gradients = mx.vjp(forward, list(arrays), [cotangent_BNLH])
+            return outputs[0], gradients
+
+        return backward
+
+    def forward(self) -> Callable[..., mx.array]:
+        """`eager_forward`, compiled if the setting says so."""
+        return mx.compile(self.eager_forward()) if self.compiled else self.eager_forward()
+
+    def backward(self) -> Callable[..., tuple[mx.array, list[mx.array]]]:
+        """`eager_backward`, compiled if the setting says so."""
+        return mx.compile(self.eager_backward()) if self.compiled else self.eager_backward()
+
+
+def single_variant(cell: Cell) -> VariantConfig:
+    """The variant of a cell whose level has one attention.
+
+    Raises:
+        UserError: If it is a hybrid.
+    """
+    variant = variant_from_mapping(cell.attention_mapping)
+    if not isinstance(variant, VariantConfig):
+        raise UserError(f"variants: {cell.variant} is a hybrid, which has no single {cell.level}; use level=model")
+    return variant
+
+
+def layer_shape(cell: Cell, *, positions: Any = "none") -> LayerShape:
+    """The shape of the model that a cell of level op or layer imagines around its attention."""
+    hidden_size = cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size
+    return LayerShape(
+        hidden_size=hidden_size,
+        num_heads=cell.num_heads,
+        num_kv_heads=cell.num_heads if cell.num_kv_heads is None else cell.num_kv_heads,
+        head_dim=cell.head_dim,
+        causal=cell.causal,
+        max_seq_len=cell.length,
+        positions=positions,
+    )
+
+
+def resolved_kv_heads(variant: VariantConfig, shape: LayerShape) -> int:
+    """K of a variant in a model of this shape."""
+    parameters = variant.parameters
+    return parameters.resolve(shape) if isinstance(parameters, HeadGrouping) else shape.num_heads
+
+
+def op_setting(cell: Cell) -> OpSetting:
+    """The setting of a cell of level op or layer.
+
+    Raises:
+        UserError: If the variant is a hybrid, or its heads do not divide.
+    """
+    variant = single_variant(cell)
+    return OpSetting(
+        variant=variant,
+        batch_size=cell.batch_size,
+        length=cell.length,
+        num_heads=cell.num_heads,
+        num_kv_heads=resolved_kv_heads(variant, layer_shape(cell)),
+        head_dim=cell.head_dim,
+        causal=cell.causal,
+        dtype=parse_dtype(cell.dtype),
+        compiled=cell.compiled,
+        seed=cell.seed,
+    )
