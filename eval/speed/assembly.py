@@ -1,0 +1,130 @@
+"""From what a worker found to rows: estimates, comparisons with the baseline, utilisation and flags."""
+
+import datetime
+from collections.abc import Sequence
+
+from eval.rows import Cell, Comparison, Machine, Memory, Row, Timing, Work
+from eval.rows.schema import Status
+from eval.speed.group import Group
+from eval.speed.protocol import Failed, Timed
+from eval.speed.reference import DEVICE, Reference
+from eval.statistics.estimates import estimate
+from eval.statistics.ratios import paired_ratio
+
+Outcome = Timed | Failed
+
+# Spread beyond which a median of some twenty samples is worth little.
+NOISY_VARIATION = 0.25
+
+
+def row(cell: Cell, machine: Machine, *, status: Status, reason: str | None = None) -> Row:
+    """A row of a cell without any measurement."""
+    return Row(
+        kind="speed",
+        identity=cell.identity,
+        status=status,
+        reason=reason,
+        recorded_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        machine=machine,
+        cell=cell,
+    )
+
+
+def outcome_row(
+    cell: Cell,
+    outcome: Outcome,
+    baseline: tuple[Cell, Outcome] | None,
+    *,
+    machine: Machine,
+    reference: Reference,
+    memory: Memory | None,
+) -> Row:
+    """The row of a cell that was tried.
+
+    Args:
+        cell: As it is stored.
+        outcome: What became of it.
+        baseline: The group's, if it was tried too.
+        machine: Where.
+        reference: The device's limits.
+        memory: Measured in a process of its own; None for what the timing process knows.
+    """
+    if isinstance(outcome, Failed):
+        failed = row(cell, machine, status=outcome.status, reason=outcome.reason)
+        return failed.model_copy(update={"correctness": outcome.correctness})
+    timing = _timing(outcome)
+    updates = {
+        "correctness": outcome.correctness,
+        "timing": timing,
+        "comparison": _comparison(cell, outcome, baseline),
+        "memory": outcome.memory if memory is None else memory,
+        "work": _work(cell, outcome.work, timing, reference),
+        "flags": _flags(cell, timing, reference),
+    }
+    return row(cell, machine, status="ok").model_copy(update=updates)
+
+
+def control_cell(group: Group) -> Cell:
+    """The group's baseline once more, as A/A control."""
+    return group.baseline.model_copy(update={"role": "control", "variant": f"{group.baseline.variant} (A/A)"})
+
+
+def recorded_cells(group: Group) -> list[Cell]:
+    """The cells of which a group leaves rows: its own, and its control."""
+    return [*group.cells, *([control_cell(group)] if group.control else [])]
+
+
+def _timing(outcome: Timed) -> Timing:
+    seconds = estimate(outcome.samples_seconds)
+    return Timing(
+        first_call_seconds=outcome.first_call_seconds,
+        warmup_calls=outcome.warmup_calls,
+        calls_per_sample=outcome.calls_per_sample,
+        samples_seconds=list(outcome.samples_seconds),
+        median_seconds=seconds.median,
+        mean_seconds=seconds.mean,
+        interval_low=seconds.interval_low,
+        interval_high=seconds.interval_high,
+        coefficient_of_variation=seconds.coefficient_of_variation,
+    )
+
+
+def _comparison(cell: Cell, outcome: Timed, baseline: tuple[Cell, Outcome] | None) -> Comparison | None:
+    if baseline is None or cell.suite == DEVICE:
+        return None
+    base_cell, base = baseline
+    if cell == base_cell or isinstance(base, Failed):
+        return None
+    ratio = paired_ratio(outcome.samples_seconds, base.samples_seconds)
+    return Comparison(
+        baseline=base_cell.variant,
+        same_function=outcome.exact_class == base.exact_class and _function(cell) == _function(base_cell),
+        ratio=ratio.ratio,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        p_value=ratio.p_value,
+    )
+
+
+def _function(cell: Cell) -> Sequence[object]:
+    """What a cell computes, apart from its attention: equal for two that differ in speed alone."""
+    head_sizes = (cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
+    return (cell.level, cell.mode, cell.model, cell.batch_size, cell.length, cell.causal, cell.dtype, head_sizes)
+
+
+def _work(cell: Cell, work: Work, timing: Timing, reference: Reference) -> Work:
+    peak = reference.peak_flops_per_second.get(cell.dtype)
+    if peak is None or work.useful_flops is None:
+        return work.model_copy(update={"peak_flops_per_second": peak})
+    rate = work.useful_flops / timing.median_seconds
+    return work.model_copy(update={"peak_flops_per_second": peak, "utilisation": rate / peak})
+
+
+def _flags(cell: Cell, timing: Timing, reference: Reference) -> list[str]:
+    flags = []
+    if cell.suite != DEVICE and reference.is_overhead_bound(cell.execution, timing.median_seconds):
+        flags.append("overhead_bound")
+    variation = timing.coefficient_of_variation
+    if variation is not None and variation > NOISY_VARIATION:
+        flags.append("noisy")
+    return flags

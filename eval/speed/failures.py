@@ -1,0 +1,58 @@
+"""What became of a cell that did not go through: one status and one line, from an exception or a process's end."""
+
+import signal
+
+from eval.rows.schema import Status
+from eval.speed.protocol import Stage
+from zoo.config import UserError
+
+# How MLX's allocators and the C++ library word it; all of them arrive as RuntimeError.
+_OUT_OF_MEMORY = ("[malloc", "malloc]", "bad_alloc", "out of memory", "unable to allocate", "insufficient memory")
+_DOING = {
+    Stage.STARTING: "while its process started",
+    Stage.BUILDING: "while it was built",
+    Stage.CHECKING: "while it was checked",
+    Stage.CALLING: "while it was called",
+}
+_LONGEST = 300
+
+
+def from_exception(error: Exception, stage: Stage) -> tuple[Status, str]:
+    """Status and reason of a cell that raised.
+
+    What refuses its own configuration is unavailable; the same exception from a call is a fault.
+    """
+    text = _last_line(error)
+    if isinstance(error, MemoryError) or _names_memory(error):
+        return "out_of_memory", f"{text or 'no memory was left'} ({_DOING[stage]})"
+    if isinstance(error, UserError) or (isinstance(error, ValueError) and stage is Stage.BUILDING):
+        return "unavailable", text
+    return "crashed", f"{type(error).__name__}: {text} ({_DOING[stage]})"
+
+
+def from_exit_code(code: int, stage: Stage) -> tuple[Status, str]:
+    """Status and reason of the cell at work when its process died.
+
+    Args:
+        code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
+        stage: What was being done.
+    """
+    if code == -signal.SIGKILL:
+        return "out_of_memory", f"killed by SIGKILL {_DOING[stage]}, as Linux does when memory runs out"
+    if code < 0:
+        return "crashed", f"ended by {signal.Signals(-code).name} {_DOING[stage]}"
+    return "crashed", f"ended its process with exit code {code} {_DOING[stage]}"
+
+
+def from_silence(seconds: float, stage: Stage) -> tuple[Status, str]:
+    """Status and reason of a cell that took too long over one step."""
+    return "crashed", f"took longer than {seconds:g} s over one step {_DOING[stage]}, and was stopped"
+
+
+def _names_memory(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:_LONGEST] if lines else ""

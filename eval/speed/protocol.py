@@ -1,0 +1,107 @@
+"""What a run and its worker processes say to each other.
+
+A worker gets one job. While it works it announces each step in two shared numbers, which costs no system call and wakes
+nobody up on a machine with few cores; so whoever watches knows which cell was at work when a worker died or hung. What
+it found it sends as reports, the last of which is `Finished`.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+
+from eval.rows import Cell, Correctness, Memory, Work
+from eval.rows.schema import Status
+from eval.speed.options import MeasureOptions
+
+
+class Stage(enum.IntEnum):
+    """What a worker does to a cell."""
+
+    STARTING = 0
+    BUILDING = 1
+    CHECKING = 2
+    CALLING = 3
+
+
+# Announces that a stage of the cell with this index begins.
+Announce = Callable[[int, Stage], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimingJob:
+    """Check cells, then time them against each other.
+
+    Attributes:
+        cells: What to build; equal cells are checked once.
+        options: How.
+        rounds: Most rounds.
+        seconds: For all of it, or None; at least `MIN_ROUNDS` rounds are made in any case.
+        label: Sets this group's order of rounds apart from another's.
+    """
+
+    cells: tuple[Cell, ...]
+    options: MeasureOptions
+    rounds: int
+    seconds: float | None
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryJob:
+    """Measure the memory of one cell, in a process where nothing else was."""
+
+    cell: Cell
+    options: MeasureOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A cell is out."""
+
+    index: int
+    status: Status
+    reason: str
+    correctness: Correctness | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A cell that went all the way.
+
+    Attributes:
+        index: Of the cell in the job.
+        exact_class: As in the subject.
+        correctness: Passed.
+        work: As in the subject.
+        memory: What is known without a process of its own: bytes by formula.
+        first_call_seconds: After the check, of a subject built anew.
+        warmup_calls: Untimed calls between the first one and the first sample.
+        calls_per_sample: A sample is the mean of this many calls.
+        samples_seconds: Seconds per call, one for each round.
+    """
+
+    index: int
+    exact_class: str
+    correctness: Correctness
+    work: Work
+    memory: Memory
+    first_call_seconds: float
+    warmup_calls: int
+    calls_per_sample: int
+    samples_seconds: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Memory of a cell."""
+
+    memory: Memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Nothing more will come."""
+
+
+Job = TimingJob | MemoryJob
+Report = Failed | Timed | Measured | Finished

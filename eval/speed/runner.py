@@ -1,0 +1,180 @@
+"""Measures groups of cells, one worker process each, and keeps their rows; goes on where an earlier run stopped."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from eval.rows import Cell, Machine, Memory, Row, RowStore, current_machine
+from eval.speed.assembly import Outcome, outcome_row, recorded_cells, row
+from eval.speed.free_memory import free_bytes
+from eval.speed.group import Group
+from eval.speed.options import MeasureOptions
+from eval.speed.prediction import refusal
+from eval.speed.process import StopRequestedError, WorkerDeathError, reports
+from eval.speed.protocol import Failed, Measured, MemoryJob, Timed, TimingJob
+from eval.speed.reference import Reference, measured_cells, reference, reference_group
+
+logger = logging.getLogger(__name__)
+
+# Told of each group before it is measured: how many are done, of how many, and its name.
+Progress = Callable[[int, int, str], None]
+
+# Begins the reason of a cell that a later run with more time measures after all.
+TIME_BUDGET = "time budget"
+MEMORY_NOT_MEASURED = "memory_not_measured"
+
+
+def measure(
+    groups: Sequence[Group],
+    *,
+    store: RowStore,
+    options: MeasureOptions,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Measures what the store does not hold yet.
+
+    A group's rows are stored together, once it is through: what is interleaved is finished or begun anew as a whole,
+    so that any two rows of a group pair by round.
+
+    Args:
+        groups: What to measure, in this order.
+        store: Takes the rows; those of this machine that it holds are not measured again.
+        options: How.
+        progress: Told of each group.
+        should_stop: Asked all the time; the group at work is then given up.
+    """
+    machine = current_machine()
+    pending = [group for group in groups if not _is_finished(group, store, machine)]
+    if not pending:
+        return
+    device = reference_group(measured_cells(groups))
+    plan = [*([] if _is_finished(device, store, machine) else [device]), *pending]
+    budget = _Budget(options.budget_seconds)
+    run = _Run(store=store, options=options, machine=machine, device=device, should_stop=should_stop)
+    for done, group in enumerate(plan):
+        if progress is not None:
+            progress(done, len(plan), group.name)
+        try:
+            store.append(run.rows(group, budget.share(len(plan) - done)))
+        except StopRequestedError:
+            return
+
+
+def is_finished(row: Row | None, machine: Machine) -> bool:
+    """Whether a row settles its cell on this machine, for good or ill."""
+    if row is None or (row.reason or "").startswith(TIME_BUDGET):
+        return False
+    there = row.machine
+    return (there.device, there.backend, there.mlx) == (machine.device, machine.backend, machine.mlx)
+
+
+def _is_finished(group: Group, store: RowStore, machine: Machine) -> bool:
+    return all(is_finished(store.rows.get(cell.identity), machine) for cell in recorded_cells(group))
+
+
+class _Budget:
+    """Time that is left, spread over the groups that are left."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self.seconds = seconds
+
+    def share(self, groups: int) -> float | None:
+        """Seconds for the next of these groups: 0 where nothing is left, None without a limit."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic()) / groups
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What all groups share."""
+
+    store: RowStore
+    options: MeasureOptions
+    machine: Machine
+    device: Group
+    should_stop: Callable[[], bool]
+
+    def rows(self, group: Group, seconds: float | None) -> list[Row]:
+        """Measures a group, or says why not."""
+        cells = recorded_cells(group)
+        if seconds == 0:
+            minutes = (self.options.budget_seconds or 0) / 60
+            reason = f"{TIME_BUDGET} of {minutes:g} minutes was used up before"
+            # What an earlier run found out stays.
+            missing = [each for each in cells if not is_finished(self.store.rows.get(each.identity), self.machine)]
+            return [row(cell, self.machine, status="skipped", reason=reason) for cell in missing]
+        available = free_bytes() if self.options.available_bytes is None else self.options.available_bytes
+        refused = {cell.identity: refusal(self._built_as(cell, group), available) for cell in cells}
+        wanted = [cell for cell in cells if refused[cell.identity] is None]
+        outcomes = self._time(group, wanted, seconds)
+        limits = reference(self.device, self.store.rows)
+        return [
+            self._row(group, cell, outcomes, limits)
+            if cell.identity in outcomes
+            else row(cell, self.machine, status="skipped", reason=refused[cell.identity])
+            for cell in cells
+        ]
+
+    def _row(self, group: Group, cell: Cell, outcomes: dict[str, Outcome], limits: Reference) -> Row:
+        outcome, base = outcomes[cell.identity], outcomes.get(group.baseline.identity)
+        memory = None
+        if group.memory and isinstance(outcome, Timed) and cell.role != "control":
+            memory = self._memory(cell)
+        result = outcome_row(
+            cell,
+            outcome,
+            None if base is None else (group.baseline, base),
+            machine=self.machine,
+            reference=limits,
+            memory=memory if isinstance(memory, Memory) else None,
+        )
+        if isinstance(memory, str):
+            logger.warning("%s: memory was not measured: %s", cell.variant, memory)
+            return result.model_copy(update={"flags": [*result.flags, f"{MEMORY_NOT_MEASURED}: {memory}"]})
+        return result
+
+    def _time(self, group: Group, wanted: Sequence[Cell], seconds: float | None) -> dict[str, Outcome]:
+        """Outcome of each cell by identity; a worker that dies over one cell is followed by one without it."""
+        rounds = self.options.rounds if group.max_rounds is None else min(self.options.rounds, group.max_rounds)
+        until = None if seconds is None else time.monotonic() + seconds
+        failed: dict[str, Outcome] = {}
+        while remaining := [cell for cell in wanted if cell.identity not in failed]:
+            built = tuple(self._built_as(cell, group) for cell in remaining)
+            left = None if until is None else max(0.0, until - time.monotonic())
+            job = TimingJob(cells=built, options=self.options, rounds=rounds, seconds=left, label=group.name)
+            timed: dict[str, Outcome] = {}
+            try:
+                for report in reports(job, step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+                    if isinstance(report, Failed):
+                        failed[remaining[report.index].identity] = report
+                    elif isinstance(report, Timed):
+                        timed[remaining[report.index].identity] = report
+            except WorkerDeathError as death:
+                # The same cell built a second time would die as well.
+                for index, cell in enumerate(remaining):
+                    if built[index] == built[death.index]:
+                        failed[cell.identity] = Failed(index=index, status=death.status, reason=death.reason)
+                continue
+            return {**failed, **timed}
+        return failed
+
+    def _memory(self, cell: Cell) -> Memory | str:
+        """What a process of its own measured, or why it did not."""
+        job = MemoryJob(cell=cell, options=self.options)
+        try:
+            for report in reports(job, step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+                if isinstance(report, Measured):
+                    return report.memory
+                if isinstance(report, Failed):
+                    return report.reason
+        except WorkerDeathError as death:
+            return death.reason
+        return "the process said nothing"
+
+    def _built_as(self, cell: Cell, group: Group) -> Cell:
+        """A control is the baseline under another name."""
+        return group.baseline if cell.role == "control" else cell

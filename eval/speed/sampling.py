@@ -1,0 +1,87 @@
+"""How one cell is called: its first call, its warm-up, and samples long enough for the clock."""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from eval.rows.cell import Execution
+from eval.speed.options import MeasureOptions
+
+Clock = Callable[[], float]
+
+# Warm means: the median of so many calls is within this share of the median of as many before them.
+WINDOW, TOLERANCE = 5, 0.05
+# Fewer calls would not be throughput; more would fill the memory with results.
+MIN_THROUGHPUT_CALLS, MAX_CALLS = 4, 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmth:
+    """What the warm-up found.
+
+    Attributes:
+        calls: How many there were.
+        seconds: Median of the last ones, for one call.
+    """
+
+    calls: int
+    seconds: float
+
+
+def timed(call: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Seconds of one call, evaluated before the clock stops."""
+    start = clock()
+    mx.eval(call())
+    return clock() - start
+
+
+def warm_up(
+    call: Callable[[], object], options: MeasureOptions, *, before: Callable[[], None], clock: Clock = time.perf_counter
+) -> Warmth:
+    """Calls until the times are stable, within the options' bounds.
+
+    Args:
+        call: What to call.
+        options: Bounds on the number of calls.
+        before: Called ahead of every call.
+        clock: For tests.
+    """
+    seconds: list[float] = []
+    while len(seconds) < options.max_warmup:
+        before()
+        seconds.append(timed(call, clock))
+        if len(seconds) >= options.min_warmup and _is_stable(seconds):
+            break
+    return Warmth(calls=len(seconds), seconds=statistics.median(seconds[-WINDOW:]))
+
+
+def calls_per_sample(warmth: Warmth, execution: Execution, sample_seconds: float) -> int:
+    """How many calls make one sample."""
+    wanted = math.ceil(sample_seconds / max(warmth.seconds, 1e-9))
+    least = MIN_THROUGHPUT_CALLS if execution == "throughput" else 1
+    return min(max(wanted, least), MAX_CALLS)
+
+
+def sample(call: Callable[[], object], execution: Execution, calls: int, clock: Clock = time.perf_counter) -> float:
+    """Mean seconds per call of some calls.
+
+    Latency evaluates each call before the next one begins; throughput makes all calls and evaluates them together.
+    """
+    start = clock()
+    if execution == "latency":
+        for _ in range(calls):
+            mx.eval(call())
+    else:
+        mx.eval([call() for _ in range(calls)])
+    return (clock() - start) / calls
+
+
+def _is_stable(seconds: list[float]) -> bool:
+    if len(seconds) < 2 * WINDOW:
+        return False
+    before, now = statistics.median(seconds[-2 * WINDOW : -WINDOW]), statistics.median(seconds[-WINDOW:])
+    return abs(now - before) <= TOLERANCE * before

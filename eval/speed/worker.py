@@ -1,0 +1,58 @@
+"""A worker process: does one job, sends reports, and ends when nobody listens any more."""
+
+import importlib
+import sys
+from collections.abc import MutableSequence
+from multiprocessing.connection import Connection
+
+from eval.memory import peak_bytes_of_calls
+from eval.rows import Memory
+from eval.speed.failures import from_exception
+from eval.speed.protocol import Failed, Finished, Job, Measured, MemoryJob, Report, Stage
+from eval.speed.session import Session
+from eval.speed.subject import Subject
+
+# Where the shared numbers stand: the cell at work, what is done to it, and a count of the steps taken.
+INDEX, STAGE, STEPS = range(3)
+NO_CELL = -1
+
+
+def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None:
+    """Does the job; the target of a new process.
+
+    Args:
+        job: What to do.
+        connection: Takes the reports; its other end never sends, so that anything to read is its end.
+        steps: Three shared numbers, see `INDEX`, `STAGE` and `STEPS`.
+    """
+
+    def announce(index: int, stage: Stage) -> None:
+        steps[INDEX], steps[STAGE] = index, stage
+        steps[STEPS] += 1
+        if connection.poll():
+            # Whoever asked is gone; going on would only disturb what is measured next.
+            sys.exit(1)
+
+    if isinstance(job, MemoryJob):
+        announce(0, Stage.BUILDING)
+        connection.send(_memory(job))
+        connection.send(Finished())
+    else:
+        Session(job, report=connection.send, announce=announce).run()
+
+
+def _memory(job: MemoryJob) -> Report:
+    try:
+        subject: Subject = importlib.import_module(job.options.builders).BUILDERS[job.cell.builder](job.cell)
+        peak = peak_bytes_of_calls(subject.call)
+        return Measured(
+            memory=Memory(
+                peak_bytes=peak,
+                cache_bytes=None if subject.cache_bytes is None else subject.cache_bytes(),
+                analytic_bytes=subject.analytic_bytes,
+                analytic_cache_bytes=subject.analytic_cache_bytes,
+            )
+        )
+    except (RuntimeError, MemoryError, ValueError) as error:
+        status, reason = from_exception(error, Stage.CALLING)
+        return Failed(index=0, status=status, reason=reason)

@@ -1,0 +1,79 @@
+"""Builders for the runner's tests: what a cell does is its variant's name."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import mlx.core as mx
+
+from eval.rows import Cell, Correctness, Work
+from eval.speed.subject import Subject
+from zoo.config import UserError
+
+MEBIBYTE = 2**20
+
+
+def build(cell: Cell) -> Subject:
+    if cell.variant == "refuses":
+        raise UserError("attention must be causal here; got False")
+    if cell.variant == "no_memory_to_build":
+        raise MemoryError
+    a = mx.ones((MEBIBYTE // 4,))
+    mx.eval(a)
+
+    def check() -> Correctness:
+        if cell.variant == "aborts_in_check":
+            os.abort()
+        wrong = cell.variant == "wrong"
+        return Correctness(passed=not wrong, checks="values", max_error=0.7 if wrong else 0.0, tolerance=1e-5)
+
+    return Subject(
+        call=CALLS.get(cell.variant.partition("(")[0].strip(), lambda a: a + 1).__get__(a),
+        check=check,
+        work=Work(useful_flops=MEBIBYTE // 4, tokens=cell.length),
+        exact_class="addition",
+        analytic_bytes=2 * a.nbytes,
+        cache_bytes=lambda: 4 * cell.length,
+        analytic_cache_bytes=4 * cell.length,
+    )
+
+
+def _sleeps(a: mx.array) -> mx.array:
+    time.sleep(0.002)
+    return a
+
+
+def _hangs(a: mx.array) -> mx.array:
+    time.sleep(600)
+    return a
+
+
+def _exits(_: mx.array) -> mx.array:
+    os._exit(3)
+
+
+def _is_killed(_: mx.array) -> mx.array:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def _no_memory(_: mx.array) -> mx.array:
+    raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
+
+
+def _raises(_: mx.array) -> mx.array:
+    raise TypeError("first line\nunsupported operand")
+
+
+CALLS: Mapping[str, Callable[[mx.array], mx.array]] = {
+    "sleeps": _sleeps,
+    "hangs": _hangs,
+    "exits": _exits,
+    "is_killed": _is_killed,
+    "no_memory": _no_memory,
+    "raises": _raises,
+}
+
+# The device's own limits come from here too, so that no test waits for a large matrix product.
+BUILDERS: Mapping[str, Callable[[Cell], Subject]] = {"planted": build, "device": build}
