@@ -31,7 +31,7 @@ class Tolerance:
 # float32: rounding of 6e-8 over sums of thousands of terms that nearly cancel. float16 and bfloat16 round at 5e-4
 # and 4e-3; scores of up to 5 lose that much in their exponent, and the weights are rounded once more.
 TOLERANCES = {
-    mx.float32: Tolerance(value=1e-4, gradient=1e-3),
+    mx.float32: Tolerance(value=1e-4, gradient=1e-4),
     mx.float16: Tolerance(value=2e-2, gradient=2e-2),
     mx.bfloat16: Tolerance(value=1.5e-1, gradient=1e-1),
 }

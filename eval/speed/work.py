@@ -33,7 +33,8 @@ def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Wo
         With `attention_path` "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
         None if neither.
     """
-    names = operations([array for _, array in tree_flatten(outputs) if isinstance(array, mx.array)])
+    leaves: dict[str, Any] = dict(tree_flatten(outputs))
+    names = operations([leaf for leaf in leaves.values() if isinstance(leaf, mx.array)])
     fused = any(name.startswith("ScaledDotProductAttention") for name in names)
     return Work(
         useful_flops=useful_flops,
@@ -49,10 +50,10 @@ def mixing_flops(variant: VariantConfig, shape: LayerShape, *, length: int) -> i
     Projections grow with D and mixing does not, so the layer's own count at two widths tells them apart. What a layer
     does to its projections before they mix (the short convolutions of the gated delta rule) counts as mixing.
     """
-    narrow, wide = (
+    narrow, wide = [
         build_attention(variant, dataclasses.replace(shape, hidden_size=width), 0).flops(
             query_length=length, key_length=length
         )
         for width in (shape.hidden_size, 2 * shape.hidden_size)
-    )
+    ]
     return 2 * narrow - wide

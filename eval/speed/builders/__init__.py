@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from eval.rows import Cell
-from eval.speed.builders import device, op
+from eval.speed.builders import device, layer, op
 from eval.speed.subject import Subject
 
 # What a cell names as its builder.
 BUILDERS: Mapping[str, Callable[[Cell], Subject]] = {
     "device": device.build,
     "op": op.build,
+    "layer": layer.build,
 }

@@ -43,7 +43,7 @@ def _null(cell: Cell) -> Subject:
     call = _chosen(lambda one: one + one, [one], cell)
 
     def check() -> Correctness:
-        return verdict([Finding(check="1 + 1 is 2", error=abs(float(call().item()) - 2), tolerance=0.0)])
+        return verdict([Finding(check="1 + 1 is 2", error=float((call() != 2).item()), tolerance=0.0)])
 
     return Subject(
         call=call, check=check, work=work_of([one + one], useful_flops=None, tokens=None), exact_class="null"
@@ -80,7 +80,7 @@ def _copy(cell: Cell) -> Subject:
     halves = [mx.random.normal((COPY_BYTES // 2 // dtype.size,)).astype(dtype) for _ in range(2)]
     mx.eval(halves)
     # Joining two halves is a copy that no lazy framework can avoid, and does no arithmetic.
-    call = _chosen(lambda *halves: mx.concatenate(halves), halves, cell)
+    call = _chosen(lambda *halves: mx.concatenate(list(halves)), halves, cell)
 
     def check() -> Correctness:
         copied = call()

@@ -33,7 +33,7 @@ def build(cell: Cell) -> Subject:
     flops = mixing_flops(setting.variant, layer_shape(cell), length=cell.length)
     return Subject(
         call=functools.partial(timed, *given),
-        check=lambda: verdict(check_op(setting, gradient=gradient)),
+        check=lambda: verdict(check_op(setting, gradient=gradient, timed=timed)),
         work=work_of(
             eager(*given),
             useful_flops=cell.batch_size * flops * FORWARDS[cell.mode],

@@ -1,0 +1,187 @@
+"""The gate of a layer: its op is right, and around the op no token goes astray.
+
+Which tokens mix is tested by overwriting one token with a loud one: exactly the outputs that the mechanism's pattern
+allows may change, those next to it must, and no other row of the batch may. That takes a few hundred tokens, more than
+any chunk, block or default window; at the cell's own length the op and the timed call itself are compared.
+
+Letters: B batch, L length, D hidden, N query heads, K key/value heads, H head_dim.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from eval.speed.correctness import Finding, check_op, relative_error
+from eval.speed.layer_setting import LayerSetting, other_implementation
+from eval.speed.tolerances import Tolerance, tolerance
+from zoo.attention import Attention, VariantConfig, mechanism
+from zoo.attention.projected import ProjectedAttention
+
+MAX_LENGTH = 384
+# Times a usual token: loud enough that whoever may attend to it does, in half of the heads at least.
+_LOUD = 30.0
+# Of the tokens that may see the loud one, this many next to it are asked whether they do. Others may have forgotten it
+# (recurrent states decay) or look away, so half of them is enough.
+_NEIGHBOURS = 8
+
+
+def check_layer(setting: LayerSetting, layer: Attention, timed: Callable[[], mx.array]) -> list[Finding]:
+    """Checks a layer's forward pass.
+
+    Args:
+        setting: What is timed.
+        layer: The layer that is timed.
+        timed: The timed call's y_BLD.
+    """
+    bound = tolerance(setting.op.dtype)
+    findings = check_op(setting.op, gradient=False)
+    expected = layer(setting.hidden_states(), mask=setting.mask)
+    error = relative_error(as_numpy(timed()), as_numpy(expected))
+    findings.append(Finding(check="timed call equals the uncompiled layer", error=error, tolerance=bound.value))
+    length = min(MAX_LENGTH, setting.op.length)
+    x_BLD = setting.hidden_states(batch_size=2, length=length)
+    reach_LS = reach([setting.op.variant], length, causal=setting.shape.causal)
+    findings += check_mixing(lambda x: layer(x, mask=setting.mask), x_BLD, _loud, reach_LS, bound)
+    findings += _check_projections(setting, layer, x_BLD, bound)
+    return findings + _check_other_implementation(setting, layer, x_BLD, bound, gradient=False)
+
+
+def check_layer_gradients(
+    setting: LayerSetting, layer: Attention, timed: Callable[[], Sequence[mx.array]]
+) -> list[Finding]:
+    """Checks a layer's backward pass, beyond `check_layer`.
+
+    Args:
+        setting: What is timed.
+        layer: The layer that is timed.
+        timed: The timed call's gradients.
+    """
+    bound = tolerance(setting.op.dtype)
+    findings = check_op(setting.op, gradient=True)
+    gradients = timed()
+    missing = sum(not mx.isfinite(gradient).all().item() or not gradient.any().item() for gradient in gradients)
+    # A single token leaves the softmax nothing to weigh, so q and k have no gradient.
+    allowed = len(gradients) if setting.op.length == 1 else 0
+    findings.append(
+        Finding(check="every parameter gets a finite gradient", error=float(missing), tolerance=float(allowed))
+    )
+    x_BLD = setting.hidden_states(batch_size=2, length=min(MAX_LENGTH, setting.op.length))
+    return findings + _check_other_implementation(setting, layer, x_BLD, bound, gradient=True)
+
+
+def reach(variants: Sequence[VariantConfig], length: int, *, causal: bool) -> np.ndarray:
+    """bool [L, L]: which outputs (rows) may depend on which inputs (columns) through any of the variants."""
+    query, key = np.arange(length)[:, None], np.arange(length)[None, :]
+    allowed = np.zeros((length, length), dtype=bool)
+    for variant in variants:
+        pattern = mechanism(variant.mechanism).pattern
+        allowed |= True if pattern is None else np.asarray(pattern(query, key, variant.parameters), dtype=bool)
+    return (allowed & (key <= query) if causal else allowed) | (query == key)
+
+
+def check_mixing(
+    function: Callable[[mx.array], mx.array],
+    inputs_BL: mx.array,
+    overwrite: Callable[[mx.array, int], mx.array],
+    reach_LS: np.ndarray,
+    bound: Tolerance,
+) -> list[Finding]:
+    """Overwrites the token in the middle of row 0, and the last one, and looks at which outputs change.
+
+    Args:
+        function: From inputs, [B, L] or [B, L, D], to outputs [B, L, ...]; B is 2.
+        inputs_BL: Its inputs.
+        overwrite: Returns the inputs with another token at a position of row 0.
+        reach_LS: Which outputs may change, by `reach`.
+        bound: Tolerances of the outputs.
+    """
+    length = inputs_BL.shape[1]
+    before = as_numpy(function(inputs_BL))
+    leak, other_row, deaf = 0.0, 0.0, 0.0
+    for position in sorted({length // 2, length - 1}):
+        after = as_numpy(function(overwrite(inputs_BL, position)))
+        change_BL = _change(after, before)
+        may = reach_LS[:, position]
+        leak = max(leak, float(change_BL[0][~may].max(initial=0.0)))
+        other_row = max(other_row, float(change_BL[1].max()))
+        near = [query for query in _by_distance(position, length) if may[query] and query != position][:_NEIGHBOURS]
+        heard = change_BL[0][near] > 2 * bound.value
+        deaf = max(deaf, float(len(near) > 0 and 2 * heard.sum() < len(near)))
+    return [
+        Finding(check="no output sees a token that it may not", error=leak, tolerance=bound.value),
+        Finding(check="no other row of the batch changes", error=other_row, tolerance=bound.value),
+        Finding(check="neighbours see a token that they may", error=deaf, tolerance=0.0),
+    ]
+
+
+def as_numpy(array: mx.array) -> np.ndarray:
+    """Through float32, since NumPy has no bfloat16."""
+    return np.array(array.astype(mx.float32))
+
+
+def _by_distance(position: int, length: int) -> list[int]:
+    return sorted(range(length), key=lambda query: abs(query - position))
+
+
+def _loud(x_BLD: mx.array, position: int) -> mx.array:
+    loud = mx.array(x_BLD)
+    loud[0, position] = loud[0, position] * _LOUD
+    return loud
+
+
+def _change(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """[B, L]: largest change of each output, over the root mean square of the output before."""
+    if not np.isfinite(after).all():
+        return np.full(before.shape[:2], np.inf)
+    scale = np.sqrt(np.mean(np.square(before, dtype=np.float64), axis=-1))
+    scale = np.maximum(scale, 1e-2 * scale.max())
+    return np.abs(after - before).max(axis=-1) / scale
+
+
+def _check_projections(setting: LayerSetting, layer: Attention, x_BLD: mx.array, bound: Tolerance) -> list[Finding]:
+    """The layer against its own projections around the float64 reference, where it is made of nothing else."""
+    plain = setting.shape.positions == "none" and not setting.shape.qk_norm
+    if not isinstance(layer, ProjectedAttention) or not plain:
+        return []
+    B, L, _ = x_BLD.shape
+    heads = []
+    for project in (layer.q_proj, layer.k_proj, layer.v_proj):
+        split = as_numpy(project(x_BLD)).reshape(B, L, -1, setting.shape.head_dim)
+        heads.append(np.ascontiguousarray(split.transpose(0, 2, 1, 3)))
+    op = dataclasses.replace(setting.op, batch_size=B, length=L)
+    y_BNLH = op.declared.reference(*heads, op.spec)
+    joined = mx.array(y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, -1).astype(np.float32)).astype(op.dtype)
+    error = relative_error(as_numpy(layer(x_BLD, mask=setting.mask)), as_numpy(layer.o_proj(joined)))
+    return [Finding(check="layer against its projections around the reference", error=error, tolerance=bound.value)]
+
+
+def _check_other_implementation(
+    setting: LayerSetting, layer: Attention, x_BLD: mx.array, bound: Tolerance, *, gradient: bool
+) -> list[Finding]:
+    other_variant = other_implementation(setting.op.variant, causal=setting.shape.causal)
+    if other_variant is None:
+        return []
+    other_setting = dataclasses.replace(setting, op=dataclasses.replace(setting.op, variant=other_variant))
+    other = other_setting.layer()
+    other.update(layer.parameters())
+    name = f"{other_variant.implementation} under the same weights"
+    if not gradient:
+        error = relative_error(as_numpy(layer(x_BLD, mask=setting.mask)), as_numpy(other(x_BLD, mask=setting.mask)))
+        return [Finding(check=f"values equal those of {name}", error=error, tolerance=bound.value)]
+    B, L, _ = x_BLD.shape
+    given = [setting.cotangent(batch_size=B, length=L), x_BLD, *setting.weights_of(layer)]
+    pairs = zip(setting.backward_of(layer)(*given)[1], other_setting.backward_of(other)(*given)[1], strict=True)
+    error = largest_distance([(as_numpy(mine), as_numpy(theirs)) for mine, theirs in pairs])
+    return [Finding(check=f"gradients equal those of {name}", error=error, tolerance=bound.gradient)]
+
+
+def largest_distance(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Largest norm of a difference over the norm of the second array, or over a thousandth of the largest norm."""
+    largest = max(float(np.linalg.norm(theirs)) for _, theirs in pairs)
+    errors = [
+        float(np.linalg.norm(mine - theirs)) / (max(float(np.linalg.norm(theirs)), 1e-3 * largest) or 1.0)
+        for mine, theirs in pairs
+    ]
+    return float("inf") if not np.isfinite(errors).all() else max(errors)
