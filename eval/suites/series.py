@@ -1,0 +1,63 @@
+"""Series: one line of a table or figure each, a shipped variant with some of its parameters changed."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
+from zoo.attention.catalog import variant_mapping
+
+# Two ways to say the same; a variant takes at most one of them.
+_RIVALS = {"num_kv_heads": "queries_per_kv_head", "queries_per_kv_head": "num_kv_heads"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """A variant as rows name it.
+
+    Attributes:
+        name: A cell's `variant`: the YAML's name, and the parameters that were given, in brackets.
+        mapping: The whole mapping, as `zoo.attention.variant_from_mapping` takes it.
+    """
+
+    name: str
+    mapping: Mapping[str, Any]
+
+    @property
+    def attention(self) -> str:
+        """A cell's `attention`."""
+        return json.dumps(self.mapping, sort_keys=True)
+
+    @property
+    def variant(self) -> VariantConfig | LayerPattern:
+        """The variant itself.
+
+        Raises:
+            UserError: If the mapping is none.
+        """
+        return variant_from_mapping(self.mapping)
+
+
+def series(name: str, /, **parameters: int | float | str) -> Series:
+    """A shipped variant, for example `series("swa", window_size=32)`, which is named `swa(window_size=32)`.
+
+    Args:
+        name: Of a YAML in configs/attention.
+        parameters: Of the variant, in place of the YAML's; even equal ones are named.
+
+    Raises:
+        UserError: If there is no such variant, or it has no such parameter.
+    """
+    mapping = variant_mapping(name)
+    for parameter, value in parameters.items():
+        mapping.pop(_RIVALS.get(parameter, ""), None)
+        mapping[parameter] = value
+    variant_from_mapping(mapping)
+    given = ", ".join(f"{parameter}={value}" for parameter, value in parameters.items())
+    return Series(name=f"{name}({given})" if given else name, mapping=mapping)
+
+
+def series_of(variants: Mapping[str, Mapping[str, Any]]) -> list[Series]:
+    """The variants that a user named, under their own names and in their order."""
+    return [Series(name=name, mapping=mapping) for name, mapping in variants.items()]
