@@ -13,6 +13,7 @@ from eval.rows.schema import (
     Work,
     current_machine,
     json_schema,
+    machine_of,
 )
 from eval.rows.store import RowStore, read_rows
 
@@ -30,5 +31,6 @@ __all__ = [
     "Work",
     "current_machine",
     "json_schema",
+    "machine_of",
     "read_rows",
 ]

@@ -4,6 +4,7 @@ Every key is always written, null where it does not apply, so that tables of row
 Times are seconds, sizes bytes, losses nats per token unless a name says otherwise.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -151,7 +152,11 @@ def json_schema() -> dict[str, Any]:
 
 def current_machine() -> Machine:
     """This process's machine."""
-    facts = describe()
+    return machine_of(describe())
+
+
+def machine_of(facts: Mapping[str, Any]) -> Machine:
+    """The machine that `zoo.runtime.versions.describe` told of, here or in the folder of a run."""
     versions = facts["versions"]
     return Machine(
         device=facts["device"],

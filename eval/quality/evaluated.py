@@ -1,0 +1,115 @@
+"""What is evaluated: a trained model, the held-out data to ask it about, and how much of it."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+
+from eval.quality.predictions import Predictor
+from zoo.config import require
+from zoo.data import Batch, CausalLoader, MaskedTokenLoader, Tokenizer, TokenSplit
+from zoo.data.corpora.config import Packing
+from zoo.data.synthetic import SyntheticTask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutText:
+    """Text that a model was not trained on.
+
+    Attributes:
+        split: Its tokens.
+        packing: How documents become rows, as in training.
+        mask_documents: Whether tokens of a packed row attend only inside their own document.
+    """
+
+    split: TokenSplit
+    packing: Packing = "stream"
+    mask_documents: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluated:
+    """A trained model with what it is asked about.
+
+    Attributes:
+        model: Of `zoo.models`, in evaluation mode.
+        data: Name of the data.
+        fingerprint: Names the data's content.
+        tokenizer: Its own, or None for a model of a synthetic task.
+        text: Held-out text, or None for a model of a synthetic task.
+        task: The synthetic task that the model was trained on, or None for text.
+        sequence_length: Tokens of a row in training.
+        batch_size: Rows at a time.
+        max_batches: Most batches of one figure, or None for all there are.
+        seed: Of whatever a task draws.
+        dtype: Of the forward pass.
+        compile: Whether graphs are compiled.
+    """
+
+    model: Any
+    data: str
+    fingerprint: str
+    tokenizer: Tokenizer | None
+    text: HeldOutText | None
+    task: SyntheticTask | None
+    sequence_length: int
+    batch_size: int
+    max_batches: int | None = None
+    seed: int = 0
+    dtype: mx.Dtype = mx.float32
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", "be at least 1", self.batch_size)
+        require(self.sequence_length >= 1, "sequence_length", "be at least 1", self.sequence_length)
+        enough = self.max_batches is None or self.max_batches >= 1
+        require(enough, "max_batches", "be at least 1 or null", self.max_batches)
+        fits = self.text is None or not self.too_long(self.sequence_length)
+        limit = f"be at most the model's max_seq_len {self.model.config.position_limit} with learned positions"
+        require(fits, "sequence_length", limit, self.sequence_length)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model reads left to right."""
+        return bool(self.model.config.causal)
+
+    @property
+    def family(self) -> str:
+        """The model's family."""
+        return str(self.model.config.family)
+
+    def too_long(self, length: int) -> bool:
+        """Whether the model cannot process a row of this length at all."""
+        limit = self.model.config.position_limit
+        return limit is not None and length > limit
+
+    def predictor(self) -> Predictor:
+        """The model, ready to be asked."""
+        lengths_V = None if self.text is None else self.text.split.tokenizer.token_byte_lengths()
+        return Predictor(self.model, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+
+    def text_batches(self, *, shrink: int = 1) -> Iterator[Batch]:
+        """Rows of the held-out text, with what to predict as in training.
+
+        Args:
+            shrink: Rows are this many times longer than in training, and so many fewer: the same amount of text.
+
+        Raises:
+            UserError: If the text is too short for one row.
+        """
+        assert self.text is not None, "text is asked for by tasks of text only"
+        batch_size = max(1, self.batch_size // shrink)
+        limit = None
+        if self.max_batches is not None:
+            limit = -(-self.max_batches * self.batch_size // (shrink * batch_size))
+        kind = CausalLoader if self.causal else MaskedTokenLoader
+        loader = kind(
+            self.text.split,
+            batch_size=batch_size,
+            sequence_length=self.sequence_length * shrink,
+            seed=self.seed,
+            mask_documents=self.text.mask_documents,
+            packing=self.text.packing,
+        )
+        return loader.validation_batches(limit)

@@ -1,0 +1,169 @@
+"""What a training run tells of itself: how it was made, how long it took, and how its validation values went.
+
+Read from the run's folder and its checkpoints; nothing is computed again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from eval.rows import CurvePoint
+from zoo.training import read_metrics
+from zoo.training.run_folder import RunFolder
+
+# What training reports of its evaluations, the most telling first. Tokens of synthetic tasks stand for no bytes.
+VALIDATION_METRICS = ("val_bits_per_byte", "val_accuracy", "val_loss")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """Facts of a run up to one of its steps; None where they are not known.
+
+    Attributes:
+        model: Name of the model's YAML.
+        steps: Optimizer steps.
+        tokens: Read, padding not counted.
+        train_seconds: Time of the steps: no evaluation, no saving.
+        tokens_per_second: Of whole steps but the first.
+        peak_bytes: Largest that MLX's allocator held.
+        num_parameters: Of the model.
+        curve: Validation values.
+    """
+
+    model: str | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    train_seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_bytes: int | None = None
+    num_parameters: int | None = None
+    curve: tuple[CurvePoint, ...] = ()
+
+
+def facts_of_run(folder: Path, *, metric: str | None = None) -> RunFacts:
+    """Facts of a finished run.
+
+    Args:
+        folder: The run's.
+        metric: Which validation value the curve is of; None for the best that training reported.
+
+    Returns:
+        The facts; all None for a folder without a result.
+    """
+    result = RunFolder(folder).result()
+    if result is None:
+        return RunFacts()
+    rows = read_metrics(folder / "metrics.jsonl")
+    clock = _clock(rows)
+    return RunFacts(
+        model=result.get("model"),
+        steps=result.get("steps"),
+        tokens=result.get("tokens"),
+        train_seconds=float(clock[2][-1]) if len(clock[0]) > 1 else None,
+        tokens_per_second=result.get("tokens_per_second"),
+        peak_bytes=result.get("peak_memory_bytes"),
+        num_parameters=result.get("num_parameters"),
+        curve=_curve(rows, clock, metric or best_metric(result)),
+    )
+
+
+def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> RunFacts:
+    """Facts of the run that a checkpoint was saved by, up to that checkpoint.
+
+    Args:
+        folder: The checkpoint's.
+        training_state: What was saved with it.
+
+    Returns:
+        All that the checkpoint itself knows, and what its run's folder adds if it is still there.
+    """
+    run = run_folder_of(folder)
+    facts = RunFacts() if run is None else facts_of_run(run)
+    if training_state is None:
+        return facts
+    step, timed = int(training_state["step"]), float(training_state["timed_seconds"])
+    own: dict[str, Any] = {
+        "steps": step,
+        "tokens": int(training_state["tokens"]),
+        "tokens_per_second": int(training_state["timed_tokens"]) / timed if timed else None,
+    }
+    if facts.steps == step:
+        return dataclasses.replace(facts, **own)
+    # An earlier checkpoint of a run that went on: what the run had reached later is not its.
+    rows = [] if run is None else [row for row in read_metrics(run / "metrics.jsonl") if row["step"] <= step]
+    clock = _clock(rows)
+    return RunFacts(
+        model=facts.model,
+        train_seconds=float(clock[2][-1]) if len(clock[0]) > 1 else None,
+        num_parameters=facts.num_parameters,
+        curve=_curve(rows, clock, best_metric({key: value for row in rows for key, value in row.items()})),
+        **own,
+    )
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that keeps a checkpoint, or None if the checkpoint stands by itself."""
+    run = checkpoint.resolve().parent.parent
+    return run if RunFolder(run).checkpoints == checkpoint.resolve().parent and RunFolder(run).holds_run else None
+
+
+def best_metric(values: Mapping[str, Any]) -> str | None:
+    """The most telling validation value that there is."""
+    found = [name for name in VALIDATION_METRICS if values.get(name) is not None]
+    return found[0] if found else None
+
+
+def run_config(folder: Path) -> dict[str, Any] | None:
+    """The whole configuration of a run; None if that cannot be read."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def cache_of_run(checkpoint: Path) -> dict[str, Any]:
+    """The `cache_dir` of the data that the checkpoint's run used, as a part of the data's mapping."""
+    run = run_folder_of(checkpoint)
+    config = None if run is None else run_config(run)
+    return {} if config is None else {key: config["data"][key] for key in ("cache_dir",) if key in config["data"]}
+
+
+def environment(folder: Path) -> dict[str, Any] | None:
+    """Where a run took place, as `zoo.runtime.versions.describe` told it; None if that cannot be read."""
+    try:
+        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _clock(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, and the tokens and the seconds of training up to them, from 0 on."""
+    steps, tokens, seconds = [0], [0], [0.0]
+    for row in rows:
+        if row.get("tokens_per_second") is not None:
+            seconds.append(seconds[-1] + (row["tokens"] - tokens[-1]) / row["tokens_per_second"])
+            steps.append(row["step"])
+            tokens.append(row["tokens"])
+    return np.array(steps), np.array(tokens), np.array(seconds)
+
+
+def _curve(
+    rows: Sequence[Mapping[str, Any]], clock: tuple[np.ndarray, np.ndarray, np.ndarray], metric: str | None
+) -> tuple[CurvePoint, ...]:
+    steps, tokens, seconds = clock
+    return tuple(
+        CurvePoint(
+            tokens=round(float(np.interp(row["step"], steps, tokens))),
+            seconds=float(np.interp(row["step"], steps, seconds)),
+            value=row[metric],
+        )
+        for row in rows
+        if metric is not None and row.get(metric) is not None
+    )

@@ -1,0 +1,142 @@
+"""Rows of quality: what names them, and those that a finished training run gives without another evaluation."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eval.quality.run_facts import RunFacts, best_metric, environment, facts_of_run, run_config
+from eval.quality.score import Score
+from eval.quality.series import attention_json, series_name
+from eval.rows import Machine, Quality, Row, current_machine, machine_of
+from eval.rows.schema import Regime
+from zoo.attention import variant_from_mapping
+from zoo.attention.catalog import expand
+from zoo.config import UserError
+from zoo.data.synthetic import SYNTHETIC_TASKS
+from zoo.models.config import FAMILIES
+from zoo.training.run_folder import RunFolder
+
+# What is found, as against what is asked: it does not name a row.
+_FOUND = {
+    "value",
+    "standard_error",
+    "count",
+    "train_seconds",
+    "tokens_per_second",
+    "peak_bytes",
+    "num_parameters",
+    "curve",
+}
+
+
+def quality_identity(quality: Quality, *, evaluated: str = "") -> str:
+    """Names what was asked: equal models, tasks and settings, equal name, whatever was found.
+
+    Args:
+        quality: What the row holds.
+        evaluated: Digest of weights and data, where two of the same description may differ in them.
+    """
+    asked = quality.model_dump(exclude=_FOUND)
+    text = json.dumps([asked, evaluated], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Whose figures they are.
+
+    Attributes:
+        variant: As `series_name` calls it.
+        attention: The whole mapping as JSON.
+        model: Name of the model's YAML, or its family where that is not known.
+        data: Name of the data.
+        regime: How the model was trained in comparison with others.
+        seed: Of the training.
+        facts: Of the training.
+    """
+
+    variant: str
+    attention: str
+    model: str
+    data: str
+    regime: Regime
+    seed: int
+    facts: RunFacts
+
+    def quality(self, task: str, score: Score) -> Quality:
+        """A figure with all that belongs to it."""
+        facts = {field.name: getattr(self.facts, field.name) for field in dataclasses.fields(RunFacts)}
+        figure = {field.name: getattr(score, field.name) for field in dataclasses.fields(Score)}
+        del figure["skipped"], facts["model"]
+        return Quality(
+            task=task,
+            variant=self.variant,
+            attention=self.attention,
+            model=self.model,
+            data=self.data,
+            regime=self.regime,
+            seed=self.seed,
+            **{**facts, "curve": list(self.facts.curve)},
+            **figure,
+        )
+
+
+def quality_row(quality: Quality, *, machine: Machine, skipped: str | None = None, evaluated: str = "") -> Row:
+    """The row of a figure, or of one that was skipped for a reason."""
+    return Row(
+        kind="quality",
+        identity=quality_identity(quality, evaluated=evaluated),
+        status="ok" if skipped is None else "skipped",
+        reason=skipped,
+        recorded_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=machine,
+        quality=quality,
+    )
+
+
+def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
+    """The row of a finished training run: the last validation value, its curve, and what the training took.
+
+    Args:
+        run_dir: The run's folder.
+        regime: What was held equal between it and the runs that it is compared with.
+
+    Returns:
+        One row, of the machine that the run was made on.
+
+    Raises:
+        UserError: If the folder holds no finished run, or the run reported no validation value.
+    """
+    result = RunFolder(run_dir).result()
+    config = run_config(run_dir)
+    if result is None or config is None:
+        raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
+    metric = best_metric(result)
+    if metric is None:
+        raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
+    facts = facts_of_run(run_dir, metric=metric)
+    attention = variant_from_mapping(expand(config["attention"]))
+    data = data_name(config["data"])
+    origin = Origin(
+        variant=series_name(attention),
+        attention=attention_json(attention),
+        model=str(result["model"]),
+        data=data,
+        regime=regime,
+        seed=int(config["seed"]),
+        facts=facts,
+    )
+    text_task = "language" if FAMILIES[config["model"]["family"]].causal else "masked"
+    task = data if data in SYNTHETIC_TASKS else text_task
+    facts_of_machine = environment(run_dir)
+    machine = current_machine() if facts_of_machine is None else machine_of(facts_of_machine)
+    return [quality_row(origin.quality(task, Score(metric=metric, value=result[metric])), machine=machine)]
+
+
+def data_name(mapping: Mapping[str, Any]) -> str:
+    """Name of the data that a configuration describes: the YAML's in `configs/data/`."""
+    return str(mapping["corpus"])

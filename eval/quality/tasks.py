@@ -1,0 +1,101 @@
+"""The tasks that a trained model can be asked, and which of them fit it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from eval.quality.evaluated import Evaluated
+from eval.quality.extrapolation import extrapolation
+from eval.quality.language import language
+from eval.quality.masked import masked
+from eval.quality.positions import positions
+from eval.quality.recall import recall
+from eval.quality.score import Score
+from zoo.config import UserError
+from zoo.data.synthetic import SYNTHETIC_TASKS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QualityTask:
+    """A task.
+
+    Attributes:
+        name: As in `tasks=[NAME]`.
+        unfit: Why the task does not fit what is evaluated; None if it does.
+        measure: The figures, the one that stands for the task first.
+        by_default: Whether it belongs to "all that fit".
+    """
+
+    name: str
+    unfit: Callable[[Evaluated], str | None]
+    measure: Callable[[Evaluated], Sequence[Score]]
+    by_default: bool = True
+
+
+def _unless_language_model(evaluated: Evaluated) -> str | None:
+    return _unless_text(evaluated) or (
+        None if evaluated.causal else f"it asks for the next token; a {evaluated.family} model is an encoder"
+    )
+
+
+def _unless_encoder(evaluated: Evaluated) -> str | None:
+    return _unless_text(evaluated) or (
+        f"it asks for hidden tokens; a {evaluated.family} model reads left to right" if evaluated.causal else None
+    )
+
+
+def _unless_text(evaluated: Evaluated) -> str | None:
+    if evaluated.text is not None:
+        return None
+    return f"it asks for text; the model was trained on {evaluated.data}, whose tokens are none"
+
+
+_TEXT_TASKS = (
+    QualityTask(name="language", unfit=_unless_language_model, measure=language),
+    QualityTask(name="positions", unfit=_unless_language_model, measure=positions),
+    QualityTask(name="extrapolation", unfit=_unless_language_model, measure=extrapolation),
+    QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
+)
+
+
+def _unless_trained_on(name: str) -> Callable[[Evaluated], str | None]:
+    def unfit(evaluated: Evaluated) -> str | None:
+        if evaluated.data == name:
+            return None
+        return f"its tokens mean nothing to a model that was trained on {evaluated.data}; train with data={name}"
+
+    return unfit
+
+
+def all_tasks() -> Mapping[str, QualityTask]:
+    """Every task by its name."""
+    synthetic = (QualityTask(name=name, unfit=_unless_trained_on(name), measure=recall) for name in SYNTHETIC_TASKS)
+    return {task.name: task for task in (*_TEXT_TASKS, *synthetic)}
+
+
+def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[QualityTask]:
+    """The tasks of these names, or all that fit.
+
+    Raises:
+        UserError: On an unknown name, or a task that does not fit; says why.
+    """
+    tasks = all_tasks()
+    if names is None:
+        return [task for task in tasks.values() if task.by_default and task.unfit(evaluated) is None]
+    require_known(names)
+    for name in names:
+        reason = tasks[name].unfit(evaluated)
+        if reason is not None:
+            raise UserError(f"tasks: {name} must fit the checkpoint; {reason}")
+    return [tasks[name] for name in names]
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuses names of no task.
+
+    Raises:
+        UserError: Lists the tasks.
+    """
+    tasks = all_tasks()
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"tasks must be known ones; got {name!r} (choices: {', '.join(tasks)})")

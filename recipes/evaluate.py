@@ -1,0 +1,231 @@
+"""Says how good a trained model is: bits per byte, by position and length, masked tokens, recall."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eval.quality.evaluated import Evaluated, HeldOutText
+from eval.quality.run_facts import cache_of_run, facts_of_checkpoint
+from eval.quality.run_rows import Origin, data_name, quality_row
+from eval.quality.score import Score
+from eval.quality.series import attention_json, series_name
+from eval.quality.tasks import chosen_tasks, require_known
+from eval.rows import Row, RowStore, current_machine
+from zoo.attention import variant_from_mapping
+from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
+from zoo.checkpoints.manifest import MANIFEST
+from zoo.config import UserError, from_mapping, require
+from zoo.data import data_config_from_mapping, prepare
+from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
+from zoo.runtime.backend import choose_backend, parse_dtype
+from zoo.runtime.seeds import seed_everything
+
+logger = logging.getLogger(__name__)
+
+# Rows at a time for a checkpoint that does not say how it was trained.
+_BATCH_SIZE = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateRecipe:
+    """`configs/evaluate.yaml`, composed.
+
+    Attributes:
+        checkpoint: Folder of a checkpoint or of a run.
+        tasks: Names of tasks, or None for all that fit.
+        data: Corpus to take held-out text from, or keys to change in the one of the training, or None.
+        attention: Another variant or hybrid for the same weights, or None.
+        max_batches: Most batches of one figure, or None for all.
+        batch_size: Rows at a time, or None for as many as in training.
+        sequence_length: Tokens of a row, or None for as many as in training.
+        run_dir: Where the rows go.
+        seed: Of whatever a task draws.
+        device: Back end.
+        dtype: Of the forward pass.
+        compile: Whether graphs are compiled.
+    """
+
+    run_dir: str
+    checkpoint: str | None = None
+    tasks: tuple[str, ...] | None = None
+    data: dict[str, Any] | None = None
+    attention: dict[str, Any] | None = None
+    max_batches: int | None = None
+    batch_size: int | None = None
+    sequence_length: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
+        require(bool(self.run_dir), "run_dir", "name a folder", self.run_dir)
+        for field in ("max_batches", "batch_size", "sequence_length"):
+            value = getattr(self, field)
+            require(value is None or value >= 1, field, "be at least 1 or null", value)
+        require(self.tasks != (), "tasks", "name at least one task, or be null for all that fit", [])
+        require_known(self.tasks or ())
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Evaluates a checkpoint, and adds a row for each figure.
+
+    Returns:
+        `tasks`: one object per task with metric, value, standard_error, count, and all its figures as `details`;
+        and `rows_path`.
+
+    Raises:
+        UserError: On a checkpoint that cannot be loaded, or a task that does not exist or does not fit it.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    recipe = _recipe({str(key): value for key, value in plain.items()})
+    choose_backend(recipe.device)
+    seed_everything(recipe.seed)
+    assert recipe.checkpoint is not None
+    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
+    loaded = load_checkpoint(Path(recipe.checkpoint).expanduser(), attention=attention)
+    evaluated = _evaluated(recipe, loaded)
+    tasks = chosen_tasks(evaluated, recipe.tasks)
+    store = RowStore(Path(recipe.run_dir).expanduser() / "rows.jsonl")
+    origin = _origin(recipe, loaded, evaluated)
+    digest = _digest(loaded, evaluated)
+    results = {}
+    for task in tasks:
+        logger.info("%s", task.name)
+        scores = task.measure(evaluated)
+        store.append(_row(origin, task.name, score, digest) for score in scores)
+        results[task.name] = _summary(scores)
+    return {
+        "checkpoint": str(loaded.folder),
+        "attention": origin.variant,
+        "model": origin.model,
+        "data": origin.data,
+        "steps": origin.facts.steps,
+        "tasks": results,
+        "rows_path": str(store.path),
+    }
+
+
+def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:
+    data = mapping.get("data") or {}
+    if data.get("corpus") in SYNTHETIC_TASKS:
+        # The YAML of a synthetic task says how to train on it as well.
+        mapping.pop("training", None)
+    return from_mapping(EvaluateRecipe, mapping, path="evaluate")
+
+
+def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> Evaluated:
+    """The model and its held-out data, at the sizes of its training unless others are asked for."""
+    model: Any = loaded.model
+    mapping = _data_mapping(recipe, loaded)
+    training: Mapping[str, Any] = loaded.config.get("training", {})
+    name = data_name(mapping)
+    if name in SYNTHETIC_TASKS:
+        task: SyntheticTask | None = _task(mapping, loaded)
+        assert task is not None
+        text, fingerprint, length = None, task.fingerprint, task.length
+    else:
+        task, (text, fingerprint) = None, _text(mapping, loaded)
+        length = recipe.sequence_length or training.get("sequence_length") or model.config.max_seq_len
+    return Evaluated(
+        model=model,
+        data=name,
+        fingerprint=fingerprint,
+        tokenizer=loaded.tokenizer,
+        text=text,
+        task=task,
+        sequence_length=length,
+        batch_size=recipe.batch_size or training.get("batch_size") or _BATCH_SIZE,
+        max_batches=recipe.max_batches,
+        seed=recipe.seed,
+        dtype=parse_dtype(recipe.dtype),
+        compile=recipe.compile,
+    )
+
+
+def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOutText, str]:
+    """Held-out text in the checkpoint's own tokens, and what names it."""
+    if loaded.tokenizer is None:
+        raise UserError(
+            f"data must be what the checkpoint was trained on; {loaded.folder} has no tokenizer to read text with"
+        )
+    data = data_config_from_mapping(mapping)
+    corpus = prepare(data, loaded.tokenizer)
+    text = HeldOutText(split=corpus.validation, packing=data.packing, mask_documents=data.mask_documents)
+    return text, corpus.fingerprint
+
+
+def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
+    """The synthetic task, which must be the one of the training: another one's tokens mean other things."""
+    task = synthetic_task_from_mapping(mapping)
+    trained_on = loaded.config.get("data", {}).get("corpus", "text" if loaded.tokenizer else task.name)
+    if trained_on != task.name:
+        raise UserError(f"data must be what the checkpoint was trained on, {trained_on}; got {task.name}")
+    model: Any = loaded.model
+    if task.vocab_size > model.config.vocab_size:
+        raise UserError(f"data.vocab_size must be at most the model's {model.config.vocab_size}; got {task.vocab_size}")
+    return task
+
+
+def _data_mapping(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> dict[str, Any]:
+    """The data to ask about: those of the training, with changed keys or others altogether."""
+    given = recipe.data or {}
+    if "corpus" in given:
+        return given
+    saved = {key: value for key, value in loaded.config.get("data", {}).items() if key != "fingerprint"}
+    if not saved:
+        raise UserError(
+            f"data must be chosen, as in data=text data.path=FILE; {loaded.folder} does not say what it was trained on"
+        )
+    return {**saved, **cache_of_run(loaded.folder), **given}
+
+
+def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> Origin:
+    config = evaluated.model.config
+    facts = facts_of_checkpoint(loaded.folder, loaded.training_state)
+    facts = dataclasses.replace(facts, num_parameters=evaluated.model.num_parameters())
+    if recipe.attention is not None:
+        # What the training cost and how it went is another attention's.
+        facts = dataclasses.replace(facts, tokens_per_second=None, peak_bytes=None, curve=())
+    return Origin(
+        variant=series_name(config.attention),
+        attention=attention_json(config.attention),
+        model=facts.model or config.family,
+        data=evaluated.data,
+        regime="checkpoint",
+        seed=int(loaded.config.get("seed", recipe.seed)),
+        facts=facts,
+    )
+
+
+def _digest(loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:
+    """Names the weights and the data, which no description tells apart for certain."""
+    manifest = (loaded.folder / MANIFEST).read_bytes()
+    return hashlib.sha256(manifest + evaluated.fingerprint.encode()).hexdigest()
+
+
+def _row(origin: Origin, task: str, score: Score, digest: str) -> Row:
+    return quality_row(origin.quality(task, score), machine=current_machine(), skipped=score.skipped, evaluated=digest)
+
+
+def _summary(scores: Sequence[Score]) -> dict[str, Any]:
+    """The figure that stands for a task, and all of them, without the keys that do not apply."""
+    first = scores[0]
+    details = [
+        {key: value for key, value in dataclasses.asdict(score).items() if value is not None or key == "value"}
+        for score in scores
+    ]
+    return {
+        "metric": first.metric,
+        "value": first.value,
+        "standard_error": first.standard_error,
+        "count": first.count,
+        "details": details,
+    }
