@@ -1,1 +1,7 @@
-"""The published claims, and verdicts computed from rows."""
+"""Published claims of the four documents, and verdicts on them computed from rows."""
+
+from eval.claims.claim import Claim, Finding, Verdict
+from eval.claims.judge import judge
+from eval.claims.published import CLAIMS
+
+__all__ = ["CLAIMS", "Claim", "Finding", "Verdict", "judge"]

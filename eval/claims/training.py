@@ -1,0 +1,118 @@
+"""Claims about fine-tuning speed, by the training steps of a small model of the same shape."""
+
+from collections.abc import Callable, Mapping
+
+from eval.claims import words
+from eval.claims.apple import only_on_metal
+from eval.claims.claim import Judgement, MissingRowsError
+from eval.claims.evidence import Evidence, Pair, Setting, timing_of
+from eval.claims.series import ANY_FUSED, ANY_MANUAL
+from eval.claims.verdict import known, overlaps, same_figure, same_side, verdict
+
+STEP = Setting(suite="transfer", mode="step", level="model")
+SCALED = (
+    "The published figures are estimates, without a run. Ours are whole training steps (forward, backward, update) of "
+    "a Llama-shaped model scaled down to fit this machine: the ratio of a step, not a 1.1B model's."
+)
+
+
+def _pairs(evidence: Evidence, *, fused_above: bool) -> list[Pair]:
+    above, below = (ANY_FUSED, ANY_MANUAL) if fused_above else (ANY_MANUAL, ANY_FUSED)
+    found = evidence.pairs(above.holds, below.holds, STEP)
+    llamas = [pair for pair in found if "llama" in (pair.cell.model or "")]
+    if not llamas:
+        raise MissingRowsError(f"no training steps of a Llama-shaped model with fused and unfused MHA ({STEP})")
+    return sorted(llamas, key=lambda pair: (pair.cell.length, pair.cell.batch_size))
+
+
+def _words(pairs: list[Pair]) -> str:
+    return "; ".join(f"{p.cell.model}, B={p.cell.batch_size}, L={p.cell.length}: {words.times(p)}" for p in pairs)
+
+
+def _ratio(published: float, *, fused_above: bool) -> Callable[[Evidence], Judgement]:
+    """Judges by the longest sequence, where attention weighs most."""
+
+    def judge(evidence: Evidence) -> Judgement:
+        pairs = _pairs(evidence, fused_above=fused_above)
+        ratio = pairs[-1].ratio
+        low, high = known(ratio.low, ratio.high)
+        what = "fused over unfused step time" if fused_above else "tokens per second, fused over unfused"
+        return Judgement(
+            verdict=verdict(same_figure(low, high, published)),
+            ours=f"{what}: {_words(pairs)}",
+            value=ratio.ratio,
+            low=low,
+            high=high,
+            reason=f"{SCALED} Published {published:.2f}; judged at the longest sequence.",
+            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+        )
+
+    return judge
+
+
+def _range(evidence: Evidence) -> Judgement:
+    """20 to 60 % faster: 1.2 to 1.6 times the speed, in every step measured."""
+    pairs = _pairs(evidence, fused_above=False)
+    within = []
+    for pair in pairs:
+        low, high = known(pair.ratio.low, pair.ratio.high)
+        within.append(same_side(low, high, above=True) and high >= 1.2 and low <= 1.6)
+    ratio = pairs[-1].ratio
+    return Judgement(
+        verdict=verdict(all(within)),
+        ours=f"tokens per second, fused over unfused: {_words(pairs)}",
+        value=ratio.ratio,
+        low=ratio.low,
+        high=ratio.high,
+        reason=f"{SCALED} Every interval has to reach into 1.2 to 1.6.",
+        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+    )
+
+
+def _absolute(evidence: Evidence) -> Judgement:
+    pair = _pairs(evidence, fused_above=True)[-1]
+    timing, cell = timing_of(pair.numerator), pair.cell
+    low, high = known(timing.interval_low, timing.interval_high)
+    tokens = cell.batch_size * cell.length
+    judgement = Judgement(
+        verdict=verdict(cell.model == "tinyllama_1b" and overlaps(tokens / high, tokens / low, 82_000)),
+        ours=f"{words.with_interval(tokens / timing.median_seconds, tokens / high, tokens / low, digits=0)} tokens/s "
+        f"({cell.model}, B={cell.batch_size}, L={cell.length})",
+        value=tokens / timing.median_seconds,
+        low=tokens / high,
+        high=tokens / low,
+        reason=SCALED,
+        evidence=(pair.numerator.identity,),
+    )
+    return only_on_metal(evidence, judgement)
+
+
+def _drop_in(evidence: Evidence) -> Judgement:
+    """Whether a model with one attention exchanged for the other computes the same: the check before each step."""
+    pairs = _pairs(evidence, fused_above=True)
+    passed = [row for pair in pairs for row in (pair.numerator, pair.denominator)]
+    held = all(row.correctness is not None and row.correctness.passed for row in passed)
+    errors = [c.max_error for row in passed if (c := row.correctness) is not None and c.max_error is not None]
+    return Judgement(
+        verdict=verdict(held),
+        ours=f"{len(passed)} whole models checked before their clock"
+        + (f", largest error {max(errors):.1e}" if errors else ""),
+        value=max(errors) if errors else None,
+        reason="Of exchanging attention as such, done here for every layer or refused; the published patchers "
+        "exchanged no layer at all.",
+        evidence=tuple(row.identity for row in passed),
+    )
+
+
+JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
+    "finetune-practical": _ratio(0.90, fused_above=True),
+    "finetune-demo": _ratio(0.80, fused_above=True),
+    "finetune-qwen-practical": _ratio(0.88, fused_above=True),
+    "finetune-qwen-demo": _ratio(0.80, fused_above=True),
+    "finetune-range": _range,
+    "throughput-tinyllama": _ratio(82 / 50, fused_above=False),
+    "throughput-qwen": _ratio(75 / 40, fused_above=False),
+    "throughput-7b": _ratio(35 / 20, fused_above=False),
+    "throughput-absolute": _absolute,
+    "drop-in": _drop_in,
+}

@@ -1,0 +1,196 @@
+"""Claims of document 003: what a layer costs beyond its projections and its kernel, and what a layout costs."""
+
+from collections.abc import Callable, Mapping
+
+from eval.claims import words
+from eval.claims.apple import on_metal, only_on_metal
+from eval.claims.claim import Judgement, MissingRowsError
+from eval.claims.evidence import Evidence, Pair, Setting
+from eval.claims.verdict import known, overlaps, same_side, ties, verdict
+from eval.rows import Cell
+from eval.statistics.contrasts import contrast, logarithms
+
+OTHER_SOFTWARE = "Published of PyTorch's layer; ours is this library's layer over the same code without one."
+
+
+def _layer(cell: Cell) -> bool:
+    return cell.variant == "mha"
+
+
+def _inlined(cell: Cell) -> bool:
+    return cell.variant == "mha_hand_inlined"
+
+
+def _pairs(evidence: Evidence, batch_size: int | None) -> list[Pair]:
+    setting = Setting(suite="wrapper", batch_size=batch_size)
+    pairs = evidence.pairs(_layer, _inlined, setting)
+    if not pairs:
+        raise MissingRowsError(f"no layer timed against inlined code ({setting})")
+    return pairs
+
+
+def _figures(pairs: list[Pair]) -> str:
+    return "; ".join(
+        f"B={p.cell.batch_size}, L={p.cell.length}, D={p.cell.hidden_size or p.cell.num_heads * p.cell.head_dim}: "
+        f"{words.times(p)}"
+        for p in pairs
+    )
+
+
+def _overhead(batch_size: int, published: tuple[float, float]) -> Callable[[Evidence], Judgement]:
+    """Judges the largest overhead over the shapes of one batch size, on Apple's GPU."""
+
+    def judge(evidence: Evidence) -> Judgement:
+        pairs = _pairs(evidence, batch_size)
+        worst = max(pairs, key=lambda pair: pair.ratio.ratio)
+        low, high = known(worst.ratio.low, worst.ratio.high)
+        agrees = low <= published[1] * 1.1 and high >= published[0] * 0.9 and same_side(low, high, above=True)
+        return only_on_metal(
+            evidence,
+            Judgement(
+                verdict=verdict(agrees),
+                ours=_figures(pairs),
+                value=worst.ratio.ratio,
+                low=low,
+                high=high,
+                reason=f"{OTHER_SOFTWARE} The figure is the largest of {len(pairs)} shapes.",
+                evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            ),
+        )
+
+    return judge
+
+
+def _shrinks(evidence: Evidence) -> Judgement:
+    """Whether the overhead at B=1 is larger than at B=4."""
+    single, batched = _pairs(evidence, 1), _pairs(evidence, 4)
+    weights = [1 / len(single)] * len(single) + [-1 / len(batched)] * len(batched)
+    gap = contrast([logarithms(pair.ratios) for pair in (*single, *batched)], weights).exponential
+    low, high = known(gap.low, gap.high)
+    return only_on_metal(
+        evidence,
+        Judgement(
+            verdict=verdict(low > 1),
+            ours=f"overhead at B=1 is {words.with_interval(gap.value, low, high)} times that at B=4",
+            value=gap.value,
+            low=low,
+            high=high,
+            reason=OTHER_SOFTWARE,
+            evidence=tuple(identity for pair in (*single, *batched) for identity in pair.identities),
+        ),
+    )
+
+
+def _on_cpu(evidence: Evidence) -> Judgement:
+    pairs = _pairs(evidence, None)
+    held = all(ties(*known(pair.ratio.low, pair.ratio.high)) for pair in pairs)
+    worst = max(pairs, key=lambda pair: abs(pair.ratio.ratio - 1))
+    on_cpu = evidence.backend == "cpu"
+    return Judgement(
+        verdict=verdict(held) if on_cpu else "not measurable on this device",
+        ours=_figures(pairs),
+        value=worst.ratio.ratio,
+        low=worst.ratio.low,
+        high=worst.ratio.high,
+        reason=f"{OTHER_SOFTWARE} Every interval has to lie within 10 % of 1."
+        + ("" if on_cpu else f" The claim is about a CPU; these rows are of {evidence.device}."),
+        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+    )
+
+
+def _no_overhead(evidence: Evidence) -> Judgement:
+    """This library's layer never exchanges batch and sequence: its overhead is the repaired layer's."""
+    pairs = _pairs(evidence, None)
+    held = all(ties(*known(pair.ratio.low, pair.ratio.high)) for pair in pairs)
+    worst = max(pairs, key=lambda pair: pair.ratio.ratio)
+    return Judgement(
+        verdict=verdict(held),
+        ours=_figures(pairs),
+        value=worst.ratio.ratio,
+        low=worst.ratio.low,
+        high=worst.ratio.high,
+        reason="This library's layer keeps batch and sequence where they are. Every interval has to lie within 10 % "
+        "of 1; the figure is the largest overhead.",
+        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+    )
+
+
+def _bits(evidence: Evidence) -> Judgement:
+    pairs = _pairs(evidence, None)
+    checks = [(row, row.correctness) for pair in pairs for row in (pair.numerator, pair.denominator)]
+    errors = [check.max_error for _, check in checks if check is not None and check.max_error is not None]
+    if not errors:
+        raise MissingRowsError("no outputs of layer and inlined code were compared (suite wrapper)")
+    return Judgement(
+        verdict=verdict(max(errors) == 0),
+        ours=f"largest difference {max(errors):.2g} over {len(pairs)} shapes",
+        value=max(errors),
+        reason="Compared in the same run, before the clock. " + OTHER_SOFTWARE,
+        evidence=tuple(row.identity for row, _ in checks),
+    )
+
+
+def _layout_pairs(evidence: Evidence) -> list[Pair]:
+    setting = Setting(suite="layouts", mode=None, batch_size=1)
+    pairs = evidence.pairs(lambda cell: cell.role == "candidate", lambda cell: cell.role == "baseline", setting)
+    if not pairs:
+        raise MissingRowsError(f"no layout timed against the native one ({setting})")
+    return pairs
+
+
+def _named(pair: Pair) -> str:
+    return pair.cell.detail or pair.cell.variant
+
+
+def _layouts(evidence: Evidence) -> Judgement:
+    pairs = _layout_pairs(evidence)
+    slowest = max(pairs, key=lambda pair: pair.ratio.ratio)
+    low, high = known(slowest.ratio.low, slowest.ratio.high)
+    return only_on_metal(
+        evidence,
+        Judgement(
+            verdict=verdict(overlaps(low, high, 103 / 30)),
+            ours="; ".join(f"{_named(pair)}: {words.times(pair)}" for pair in pairs),
+            value=slowest.ratio.ratio,
+            low=low,
+            high=high,
+            reason=f"{OTHER_SOFTWARE} Times over the native layout's; the figure is the slowest, {_named(slowest)}.",
+            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+        ),
+    )
+
+
+def _reshape(evidence: Evidence) -> Judgement:
+    """Whether reshaping after the exchange is as fast as the native layout, and making contiguous is not."""
+    pairs = _layout_pairs(evidence)
+    reshaped = [pair for pair in pairs if "reshape" in _named(pair)]
+    contiguous = [pair for pair in pairs if "contiguous" in _named(pair)]
+    if not on_metal(evidence):
+        held = False
+    elif not reshaped or not contiguous:
+        raise MissingRowsError("no layouts named reshape and contiguous (suite layouts)")
+    else:
+        fast = all(ties(*known(pair.ratio.low, pair.ratio.high)) for pair in reshaped)
+        held = fast and all(known(pair.ratio.low, pair.ratio.high)[0] > 1 for pair in contiguous)
+    return only_on_metal(
+        evidence,
+        Judgement(
+            verdict=verdict(held),
+            ours="; ".join(f"{_named(pair)}: {words.times(pair)}" for pair in reshaped + contiguous)
+            or "no such layouts measured",
+            reason=OTHER_SOFTWARE,
+            evidence=tuple(identity for pair in reshaped + contiguous for identity in pair.identities),
+        ),
+    )
+
+
+JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
+    "wrapper-b1": _overhead(1, (6.2, 11.2)),
+    "wrapper-b4": _overhead(4, (1.3, 1.3)),
+    "wrapper-batch": _shrinks,
+    "wrapper-cpu": _on_cpu,
+    "wrapper-bits": _bits,
+    "wrapper-fixed": _no_overhead,
+    "layouts": _layouts,
+    "layouts-reshape": _reshape,
+}
