@@ -11,20 +11,11 @@ import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.app import choice_name
+from recipes.material import Material, open_material, require_fit
 from recipes.samples import continuation, filled_in
 from zoo.checkpoints import History
 from zoo.config import UserError, from_mapping, require, to_mapping
-from zoo.data import (
-    CausalLoader,
-    DataConfig,
-    MaskedTokenLoader,
-    TokenCorpus,
-    TokenizerConfig,
-    TokenSplit,
-    data_config_from_mapping,
-    prepare,
-    tokenizer_config_from_mapping,
-)
+from zoo.data import DataSource, Tokenizer, TokenizerConfig, data_source_from_mapping, tokenizer_config_from_mapping
 from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import peak_bytes, reset_peak
@@ -38,6 +29,7 @@ from zoo.training import (
     Trainer,
     TrainingConfig,
     TrainingState,
+    ValidationBatches,
     build_optimizer,
     draw_loss_curve,
     open_loggers,
@@ -58,8 +50,8 @@ class TrainRecipe:
     Attributes:
         attention: Variant or hybrid.
         model: Family and its fields.
-        data: Corpus.
-        tokenizer: Tokenizer.
+        data: Corpus or synthetic task.
+        tokenizer: Tokenizer; None for a synthetic task.
         optimizer: Optimizer and schedule.
         training: Loop.
         run_dir: Output folder, or None for a new one under `runs/`.
@@ -72,9 +64,9 @@ class TrainRecipe:
     attention: dict[str, Any]
     model: dict[str, Any]
     data: dict[str, Any]
-    tokenizer: dict[str, Any]
     optimizer: dict[str, Any]
     training: dict[str, Any]
+    tokenizer: dict[str, Any] | None = None
     run_dir: str | None = None
     resume: Literal["auto", "never"] = "never"
     seed: int = 0
@@ -93,8 +85,8 @@ class _Plan:
     """The recipe's sections, each checked."""
 
     recipe: TrainRecipe
-    data: DataConfig
-    tokenizer: TokenizerConfig
+    data: DataSource
+    tokenizer: TokenizerConfig | None
     optimizer: OptimizerConfig
     training: TrainingConfig
     dtype: mx.Dtype
@@ -107,13 +99,13 @@ class _Plan:
         require(limit is None or length <= limit, "training.sequence_length", with_limit, length)
         return config
 
-    def as_mapping(self, model: ModelConfig, corpus: TokenCorpus) -> dict[str, Any]:
+    def as_mapping(self, model: ModelConfig, material: Material) -> dict[str, Any]:
         """All that the result depends on, JSON-ready; a resumed run must agree with it."""
         data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
         return {
             "model": model.as_mapping(),
-            "data": {**data, "fingerprint": corpus.fingerprint},
-            "tokenizer": self.tokenizer.as_mapping(),
+            "data": {**data, "fingerprint": material.fingerprint},
+            "tokenizer": None if self.tokenizer is None else self.tokenizer.as_mapping(),
             "optimizer": optimizer_config_as_mapping(self.optimizer),
             "training": to_mapping(self.training),
             "seed": self.recipe.seed,
@@ -135,7 +127,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     plan = _plan(from_mapping(TrainRecipe, {str(key): value for key, value in plain.items()}, path="train"))
     # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
-    build_model(plan.model_config(1))
+    model = build_model(plan.model_config(1))
+    require_fit(plan.data, plan.tokenizer, plan.training, causal=model.config.causal)
     path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir).expanduser()
     with RunFolder(path) as folder:
         if folder.holds_run and plan.recipe.resume == "never":
@@ -148,8 +141,8 @@ def _plan(recipe: TrainRecipe) -> _Plan:
     seed_everything(recipe.seed)
     plan = _Plan(
         recipe=recipe,
-        data=data_config_from_mapping(recipe.data),
-        tokenizer=tokenizer_config_from_mapping(recipe.tokenizer),
+        data=data_source_from_mapping(recipe.data),
+        tokenizer=None if recipe.tokenizer is None else tokenizer_config_from_mapping(recipe.tokenizer),
         optimizer=optimizer_config_from_mapping(recipe.optimizer),
         training=from_mapping(TrainingConfig, recipe.training, path="training"),
         dtype=parse_dtype(recipe.dtype),
@@ -167,11 +160,11 @@ def _new_run_dir(plan: _Plan) -> Path:
 
 def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, Any]:
     training = plan.training
-    corpus = prepare(plan.data, plan.tokenizer)
+    material = open_material(plan.data, plan.tokenizer)
     seed_everything(plan.recipe.seed)
-    model = build_model(plan.model_config(corpus.tokenizer.vocab_size))
+    model = build_model(plan.model_config(material.vocab_size))
     optimizer = build_optimizer(plan.optimizer, model, steps=training.steps)
-    run_config = plan.as_mapping(model.config, corpus)
+    run_config = plan.as_mapping(model.config, material)
     state = resume_run(folder.checkpoints, model=model, optimizer=optimizer, run_config=run_config)
     finished = folder.result() or {}
     if finished.get("steps") == state.step >= training.steps and finished.get("interrupted") is False:
@@ -179,7 +172,7 @@ def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, A
         return {**finished, **_whereabouts(folder)}
     resumed_step = state.step
     folder.write_description(plain, describe())
-    loader, validation = (_loader(plan, model.config, split) for split in (corpus.train, corpus.validation))
+    loaders = material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed)
     reset_peak()
     with contextlib.ExitStack() as stack:
         loggers = open_loggers(training.loggers, folder.path, resumed_step=resumed_step, config=run_config)
@@ -190,9 +183,9 @@ def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, A
         trainer = Trainer(
             model=model,
             optimizer=optimizer,
-            loader=loader,
-            validation=validation,
-            tokenizer=corpus.tokenizer,
+            loader=loaders.train,
+            validation=loaders.validation,
+            tokenizer=material.tokenizer,
             config=training,
             dtype=plan.dtype,
             checkpoints=folder.checkpoints,
@@ -202,21 +195,11 @@ def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, A
         )
         reason = trainer.train(state)
     result = _result(plan, folder, model, state, reason, resumed_step)
-    _illustrate(plan, folder, model, validation, interrupted=reason == "signal")
+    _draw_loss(plan, folder)
+    if material.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
+        _write_sample(plan, folder, model, material.tokenizer, loaders.validation)
     folder.write_result(result)
     return result
-
-
-def _loader(plan: _Plan, config: ModelConfig, split: TokenSplit) -> CausalLoader | MaskedTokenLoader:
-    kind = CausalLoader if config.causal else MaskedTokenLoader
-    return kind(
-        split,
-        batch_size=plan.training.batch_size,
-        sequence_length=plan.training.sequence_length,
-        seed=plan.recipe.seed,
-        mask_documents=plan.data.mask_documents,
-        packing=plan.data.packing,
-    )
 
 
 def _result(
@@ -234,6 +217,7 @@ def _result(
         "train_loss": state.loss,
         "val_loss": evaluation.get("val_loss"),
         "val_bits_per_byte": evaluation.get("val_bits_per_byte"),
+        "val_accuracy": evaluation.get("val_accuracy"),
         "tokens_per_second": state.timed_tokens / state.timed_seconds if state.timed_seconds else None,
         "peak_memory_bytes": peak_bytes(),
         "seconds": state.seconds,
@@ -248,31 +232,22 @@ def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
     return {"run_dir": str(folder.path), "checkpoint": None if checkpoint is None else str(checkpoint)}
 
 
-def _illustrate(
-    plan: _Plan,
-    folder: RunFolder,
-    model: Model,
-    validation: CausalLoader | MaskedTokenLoader,
-    *,
-    interrupted: bool,
-) -> None:
+def _draw_loss(plan: _Plan, folder: RunFolder) -> None:
     title = f"{choice_name('model')}, {plan.recipe.attention['name']}"
     with folder.writing("loss.png") as path:
         draw_loss_curve(read_metrics(folder.metrics), path, title=title)
-    num_tokens = plan.training.sample_tokens
-    if interrupted or num_tokens == 0:
-        return
+
+
+def _write_sample(
+    plan: _Plan, folder: RunFolder, model: Model, tokenizer: Tokenizer, validation: ValidationBatches
+) -> None:
+    training = plan.training
     model.eval()
     if model.config.causal:
-        text = continuation(
-            model,
-            validation.split.tokenizer,
-            prompt=plan.training.sample_prompt,
-            num_tokens=num_tokens,
-            seed=plan.recipe.seed,
-        )
+        prompt, num_tokens = training.sample_prompt, training.sample_tokens
+        text = continuation(model, tokenizer, prompt=prompt, num_tokens=num_tokens, seed=plan.recipe.seed)
     else:
         (batch,) = validation.validation_batches(1)
-        text = filled_in(model, validation.split.tokenizer, batch, num_tokens=num_tokens)
+        text = filled_in(model, tokenizer, batch, num_tokens=training.sample_tokens)
     with folder.writing("samples.txt") as path:
         path.write_text(text + "\n", encoding="utf-8")

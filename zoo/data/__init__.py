@@ -4,20 +4,26 @@ from zoo.data.corpora import DataConfig, data_config_from_mapping
 from zoo.data.dataset import TokenCorpus, prepare
 from zoo.data.loader import Batch, CausalLoader, Loader, MaskedTokenLoader, ProcessShare
 from zoo.data.shards import TokenSplit
+from zoo.data.source import DataSource, data_source_from_mapping
+from zoo.data.synthetic import SyntheticLoader, SyntheticTask
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer, tokenizer_config_from_mapping
 
 __all__ = [
     "Batch",
     "CausalLoader",
     "DataConfig",
+    "DataSource",
     "Loader",
     "MaskedTokenLoader",
     "ProcessShare",
+    "SyntheticLoader",
+    "SyntheticTask",
     "TokenCorpus",
     "TokenSplit",
     "Tokenizer",
     "TokenizerConfig",
     "data_config_from_mapping",
+    "data_source_from_mapping",
     "load_tokenizer",
     "prepare",
     "tokenizer_config_from_mapping",

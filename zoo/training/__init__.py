@@ -3,7 +3,7 @@
 from zoo.training.config import TrainingConfig
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.figures import draw_loss_curve
-from zoo.training.loop import NonFiniteError, StopReason, Trainer
+from zoo.training.loop import NonFiniteError, StopReason, Trainer, TrainingBatches, ValidationBatches
 from zoo.training.loss import token_nats
 from zoo.training.metrics import MetricLogger, open_loggers, read_metrics, require_installed
 from zoo.training.optimizers import (
@@ -30,8 +30,10 @@ __all__ = [
     "StopReason",
     "TrainStep",
     "Trainer",
+    "TrainingBatches",
     "TrainingConfig",
     "TrainingState",
+    "ValidationBatches",
     "build_optimizer",
     "draw_loss_curve",
     "evaluate",

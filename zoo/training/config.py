@@ -27,6 +27,8 @@ class TrainingConfig:
         keep_checkpoints: How many of the newest checkpoints stay.
         log_every: Steps between rows of training metrics.
         max_seconds: Wall-clock limit of the run's training time over all resumptions, or None.
+        target_accuracy: An evaluation that reaches it ends the run; None for no such end. For encoders and synthetic
+            tasks, whose accuracy is measured.
         sample_prompt: Text that the trained model continues, for the eye.
         sample_tokens: How many tokens it adds; 0 for no sample.
         loggers: Where metrics go besides `metrics.jsonl`.
@@ -45,6 +47,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     max_seconds: float | None = None
+    target_accuracy: float | None = None
     sample_prompt: str = ""
     sample_tokens: int = 0
     loggers: tuple[LoggerName, ...] = ()
@@ -58,6 +61,10 @@ class TrainingConfig:
         for field in ("max_grad_norm", "max_seconds"):
             value = getattr(self, field)
             require(value is None or value > 0, field, "be positive or null", value)
+        target = self.target_accuracy
+        require(target is None or 0 < target <= 1, "target_accuracy", "be above 0 and at most 1, or null", target)
+        watched = target is None or self.eval_every is not None
+        require(watched, "eval_every", "be given where a target_accuracy is", self.eval_every)
         require(self.sample_tokens >= 0, "sample_tokens", "be at least 0", self.sample_tokens)
         divides = self.batch_size % self.accumulation == 0
         require(divides, "accumulation", f"divide batch_size {self.batch_size}", self.accumulation)
@@ -69,6 +76,7 @@ RESUMABLE_CHANGES = frozenset(
     for field in (
         "steps",
         "max_seconds",
+        "target_accuracy",
         "eval_every",
         "eval_batches",
         "checkpoint_every",

@@ -1,8 +1,9 @@
-"""Validation loss: nats per predicted token, and bits per byte, which compares across tokenizers.
+"""Validation loss: nats per predicted token, bits per byte, which compares across tokenizers, and accuracy.
 
     bits_per_byte = sum(nats) / (ln 2 · sum(UTF-8 bytes of the predicted tokens))
 
-Exact: tokenizers say how many bytes each token stands for, and a document's end counts its nats but no bytes.
+Exact: tokenizers say how many bytes each token stands for, and a document's end counts its nats but no bytes. Tokens
+of a synthetic task stand for no text at all.
 """
 
 import dataclasses
@@ -25,42 +26,47 @@ class Evaluation:
     Attributes:
         loss: Nats per predicted token; not a number if there is none.
         bits_per_byte: Bits per byte of the predicted tokens; None if they stand for no bytes.
+        accuracy: Share of the predicted tokens that are the model's first guess; not a number if there is none.
         tokens: Predicted tokens, by weight.
     """
 
     loss: float
     bits_per_byte: float | None
+    accuracy: float
     tokens: float
 
 
 def evaluate(
-    model: nn.Module, step: EvaluationStep, batches: Iterable[Batch], token_byte_lengths_V: np.ndarray
+    model: nn.Module, step: EvaluationStep, batches: Iterable[Batch], token_byte_lengths_V: np.ndarray | None
 ) -> Evaluation:
     """Evaluates a model, with dropout off; it is left in training mode.
 
     Args:
         model: The model of `step`.
-        step: Computes the nats of a batch.
+        step: Judges a batch.
         batches: Validation batches.
-        token_byte_lengths_V: UTF-8 bytes of each token of the vocabulary, int32.
+        token_byte_lengths_V: UTF-8 bytes of each token of the vocabulary, int32; None if tokens are no text.
 
     Returns:
-        The loss over all batches, weighted by token.
+        Means over all batches, weighted by token.
     """
     model.eval()
-    nats = weight = num_bytes = 0.0
+    nats = right = weight = num_bytes = 0.0
     for batch in batches:
         (arrays,) = to_arrays(batch)
-        batch_nats = step(arrays)
-        mx.async_eval(batch_nats)
+        batch_nats, batch_right = step(arrays)
+        mx.async_eval(batch_nats, batch_right)
         # Counted while the device computes; summed in double precision over batches.
-        lengths = token_byte_lengths_V[batch.targets_BL]
         weight += float(batch.weights_BL.sum(dtype=np.float64))
-        num_bytes += float((lengths * batch.weights_BL).sum(dtype=np.float64))
+        if token_byte_lengths_V is not None:
+            lengths_BL = token_byte_lengths_V[batch.targets_BL]
+            num_bytes += float((lengths_BL * batch.weights_BL).sum(dtype=np.float64))
         nats += scalar(batch_nats)
+        right += scalar(batch_right)
     model.train()
     bits_per_byte = nats / math.log(2) / num_bytes if num_bytes else None
-    return Evaluation(loss=nats / weight if weight else math.nan, bits_per_byte=bits_per_byte, tokens=weight)
+    loss, accuracy = (nats / weight, right / weight) if weight else (math.nan, math.nan)
+    return Evaluation(loss=loss, bits_per_byte=bits_per_byte, accuracy=accuracy, tokens=weight)
 
 
 def scalar(array: mx.array) -> float:

@@ -28,7 +28,7 @@ from zoo.training.signals import StopRequest
 from zoo.training.state import TrainingState
 from zoo.training.step import EvaluationStep, StepOptions, TrainStep
 
-StopReason = Literal["steps", "max_seconds", "signal"]
+StopReason = Literal["steps", "max_seconds", "target_accuracy", "signal"]
 
 
 class NonFiniteError(UserError):
@@ -58,7 +58,7 @@ class Trainer:
         optimizer: With its state.
         loader: Training batches.
         validation: Validation batches.
-        tokenizer: Goes into the checkpoints; knows the bytes of each token.
+        tokenizer: Goes into the checkpoints; knows the bytes of each token. None if tokens are no text.
         config: Of the loop.
         dtype: Of the forward and backward pass.
         checkpoints: Folder of the checkpoints.
@@ -71,7 +71,7 @@ class Trainer:
     optimizer: MultiOptimizer
     loader: TrainingBatches
     validation: ValidationBatches
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     config: TrainingConfig
     dtype: mx.Dtype
     checkpoints: Path
@@ -111,7 +111,8 @@ class _Loop:
         self.step = TrainStep(trainer.model, trainer.optimizer, options)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints)
-        self.token_bytes_V: np.ndarray = trainer.tokenizer.token_byte_lengths()
+        tokenizer = trainer.tokenizer
+        self.token_bytes_V: np.ndarray | None = None if tokenizer is None else tokenizer.token_byte_lengths()
         self.first_step = state.step
         self.stop = StopRequest()
         self.seconds_before, self.started = state.seconds, time.perf_counter()
@@ -134,6 +135,8 @@ class _Loop:
             return "steps"
         if self.config.max_seconds is not None and self.state.seconds >= self.config.max_seconds:
             return "max_seconds"
+        if self._on_target():
+            return "target_accuracy"
         return "signal" if self.stop.name is not None else None
 
     def _train_one(self) -> None:
@@ -190,8 +193,9 @@ class _Loop:
         due = config.eval_every is not None and state.step % config.eval_every == 0 and state.step > 0
         if (due or finished) and state.evaluation.get("step") != state.step:
             self._evaluate()
-        if reason is None and self.stop.name is not None:
-            reason = "signal"
+        if reason is None:
+            # Both may have come with the evaluation.
+            reason = "target_accuracy" if self._on_target() else "signal" if self.stop.name is not None else None
         due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
         if (due or reason is not None) and state.step > self.first_step:
             self._save()
@@ -207,9 +211,22 @@ class _Loop:
         if not found.tokens:
             raise UserError("data: the validation split must predict at least one token; it predicts none")
         self._require_finite(found.loss, "the validation loss", self.state.step)
-        values = {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
+        # Whether a language model's first guess is the text's own word says little; an encoder and a synthetic task
+        # have answers.
+        judged = self.trainer.tokenizer is None or not self.trainer.model.config.causal
+        values = {
+            "val_loss": found.loss,
+            "val_bits_per_byte": found.bits_per_byte,
+            "val_accuracy": found.accuracy if judged else None,
+        }
         self.state.evaluation = {"step": self.state.step, **values}
         self._log(values)
+
+    def _on_target(self) -> bool:
+        """Whether the present weights were evaluated and are accurate enough."""
+        target, evaluation = self.config.target_accuracy, self.state.evaluation
+        accuracy = evaluation.get("val_accuracy") if evaluation.get("step") == self.state.step else None
+        return target is not None and accuracy is not None and accuracy >= target
 
     def _log(self, values: Mapping[str, float | int | None]) -> None:
         for logger in self.trainer.loggers:
@@ -242,7 +259,7 @@ class _Loop:
             return
         model.eval()
         (first, *_) = to_arrays(self.batch, parts=self.config.accumulation)
-        nats = scalar(self.evaluation_step(first))
+        nats = scalar(self.evaluation_step(first)[0])
         model.train()
         self._require_finite(nats, "the loss of the next batch", step, f"; batch: {self.batch.identity}")
 

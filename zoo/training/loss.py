@@ -46,13 +46,18 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     Returns:
         float32 scalar, in nats.
     """
+    nats_P = token_nats(predicted_logits(model, batch, causal=causal), batch["targets_P"])
+    return (nats_P * batch["weights_P"]).sum()
+
+
+def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
+    """Logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
     mask = MaskSpec(causal=causal, lengths_B=batch.get("lengths_B"), segments_BL=batch.get("segments_BL"))
     x_BLD = model.hidden(batch["inputs_BL"], mask=mask, cache=None)
     x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
     if "picks_P" in batch:
         x_PD = x_PD[batch["picks_P"]]
-    nats_P = token_nats(model.logits(x_PD), batch["targets_P"])
-    return (nats_P * batch["weights_P"]).sum()
+    return model.logits(x_PD)
 
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:

@@ -29,6 +29,7 @@ class ProgressBar:
             "tokens_per_second": ("tok/s", "{:,.0f}"),
             "val_loss": ("val", "{:.3f}"),
             "val_bits_per_byte": ("bpb", "{:.3f}"),
+            "val_accuracy": ("acc", "{:.3f}"),
         }
         for key, (name, form) in formats.items():
             value = values.get(key)

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer, clip_grad_norm
 from mlx.utils import tree_map
 
-from zoo.training.loss import Arrays, summed_nats
+from zoo.training.loss import Arrays, predicted_logits, summed_nats, token_nats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,24 +101,26 @@ class TrainStep:
 
 
 class EvaluationStep:
-    """Weighted nats of a batch without gradients; the model must be in evaluation mode."""
+    """Nats and right guesses of a batch without gradients; the model must be in evaluation mode."""
 
     def __init__(self, model: nn.Module, options: StepOptions) -> None:
         """Binds the step to the model's state."""
         self.model = model
         self.options = options
-        self._nats = mx.compile(self._compute, inputs=model.state) if options.compile else self._compute
+        self._judged = mx.compile(self._compute, inputs=model.state) if options.compile else self._compute
 
-    def __call__(self, batch: Arrays) -> mx.array:
-        """Weighted nats summed over the batch, a float32 scalar."""
-        return self._nats(batch)
+    def __call__(self, batch: Arrays) -> tuple[mx.array, mx.array]:
+        """Weighted nats, and weights of the targets guessed right, summed over the batch; float32 scalars."""
+        return self._judged(batch)
 
-    def _compute(self, batch: Arrays) -> mx.array:
+    def _compute(self, batch: Arrays) -> tuple[mx.array, mx.array]:
         master = self.model.trainable_parameters()
         self.model.update(cast_floats(master, self.options.dtype))
-        nats = summed_nats(self.model, batch, causal=self.options.causal)
+        logits_PV = predicted_logits(self.model, batch, causal=self.options.causal)
+        nats_P = token_nats(logits_PV, batch["targets_P"])
+        right_P = mx.argmax(logits_PV, axis=-1) == batch["targets_P"]
         self.model.update(master)
-        return nats
+        return (nats_P * batch["weights_P"]).sum(), (right_P * batch["weights_P"]).sum()
 
 
 def cast_floats(tree: Any, dtype: mx.Dtype) -> Any:

@@ -1,4 +1,4 @@
-"""The YAML files of corpora and tokenizers: each has all fields, at their defaults."""
+"""The YAML files of corpora, tasks and tokenizers: each has all fields, at their defaults."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 import zoo
-from zoo.data import data_config_from_mapping, tokenizer_config_from_mapping
+from zoo.data import data_config_from_mapping, data_source_from_mapping, tokenizer_config_from_mapping
 from zoo.data.corpora import CORPORA
+from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.data.tokenizers import KINDS
 
 CONFIGS = Path(zoo.__file__).resolve().parents[1] / "configs"
@@ -38,6 +39,14 @@ def test_a_kind_of_tokenizer_has_a_file_with_every_field_at_its_default(kind):
     assert config == tokenizer_config_from_mapping({"kind": kind, **given})
 
 
+@pytest.mark.parametrize("name", SYNTHETIC_TASKS)
+def test_a_synthetic_task_has_a_file_with_every_field_at_its_default(name):
+    mapping = read("data", name)["data"]
+    task = data_source_from_mapping(mapping)
+    assert task.as_mapping() == mapping
+    assert task == SYNTHETIC_TASKS[name]()
+
+
 def test_there_is_no_file_without_a_kind():
-    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} == set(CORPORA)
+    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} == {*CORPORA, *SYNTHETIC_TASKS}
     assert {path.stem for path in (CONFIGS / "tokenizer").glob("*.yaml")} == set(KINDS)

@@ -1,0 +1,29 @@
+"""What a model learns from: a corpus of text, or a synthetic task with tokens of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.config import UserError
+from zoo.data.corpora import CORPORA, DataConfig, data_config_from_mapping
+from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
+
+DataSource = DataConfig | SyntheticTask
+
+
+def data_source_from_mapping(mapping: Mapping[str, Any], *, path: str = "data") -> DataSource:
+    """Builds what `configs/data/*.yaml` or a checkpoint describes.
+
+    Args:
+        mapping: `corpus`, which names a corpus or a task, and its fields.
+        path: Config path for messages.
+
+    Raises:
+        UserError: On an unknown corpus, key or value.
+    """
+    corpus = mapping.get("corpus")
+    if corpus in SYNTHETIC_TASKS:
+        return synthetic_task_from_mapping(mapping, path=path)
+    if corpus in CORPORA:
+        return data_config_from_mapping(mapping, path=path)
+    choices = ", ".join([*CORPORA, *SYNTHETIC_TASKS])
+    raise UserError(f"{path}: corpus must be a known one; got {corpus!r} (choices: {choices})")
