@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoo.attention.calibration import Calibration, Phase
-from zoo.attention.mechanism import HeadGrouping, Mechanism
+from zoo.attention.mechanism import HeadGrouping, Mechanism, sample_qkv
 from zoo.attention.uncalibrated import uncalibrated_choice
 from zoo.config import to_mapping
 from zoo.runtime.backend import backend
@@ -17,6 +17,11 @@ from zoo.runtime.backend import backend
 # Between mechanisms the length decides and nothing else; their times are compared for a sequence of eight heads.
 CROSSING_ROWS = 8
 _GROUPING = {field.name for field in dataclasses.fields(HeadGrouping)}
+
+
+def has_a_choice(declared: Mechanism) -> bool:
+    """Whether a mechanism takes queries, keys and values, which any of several implementations may be handed."""
+    return declared.sample_inputs is sample_qkv and len(declared.implementations) > 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

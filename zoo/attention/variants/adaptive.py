@@ -26,7 +26,7 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.attention.calibration import Phase, load_calibration
-from zoo.attention.choice import Chooser, Member
+from zoo.attention.choice import Chooser, Member, has_a_choice
 from zoo.attention.interface import Cache, Capabilities, LayerShape, PositionKind
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.attention.projected import ProjectedAttention
@@ -35,7 +35,6 @@ from zoo.config import UserError, from_mapping, require
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
 
-NAME = "adaptive"
 _GROUPING = tuple(field.name for field in dataclasses.fields(HeadGrouping))
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class AdaptiveConfig(HeadGrouping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = [name for name, each in mechanisms().items() if _has_a_choice(each)]
+        choices = [name for name, each in mechanisms().items() if has_a_choice(each)]
         must = "name a mechanism over queries, keys and values that has several implementations"
         require(self.of in choices, "of", must, self.of, allowed=choices)
         if self.allow_mechanisms:
@@ -98,11 +97,6 @@ class AdaptiveConfig(HeadGrouping):
             UserError: If the named calibration is none.
         """
         return Chooser(self.members, load_calibration(self.calibration))
-
-
-def _has_a_choice(declared: Mechanism) -> bool:
-    # Others own their projections and their inputs, which no common layer can lend them.
-    return declared.name != NAME and declared.sample_inputs is sample_qkv and len(declared.implementations) > 1
 
 
 def _own_fields(declared: Mechanism) -> set[str]:
@@ -277,7 +271,7 @@ def spec_of(config: AdaptiveConfig, mask: MaskSpec, head_dim: int, slopes_N: mx.
 
 
 MECHANISM = Mechanism(
-    name=NAME,
+    name="adaptive",
     config=AdaptiveConfig,
     implementations={"calibrated": op_of},
     capabilities=capabilities_of,

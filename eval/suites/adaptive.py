@@ -1,0 +1,154 @@
+"""Does adaptive attention choose well? All fixed implementations and its own choice, at lengths it was not told of.
+
+A cell passes if what it chose is the fastest fixed implementation of the group, or if its time cannot be told from
+the fastest one's: the 95 % interval of their paired ratio reaches down to 1.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.rows import Cell, Row
+from eval.rows.cell import Mode
+from eval.speed.group import Group
+from eval.statistics.ratios import paired_ratio
+from eval.suites.implementations import PHASES, choosable_mechanisms, implementation_cells, member_of, op_cell
+from eval.suites.suite import Suite, SuiteRequest
+from zoo.attention.calibration import load_calibration
+from zoo.attention.choice import Chooser
+from zoo.attention.mechanism import HeadGrouping
+from zoo.config import UserError, to_mapping
+
+NAME = "adaptive"
+# None of the calibrated lengths, nor a batch size that was calibrated but for one.
+SETTINGS = ((1, 96), (2, 96), (1, 192), (2, 192), (1, 384), (2, 384), (1, 768))
+ROUNDS = 15
+TARGET_SHARE = 0.95
+_CHOSEN = "chosen="
+
+
+def groups(request: SuiteRequest) -> list[Group]:
+    """Every held-out setting, forward and with gradients; `lengths` and `batch_sizes` take others.
+
+    Raises:
+        UserError: If the request names anything else.
+    """
+    if request != SuiteRequest(lengths=request.lengths, batch_sizes=request.batch_sizes):
+        raise UserError(f"suite={NAME} must be given with no other choices than lengths and batch_sizes")
+    settings: Sequence[tuple[int, int]] = SETTINGS
+    if request.lengths is not None or request.batch_sizes is not None:
+        lengths = request.lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
+        settings = [(batch_size, length) for length in lengths for batch_size in request.batch_sizes or (1, 2)]
+    return [_group(mode, batch_size, length) for mode in PHASES for batch_size, length in settings]
+
+
+def _group(mode: Mode, batch_size: int, length: int) -> Group:
+    name = f"{mode} B={batch_size} L={length}"
+    place: dict[str, Any] = {"suite": NAME, "group": name, "mode": mode, "batch_size": batch_size, "length": length}
+    cells: list[Cell] = []
+    for each in choosable_mechanisms():
+        fixed = implementation_cells(each, **place)
+        cells += [*fixed.values(), _adaptive_cell(each, place)]
+    baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
+    cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
+    return Group(cells=tuple(cells), control=False, max_rounds=ROUNDS)
+
+
+def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
+    """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
+    member = member_of(name)
+    phase = PHASES[place["mode"]]
+    grouping = HeadGrouping.__dataclass_fields__
+    parameters = {key: value for key, value in to_mapping(member.parameters).items() if key not in grouping}
+    mapping = {
+        "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
+        "mechanism": "adaptive",
+        "implementation": "calibrated",
+        "of": name,
+        "parameters": parameters,
+        "phase": phase,
+    }
+    cell = op_cell(mapping, **place)
+    chooser = Chooser([member], load_calibration(None))
+    rows = cell.batch_size * cell.num_heads
+    _, chosen = chooser.choose(phase=phase, rows=rows, length=cell.length, causal=cell.causal)
+    return cell.model_copy(update={"detail": f"{_CHOSEN}{chosen}"})
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The shares over all settings and mechanisms, then each of them.
+
+    `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
+    which it is slower than every fixed implementation.
+    """
+    by_group: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.status == "ok" and row.timing is not None and row.cell is not None:
+            by_group.setdefault(row.cell.group, []).append(row)
+    cells = [verdict for group in by_group.values() for verdict in _verdicts(group)]
+    if not cells:
+        return []
+    share = sum(cell["best_or_tied"] for cell in cells) / len(cells)
+    head = {
+        "cells": len(cells),
+        "best_or_tied": share,
+        "target": TARGET_SHARE,
+        "met": share >= TARGET_SHARE and not any(cell["slower_than_worst"] for cell in cells),
+        "best": sum(cell["chosen"] == cell["best"] for cell in cells) / len(cells),
+        "slower_than_worst": sum(cell["slower_than_worst"] for cell in cells),
+        "calibrated": load_calibration(None) is not None,
+    }
+    return [head, *cells]
+
+
+def _verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One for each mechanism of a group."""
+    fixed: dict[str, dict[str, Row]] = {}
+    adaptive: dict[str, Row] = {}
+    for row in rows:
+        assert row.cell is not None
+        mapping = row.cell.attention_mapping
+        if mapping["mechanism"] == "adaptive":
+            adaptive[mapping["of"]] = row
+        else:
+            fixed.setdefault(mapping["mechanism"], {})[mapping["implementation"]] = row
+    return [_verdict(name, row, fixed[name]) for name, row in adaptive.items() if fixed.get(name)]
+
+
+def _verdict(name: str, row: Row, fixed: dict[str, Row]) -> dict[str, Any]:
+    assert row.cell is not None
+    best = min(fixed, key=lambda each: _median(fixed[each]))
+    worst = max(fixed, key=lambda each: _median(fixed[each]))
+    to_best, to_worst = (paired_ratio(_samples(row), _samples(fixed[each])) for each in (best, worst))
+    chosen = row.cell.detail.removeprefix(_CHOSEN)
+    tied = to_best.low is not None and to_best.low <= 1
+    return {
+        "mechanism": name,
+        "group": row.cell.group,
+        "chosen": chosen,
+        "best": best,
+        "worst": worst,
+        "best_or_tied": chosen == best or tied,
+        "ratio_to_best": to_best.ratio,
+        "ratio_low": to_best.low,
+        "ratio_high": to_best.high,
+        # With one fixed implementation, or equal ones, noise puts it on either side.
+        "slower_than_worst": to_worst.low is not None and to_worst.low > 1,
+    }
+
+
+def _samples(row: Row) -> list[float]:
+    assert row.timing is not None
+    return row.timing.samples_seconds
+
+
+def _median(row: Row) -> float:
+    assert row.timing is not None
+    return row.timing.median_seconds
+
+
+SUITE = Suite(
+    name=NAME,
+    purpose="whether attention=adaptive chooses the fastest implementation at lengths that were not calibrated",
+    groups=groups,
+    summary=summary,
+)

@@ -1,0 +1,150 @@
+"""Measures what `attention=adaptive` chooses by: each implementation of each mechanism on this device.
+
+Decoding is not measured: the implementations of a mechanism share one way through its cache, so that there is nothing
+to choose. Every mechanism of the registry that has something to choose is in it, at its default parameters.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from eval.rows import Cell, Row
+from eval.speed.group import Group
+from eval.suites.implementations import PHASES, choosable_mechanisms, implementation_cells
+from eval.suites.suite import Suite, SuiteRequest
+from zoo.attention.calibration import (
+    REMEDY,
+    Calibration,
+    Measurement,
+    Provenance,
+    calibration_path,
+    load_calibration,
+    write_calibration,
+)
+from zoo.attention.mechanism import HeadGrouping
+from zoo.config import UserError
+
+NAME = "calibrate"
+# Coarse: in between, times are interpolated. The longest is measured for one sequence only, for the time it takes.
+SETTINGS = ((1, 64), (4, 64), (1, 256), (4, 256), (1, 1024))
+# Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
+ROUNDS = 10
+_NOT_PARAMETERS = {"name", "mechanism", "implementation", *HeadGrouping.__dataclass_fields__}
+
+logger = logging.getLogger(__name__)
+
+
+def groups(request: SuiteRequest) -> list[Group]:
+    """What this device's calibration lacks: all of it if there is none that holds, nothing if it is complete.
+
+    Raises:
+        UserError: If the request names variants or sizes: a calibration is of everything.
+    """
+    if request != SuiteRequest():
+        raise UserError(f"suite={NAME} must be given alone: it measures what it needs; got further choices")
+    present = load_calibration(None)
+    known = set() if present is None else {_setting(each) for each in present.measurements}
+    planned = [_group(mode, batch_size, length) for mode in PHASES for batch_size, length in SETTINGS]
+    return [group for group in planned if any(_cell_setting(cell) not in known for cell in group.cells)]
+
+
+def _group(mode: Any, batch_size: int, length: int) -> Group:
+    name = f"{mode} B={batch_size} L={length}"
+    cells = [
+        cell
+        for each in choosable_mechanisms()
+        for cell in implementation_cells(
+            each, suite=NAME, group=name, mode=mode, batch_size=batch_size, length=length
+        ).values()
+    ]
+    baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
+    cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
+    return Group(cells=tuple(cells), control=False, max_rounds=ROUNDS)
+
+
+def conclude(rows: Sequence[Row]) -> None:
+    """Writes the calibration of this device from rows, beside what it holds already; nothing if there are none."""
+    timed = [row for row in rows if row.status == "ok" and row.timing is not None and row.cell is not None]
+    if not timed:
+        return
+    new = [_measurement(row) for row in timed]
+    settings = {_setting(each) for each in new}
+    present = load_calibration(None)
+    kept = [] if present is None else [each for each in present.measurements if _setting(each) not in settings]
+    path = calibration_path()
+    write_calibration(path, Calibration(provenance=_provenance(timed), measurements=(*kept, *new)))
+    logger.info("calibration of %d times written to %s", len(kept) + len(new), path)
+
+
+def _provenance(rows: Sequence[Row]) -> Provenance:
+    newest = max(rows, key=lambda row: row.recorded_at)
+    machine = newest.machine
+    return Provenance(
+        device=machine.device,
+        backend=machine.backend,
+        blas=machine.blas,
+        mlx=machine.mlx,
+        attention_zoo=machine.attention_zoo,
+        commit=machine.commit,
+        recorded_at=newest.recorded_at,
+    )
+
+
+def _measurement(row: Row) -> Measurement:
+    assert row.cell is not None
+    assert row.timing is not None
+    mapping = row.cell.attention_mapping
+    return Measurement(
+        mechanism=mapping["mechanism"],
+        parameters={key: value for key, value in mapping.items() if key not in _NOT_PARAMETERS},
+        implementation=mapping["implementation"],
+        phase=PHASES[row.cell.mode],
+        batch_size=row.cell.batch_size,
+        num_heads=row.cell.num_heads,
+        length=row.cell.length,
+        median_seconds=row.timing.median_seconds,
+    )
+
+
+def _setting(each: Measurement) -> tuple[object, ...]:
+    return each.mechanism, each.implementation, each.phase, each.batch_size, each.num_heads, each.length
+
+
+def _cell_setting(cell: Cell) -> tuple[object, ...]:
+    mapping = cell.attention_mapping
+    name = (mapping["mechanism"], mapping["implementation"], PHASES[cell.mode])
+    return *name, cell.batch_size, cell.num_heads, cell.length
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Where the calibration lies and whether it was up to date; then the fastest implementation of each setting."""
+    head = {"calibration": str(calibration_path()), "up_to_date": not rows, "measured": len(rows), "command": REMEDY}
+    fastest: dict[tuple[object, ...], Measurement] = {}
+    for row in rows:
+        if row.timing is None:
+            continue
+        each = _measurement(row)
+        setting = (each.mechanism, each.phase, each.batch_size, each.length)
+        if setting not in fastest or each.median_seconds < fastest[setting].median_seconds:
+            fastest[setting] = each
+    found = [
+        {
+            "mechanism": each.mechanism,
+            "phase": each.phase,
+            "batch_size": each.batch_size,
+            "length": each.length,
+            "fastest": each.implementation,
+            "median_seconds": each.median_seconds,
+        }
+        for each in fastest.values()
+    ]
+    return [head, *found]
+
+
+SUITE = Suite(
+    name=NAME,
+    purpose="what attention=adaptive chooses by: every implementation on this device, kept in the user's cache",
+    groups=groups,
+    summary=summary,
+    conclude=conclude,
+)
