@@ -1,6 +1,7 @@
 """A group: cells that are timed against each other, in one process, round by round."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from eval.rows import Cell
 
@@ -14,12 +15,14 @@ class Group:
         memory: Whether each cell's peak is measured too, in a process of its own.
         control: Whether the baseline is timed a second time, as A/A control.
         max_rounds: Most rounds, where cells are slow; None for the run's own number.
+        skipped: Cells that the suite itself leaves out, and why: identity -> reason, which becomes their row's.
     """
 
     cells: tuple[Cell, ...]
     memory: bool = False
     control: bool = True
     max_rounds: int | None = None
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -108,7 +108,10 @@ class _Run:
             missing = [each for each in cells if not is_finished(self.store.rows.get(each.identity), self.machine)]
             return [row(cell, self.machine, status="skipped", reason=reason) for cell in missing]
         available = free_bytes() if self.options.available_bytes is None else self.options.available_bytes
-        refused = {cell.identity: refusal(self._built_as(cell, group), available) for cell in cells}
+        refused = {
+            cell.identity: group.skipped.get(cell.identity) or refusal(self._built_as(cell, group), available)
+            for cell in cells
+        }
         wanted = [cell for cell in cells if refused[cell.identity] is None]
         outcomes = self._time(group, wanted, seconds)
         limits = reference(self.device, self.store.rows)

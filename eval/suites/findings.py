@@ -1,0 +1,67 @@
+"""What summaries are made of: rows by name, and ratios of rows that were timed in the same rounds."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eval.rows import Cell, Row
+from eval.statistics.ratios import paired_ratio
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimedRow:
+    """A row that has a cell and times.
+
+    Attributes:
+        row: The whole row.
+        cell: Its cell.
+        samples: Its seconds, round by round.
+    """
+
+    row: Row
+    cell: Cell
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.samples)
+
+
+def timed_rows(rows: Iterable[Row], suite: str) -> list[TimedRow]:
+    """The timed rows of a suite, A/A controls left out."""
+    return [
+        TimedRow(row=row, cell=row.cell, samples=tuple(row.timing.samples_seconds))
+        for row in rows
+        if row.cell is not None
+        and row.timing is not None
+        and row.cell.suite == suite
+        and row.cell.role != "control"
+        and row.cell.level != "device"
+    ]
+
+
+def by_group(rows: Iterable[TimedRow]) -> dict[str, dict[str, TimedRow]]:
+    """Group -> variant -> row."""
+    groups: dict[str, dict[str, TimedRow]] = {}
+    for each in rows:
+        groups.setdefault(each.cell.group, {})[each.cell.variant] = each
+    return groups
+
+
+def ratio_of(numerator: TimedRow, denominator: TimedRow) -> dict[str, float | None] | None:
+    """`ratio`, `low` and `high` of two times of the same rounds; None if the rounds were not the same."""
+    if len(numerator.samples) != len(denominator.samples):
+        return None
+    found = paired_ratio(numerator.samples, denominator.samples)
+    return {"ratio": found.ratio, "low": found.low, "high": found.high}
+
+
+def statuses(rows: Sequence[Row], suite: str) -> dict[str, Any]:
+    """How many rows of a suite there are of each status."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.cell is not None and row.cell.suite == suite:
+            counts[row.status] = counts.get(row.status, 0) + 1
+    return {"figure": "rows by status", **dict(sorted(counts.items()))}
