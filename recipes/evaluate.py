@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eval.quality.evaluated import Evaluated, HeldOutText
+from eval.quality.harness import HarnessConfig, harness
 from eval.quality.run_facts import cache_of_run, facts_of_checkpoint
 from eval.quality.run_rows import Origin, data_name, quality_row
 from eval.quality.score import Score
@@ -48,6 +49,7 @@ class EvaluateRecipe:
         device: Back end.
         dtype: Of the forward pass.
         compile: Whether graphs are compiled.
+        harness: What to ask of lm-evaluation-harness.
     """
 
     run_dir: str
@@ -62,6 +64,7 @@ class EvaluateRecipe:
     device: str = "auto"
     dtype: str = "auto"
     compile: bool = True
+    harness: HarnessConfig = dataclasses.field(default_factory=HarnessConfig)
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
@@ -69,7 +72,8 @@ class EvaluateRecipe:
         for field in ("max_batches", "batch_size", "sequence_length"):
             value = getattr(self, field)
             require(value is None or value >= 1, field, "be at least 1 or null", value)
-        require(self.tasks != (), "tasks", "name at least one task, or be null for all that fit", [])
+        nothing = self.tasks == () and not self.harness.tasks
+        require(not nothing, "tasks", "name at least one task, or be null for all that fit", [])
         require_known(self.tasks or ())
 
 
@@ -102,6 +106,10 @@ def main(config: DictConfig) -> dict[str, Any]:
         scores = task.measure(evaluated)
         store.append(_row(origin, task.name, score, digest) for score in scores)
         results[task.name] = _summary(scores)
+    if recipe.harness.tasks:
+        for name, scores in harness(evaluated, recipe.harness).items():
+            store.append(_row(origin, name, score, digest) for score in scores)
+            results[name] = _summary(scores)
     return {
         "checkpoint": str(loaded.folder),
         "attention": origin.variant,

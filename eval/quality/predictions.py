@@ -11,10 +11,9 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.data import Batch
-from zoo.ops.masks import MaskSpec
 from zoo.training import token_nats
 from zoo.training.batches import to_arrays
-from zoo.training.loss import Arrays
+from zoo.training.loss import Arrays, predicted_logits
 from zoo.training.step import cast_floats
 
 
@@ -81,14 +80,7 @@ class Predictor:
         model = self._model
         master = model.trainable_parameters()
         model.update(cast_floats(master, self._dtype))
-        mask = MaskSpec(
-            causal=model.config.causal, lengths_B=batch.get("lengths_B"), segments_BL=batch.get("segments_BL")
-        )
-        x_BLD = model.hidden(batch["inputs_BL"], mask=mask, cache=None)
-        x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
-        if "picks_P" in batch:
-            x_PD = x_PD[batch["picks_P"]]
-        logits_PV = model.logits(x_PD)
+        logits_PV = predicted_logits(model, batch, causal=model.config.causal)
         model.update(master)
         return token_nats(logits_PV, batch["targets_P"]), mx.argmax(logits_PV, axis=-1) == batch["targets_P"]
 

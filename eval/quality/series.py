@@ -11,7 +11,7 @@ def series_name(attention: VariantConfig | LayerPattern) -> str:
     if attention.name not in attention_names():
         return attention.name
     shipped = variant(attention.name).as_mapping()
-    changed = {key: value for key, value in attention.as_mapping().items() if shipped.get(key) != value}
+    changed = {key: value for key, value in attention.as_mapping().items() if value not in (None, shipped.get(key))}
     if "layer_pattern" in changed:
         assert isinstance(attention, LayerPattern)
         changed = {"layer_pattern": "+".join(series_name(layer) for layer in attention.layer_pattern)}
@@ -21,4 +21,4 @@ def series_name(attention: VariantConfig | LayerPattern) -> str:
 
 def attention_json(attention: VariantConfig | LayerPattern) -> str:
     """The whole mapping, as rows hold it."""
-    return json.dumps(attention.as_mapping())
+    return json.dumps(attention.as_mapping(), sort_keys=True)
