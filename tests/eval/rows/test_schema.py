@@ -1,0 +1,82 @@
+import json
+
+import datasets
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from eval.rows import Row, RowStore, current_machine, json_schema
+from tests.eval.rows.made import quality, skipped, speed
+from tests.eval.rows.schema_checker import faults
+
+
+def mixed():
+    return [speed(64), skipped(128), quality(0), quality(1, value=None)]
+
+
+def schema_faults(line):
+    schema = json_schema()
+    return list(faults(line, schema, schema["$defs"]))
+
+
+def test_the_published_schema_takes_every_kind_of_row():
+    for row in mixed():
+        assert schema_faults(json.loads(row.model_dump_json())) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"surplus": 1}, "row: surplus is unknown"),
+        ({"status": "fine"}, "row.status: 'fine' is not among"),
+        ({"recorded_at": None}, "row.recorded_at: no string"),
+        ({"cell": {"suite": "s"}}, "row.cell: none of the alternatives holds"),
+        ({"flags": ["a", 1]}, "row.flags[1]: no string"),
+    ],
+)
+def test_the_published_schema_refuses_what_the_rows_refuse(change, fault):
+    broken = {**json.loads(speed(64).model_dump_json()), **change}
+
+    assert [each for each in schema_faults(broken) if each.startswith(fault)]
+    with pytest.raises(ValidationError):
+        Row.model_validate_json(json.dumps(broken))
+
+
+def test_every_key_is_written_whatever_the_row():
+    keys = {frozenset(json.loads(row.model_dump_json())) for row in mixed()}
+
+    assert keys == {frozenset(Row.model_fields)}
+
+
+def test_pandas_reads_speed_and_quality_rows_together(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    RowStore(path).append(mixed())
+
+    frame = pd.read_json(path, lines=True)
+
+    assert list(frame["kind"]) == ["speed", "speed", "quality", "quality"]
+    assert list(frame["status"]) == ["ok", "skipped", "ok", "ok"]
+    # Its fast parser of numbers is off in the last digits.
+    assert frame["timing"][0]["samples_seconds"] == pytest.approx(speed(64).timing.samples_seconds, rel=1e-12)
+
+
+def test_datasets_reads_speed_and_quality_rows_together(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    RowStore(path).append(mixed())
+
+    loaded = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+
+    assert loaded["kind"] == ["speed", "speed", "quality", "quality"]
+    assert loaded[0]["timing"]["samples_seconds"] == speed(64).timing.samples_seconds
+    assert loaded[2]["quality"]["curve"] == [
+        {"tokens": 10, "seconds": 0.5, "value": 3.0},
+        {"tokens": 20, "seconds": 1.0, "value": 2.5},
+    ]
+
+
+def test_a_machine_is_its_own_and_never_a_guess():
+    machine = current_machine()
+
+    assert machine == current_machine()
+    assert machine.device
+    assert "Apple" not in machine.device or machine.backend == "metal"
