@@ -109,12 +109,13 @@ class Evidence:
     """The rows of one device."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        """Keeps the rows of the device that has most speed rows; two devices are never mixed."""
+        """Keeps the rows of the device that has most speed rows, the newest of each identity; devices never mix."""
         devices = collections.Counter(row.machine.device for row in rows if row.kind == "speed")
         devices = devices or collections.Counter(row.machine.device for row in rows)
         self.device = devices.most_common(1)[0][0] if devices else None
         self.other_devices = sorted(set(devices) - {self.device})
-        self.rows = [row for row in rows if row.machine.device == self.device]
+        own = sorted((row for row in rows if row.machine.device == self.device), key=lambda row: row.recorded_at)
+        self.rows = list({row.identity: row for row in own}.values())
         self.backend = self.rows[0].machine.backend if self.rows else None
         self.speed = [row for row in self.rows if row.kind == "speed" and row.cell is not None]
 
