@@ -5,13 +5,14 @@ Every figure is a ratio from one interleaved run, or a peak from a process of it
 Letters: B batch, L length, N heads, H head_dim.
 """
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 
 import mlx.core as mx
@@ -152,21 +153,19 @@ def blas_ratio(rounds: int) -> float:
     return statistics.median(pairs)
 
 
-class _environment:  # noqa: N801 - used as a with-statement's verb
+@contextlib.contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
     """Sets one environment variable for the child started inside the block."""
-
-    def __init__(self, name: str, value: str | None) -> None:
-        self.name, self.value, self.before = name, value, os.environ.get(name)
-
-    def __enter__(self) -> None:
-        if self.value is not None:
-            os.environ[self.name] = self.value
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is None:
-            os.environ.pop(self.name, None)
+    before = os.environ.get(name)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
         else:
-            os.environ[self.name] = self.before
+            os.environ[name] = before
 
 
 def _matmul_worker(connection: Connection) -> None:

@@ -1,10 +1,10 @@
 """From what a worker found to rows: estimates, comparisons with the baseline, utilisation and flags."""
 
 import datetime
-from collections.abc import Sequence
 
 from eval.rows import Cell, Comparison, Machine, Memory, Row, Timing, Work
 from eval.rows.schema import Status
+from eval.speed.function import computed_function
 from eval.speed.group import Group
 from eval.speed.protocol import Failed, Timed
 from eval.speed.reference import DEVICE, Reference
@@ -98,18 +98,12 @@ def _comparison(cell: Cell, outcome: Timed, baseline: tuple[Cell, Outcome] | Non
     ratio = paired_ratio(outcome.samples_seconds, base.samples_seconds)
     return Comparison(
         baseline=base_cell.variant,
-        same_function=outcome.exact_class == base.exact_class and _function(cell) == _function(base_cell),
+        same_function=computed_function(cell, outcome.exact_class) == computed_function(base_cell, base.exact_class),
         ratio=ratio.ratio,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
         p_value=ratio.p_value,
     )
-
-
-def _function(cell: Cell) -> Sequence[object]:
-    """What a cell computes, apart from its attention: equal for two that differ in speed alone."""
-    head_sizes = (cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
-    return (cell.level, cell.mode, cell.model, cell.batch_size, cell.length, cell.causal, cell.dtype, head_sizes)
 
 
 def _work(cell: Cell, work: Work, timing: Timing, reference: Reference) -> Work:

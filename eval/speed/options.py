@@ -21,6 +21,7 @@ class MeasureOptions:
         budget_seconds: For all groups together, or None for no limit.
         seed: Of the order within rounds, and of the padding between arrays.
         available_bytes: What cells may need; None for what the machine has free.
+        device: Back end, as `zoo.runtime.backend.choose_backend` takes it.
         builders: Module whose `BUILDERS` makes subjects of cells.
     """
 
@@ -32,6 +33,7 @@ class MeasureOptions:
     budget_seconds: float | None = None
     seed: int = 0
     available_bytes: int | None = None
+    device: str = "auto"
     builders: str = "eval.speed.builders"
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from eval.speed.protocol import Finished, Job, Report, Stage
 
 # How often a silent worker is looked at.
 _LOOK_SECONDS = 0.2
+# Imports may take long on a machine that is busy or has a slow disk.
+_START_SECONDS = 120.0
 # A process that has said its last word, or was killed, ends within this time.
 _END_SECONDS = 10.0
 
@@ -67,9 +69,8 @@ def reports(job: Job, *, step_seconds: float, should_stop: Callable[[], bool]) -
                 raise StopRequestedError
             if steps[worker.STEPS] != last:
                 last, since = steps[worker.STEPS], time.monotonic()
-            elif time.monotonic() - since > step_seconds:
-                stage = Stage(steps[worker.STAGE])
-                raise WorkerDeathError(steps[worker.INDEX], *from_silence(step_seconds, stage))
+            elif time.monotonic() - since > (step_seconds if last else _START_SECONDS):
+                raise _silence(step_seconds, steps[worker.INDEX], Stage(steps[worker.STAGE]))
     finally:
         ours.close()
         _end(process)
@@ -90,6 +91,12 @@ def _death(code: int | None, index: int, stage: Stage) -> Exception:
         return RuntimeError(f"a worker process ended with exit code {code} before it was at any cell; see stderr")
     assert code is not None, "a process that closed its connection ends"
     return WorkerDeathError(index, *from_exit_code(code, stage))
+
+
+def _silence(seconds: float, index: int, stage: Stage) -> Exception:
+    if index == worker.NO_CELL:
+        return RuntimeError(f"a worker process took longer than {_START_SECONDS:g} s to start")
+    return WorkerDeathError(index, *from_silence(seconds, stage))
 
 
 def _end(process: SpawnProcess) -> None:

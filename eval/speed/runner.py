@@ -178,6 +178,10 @@ class _Run:
             return death.reason
         return "the process said nothing"
 
+    def _refusal(self, cell: Cell, group: Group, available_bytes: int) -> str | None:
+        by_the_suite = group.skipped.get(cell.identity)
+        return refusal(cell, available_bytes) if by_the_suite is None else by_the_suite
+
     def _built_as(self, cell: Cell, group: Group) -> Cell:
         """A control is the baseline under another name."""
         return group.baseline if cell.role == "control" else cell

@@ -1,5 +1,6 @@
 """A worker process: does one job, sends reports, and ends when nobody listens any more."""
 
+import gc
 import importlib
 import sys
 from collections.abc import MutableSequence
@@ -11,6 +12,7 @@ from eval.speed.failures import from_exception
 from eval.speed.protocol import Failed, Finished, Job, Measured, MemoryJob, Report, Stage
 from eval.speed.session import Session
 from eval.speed.subject import Subject
+from zoo.runtime.backend import choose_backend
 
 # Where the shared numbers stand: the cell at work, what is done to it, and a count of the steps taken.
 INDEX, STAGE, STEPS = range(3)
@@ -33,12 +35,16 @@ def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None
             # Whoever asked is gone; going on would only disturb what is measured next.
             sys.exit(1)
 
+    choose_backend(job.options.device)
     if isinstance(job, MemoryJob):
         announce(0, Stage.BUILDING)
         connection.send(_memory(job))
         connection.send(Finished())
-    else:
-        Session(job, report=connection.send, announce=announce).run()
+        return
+    session = Session(job, report=connection.send, announce=announce)
+    # What was imported stays; looking through it again and again would only take time.
+    gc.freeze()
+    session.run()
 
 
 def _memory(job: MemoryJob) -> Report:
