@@ -89,13 +89,13 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     assert found is not None, "one process has all results"
     counts = found["n-samples"]
     return {
-        name: _scores(values, counts[name]["effective"] if name in counts else None)
+        name: scores_of(values, counts[name]["effective"] if name in counts else None)
         for name, values in found["results"].items()
     }
 
 
-def _scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
-    """From keys such as "acc,none" and "acc_stderr,none"."""
+def scores_of(values: Mapping[str, Any], count: int | None) -> list[Score]:
+    """The scores of a task, from keys such as "acc,none" and "acc_stderr,none"; accuracy first."""
     scores = []
     for key, value in values.items():
         metric, _, how = key.partition(",")

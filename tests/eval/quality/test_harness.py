@@ -1,0 +1,41 @@
+"""The optional harness: what is missing is one line, and its results become scores."""
+
+import importlib.util
+
+import pytest
+
+from eval.quality.harness import HarnessConfig, scores_of
+from zoo.config import UserError
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"lm-eval must be installed; run: pip install attention-zoo\[harness\]$"):
+        HarnessConfig(tasks=("piqa",))
+    assert HarnessConfig().tasks == ()
+
+
+def test_impossible_choices_are_refused(tmp_path):
+    for choices in ({"limit": 0}, {"num_shots": -1}, {"folder": str(tmp_path / "missing")}):
+        with pytest.raises(UserError, match=next(iter(choices))):
+            HarnessConfig(**choices)
+
+
+def test_results_of_the_harness_become_scores_with_their_errors():
+    values = {
+        "alias": "piqa",
+        "acc_norm,none": 0.5,
+        "acc_norm_stderr,none": 0.25,
+        "acc,none": 0.75,
+        "acc_stderr,none": 0.125,
+        "exact_match,strict": 1.0,
+        "exact_match_stderr,strict": "N/A",
+        "sample_len": 9,
+    }
+    scores = scores_of(values, 16)
+    assert [(score.metric, score.value, score.standard_error) for score in scores] == [
+        ("acc", 0.75, 0.125),
+        ("acc_norm", 0.5, 0.25),
+        ("exact_match (strict)", 1.0, None),
+    ]
+    assert {score.count for score in scores} == {16}

@@ -1,0 +1,63 @@
+"""Recall by the axes of a task: what a mechanism cannot see, it cannot recall, and the scores show where."""
+
+import pytest
+
+from eval.quality.recall import recall
+from tests.eval.quality.subjects import Recaller, recalls
+from zoo.config import UserError
+from zoo.data.synthetic import SYNTHETIC_TASKS, MultiQueryRecall, Needle
+
+NEEDLE = Needle(length=41, shorter_lengths=(21,), passkey_tokens=3)
+
+
+def by_setting(scores):
+    return {(score.length, score.depth): score.value for score in scores[1:]}
+
+
+def test_full_sight_finds_the_needle_at_every_depth_and_length() -> None:
+    scores = recall(recalls(Recaller(NEEDLE.vocab_size, window_size=1000), NEEDLE))
+    assert set(by_setting(scores)) == {(length, depth) for length in (21, 41) for depth in (0, 0.25, 0.5, 0.75, 1)}
+    assert set(by_setting(scores).values()) == {1.0}
+
+
+def test_a_window_shorter_than_the_distance_fails_exactly_there() -> None:
+    """At depth d of n places the needle's mark stands (1 - d) n + K + 1 tokens before the question's."""
+    window = 15
+    found = by_setting(recall(recalls(Recaller(NEEDLE.vocab_size, window_size=window), NEEDLE)))
+    for (length, depth), accuracy in found.items():
+        last = length - 2 * (NEEDLE.passkey_tokens + 1) + 1
+        distance = last - int(depth * last + 0.5) + NEEDLE.passkey_tokens + 1
+        assert accuracy == (1.0 if distance < window else 0.0), (length, depth, distance)
+    assert {0.0, 1.0} == set(found.values())
+
+
+@pytest.mark.parametrize("name", sorted(SYNTHETIC_TASKS))
+def test_every_task_is_asked_at_every_setting_and_the_first_score_is_over_all(name) -> None:
+    task = SYNTHETIC_TASKS[name]()
+    scores = recall(recalls(Recaller(task.vocab_size, window_size=1000), task, batch_size=2, max_batches=1))
+    assert len(scores) == 1 + len(task.settings())
+    asked = [{axis: getattr(score, axis) for axis in task.axes} for score in scores[1:]]
+    assert asked == task.settings()
+    assert scores[0].count == sum(score.count for score in scores[1:])
+    right = sum(score.value * score.count for score in scores[1:])
+    assert scores[0].value == pytest.approx(right / scores[0].count)
+
+
+def test_the_same_rows_at_several_settings_do_not_make_surer() -> None:
+    """With this window some rows succeed: asking the same rows at one more setting is no new evidence."""
+    tasks = (MultiQueryRecall(num_pairs=(4,)), MultiQueryRecall(num_pairs=(4, 4)))
+    once, twice = (recall(recalls(Recaller(256, window_size=9), task, batch_size=40))[0] for task in tasks)
+    assert 0.1 < once.value < 0.9
+    assert twice.value == once.value
+    assert twice.standard_error == pytest.approx(once.standard_error)
+    assert once.standard_error > 0
+
+
+def test_lengths_beyond_learned_positions_are_skipped_with_the_reason() -> None:
+    model = Recaller(NEEDLE.vocab_size, window_size=1000, position_limit=30)
+    scores = recall(recalls(model, NEEDLE))
+    for score in scores[1:]:
+        assert (score.skipped is None) == (score.length == 21)
+    assert "max_seq_len 30, before 41 tokens" in next(score.skipped for score in scores if score.length == 41)
+    with pytest.raises(UserError, match="no setting that fits the model"):
+        recall(recalls(Recaller(NEEDLE.vocab_size, window_size=9, position_limit=7), NEEDLE))

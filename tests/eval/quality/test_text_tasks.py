@@ -1,0 +1,139 @@
+"""Language, positions, extrapolation and masked tokens: the same sums as in training, taken apart."""
+
+import dataclasses
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from eval.quality.extrapolation import extrapolation
+from eval.quality.language import language
+from eval.quality.masked import masked
+from eval.quality.positions import bins, positions
+from tests.eval.quality.subjects import bytes_corpus, random_model, reads_text
+from zoo.config import UserError
+from zoo.data import CausalLoader, MaskedTokenLoader
+from zoo.training import EvaluationStep, StepOptions, evaluate
+
+
+@pytest.fixture(scope="module")
+def corpus(text_corpus, tmp_path_factory):
+    return bytes_corpus(text_corpus, tmp_path_factory.mktemp("cache"))
+
+
+def trainers_own(model, corpus, kind, limit):
+    """What the training loop reports of the same batches."""
+    loader = kind(corpus.validation, batch_size=3, sequence_length=37, seed=9)
+    step = EvaluationStep(model, StepOptions(causal=model.config.causal, compile=False))
+    found = evaluate(model, step, loader.validation_batches(limit), corpus.tokenizer.token_byte_lengths())
+    model.eval()
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_the_figures_are_the_trainers_own(corpus, limit):
+    model = random_model()
+    ours = {score.metric: score for score in language(reads_text(model, corpus, max_batches=limit))}
+    theirs = trainers_own(model, corpus, CausalLoader, limit)
+    assert ours["bits_per_byte"].value == pytest.approx(theirs.bits_per_byte, rel=1e-6)
+    assert ours["loss"].value == pytest.approx(theirs.loss, rel=1e-6)
+    assert ours["perplexity"].value == pytest.approx(math.exp(theirs.loss), rel=1e-5)
+    assert {score.count for score in ours.values()} == {theirs.tokens}
+
+
+def test_a_compiled_evaluation_finds_the_same(corpus):
+    model = random_model()
+    plain, compiled = (language(reads_text(model, corpus, compile=each, max_batches=1)) for each in (False, True))
+    assert [score.value for score in plain] == pytest.approx([score.value for score in compiled], rel=1e-5)
+
+
+def test_an_encoders_figures_are_the_trainers_own(corpus):
+    model = random_model("bert")
+    ours = {score.metric: score for score in masked(reads_text(model, corpus))}
+    theirs = trainers_own(model, corpus, MaskedTokenLoader, 4)
+    assert ours["loss"].value == pytest.approx(theirs.loss, rel=1e-6)
+    assert ours["bits_per_byte"].value == pytest.approx(theirs.bits_per_byte, rel=1e-6)
+    assert ours["accuracy"].value == pytest.approx(theirs.accuracy, rel=1e-6)
+    assert ours["accuracy"].count == theirs.tokens
+
+
+def test_more_text_makes_surer(corpus):
+    model = random_model()
+    few, many = (language(reads_text(model, corpus, max_batches=limit))[0] for limit in (4, 64))
+    assert many.count == pytest.approx(16 * few.count, rel=0.05)
+    assert few.standard_error / many.standard_error == pytest.approx(4, rel=0.5)
+
+
+@pytest.mark.parametrize("metric", ["loss", "bits_per_byte"])
+def test_positions_average_to_the_total(corpus, metric):
+    model = random_model()
+    total = {score.metric: score.value for score in language(reads_text(model, corpus))}[metric]
+    binned = [score for score in positions(reads_text(model, corpus)) if score.position is not None]
+    chosen = [score for score in binned if score.metric == metric]
+    assert [score.position for score in chosen] == [0, 1, 2, 4, 8, 16, 32]
+    # All targets of a bin stand for one byte each but a document's end.
+    mean = np.average([score.value for score in chosen], weights=[score.count for score in chosen])
+    assert mean == pytest.approx(total, rel=1e-9 if metric == "loss" else 0.01)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 37, 64, 65])
+def test_bins_cover_a_row_once(length):
+    covered = [position for start, end in bins(length) for position in range(start, end)]
+    assert covered == list(range(length))
+
+
+def test_a_fault_at_one_position_shows_from_its_bin_on(corpus):
+    model = random_model(num_layers=1)
+    plain = {score.position: score for score in positions(reads_text(model, corpus)) if score.metric == "loss"}
+    # A wrecked embedding of position 20 is seen by later queries too, but never by earlier ones.
+    model.embed_positions.weight = model.embed_positions.weight.at[20].add(100.0)
+    wrecked = {score.position: score for score in positions(reads_text(model, corpus)) if score.metric == "loss"}
+    changed = {start for start in plain if wrecked[start].value != plain[start].value}
+    assert changed == {16, 32}
+
+
+@pytest.mark.parametrize(
+    ("choices", "tried"),
+    [
+        ({"max_seq_len": 40}, [37]),
+        ({"max_seq_len": 80}, [74, 37]),
+        ({"max_seq_len": 40, "positions": "rotary"}, [148, 74, 37]),
+    ],
+)
+def test_no_position_is_fed_beyond_what_the_model_knows(corpus, monkeypatch, choices, tried):
+    model = random_model(**choices)
+    lengths = []
+    hidden = type(model).hidden
+
+    def spy(self: Any, tokens_BL: mx.array, **rest: Any) -> mx.array:
+        lengths.append(tokens_BL.shape[1])
+        return hidden(self, tokens_BL, **rest)
+
+    monkeypatch.setattr(type(model), "hidden", spy)
+    scores = extrapolation(reads_text(model, corpus))
+    assert sorted(set(lengths)) == sorted(tried)
+    assert [score.length for score in scores if score.skipped is None] == tried
+    skipped = [score for score in scores if score.skipped is not None]
+    assert {score.length for score in scores} == {37, 74, 148}
+    assert all(f"max_seq_len {choices['max_seq_len']}" in score.skipped for score in skipped)
+    assert all(score.value is None for score in skipped)
+    # The same amount of text at each length.
+    counts = [score.count for score in scores if score.count is not None]
+    assert max(counts) <= 1.2 * min(counts)
+
+
+def test_text_that_fills_no_row_of_that_length_is_not_passed_off_as_one(corpus):
+    split = corpus.validation
+    corpus = dataclasses.replace(corpus, validation=dataclasses.replace(split, tokens_T=split.tokens_T[:601]))
+    enough = 600
+    model = random_model(positions="rotary")
+    scores = extrapolation(reads_text(model, corpus, sequence_length=200, batch_size=1, max_batches=1))
+    assert [score.skipped is None for score in scores] == [True, True, False]
+    assert f"has {enough} tokens" in scores[-1].skipped
+
+
+def test_a_row_longer_than_learned_positions_is_refused(corpus):
+    with pytest.raises(UserError, match="sequence_length must be at most the model's max_seq_len 80"):
+        reads_text(random_model(), corpus, sequence_length=81)
