@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.claims.claim import MissingRowsError
@@ -63,8 +64,9 @@ class Setting:
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is of this setting."""
-        wanted = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return all(getattr(cell, name) == value for name, value in wanted.items())
+        wanted = (self.suite, self.mode, self.length, self.batch_size, self.head_dim, self.level)
+        found = (cell.suite, cell.mode, cell.length, cell.batch_size, cell.head_dim, cell.level)
+        return all(want is None or want == have for want, have in zip(wanted, found, strict=True))
 
     def at(self, length: int) -> "Setting":
         """The same at one length."""
@@ -88,7 +90,7 @@ class Pair:
         """The numerator's cell."""
         return cell_of(self.numerator)
 
-    @property
+    @functools.cached_property
     def ratio(self) -> RatioEstimate:
         """Numerator's time over the denominator's."""
         return paired_ratio(samples(self.numerator), samples(self.denominator))

@@ -30,4 +30,4 @@ def beside(evidence: Evidence, numerator: Series, denominator: Series, setting: 
         figure = times(evidence.pair(numerator, denominator, setting))
     except MissingRowsError:
         figure = "not measured"
-    return f"{numerator.label} over {denominator.label} ({setting}): {figure}"
+    return f"{numerator.label} over {denominator.label} ({setting.mode}, N={setting.length}): {figure}"
