@@ -15,9 +15,9 @@ from zoo.runtime.backend import default_dtype, dtype_name
 PHASES: Mapping[Mode, Phase] = {"forward": "forward", "forward_backward": "training"}
 # Four heads of 64, as the tiny models have; other head counts are told apart by batch size times heads.
 NUM_HEADS, HEAD_DIM = 4, 64
-# Tokens of a batch up to which an implementation is timed. Beyond, each of these only falls further behind: they
-# dispatch or gather once a token, or keep a state for each, and a call of thousands takes seconds.
-MOST_TOKENS = {"gather_slices": 256, "gather_index": 256, "recurrent": 256, "cumsum": 256}
+# Tokens of a batch up to which an implementation is timed. At these each is several times slower than the others
+# already, and falls further behind: they dispatch or gather once a token, or keep a state for each.
+MOST_TOKENS = {"gather_slices": 128, "gather_index": 128, "recurrent": 128, "cumsum": 128}
 
 
 def choosable_mechanisms() -> tuple[str, ...]:
