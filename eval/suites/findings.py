@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from eval.rows import Cell, Row
 from eval.statistics.ratios import paired_ratio
@@ -50,12 +50,20 @@ def by_group(rows: Iterable[TimedRow]) -> dict[str, dict[str, TimedRow]]:
     return groups
 
 
-def ratio_of(numerator: TimedRow, denominator: TimedRow) -> dict[str, float | None] | None:
-    """`ratio`, `low` and `high` of two times of the same rounds; None if the rounds were not the same."""
+class Ratio(TypedDict):
+    """A ratio of times with its interval, as summaries print it."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+
+
+def ratio_of(numerator: TimedRow, denominator: TimedRow) -> Ratio | None:
+    """Ratio of two times of the same rounds; None if the rounds were not the same."""
     if len(numerator.samples) != len(denominator.samples):
         return None
     found = paired_ratio(numerator.samples, denominator.samples)
-    return {"ratio": found.ratio, "low": found.low, "high": found.high}
+    return Ratio(ratio=found.ratio, low=found.low, high=found.high)
 
 
 def statuses(rows: Sequence[Row], suite: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
+from zoo.config import require
 
 # Two ways to say the same; a variant takes at most one of them.
 _RIVALS = {"num_kv_heads": "queries_per_kv_head", "queries_per_kv_head": "num_kv_heads"}
@@ -58,6 +59,13 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     return Series(name=f"{name}({given})" if given else name, mapping=mapping)
 
 
-def series_of(variants: Mapping[str, Mapping[str, Any]]) -> list[Series]:
-    """The variants that a user named, under their own names and in their order."""
+def chosen_series(variants: Mapping[str, Mapping[str, Any]] | None, default: Iterable[str]) -> list[Series]:
+    """The variants that a user named, under their own names and in their order; or, of None, the default ones.
+
+    Raises:
+        UserError: If the user named none at all.
+    """
+    if variants is None:
+        return [series(name) for name in default]
+    require(bool(variants), "variants", "name at least one", [])
     return [Series(name=name, mapping=mapping) for name, mapping in variants.items()]

@@ -1,0 +1,77 @@
+"""The registry's fused softmax layer written out by hand: what remains when every wrapper is taken away.
+
+Letters: B batch, L length, D hidden, N query heads, H head_dim.
+"""
+
+import functools
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+
+from eval.rows import Cell, Correctness
+from eval.speed.correctness import Finding, verdict
+from eval.speed.layer_setting import layer_setting
+from eval.speed.subject import Subject
+from eval.speed.work import work_of
+from zoo.attention import Attention
+from zoo.attention.projected import ProjectedAttention
+from zoo.config import require
+
+
+def build(cell: Cell) -> Subject:
+    """Builds the code of `mha` with the registry layer's own weights; only forward, with no mask and no positions.
+
+    The check asks for no difference at all to the registry's layer, run as the cell says: compiled or not.
+
+    Raises:
+        UserError: If the cell asks for anything else.
+    """
+    require(cell.mode == "forward", "modes", "suit the hand-inlined layer", cell.mode, allowed=["forward"])
+    require(not cell.causal and not cell.detail, "causal", "be false, and detail empty", (cell.causal, cell.detail))
+    setting = layer_setting(cell)
+    variant = setting.op.variant
+    named = f"{variant.mechanism}, {variant.implementation}"
+    require(named == "softmax, fused", "variants", "be what was written out by hand", named, allowed=["softmax, fused"])
+    layer, x_BLD = setting.layer(), setting.hidden_states()
+    weights = projections(layer)
+    inlined = inlined_layer(cell.num_heads, cell.head_dim)
+    call = functools.partial(mx.compile(inlined) if cell.compiled else inlined, x_BLD, *weights)
+
+    def registry(x_BLD: mx.array) -> mx.array:
+        return layer(x_BLD, mask=setting.mask)
+
+    def check() -> Correctness:
+        theirs_BLD = (mx.compile(registry) if cell.compiled else registry)(x_BLD)
+        difference = mx.abs(call().astype(mx.float32) - theirs_BLD.astype(mx.float32)).max()
+        finding = Finding(check="difference to the registry's layer", error=float(np.array(difference)), tolerance=0.0)
+        return verdict([finding])
+
+    flops = cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length)
+    return Subject(
+        call=call,
+        check=check,
+        work=work_of([inlined(x_BLD, *weights)], useful_flops=flops, tokens=cell.batch_size * cell.length),
+        exact_class=layer.capabilities.exact_class,
+    )
+
+
+def projections(layer: Attention) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    """The weights of q, k, v and o, without biases; [outputs, inputs] each."""
+    assert isinstance(layer, ProjectedAttention), "a softmax layer projects"
+    return layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight, layer.o_proj.weight
+
+
+def inlined_layer(num_heads: int, head_dim: int) -> Callable[..., mx.array]:
+    """`(x_BLD, q, k, v, o) -> y_BLD` in nine lines, as a careful user would write it."""
+    scale = head_dim**-0.5
+
+    def attend(x_BLD: mx.array, q: mx.array, k: mx.array, v: mx.array, o: mx.array) -> mx.array:
+        B, L, _ = x_BLD.shape
+        q_BNLH = (x_BLD @ q.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
+        k_BNLH = (x_BLD @ k.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
+        v_BNLH = (x_BLD @ v.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
+        y_BNLH = mx.fast.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH, scale=scale)
+        return y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, num_heads * head_dim) @ o.T
+
+    return attend

@@ -1,0 +1,126 @@
+"""Attention as a Metal kernel of our own: what document 002's proof of concept was meant to be.
+
+One thread computes one output row with an online softmax (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867),
+so that the scores are never in memory. It is a proof of concept, without tiles in threadgroup memory. There is no
+fallback: without Metal the cell is unavailable, and a kernel that fails or errs leaves a row that says so.
+
+Letters: B batch, L length, N query heads, H head_dim.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from eval.rows import Cell
+from eval.speed.correctness import Finding, relative_error, verdict
+from eval.speed.op_setting import OpSetting
+from eval.speed.subject import Subject
+from eval.speed.tolerances import tolerance
+from eval.speed.work import work_of
+from zoo.attention import variant_from_mapping
+from zoo.attention.variant import VariantConfig
+from zoo.config import UserError, require
+from zoo.runtime.backend import parse_dtype
+
+# The body of the kernel; `T` and `H` are template arguments, and MLX declares the arrays and their shapes.
+SOURCE = """
+    const uint L = q_shape[2];
+    const uint query = thread_position_in_grid.x;
+    const uint head = thread_position_in_grid.y;
+    const uint first = head * L * H;
+    float sum[H];
+    for (uint h = 0; h < H; ++h) sum[h] = 0;
+    float top = -INFINITY;
+    float total = 0;
+    for (uint key = 0; key < L; ++key) {
+        float score = 0;
+        for (uint h = 0; h < H; ++h) score += float(q[first + query * H + h]) * float(k[first + key * H + h]);
+        score *= scale[0];
+        const float higher = max(top, score);
+        const float shrink = exp(top - higher);
+        const float weight = exp(score - higher);
+        total = total * shrink + weight;
+        for (uint h = 0; h < H; ++h) sum[h] = sum[h] * shrink + weight * float(v[first + key * H + h]);
+        top = higher;
+    }
+    for (uint h = 0; h < H; ++h) y[first + query * H + h] = T(sum[h] / total);
+"""
+# Threads of a group: one SIMD group of Apple's GPUs.
+_GROUP_THREADS = 32
+
+
+def build(cell: Cell) -> Subject:
+    """Builds the kernel for a cell of full attention, forward, without a mask.
+
+    Raises:
+        UserError: If the device has no Metal, or the cell asks for anything else.
+    """
+    if not mx.metal.is_available():
+        raise UserError("a Metal kernel needs a device with Metal, and this one has none")
+    require(cell.mode == "forward" and not cell.causal, "modes", "be forward, without a mask", cell.mode)
+    variant = variant_from_mapping({"name": cell.variant, "mechanism": "softmax"})
+    assert isinstance(variant, VariantConfig)
+    setting = OpSetting(
+        variant=variant,
+        batch_size=cell.batch_size,
+        length=cell.length,
+        num_heads=cell.num_heads,
+        num_kv_heads=cell.num_heads,
+        head_dim=cell.head_dim,
+        causal=False,
+        dtype=parse_dtype(cell.dtype),
+        compiled=cell.compiled,
+        seed=cell.seed,
+    )
+    attend = attention_kernel(cell.head_dim)
+    arrays = setting.inputs()
+    call = functools.partial(mx.compile(attend) if cell.compiled else attend, *arrays)
+    bound = tolerance(setting.dtype).value
+
+    def error() -> float:
+        expected = setting.declared.reference(*(_numpy(array) for array in arrays), setting.spec)
+        return relative_error(_numpy(call()), expected)
+
+    return Subject(
+        call=call,
+        check=lambda: verdict([Finding(check="values against the float64 reference", error=error(), tolerance=bound)]),
+        work=work_of(
+            [attend(*arrays)],
+            useful_flops=4 * cell.batch_size * cell.num_heads * cell.head_dim * cell.length**2,
+            tokens=cell.batch_size * cell.length,
+        ),
+        exact_class=variant.capabilities.exact_class,
+    )
+
+
+def _numpy(array: mx.array) -> np.ndarray:
+    return np.array(array.astype(mx.float32), dtype=np.float64)
+
+
+def attention_kernel(head_dim: int) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+    """`(q_BNLH, k_BNLH, v_BNLH) -> y_BNLH` on Metal.
+
+    Raises:
+        RuntimeError: If this MLX has no Metal.
+    """
+    kernel: Any = mx.fast.metal_kernel(
+        name="online_softmax_attention", input_names=["q", "k", "v", "scale"], output_names=["y"], source=SOURCE
+    )
+    scale = mx.array([head_dim**-0.5], dtype=mx.float32)
+
+    def attend(q_BNLH: mx.array, k_BNLH: mx.array, v_BNLH: mx.array) -> mx.array:
+        B, N, L, H = q_BNLH.shape
+        (y_BNLH,) = kernel(
+            inputs=[q_BNLH, k_BNLH, v_BNLH, scale],
+            template=[("T", q_BNLH.dtype), ("H", H)],
+            grid=(L, B * N, 1),
+            threadgroup=(min(L, _GROUP_THREADS), 1, 1),
+            output_shapes=[q_BNLH.shape],
+            output_dtypes=[q_BNLH.dtype],
+        )
+        return y_BNLH
+
+    return attend

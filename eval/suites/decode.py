@@ -1,0 +1,94 @@
+"""Generation: prefill (time to first token) and decoding (time per token) at several cache lengths, with cache bytes.
+
+Every shipped variant that can decode, in a whole model; one length also with a batch of four texts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.rows import Row
+from eval.speed.group import Group
+from eval.suites.findings import by_group, statuses, timed_rows
+from eval.suites.groups import cells_of
+from eval.suites.model_shape import model_shape
+from eval.suites.request import require_free
+from eval.suites.series import Series, chosen_series
+from eval.suites.suite import Suite, SuiteRequest
+from zoo.attention.catalog import attention_names, variant
+
+NAME = "decode"
+BASELINE, MODEL = "mha", "llama_tiny"
+LENGTHS, BATCH = (128, 512, 1024), 4
+# Prefilling a thousand tokens takes the dense variants a quarter of a second.
+_MAX_ROUNDS = 10
+
+
+def decodable_names() -> list[str]:
+    """Every shipped variant that can generate, the baseline first."""
+    found = [name for name in attention_names() if _decodes(name)]
+    return sorted(found, key=lambda name: (name != BASELINE, name))
+
+
+def _decodes(name: str) -> bool:
+    able = [layer.capabilities for layer in variant(name).variants()]
+    return all(each.decode and each.causal for each in able)
+
+
+def groups(request: SuiteRequest) -> list[Group]:
+    """Two groups for each length, and a batch at one of them; variants, lengths and models are the user's choice.
+
+    Raises:
+        UserError: If the request sets anything else.
+    """
+    require_free(request, NAME, ("variants", "lengths", "models"))
+    chosen = chosen_series(request.variants, decodable_names())
+    lengths = request.lengths or LENGTHS
+    points = [(length, 1) for length in lengths] + [(sorted(lengths)[(len(lengths) - 1) // 2], BATCH)]
+    return [
+        _group(chosen, mode, name, length, batch_size, memory=mode == "decode" and batch_size == 1)
+        for name in request.models or (MODEL,)
+        for length, batch_size in points
+        for mode in ("prefill", "decode")
+    ]
+
+
+def _group(chosen: Sequence[Series], mode: str, model: str, length: int, batch_size: int, *, memory: bool) -> Group:
+    setting = {
+        **model_shape(model).fields,
+        "suite": NAME,
+        "group": f"{mode} {model} B={batch_size} L={length}",
+        "builder": "model",
+        "level": "model",
+        "mode": mode,
+        "length": length,
+        "batch_size": batch_size,
+    }
+    return Group(cells=cells_of(chosen, setting), memory=memory, max_rounds=_MAX_ROUNDS if mode == "prefill" else None)
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Fastest variant of each group, and tokens per second and cache bytes of each variant at the longest length."""
+    figures: list[dict[str, Any]] = [statuses(rows, NAME)]
+    timed = timed_rows(rows, NAME)
+    for group, variants in by_group(timed).items():
+        fastest = min(variants.values(), key=lambda each: each.median)
+        figures.append(
+            {"figure": "fastest", "group": group, "variant": fastest.cell.variant, "seconds": fastest.median}
+        )
+    decoding = [each for each in timed if each.cell.mode == "decode" and each.cell.batch_size == 1]
+    longest = max((each.cell.length for each in decoding), default=0)
+    for each in decoding:
+        if each.cell.length == longest:
+            figure = {"figure": "decoding", "variant": each.cell.variant, "length": longest}
+            memory = each.row.memory
+            cache_bytes = None if memory is None else memory.cache_bytes
+            figures.append({**figure, "tokens_per_second": 1 / each.median, "cache_bytes": cache_bytes})
+    return figures
+
+
+SUITE = Suite(
+    name=NAME,
+    purpose="Time to first token, time per token and cache bytes of every variant that can generate.",
+    groups=groups,
+    summary=summary,
+)
