@@ -24,6 +24,7 @@ SMALL_TRAIN = {
     "tokenizer": "bytes",
 }
 SMALL_GENERATE = {"max_tokens": "5"}
+SMALL_EVALUATE = {"max_batches": "1", "compile": "false"}
 
 
 def _commands() -> list[str]:
@@ -32,7 +33,9 @@ def _commands() -> list[str]:
         text = (ROOT / page).read_text(encoding="utf-8")
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
             lines = [line.split("  #")[0].strip() for line in block.splitlines()]
-            found += [line for line in lines if re.match(r"python scripts/(train|generate|variants)\.py", line)]
+            found += [
+                line for line in lines if re.match(r"python scripts/(train|generate|evaluate|variants)\.py", line)
+            ]
     return found
 
 
@@ -60,7 +63,7 @@ def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_the_pages_show_commands_of_every_kind() -> None:
     scripts = {shlex.split(command)[1] for command in _commands()}
-    assert scripts == {"scripts/train.py", "scripts/generate.py", "scripts/variants.py"}
+    assert scripts == {"scripts/train.py", "scripts/generate.py", "scripts/evaluate.py", "scripts/variants.py"}
 
 
 @pytest.mark.parametrize("command", _commands())
@@ -79,12 +82,17 @@ def test_the_command_works_as_shown(
     elif script == "scripts/generate.py":
         arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"import os\n")))
+    elif script == "scripts/evaluate.py":
+        other_text = {"data.path": str(text_corpus)} if "data=text" in arguments else {}
+        own = {"checkpoint": str(trained), "run_dir": str(tmp_path / "rows")}
+        arguments = _with(arguments, {**SMALL_EVALUATE, **other_text, **own})
     capsys.readouterr()
     _run(script, arguments, monkeypatch)
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     expected = {
         "scripts/train.py": "run_dir",
         "scripts/generate.py": "generated_tokens",
+        "scripts/evaluate.py": "tasks",
         "scripts/variants.py": "variants",
     }
     assert expected[script] in result
