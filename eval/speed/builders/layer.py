@@ -33,7 +33,9 @@ def build(cell: Cell) -> Subject:
 
     if cell.mode == "forward":
         forward = setting.forward_of(layer)
-        call_forward = functools.partial(mx.compile(forward) if cell.compiled else forward, *inputs)
+        # Eager, the layer is called as its users call it: what `forward` does to its weights is no part of it.
+        eager = functools.partial(layer, inputs[0], mask=setting.mask)
+        call_forward = functools.partial(mx.compile(forward), *inputs) if cell.compiled else eager
         return Subject(
             call=call_forward,
             check=lambda: verdict(check_layer(setting, layer, call_forward)),
