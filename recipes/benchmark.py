@@ -1,71 +1,220 @@
-"""Measures speed and memory; for now the suite `foundation`: the project's own claims about its parts."""
+"""Measures speed and memory of variants: a named suite, or a grid of one's own; goes on with what its folder holds."""
 
+import collections
 import dataclasses
+import datetime
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.foundation import FIGURES, HEAD_DIM, measure
-from eval.graph import fused_attention_paths
-from zoo.config import UserError, from_mapping, require
-from zoo.runtime.backend import default_dtype
-from zoo.runtime.versions import describe
+from eval.rows import Row, RowStore, current_machine, json_schema, read_rows
+from eval.rows.cell import Execution
+from eval.speed.assembly import recorded_cells
+from eval.speed.group import Group
+from eval.speed.options import MeasureOptions
+from eval.speed.reference import measured_cells, reference_group
+from eval.speed.runner import is_finished, measure
+from eval.statistics.changes import Change, changes
+from eval.suites import SUITES
+from eval.suites.suite import Suite, SuiteRequest
+from recipes.benchmark_table import GroupBar, change_lines, table_lines
+from recipes.foundation import FIGURES, measure_foundation
+from zoo.attention.catalog import attention_names, variant_mapping
+from zoo.config import from_mapping, require
+from zoo.runtime.backend import DTYPES, choose_backend
+from zoo.training.signals import StopRequest
+
+FOUNDATION = "foundation"
+# What is measured where no suite is named.
+OWN_GRID = "grid"
+LEVELS = ("op", "layer", "model")
+MODES = ("forward", "forward_backward", "step", "prefill", "decode")
+MODELS = Path(__file__).resolve().parents[1] / "configs" / "model"
+_SECONDS_PER_MINUTE = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkRecipe:
-    """`configs/benchmark.yaml`, composed.
+    """`configs/benchmark.yaml`, composed. Of the lists, None is the suite's own choice.
 
     Attributes:
-        suite: Which figures to measure.
-        rounds: Timed rounds of each interleaved run.
-        figures: Which of the suite's figures, or None for all.
-        run_dir: Where `rows.jsonl` goes.
+        suite: Name of a suite, or None for a grid of one's own.
+        rounds: Timed rounds of a group.
+        run_dir: Where `rows.jsonl` goes, or None for a new folder under `runs/`; what it holds is not measured again.
+        seed: Of inputs' order and rounds.
+        device: Back end.
+        variants: Names of variants.
+        levels: Of op, layer, model.
+        modes: Of forward, forward_backward, step, prefill, decode.
+        lengths: Tokens.
+        batch_sizes: Rows of a batch.
+        dtypes: Names.
+        compiled: Compiled, eager, or both.
+        executions: Of latency, throughput.
+        models: Names of YAMLs in configs/model.
+        budget_minutes: For everything, or None for no limit.
+        compare_to: Rows of another run, or a folder that holds `rows.jsonl`.
+        figures: Of the suite `foundation`, which figures; None for all.
     """
 
-    suite: Literal["foundation"]
+    suite: str | None
     rounds: int
-    run_dir: str
+    run_dir: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    variants: tuple[str, ...] | None = None
+    levels: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    lengths: tuple[int, ...] | None = None
+    batch_sizes: tuple[int, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    compiled: tuple[bool, ...] | None = None
+    executions: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    budget_minutes: float | None = None
+    compare_to: str | None = None
     figures: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        suites = (FOUNDATION, *SUITES)
+        require(self.suite is None or self.suite in suites, "suite", "be a suite", self.suite, allowed=suites)
         require(self.rounds >= 1, "rounds", "be at least 1", self.rounds)
-        unknown = set(self.figures or ()) - set(FIGURES)
-        require(not unknown, "figures", "name figures of the suite", sorted(unknown), allowed=FIGURES)
+        require(self.run_dir != "", "run_dir", "name a folder, or be null for a new one", self.run_dir)
+        budget = self.budget_minutes
+        require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
+        _require_names("variants", self.variants, attention_names())
+        _require_names("levels", self.levels, LEVELS)
+        _require_names("modes", self.modes, MODES)
+        _require_names("dtypes", self.dtypes, tuple(DTYPES))
+        _require_names("executions", self.executions, get_args(Execution))
+        _require_names("models", self.models, tuple(sorted(path.stem for path in MODELS.glob("*.yaml"))))
+        for field in ("lengths", "batch_sizes"):
+            numbers = getattr(self, field)
+            positive = numbers is None or (len(numbers) > 0 and min(numbers) >= 1)
+            require(positive, field, "be a list of whole numbers of at least 1", numbers)
+        require(self.compiled != (), "compiled", "be a list of true, false, or both", [])
+        if self.suite == FOUNDATION:
+            given = [name for name in _ONLY_SUITES if getattr(self, name) is not None]
+            require(not given, "suite", f"not be {FOUNDATION} where {', '.join(given)} is given", self.suite)
+            _require_names("figures", self.figures, tuple(FIGURES))
+        else:
+            require(self.figures is None, "figures", f"be null but for suite={FOUNDATION}", self.figures)
+
+    @property
+    def folder(self) -> Path:
+        """Where rows go."""
+        if self.run_dir is not None:
+            return Path(self.run_dir).expanduser()
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        return Path("runs") / f"{now}-benchmark-{self.suite or OWN_GRID}"
+
+    def request(self) -> SuiteRequest:
+        """What the suite is asked for."""
+        chosen = {name: getattr(self, name) for name in _PASSED_ON}
+        variants = None if self.variants is None else {name: variant_mapping(name) for name in self.variants}
+        return SuiteRequest(variants=variants, **chosen)
+
+    def options(self) -> MeasureOptions:
+        """How it is measured."""
+        minutes = self.budget_minutes
+        return MeasureOptions(
+            rounds=self.rounds,
+            budget_seconds=None if minutes is None else minutes * _SECONDS_PER_MINUTE,
+            seed=self.seed,
+            device=self.device,
+        )
+
+
+_PASSED_ON = ("levels", "modes", "lengths", "batch_sizes", "dtypes", "compiled", "executions", "models")
+_ONLY_SUITES = ("variants", *_PASSED_ON, "budget_minutes", "compare_to")
 
 
 def main(config: DictConfig) -> dict[str, Any]:
-    """Measures, and prints a table on stderr.
+    """Measures what the folder does not hold yet, and prints a table on stderr.
 
     Returns:
-        `rows_path`, and `summary`: one object per figure with its value, its target and whether it was met.
+        `rows_path`; `num_rows` and `statuses` of the suite's cells; `summary`: the suite's own figures; `interrupted`;
+        with `compare_to` also `changes`: the cells whose time or status differs from the other run's.
 
     Raises:
-        UserError: If the output folder cannot be written.
+        UserError: On a mistake in the configuration, before any work; if the output folder cannot be written.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     recipe = from_mapping(BenchmarkRecipe, {str(key): value for key, value in plain.items()}, path="benchmark")
-    folder = Path(recipe.run_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        rows_path = folder / "rows.jsonl"
-        rows_path.touch()
-    except OSError as error:
-        reason = error.strerror
-        raise UserError(f"run_dir must be a folder that can be written; got {recipe.run_dir!r} ({reason})") from None
-    figures = measure(rounds=recipe.rounds, names=recipe.figures)
-    measured = [{**dataclasses.asdict(figure), "met": figure.met} for figure in figures]
-    paths = fused_attention_paths(length=1024, head_dim=HEAD_DIM, dtype=default_dtype())
-    machine = {**describe(), "fused_attention": paths}
-    with rows_path.open("a", encoding="utf-8") as rows:
-        for figure in measured:
-            row = {**figure, "suite": recipe.suite, "rounds": recipe.rounds, "machine": machine}
-            rows.write(json.dumps(row) + "\n")
-    for figure in measured:
-        sign, mark = (">=" if figure["at_least"] else "<="), ("met" if figure["met"] else "MISSED")
-        print(f"{figure['name']:42} {figure['value']:8.3f}  {sign} {figure['target']:<6} {mark}", file=sys.stderr)
-    return {"rows_path": str(rows_path), "summary": measured}
+    choose_backend(recipe.device)
+    if recipe.suite == FOUNDATION:
+        return measure_foundation(recipe.folder, rounds=recipe.rounds, names=recipe.figures)
+    other_rows = None if recipe.compare_to is None else read_rows(_rows_file(recipe.compare_to))
+    suite = SUITES[recipe.suite or OWN_GRID]
+    groups = suite.groups(recipe.request())
+    store = RowStore(recipe.folder / "rows.jsonl")
+    schema = json.dumps(json_schema(), indent=2)
+    (recipe.folder / "rows.schema.json").write_text(schema + "\n", encoding="utf-8")
+    with StopRequest() as request, GroupBar() as bar:
+        measure(
+            groups,
+            store=store,
+            options=recipe.options(),
+            progress=bar.show,
+            should_stop=lambda: request.name is not None,
+        )
+        interrupted = request.name is not None
+    return _result(suite, groups, store, other_rows, interrupted=interrupted)
+
+
+def _result(
+    suite: Suite, groups: Sequence[Group], store: RowStore, other_rows: Sequence[Row] | None, *, interrupted: bool
+) -> dict[str, Any]:
+    cells = [cell for group in groups for cell in recorded_cells(group)]
+    rows = [store.rows[cell.identity] for cell in cells if cell.identity in store.rows]
+    limits = reference_group(measured_cells(groups)).cells
+    device = [store.rows[cell.identity] for cell in limits if cell.identity in store.rows]
+    machine = current_machine()
+    if suite.conclude is not None and all(is_finished(store.rows.get(cell.identity), machine) for cell in cells):
+        suite.conclude(rows)
+    print(*table_lines([*device, *rows]), sep="\n", file=sys.stderr)
+    result = {
+        "rows_path": str(store.path),
+        "suite": suite.name,
+        "num_rows": len(rows),
+        "statuses": dict(collections.Counter(row.status for row in rows)),
+        "summary": suite.summary(rows),
+        "interrupted": interrupted,
+    }
+    if other_rows is None:
+        return result
+    found = changes(rows, other_rows)
+    print(*change_lines(found), sep="\n", file=sys.stderr)
+    return {**result, "changes": [_plain_change(change) for change in found if change.changed]}
+
+
+def _rows_file(path: str) -> Path:
+    found = Path(path).expanduser()
+    return found / "rows.jsonl" if found.is_dir() else found
+
+
+def _plain_change(change: Change) -> dict[str, Any]:
+    return {
+        "suite": change.cell.suite,
+        "group": change.cell.group,
+        "variant": change.cell.variant,
+        "status": [change.other_status, change.status],
+        "ratio": None if change.ratio is None else change.ratio.ratio,
+        "ratio_low": None if change.ratio is None else change.ratio.low,
+        "ratio_high": None if change.ratio is None else change.ratio.high,
+        "p_value": change.p_value,
+        "notice": change.notice,
+    }
+
+
+def _require_names(field: str, names: Sequence[str] | None, choices: Sequence[str]) -> None:
+    if names is None:
+        return
+    require(len(names) > 0, field, "name at least one", list(names), allowed=choices)
+    for name in names:
+        require(name in choices, field, "name what exists", name, allowed=choices)

@@ -21,6 +21,7 @@ from zoo.config import UserError
 TEXTS = frozenset(
     {
         "checkpoint",
+        "compare_to",
         "data.cache_dir",
         "data.path",
         "data.validation_path",

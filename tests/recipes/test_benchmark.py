@@ -1,4 +1,4 @@
-"""The benchmark writes rows that say what was measured, where and how often."""
+"""The benchmark's command line: figures of the foundation, grids of one's own, mistakes in one line."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.foundation import Figure
+from eval.rows import RowStore, json_schema
 from recipes.app import execute
 from recipes.benchmark import main
 
@@ -18,7 +19,8 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 def test_rows_hold_the_figure_and_its_provenance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["linear_causal_over_bidirectional_512", "matmul_1024_mlx_over_zoo"]
-    code, out, err = _run(capsys, f"figures=[{','.join(names)}]", "rounds=2", f"run_dir={tmp_path}")
+    figures = f"figures=[{','.join(names)}]"
+    code, out, err = _run(capsys, "suite=foundation", figures, "rounds=2", f"run_dir={tmp_path}")
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
     rows = [json.loads(line) for line in Path(result["rows_path"]).read_text(encoding="utf-8").splitlines()]
@@ -37,9 +39,65 @@ def test_a_figure_on_the_wrong_side_of_its_target_is_missed() -> None:
     assert Figure(name="share", value=0.15, target=0.15, at_least=False).met
 
 
+@pytest.mark.slow
+def test_a_grid_leaves_rows_a_table_and_a_json_line_and_compares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["variants=[mha_manual,swa]", "levels=[op]", "modes=[forward]", "lengths=[33]", "rounds=5"]
+    code, out, err = _run(capsys, *grid, f"run_dir={tmp_path / 'one'}")
+    assert code == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert (result["num_rows"], result["statuses"], result["interrupted"]) == (3, {"ok": 3}, False)
+    assert result["summary"]
+    rows = {row.cell.variant: row for row in RowStore(Path(result["rows_path"])).rows.values()}
+    assert rows["swa"].comparison.baseline == "mha_manual"
+    assert not rows["swa"].comparison.same_function
+    assert rows["mha_manual (A/A)"].comparison.same_function
+    assert rows["swa"].memory.peak_bytes > 0
+    assert rows["swa"].work.utilisation is not None
+    assert "null call" in err
+    assert "mha_manual (A/A)" in err
+    schema = json.loads((tmp_path / "one" / "rows.schema.json").read_text(encoding="utf-8"))
+    assert schema == json_schema()
+
+    # The other run was ten times slower, by its rows.
+    path = tmp_path / "one" / "rows.jsonl"
+    row = rows["swa"]
+    slower = row.timing.model_copy(update={"samples_seconds": [10 * each for each in row.timing.samples_seconds]})
+    other = RowStore(tmp_path / "other" / "rows.jsonl")
+    other.append([row.model_copy(update={"timing": slower})])
+    before = path.read_bytes()
+    code, out, err = _run(capsys, *grid, f"run_dir={tmp_path / 'one'}", f"compare_to={tmp_path / 'other'}")
+    assert code == 0, err
+    (change,) = json.loads(out.splitlines()[-1])["changes"]
+    assert (change["variant"], change["status"]) == ("swa", ["ok", "ok"])
+    assert change["ratio"] == pytest.approx(0.1)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("argument", "named"),
-    [("figures=[speed]", "swa_masked_over_swa_1024"), ("rounds=0", "at least 1"), ("suite=fundation", "foundation")],
+    [
+        ("suite=fundation", "foundation"),
+        ("rounds=0", "at least 1"),
+        ("variants=[mhaa]", "mha_manual"),
+        ("variants=[]", "variants must name at least one"),
+        ("levels=[layers]", "layer"),
+        ("modes=[backward]", "forward_backward"),
+        ("modes=forward", "modes must be a list"),
+        ("lengths=[0]", "lengths must be a list of whole numbers of at least 1"),
+        ("lengths=[many]", "lengths[0] must be a whole number"),
+        ("batch_sizes=[]", "batch_sizes"),
+        ("dtypes=[float8]", "bfloat16"),
+        ("compiled=[perhaps]", "true or false"),
+        ("executions=[speed]", "throughput"),
+        ("models=[llama_huge]", "llama_tiny"),
+        ("budget_minutes=0", "above 0"),
+        ("compare_to=missing.jsonl", "missing.jsonl"),
+        ("figures=[matmul_1024_mlx_over_zoo]", "suite=foundation"),
+        ("device=tpu", "cpu"),
+        ("length=[3]", "did you mean 'lengths'?"),
+    ],
 )
 def test_a_mistake_is_one_line_with_the_choices(
     argument: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -47,4 +105,20 @@ def test_a_mistake_is_one_line_with_the_choices(
     code, out, err = _run(capsys, argument, f"run_dir={tmp_path}")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
+    assert named in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["suite=foundation", "figures=[speed]"], "swa_masked_over_swa_1024"),
+        (["suite=foundation", "variants=[mha]"], "variants"),
+        (["suite=attnbench", "variants=[mha]"], "variants must not be given to suite=attnbench"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = _run(capsys, *arguments, f"run_dir={tmp_path}")
+    assert (code, out) == (2, "")
     assert named in err

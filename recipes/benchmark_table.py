@@ -1,0 +1,91 @@
+"""What a person sees of a benchmark: a bar while it runs, and a table of rows at its end."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from eval.rows import Row
+from eval.statistics.changes import Change
+
+
+class GroupBar:
+    """A bar of groups on stderr, drawn once there is something to measure."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, done: int, total: int, name: str) -> None:
+        """Shows what is measured next."""
+        bar = self._bar
+        if bar is None:
+            bar = tqdm(total=total, unit="group", file=sys.stderr, dynamic_ncols=True)
+        bar.set_description(name, refresh=False)
+        bar.update(done - bar.n)
+        bar.refresh()
+        self._bar = bar
+
+
+def table_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """One line a row, under the name of its group."""
+    width = max((len(row.cell.variant) for row in rows if row.cell is not None), default=0)
+    previous = None
+    for row in rows:
+        if row.cell is None:
+            continue
+        group = f"{row.cell.suite}/{row.cell.group}"
+        if group != previous:
+            yield group
+        previous = group
+        yield f"  {row.cell.variant:{width}}  {_time(row):>12}  {_ratio(row):24}  {_remarks(row)}".rstrip()
+
+
+def change_lines(found: Sequence[Change]) -> Iterator[str]:
+    """One line for each cell that differs from the other run."""
+    changed = [change for change in found if change.changed]
+    yield f"{len(changed)} of {len(found)} cells differ from the other run"
+    for notice in dict.fromkeys(change.notice for change in found if change.notice is not None):
+        yield f"  {notice}"
+    for change in changed:
+        place = f"{change.cell.suite}/{change.cell.group} {change.cell.variant}"
+        if change.status != change.other_status:
+            yield f"  {place}: {change.other_status} -> {change.status}"
+        elif change.ratio is not None:
+            yield f"  {place}: {_interval(change.ratio.ratio, change.ratio.low, change.ratio.high)}"
+
+
+def _time(row: Row) -> str:
+    if row.timing is None:
+        return "-"
+    seconds = row.timing.median_seconds
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3f} {unit}"
+    return f"{seconds * 1e6:.1f} µs"
+
+
+def _ratio(row: Row) -> str:
+    found = row.comparison
+    return "" if found is None else _interval(found.ratio, found.ratio_low, found.ratio_high)
+
+
+def _interval(ratio: float, low: float | None, high: float | None) -> str:
+    between = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"× {ratio:.3f}{between}"
+
+
+def _remarks(row: Row) -> str:
+    other = row.comparison is not None and not row.comparison.same_function
+    remarks = [row.status, *row.flags, *(["another function"] if other else [])]
+    return ", ".join(remarks) + ("" if row.reason is None else f": {row.reason}")
