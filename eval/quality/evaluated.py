@@ -1,12 +1,13 @@
 """What is evaluated: a trained model, the held-out data to ask it about, and how much of it."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
 
-from eval.quality.predictions import Predictor
+from eval.quality.predictions import Predictions, Predictor
 from zoo.config import require
 from zoo.data import Batch, CausalLoader, MaskedTokenLoader, Tokenizer, TokenSplit
 from zoo.data.corpora.config import Packing
@@ -88,6 +89,15 @@ class Evaluated:
         """The model, ready to be asked."""
         lengths_V = None if self.text is None else self.text.split.tokenizer.token_byte_lengths()
         return Predictor(self.model, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+
+    @functools.cached_property
+    def text_predictions(self) -> Predictions:
+        """The predictions of the held-out text in rows as long as in training: several tasks look at the same ones.
+
+        Raises:
+            UserError: If the text is too short for one row.
+        """
+        return self.predictor().all(self.text_batches())
 
     def text_batches(self, *, shrink: int = 1) -> Iterator[Batch]:
         """Rows of the held-out text, with what to predict as in training.

@@ -36,5 +36,8 @@ def _at(evaluated: Evaluated, factor: int) -> Score:
     if evaluated.text is not None and (tokens := len(evaluated.text.split.tokens_T) - 1) < length:
         reason = f"the held-out text has {tokens} tokens, fewer than {length}"
         return Score(metric="bits_per_byte", length=length, skipped=reason)
-    predictions = evaluated.predictor().all(evaluated.text_batches(shrink=factor))
+    if factor == 1:
+        predictions = evaluated.text_predictions
+    else:
+        predictions = evaluated.predictor().all(evaluated.text_batches(shrink=factor))
     return score_of("bits_per_byte", bits_per_byte(predictions), count=num_targets(predictions), length=length)

@@ -13,6 +13,9 @@ from eval.quality.means import Mean, clustered_mean
 from eval.quality.predictions import Predictions
 from eval.quality.score import Score, score_of
 
+# Of a double.
+_LARGEST_EXPONENT = 709.0
+
 
 def language(evaluated: Evaluated) -> list[Score]:
     """Figures of a language model over held-out text.
@@ -26,7 +29,7 @@ def language(evaluated: Evaluated) -> list[Score]:
     Raises:
         UserError: If the text is too short for one row.
     """
-    predictions = evaluated.predictor().all(evaluated.text_batches())
+    predictions = evaluated.text_predictions
     loss = nats_per_token(predictions)
     count = num_targets(predictions)
     return [
@@ -54,5 +57,5 @@ def num_targets(predictions: Predictions) -> int:
 def _exponential(mean: Mean) -> Mean:
     if mean.value is None:
         return mean
-    value = math.exp(mean.value)
+    value = math.inf if mean.value >= _LARGEST_EXPONENT else math.exp(mean.value)
     return Mean(value=value, standard_error=None if mean.standard_error is None else value * mean.standard_error)

@@ -19,7 +19,7 @@ def masked(evaluated: Evaluated) -> list[Score]:
     Raises:
         UserError: If the text is too short for one row, or the tokenizer has no mask token.
     """
-    predictions = evaluated.predictor().all(evaluated.text_batches())
+    predictions = evaluated.text_predictions
     accuracy = clustered_mean(predictions.correct_RL.sum(axis=1), predictions.weights_RL.sum(axis=1))
     count = num_targets(predictions)
     return [

@@ -24,7 +24,7 @@ def positions(evaluated: Evaluated) -> list[Score]:
     Raises:
         UserError: If the text is too short for one row.
     """
-    predictions = evaluated.predictor().all(evaluated.text_batches())
+    predictions = evaluated.text_predictions
     scores = [score_of("bits_per_byte", bits_per_byte(predictions), count=num_targets(predictions))]
     for start, end in bins(evaluated.sequence_length):
         nats_R = predictions.nats_RL[:, start:end].sum(axis=1)

@@ -1,6 +1,7 @@
 """A score: one figure of a task under one setting, before it is known whose it is."""
 
 import dataclasses
+import math
 
 from eval.quality.means import Mean
 
@@ -33,13 +34,15 @@ class Score:
 
 
 def score_of(metric: str, mean: Mean, *, count: int, length: int | None = None, position: int | None = None) -> Score:
-    """The score that a mean over `count` tokens is; without a value, it says that there was nothing to count."""
+    """The score that a mean over `count` tokens is; one that is no finite number says so instead of a value."""
+    finite = mean.value is not None and math.isfinite(mean.value)
+    why = "nothing was counted" if mean.value is None else f"it is {mean.value}"
     return Score(
         metric=metric,
-        value=mean.value,
-        standard_error=mean.standard_error,
+        value=mean.value if finite else None,
+        standard_error=mean.standard_error if finite else None,
         count=count,
         length=length,
         position=position,
-        skipped="no token was counted" if mean.value is None else None,
+        skipped=None if finite else f"{metric} must be a finite number; {why}",
     )

@@ -22,13 +22,11 @@ class QualityTask:
         name: As in `tasks=[NAME]`.
         unfit: Why the task does not fit what is evaluated; None if it does.
         measure: The figures, the one that stands for the task first.
-        by_default: Whether it belongs to "all that fit".
     """
 
     name: str
     unfit: Callable[[Evaluated], str | None]
     measure: Callable[[Evaluated], Sequence[Score]]
-    by_default: bool = True
 
 
 def _unless_language_model(evaluated: Evaluated) -> str | None:
@@ -80,7 +78,7 @@ def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[Qual
     """
     tasks = all_tasks()
     if names is None:
-        return [task for task in tasks.values() if task.by_default and task.unfit(evaluated) is None]
+        return [task for task in tasks.values() if task.unfit(evaluated) is None]
     require_known(names)
     for name in names:
         reason = tasks[name].unfit(evaluated)

@@ -69,14 +69,19 @@ def recalls(model: Any, task: SyntheticTask, **choices: Any) -> Evaluated:
 
 
 class Recaller(nn.Module):
-    """Predicts what followed the latest earlier occurrence of a token, among the last `window_size` tokens only."""
+    """Predicts what followed the latest earlier occurrence of a token, among the last `window_size` tokens only.
 
-    def __init__(self, vocab_size: int, window_size: int, *, position_limit: int | None = None) -> None:
+    One that leaks reads the next token instead, where there is one.
+    """
+
+    def __init__(
+        self, vocab_size: int, window_size: int, *, position_limit: int | None = None, leaks: bool = False
+    ) -> None:
         super().__init__()
         self.config = types.SimpleNamespace(
             causal=True, family="recaller", vocab_size=vocab_size, position_limit=position_limit
         )
-        self._window_size = window_size
+        self._window_size, self._leaks = window_size, leaks
         self.eval()
 
     def hidden(self, tokens_BL: mx.array, **_: Any) -> mx.array:
@@ -87,6 +92,8 @@ class Recaller(nn.Module):
             earlier = np.flatnonzero(tokens[row, start:here] == tokens[row, here])
             if len(earlier):
                 guesses_BL[row, here] = tokens[row, start + earlier[-1] + 1]
+        if self._leaks:
+            guesses_BL[:, :-1] = tokens[:, 1:]
         return mx.array(np.eye(self.config.vocab_size, dtype=np.float32)[guesses_BL])
 
     def logits(self, x_BLD: mx.array) -> mx.array:

@@ -31,6 +31,14 @@ def test_a_window_shorter_than_the_distance_fails_exactly_there() -> None:
     assert {0.0, 1.0} == set(found.values())
 
 
+def test_a_leak_shows_as_answers_that_could_not_be_known() -> None:
+    """Whoever reads the next token answers all of a passkey that it cannot see, but for its last token."""
+    blind, leaking = (Recaller(NEEDLE.vocab_size, window_size=1, leaks=leaks) for leaks in (False, True))
+    assert set(by_setting(recall(recalls(blind, NEEDLE))).values()) == {0.0}
+    known = (NEEDLE.passkey_tokens - 1) / NEEDLE.passkey_tokens
+    assert list(by_setting(recall(recalls(leaking, NEEDLE))).values()) == pytest.approx([known] * 10)
+
+
 @pytest.mark.parametrize("name", sorted(SYNTHETIC_TASKS))
 def test_every_task_is_asked_at_every_setting_and_the_first_score_is_over_all(name) -> None:
     task = SYNTHETIC_TASKS[name]()

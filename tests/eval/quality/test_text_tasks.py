@@ -137,3 +137,14 @@ def test_text_that_fills_no_row_of_that_length_is_not_passed_off_as_one(corpus):
 def test_a_row_longer_than_learned_positions_is_refused(corpus):
     with pytest.raises(UserError, match="sequence_length must be at most the model's max_seq_len 80"):
         reads_text(random_model(), corpus, sequence_length=81)
+
+
+def test_what_is_no_number_is_a_reason_and_not_a_value(corpus):
+    model = random_model()
+    model.norm.weight = model.norm.weight * math.nan
+    for score in language(reads_text(model, corpus)):
+        assert (score.value, score.standard_error) == (None, None)
+        assert "nan" in score.skipped
+    model = random_model(init_std=1e4)
+    perplexity = language(reads_text(model, corpus))[2]
+    assert "perplexity must be a finite number; it is inf" in perplexity.skipped
