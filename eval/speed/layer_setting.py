@@ -9,10 +9,11 @@ from typing import cast, get_args
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from eval.rows import Cell
 from eval.speed.op_setting import OpSetting, layer_shape, op_setting
+from eval.speed.trees import arrays_of, named_arrays
 from zoo.attention import Attention, LayerShape, PositionKind, VariantConfig, build_attention, mechanism
 from zoo.config import require
 from zoo.ops.masks import MaskSpec
@@ -52,11 +53,11 @@ class LayerSetting:
 
     def weights_of(self, layer: Attention) -> list[mx.array]:
         """The layer's parameters, in the order in which `forward_of` takes them."""
-        return list(_named(layer).values())
+        return arrays_of(layer.parameters())
 
     def forward_of(self, layer: Attention) -> Forward:
         """`(x_BLD, *weights) -> y_BLD`; weights are arguments, so that they have gradients and compile as inputs."""
-        names = list(_named(layer))
+        names = list(named_arrays(layer.parameters()))
         own = layer.parameters()
 
         def forward(x_BLD: mx.array, *weights: mx.array) -> mx.array:
@@ -115,7 +116,3 @@ def other_implementation(variant: VariantConfig, *, causal: bool) -> VariantConf
         if name != variant.implementation and (able.causal if causal else able.bidirectional):
             return dataclasses.replace(variant, implementation=name)
     return None
-
-
-def _named(layer: Attention) -> dict[str, mx.array]:
-    return dict(tree_flatten(layer.parameters()))

@@ -10,11 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import mlx.core as mx
-from mlx.utils import tree_flatten
-
 from eval.graph import operations
 from eval.rows import Work
+from eval.speed.trees import arrays_of
 from zoo.attention import LayerShape, VariantConfig, build_attention
 
 # Forward passes that a call is worth.
@@ -33,8 +31,7 @@ def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Wo
         With `attention_path` "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
         None if neither.
     """
-    leaves: dict[str, Any] = dict(tree_flatten(outputs))
-    names = operations([leaf for leaf in leaves.values() if isinstance(leaf, mx.array)])
+    names = operations(arrays_of(outputs))
     fused = any(name.startswith("ScaledDotProductAttention") for name in names)
     return Work(
         useful_flops=useful_flops,

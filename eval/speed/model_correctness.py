@@ -1,0 +1,217 @@
+"""The gate of a whole model: its ops are right, tokens mix as they may, and cached decoding equals the full forward.
+
+What is timed is compared with the same model in float32, uncompiled. Laws that small initial weights would hide are
+tested on a copy of the model with weights of order 1, in float32, over a few hundred tokens.
+
+Letters: B batch, L length.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map, tree_unflatten
+
+from eval.speed.correctness import Finding, check_op, relative_error
+from eval.speed.layer_correctness import as_numpy, check_mixing, largest_distance, reach
+from eval.speed.layer_setting import other_implementation
+from eval.speed.model_setting import VOCAB_SIZE, ModelSetting
+from eval.speed.tolerances import Tolerance, tolerance
+from eval.speed.trees import are_finite, named_arrays, scalar
+from zoo.attention import LayerPattern
+from zoo.models import Model, build_model
+from zoo.training.loss import summed_nats
+
+MAX_LENGTH = 192
+# Up to here the timed call itself is compared with the whole sequence at once; beyond, that would take many times
+# what is timed.
+MAX_FULL_LENGTH = 2048
+# Tokens that follow the prefix one by one in the checks of cached decoding.
+_STEPS = 3
+# Rounding grows with the depth: each layer reads what the last one left, and adds its own.
+_DEPTH_FACTOR = 5.0
+
+
+def check_forward(setting: ModelSetting, model: Model, logits_BLV: mx.array) -> list[Finding]:
+    """Checks a forward pass, given the timed call's logits."""
+    findings = _check_ops(setting, gradient=False)
+    expected = _in_float32(model)(setting.tokens())
+    findings.append(_against("timed call against the uncompiled float32 model", logits_BLV, expected, setting))
+    return findings + _check_laws(setting)
+
+
+def check_gradients(setting: ModelSetting, model: Model, timed: tuple[mx.array, Any]) -> list[Finding]:
+    """Checks a forward and backward pass, given the timed call's loss and gradients."""
+    loss, gradients = timed
+    finite = are_finite([loss, gradients])
+    findings = _check_ops(setting, gradient=True)
+    findings.append(Finding(check="loss and gradients are finite", error=float(not finite), tolerance=0.0))
+    return findings + _check_laws(setting) + _check_gradient_laws(setting)
+
+
+def check_step(setting: ModelSetting, model: Model, call: Callable[[], list[Any]]) -> list[Finding]:
+    """Checks a training step by taking one."""
+    nats, norm, _ = call()
+    usable = are_finite([nats, norm]) and scalar(norm) > 0
+    kept = are_finite(model.parameters())
+    findings = _check_ops(setting, gradient=True)
+    findings.append(Finding(check="loss and gradient norm are finite", error=float(not usable), tolerance=0.0))
+    findings.append(Finding(check="parameters stay finite", error=float(not kept), tolerance=0.0))
+    return findings + _check_laws(setting) + _check_gradient_laws(setting)
+
+
+def check_prefill(setting: ModelSetting, model: Model, logits_B1V: mx.array) -> list[Finding]:
+    """Checks a prefill, given the timed call's logits of the last token."""
+    findings = _check_ops(setting, gradient=False) + _check_laws(setting) + _check_decoding(setting)
+    if setting.length <= MAX_FULL_LENGTH:
+        expected = _in_float32(model)(setting.tokens())[:, -1:]
+        findings.append(_against("timed logits against a forward pass without a cache", logits_B1V, expected, setting))
+    return findings
+
+
+def check_decode(setting: ModelSetting, model: Model, logits_B1V: mx.array) -> list[Finding]:
+    """Checks decoding, given the first call's logits of token L + 1; decoding is not compiled."""
+    findings = _check_ops(setting, gradient=False) + _check_laws(setting) + _check_decoding(setting)
+    if setting.length <= MAX_FULL_LENGTH:
+        expected = _in_float32(model)(setting.tokens(length=setting.length + 1))[:, -1:]
+        findings.append(_against("timed logits against a forward pass without a cache", logits_B1V, expected, setting))
+    return findings
+
+
+def _check_ops(setting: ModelSetting, *, gradient: bool) -> list[Finding]:
+    return [
+        dataclasses.replace(finding, check=f"{op.variant.name}: {finding.check}")
+        for op in setting.op_settings()
+        for finding in check_op(op, gradient=gradient)
+    ]
+
+
+def _against(check: str, actual: mx.array, expected: mx.array, setting: ModelSetting) -> Finding:
+    error = relative_error(as_numpy(actual), as_numpy(expected))
+    return Finding(check=check, error=error, tolerance=_DEPTH_FACTOR * tolerance(setting.dtype).value)
+
+
+def _bound() -> Tolerance:
+    own = tolerance(mx.float32)
+    return Tolerance(value=_DEPTH_FACTOR * own.value, gradient=_DEPTH_FACTOR * own.gradient)
+
+
+def _check_laws(setting: ModelSetting) -> list[Finding]:
+    """Causality, mixing, rows, and the same model with another implementation."""
+    length = min(MAX_LENGTH, setting.length)
+    model = _vivid(setting)
+    tokens_BL = setting.tokens(batch_size=2, length=length)
+    # Through several layers a token reaches further than its pattern says; only the future stays closed.
+    causal = setting.config.causal
+    may_LS = np.tri(length, dtype=bool) if causal else np.ones((length, length), dtype=bool)
+    direct_LS = reach(setting.config.attention.variants(), length, causal=causal)
+    mixes = direct_LS.sum() > length
+    findings = check_mixing(model, tokens_BL, _another_token, may_LS, _bound())
+    if not mixes:
+        findings = findings[:-1]
+    other = _with_other_implementations(setting, model)
+    if other is not None:
+        error = relative_error(as_numpy(model(tokens_BL)), as_numpy(other(tokens_BL)))
+        check = "logits equal those of other implementations under the same weights"
+        findings.append(Finding(check=check, error=error, tolerance=_bound().value))
+    return findings
+
+
+def _check_gradient_laws(setting: ModelSetting) -> list[Finding]:
+    """Every parameter that has an effect gets a gradient, and other implementations get the same."""
+    model = _vivid(setting)
+    batch = setting.batch(batch_size=2, length=min(MAX_LENGTH, setting.length))
+
+    def loss(model: Model, parameters: Any) -> mx.array:
+        model.update(parameters)
+        return summed_nats(model, batch, causal=setting.config.causal) / batch["weights_P"].sum()
+
+    def gradients_of(model: Model) -> dict[str, mx.array]:
+        own = model.parameters()
+        found = named_arrays(mx.grad(lambda parameters: loss(model, parameters))(own))
+        model.update(own)
+        return found
+
+    gradients = gradients_of(model)
+    weights = named_arrays(model.parameters())
+    before = loss(model, tree_unflatten(list(weights.items())))
+    deaf = []
+    for name, gradient in gradients.items():
+        if are_finite(gradient) and gradient.any().item():
+            continue
+        moved = {**weights, name: weights[name] + 0.5}
+        change = scalar(mx.abs(loss(model, tree_unflatten(list(moved.items()))) - before))
+        # Some have no effect: a pooler outside the loss, a bias of keys that the softmax cancels.
+        if not change <= _bound().value:
+            deaf.append(name)
+    model.update(tree_unflatten(list(weights.items())))
+    text = "every parameter that matters gets a finite gradient" + (f", not {', '.join(deaf)}" if deaf else "")
+    findings = [Finding(check=text, error=float(len(deaf)), tolerance=0.0)]
+    other = _with_other_implementations(setting, model)
+    if other is not None:
+        theirs = gradients_of(other)
+        error = largest_distance([(as_numpy(gradients[name]), as_numpy(theirs[name])) for name in gradients])
+        check = "gradients equal those of other implementations under the same weights"
+        findings.append(Finding(check=check, error=error, tolerance=_bound().gradient))
+    return findings
+
+
+def _check_decoding(setting: ModelSetting) -> list[Finding]:
+    """A prefix at once and then token by token, against the whole sequence at once."""
+    model = _vivid(setting)
+    prefix = min(MAX_LENGTH, setting.length)
+    tokens_BL = setting.tokens(batch_size=2, length=prefix + _STEPS)
+    cache = model.make_cache()
+    pieces = [model(tokens_BL[:, :prefix], cache=cache)]
+    for position in range(prefix, prefix + _STEPS):
+        pieces.append(model(tokens_BL[:, position : position + 1], cache=cache))
+    error = relative_error(as_numpy(mx.concatenate(pieces, axis=1)), as_numpy(model(tokens_BL)))
+    check = "prefill and decoding equal the full forward pass"
+    return [Finding(check=check, error=error, tolerance=_bound().value)]
+
+
+def _vivid(setting: ModelSetting) -> Model:
+    """The setting's model in float32 with random weights of order 1, so that every branch matters."""
+    model = dataclasses.replace(setting, dtype=mx.float32).model()
+    model.eval()
+    key = mx.random.key(setting.seed)
+
+    def lively(index: int, array: mx.array) -> mx.array:
+        if array.ndim != 2:
+            return array
+        noise = mx.random.normal(array.shape, key=mx.random.split(key, num=index + 1)[index])
+        return noise * array.shape[-1] ** -0.5
+
+    named = named_arrays(model.parameters())
+    model.update(tree_unflatten([(name, lively(index, named[name])) for index, name in enumerate(named)]))
+    mx.eval(model.parameters())
+    return model
+
+
+def _in_float32(model: Model) -> Model:
+    """An uncompiled copy, whose weights are those of the model as it rounded them."""
+    copy = build_model(model.config)
+    copy.update(tree_map(lambda array: array.astype(mx.float32), model.parameters()))
+    copy.eval()
+    return copy
+
+
+def _with_other_implementations(setting: ModelSetting, model: Model) -> Model | None:
+    attention, causal = setting.config.attention, setting.config.causal
+    layers = [attention.layer(index) for index in range(setting.config.num_layers)]
+    others = [other_implementation(layer, causal=causal) or layer for layer in layers]
+    if others == layers:
+        return None
+    pattern = LayerPattern(name=attention.name, layer_pattern=tuple(others))
+    other = build_model(dataclasses.replace(setting.config, attention=pattern))
+    other.update(model.parameters())
+    other.eval()
+    return other
+
+
+def _another_token(tokens_BL: mx.array, position: int) -> mx.array:
+    changed = mx.array(tokens_BL)
+    changed[0, position] = (changed[0, position] + 1) % VOCAB_SIZE
+    return changed
