@@ -20,7 +20,7 @@ class Series:
         mechanism: As in the variant's mapping.
         implementation: As in the variant's mapping.
         parameters: Those that matter; others may have any value.
-        num_kv_heads: Key/value heads in all; None: as many as query heads.
+        num_kv_heads: Key/value heads that the variant asks for; None: it leaves them to the model.
         causal: None: either.
     """
 
@@ -38,17 +38,9 @@ class Series:
         mapping = cell.attention_mapping
         if (mapping.get("mechanism"), mapping.get("implementation")) != (self.mechanism, self.implementation):
             return False
-        if self.mechanism == "softmax" and self._kv_heads(cell, mapping) != (self.num_kv_heads or cell.num_heads):
+        if self.mechanism == "softmax" and variant_kv_heads(cell) != self.num_kv_heads:
             return False
         return all(mapping.get(name) == value for name, value in self.parameters.items())
-
-    @staticmethod
-    def _kv_heads(cell: Cell, mapping: Mapping[str, int | None]) -> int:
-        queries = mapping.get("queries_per_kv_head")
-        if queries is not None:
-            return cell.num_heads // queries
-        # A model's own grouping is not the variant's: it counts as plain heads.
-        return mapping.get("num_kv_heads") or cell.num_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +108,8 @@ class Evidence:
         devices = devices or collections.Counter(row.machine.device for row in rows)
         self.device = devices.most_common(1)[0][0] if devices else None
         self.other_devices = sorted(set(devices) - {self.device})
-        own = sorted((row for row in rows if row.machine.device == self.device), key=lambda row: row.recorded_at)
+        own = [row for row in rows if row.machine.device == self.device]
+        own.sort(key=lambda row: (row.recorded_at, row.identity))
         self.rows = list({row.identity: row for row in own}.values())
         self.backend = self.rows[0].machine.backend if self.rows else None
         self.speed = [row for row in self.rows if row.kind == "speed" and row.cell is not None]
@@ -190,6 +183,13 @@ class Evidence:
             and baseline.timing is not None
         ]
         return [pair for pair in pairs if len(samples(pair.numerator)) == len(samples(pair.denominator))]
+
+
+def variant_kv_heads(cell: Cell) -> int | None:
+    """Key/value heads that a cell's variant asks for; None where it leaves them to the model."""
+    mapping = cell.attention_mapping
+    queries, heads = mapping.get("queries_per_kv_head"), mapping.get("num_kv_heads")
+    return heads if queries is None else cell.num_heads // queries
 
 
 def cell_of(row: Row) -> Cell:

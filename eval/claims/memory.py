@@ -3,59 +3,79 @@
 from collections.abc import Callable, Mapping
 
 from eval.claims.claim import Judgement, MissingRowsError
-from eval.claims.evidence import Evidence, Series, Setting, cell_of
-from eval.claims.series import ANY_FUSED, ANY_GQA, ANY_MANUAL, ANY_MQA
+from eval.claims.evidence import Evidence, Setting, cell_of, variant_kv_heads
+from eval.claims.series import ANY_FUSED, ANY_MANUAL
 from eval.claims.verdict import FIGURE_TOLERANCE, verdict
-from eval.rows import Row
+from eval.rows import Cell, Row
 
+# Level, model, length, batch size, dtype.
+Shape = tuple[str, str, int, int, str]
 # Caches are counted, not timed: they agree to the byte, or to the block in which a cache grows.
 CACHE_TOLERANCE = 0.005
+PUBLISHED_HEADS = 8
+DECODE = Setting(suite="decode", mode="decode")
 
 
-def _cache(series: Series, published: float) -> Callable[[Evidence], Judgement]:
-    """Judges the share of the cache that fewer key/value heads save, at eight query heads."""
+def _cache(num_kv_heads: int, published: float) -> Callable[[Evidence], Judgement]:
+    """Judges what fewer key/value heads save: bytes per head, of the real caches, times the published heads."""
 
     def judge(evidence: Evidence) -> Judgement:
-        setting = Setting(suite="decode", mode="decode")
-        small, full = (
-            {
-                _shape(row): (row, row.memory.cache_bytes)
-                for row in reversed(evidence.find(setting, each.holds))
-                if row.memory is not None and row.memory.cache_bytes and cell_of(row).num_heads == 8
-            }
-            for each in (series, ANY_FUSED)
-        )
-        shapes = [shape for shape in small if shape in full]
+        fewer = _bytes_per_head(evidence, lambda cell: _is_fewer(cell, num_kv_heads))
+        full = _bytes_per_head(evidence, ANY_FUSED.holds)
+        shapes = sorted((shape for shape in fewer if shape in full), key=lambda shape: shape[2])
         if not shapes:
-            raise MissingRowsError(f"no cache bytes of {series.label} and fused MHA at 8 heads ({setting})")
-        savings = {shape: 1 - small[shape][1] / full[shape][1] for shape in shapes}
-        worst = max(savings.values(), key=lambda saving: abs(saving - published))
+            raise MissingRowsError(f"no cache bytes of {num_kv_heads} and {PUBLISHED_HEADS} KV heads' kind ({DECODE})")
+        savings = [1 - num_kv_heads * fewer[shape][1] / (PUBLISHED_HEADS * full[shape][1]) for shape in shapes]
+        worst = max(savings, key=lambda saving: abs(saving - published))
         return Judgement(
             verdict=verdict(abs(worst - published) <= CACHE_TOLERANCE),
             ours="; ".join(
-                f"{saving:.1%} at {shape[2]} tokens ({small[shape][1]} of {full[shape][1]} bytes)"
-                for shape, saving in sorted(savings.items(), key=lambda each: each[0][2])
+                f"{saving:.1%} at {shape[2]} tokens ({fewer[shape][1]:.0f} and {full[shape][1]:.0f} bytes per KV head)"
+                for shape, saving in zip(shapes, savings, strict=True)
             ),
             value=worst,
-            reason="Bytes held by the real decoding cache; counted, so without an interval.",
-            evidence=tuple(found[shape][0].identity for shape in shapes for found in (small, full)),
+            reason=f"Bytes held by the real decoding caches, for each KV head, times {num_kv_heads} and "
+            f"{PUBLISHED_HEADS} heads; counted, so without an interval.",
+            evidence=tuple(found[shape][0].identity for shape in shapes for found in (fewer, full)),
         )
 
     return judge
 
 
-def _shape(row: Row) -> tuple[str, str, int, int, str]:
+def _is_fewer(cell: Cell, num_kv_heads: int) -> bool:
+    """Whether a variant shares keys and values: among all queries, or among as large a part of them."""
+    if cell.attention is None:
+        return False
+    mapping = cell.attention_mapping
+    if (mapping.get("mechanism"), mapping.get("implementation")) != ("softmax", "fused"):
+        return False
+    heads = variant_kv_heads(cell)
+    share = PUBLISHED_HEADS // num_kv_heads
+    return heads == 1 if num_kv_heads == 1 else heads is not None and heads * share == cell.num_heads
+
+
+def _bytes_per_head(evidence: Evidence, holds: Callable[[Cell], bool]) -> dict[Shape, tuple[Row, float]]:
+    found: dict[Shape, tuple[Row, float]] = {}
+    for row in reversed(evidence.find(DECODE, holds)):
+        if row.memory is not None and row.memory.cache_bytes:
+            cell = cell_of(row)
+            heads = variant_kv_heads(cell) or cell.num_kv_heads or cell.num_heads
+            found[_shape(row)] = (row, row.memory.cache_bytes / heads)
+    return found
+
+
+def _shape(row: Row) -> Shape:
     cell = cell_of(row)
     return cell.level, str(cell.model), cell.length, cell.batch_size, cell.dtype
 
 
 def _savings(evidence: Evidence) -> Judgement:
     """The largest saving of peak memory by fused attention over unfused, wherever both were measured."""
-    found: dict[str, dict[tuple[str, str, str, str, int, int], tuple[Row, int]]] = {}
+    found: dict[str, dict[tuple[str, str], tuple[Row, int]]] = {}
     for series in (ANY_MANUAL, ANY_FUSED):
         rows = [row for row in evidence.speed if series.holds(cell_of(row))]
         found[series.label] = {
-            (cell_of(row).suite, cell_of(row).group, *_shape(row)[:2], *_shape(row)[2:4]): (row, row.memory.peak_bytes)
+            (cell_of(row).suite, cell_of(row).group): (row, row.memory.peak_bytes)
             for row in rows
             if row.memory is not None and row.memory.peak_bytes
         }
@@ -77,7 +97,7 @@ def _savings(evidence: Evidence) -> Judgement:
 
 
 JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
-    "mqa-cache": _cache(ANY_MQA, 0.875),
-    "gqa-memory": _cache(ANY_GQA, 0.5),
+    "mqa-cache": _cache(1, 0.875),
+    "gqa-memory": _cache(4, 0.5),
     "flash-memory": _savings,
 }

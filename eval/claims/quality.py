@@ -41,7 +41,9 @@ def _differences(
         quality = row.quality
         if quality is None or quality.value is None or quality.metric != metric or quality.regime != "equal_tokens":
             continue
-        if quality.variant in (variant, baseline) and quality.position is None:
+        # Of the whole task only: where along an axis the difference lies is another table.
+        axes = (quality.position, quality.length, quality.num_pairs, quality.depth)
+        if quality.variant in (variant, baseline) and all(axis is None for axis in axes):
             found.setdefault(_setting(quality), {}).setdefault(quality.variant, []).append(row)
     return {
         name: (
@@ -58,11 +60,7 @@ def _values(rows: list[Row]) -> np.ndarray:
 
 
 def _setting(quality: Quality) -> str:
-    parts = [f"{quality.metric} of {quality.task} ({quality.model}, {quality.data}"]
-    parts += [f"L={quality.length}"] if quality.length is not None else []
-    parts += [f"{quality.num_pairs} pairs"] if quality.num_pairs is not None else []
-    parts += [f"depth {quality.depth}"] if quality.depth is not None else []
-    return ", ".join(parts) + ")"
+    return f"{quality.metric} of {quality.task} ({quality.model}, {quality.data})"
 
 
 def _text(name: str, difference: Contrast) -> str:

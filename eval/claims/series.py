@@ -16,11 +16,9 @@ CAUSAL_CUMSUM = Series(label="causal linear (cumsum)", mechanism="linear", imple
 CAUSAL_CHUNKED = Series(label="causal linear (chunked)", mechanism="linear", implementation="chunked", causal=True)
 LEGACY = Series(label="block-sparse as published", mechanism="block_sparse_legacy", implementation="blocked")
 
-# Without a mask or with one: a wrapper's cost and a step's cost do not depend on it.
+# Without a mask or with one.
 ANY_MANUAL = Series(label="unfused MHA", mechanism="softmax", implementation="manual")
 ANY_FUSED = Series(label="fused MHA", mechanism="softmax", implementation="fused")
-ANY_MQA = Series(label="MQA", mechanism="softmax", implementation="fused", num_kv_heads=1)
-ANY_GQA = Series(label="GQA (4 KV heads)", mechanism="softmax", implementation="fused", num_kv_heads=4)
 
 
 def window(implementation: str, window_size: int = 64) -> Series:

@@ -30,7 +30,10 @@ def _pairs(evidence: Evidence, batch_size: int | None) -> list[Pair]:
 
 
 def _figures(pairs: list[Pair]) -> str:
-    return "; ".join(f"{pair.cell.group}: {words.times(pair)}" for pair in pairs)
+    ratios = {pair.ratio.ratio: pair for pair in pairs}
+    worst = ratios[max(ratios)]
+    span = f"{min(ratios):.2f}x to {max(ratios):.2f}x over {len(pairs)} shapes"
+    return f"{span}; largest {words.times(worst)} ({worst.cell.group})"
 
 
 def _overhead(batch_size: int, published: tuple[float, float]) -> Callable[[Evidence], Judgement]:

@@ -1,0 +1,315 @@
+"""What each claim's verdict becomes in a world where it holds, and in one where it does not."""
+
+import pytest
+
+from tests.eval.claims.worlds import (
+    as_published,
+    attnbench_rows,
+    decode_rows,
+    findings_of,
+    grid_rows,
+    layout_rows,
+    memory_rows,
+    on_metal,
+    published_attnbench,
+    published_findings,
+    quality_rows,
+    step_rows,
+    wrapper_rows,
+)
+
+YES, NO = "reproduced", "not reproduced"
+OTHER, ELSEWHERE = "different functions compared", "not measurable on this device"
+
+
+def like_for_like(finding):
+    """The verdict that our own figure would give, whatever was compared."""
+    if finding.verdict != OTHER:
+        return finding.verdict
+    said = finding.reason.split("Like for like")[1]
+    return NO if NO in said else YES
+
+
+@pytest.fixture(scope="module")
+def published():
+    return published_findings()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gather-slower",
+        "gather-128",
+        "gather-256",
+        "gather-worse",
+        "gather-heat-map",
+        "blocksparse-1.9",
+        "blocksparse-p",
+        "blocksparse-below",
+        "blocksparse-tie",
+        "blocksparse-crossover",
+        "blocksparse-crossover-fused",
+        "blocksparse-no-cliff",
+        "block-32-beats-64",
+        "linear-later",
+        "gqa-20-percent",
+        "best-128",
+        "best-256",
+        "best-1024",
+    ],
+)
+def test_what_compared_two_functions_is_said_to_and_judged_like_for_like(published, name):
+    assert published[name].verdict == OTHER
+    assert like_for_like(published[name]) == YES
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masked-optimal",
+        "linear-1.59",
+        "linear-below",
+        "linear-approximates",
+        "causal-linear-128",
+        "causal-linear-256",
+        "causal-linear-512",
+        "causal-linear-grows",
+        "causal-linear-avoid",
+        "mha-baseline",
+        "gqa-memory",
+        "mqa-slower-128",
+        "mqa-256",
+        "mqa-512",
+        "mqa-1024",
+        "mqa-cache",
+        "dense-tie",
+        "best-512",
+        "none-dominates",
+        "elbow-2.55",
+        "elbow",
+        "spread",
+        "flash-max-demo",
+        "flash-mean-demo",
+        "flash-consistent",
+        "flash-head-dim",
+        "flash-length",
+        "flash-memory",
+        "finetune-practical",
+        "finetune-demo",
+        "drop-in",
+        "wrapper-cpu",
+        "wrapper-bits",
+        "wrapper-fixed",
+    ],
+)
+def test_what_holds_in_our_rows_is_reproduced(published, name):
+    assert published[name].verdict == YES
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The published table does not bear these out itself.
+        "slope-mha",
+        "slope-linear",
+        "linear-crossover",
+        "linear-crossover-fused",
+        "intervals",
+        "elbow-l2",
+        "feature-map",
+        # These contradict others that hold in this world.
+        "adaptive",
+        "flash-max-practical",
+        "flash-mean-practical",
+        "flash-batch",
+        "finetune-range",
+        "throughput-tinyllama",
+    ],
+)
+def test_what_does_not_hold_in_our_rows_is_not_reproduced(published, name):
+    assert published[name].verdict == NO
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "m4-times",
+        "amx",
+        "flash-poc",
+        "flash-peak-demo",
+        "flash-mean-baseline",
+        "flash-time-baseline",
+        "throughput-absolute",
+        "wrapper-b1",
+        "wrapper-b4",
+        "wrapper-batch",
+        "layouts",
+        "layouts-reshape",
+    ],
+)
+def test_what_only_apples_gpu_can_tell_is_not_measurable_here_and_ours_stands_beside(published, name):
+    assert published[name].verdict == ELSEWHERE
+    assert published[name].ours
+
+
+def test_the_figures_are_those_of_the_rows(published):
+    assert published["gather-128"].value == pytest.approx(7.08 / 1.24, rel=0.01)
+    assert published["slope-mha"].value == pytest.approx(0.65, abs=0.01)
+    assert published["elbow-2.55"].value == pytest.approx(4.38 / 1.72, rel=0.01)
+    assert published["linear-crossover"].value == pytest.approx(608, rel=0.02)
+    assert published["mqa-cache"].value == 0.875
+    assert published["flash-max-demo"].value == pytest.approx(2.77, rel=0.01)
+    assert "the published table's own lines cross at 609" in published["linear-crossover"].reason
+
+
+def flat(cell):
+    """Masking, gathering and blocks cost nothing: all as linear, which wins, and causality is free."""
+    kind = cell.attention_mapping["mechanism"]
+    return 1e-6 * cell.length ** (2.0 if kind == "softmax" else 1.0) / (100 if kind == "softmax" else 1)
+
+
+@pytest.fixture(scope="module")
+def other_world():
+    return findings_of(
+        [
+            *attnbench_rows(flat),
+            *grid_rows(lambda cell: 1e-3, utilisation=0.3, batch_sizes=(1, 2)),
+            *wrapper_rows(lambda cell: 1.5e-3 if cell.variant == "mha" else 1e-3),
+            *step_rows(1.0),
+            *decode_rows({"mha": 1000, "gqa": 1500, "mqa": 2000}),
+            *memory_rows({"mha_manual": 2000, "mha": 1000}),
+            *quality_rows({"mha": (2.0, 2.1), "linear": (2.02, 2.08)}),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gather-slower",
+        "gather-128",
+        "gather-256",
+        "gather-worse",
+        "gather-heat-map",
+        "blocksparse-1.9",
+        "blocksparse-crossover",
+        "blocksparse-tie",
+        "block-32-beats-64",
+        "linear-1.59",
+        "linear-crossover",
+        "linear-later",
+        "linear-approximates",
+        "causal-linear-128",
+        "causal-linear-256",
+        "causal-linear-512",
+        "causal-linear-grows",
+        "causal-linear-avoid",
+        "gqa-20-percent",
+        "gqa-memory",
+        "mqa-slower-128",
+        "mqa-1024",
+        "mqa-cache",
+        "best-512",
+        "elbow-2.55",
+        "elbow",
+        "slope-mha",
+        "flash-max-demo",
+        "flash-mean-demo",
+        "flash-consistent",
+        "flash-head-dim",
+        "flash-length",
+        "flash-memory",
+        "flash-efficiency-demo",
+        "finetune-practical",
+        "finetune-demo",
+        "wrapper-cpu",
+        "wrapper-fixed",
+    ],
+)
+def test_in_another_world_the_same_claims_fall(other_world, name):
+    assert like_for_like(other_world[name]) == NO
+
+
+def test_a_slope_that_is_the_published_one_is_reproduced():
+    findings = findings_of(attnbench_rows(lambda cell: 1e-6 * cell.length**1.73))
+
+    assert findings["slope-mha"].verdict == YES
+    assert findings["slope-mha"].low <= 1.73 <= findings["slope-mha"].high
+
+
+def test_a_faster_true_window_ends_the_masked_ones_reign():
+    def chunked_is_fast(cell):
+        fast = cell.attention_mapping["implementation"] == "chunked" and cell.attention_mapping["mechanism"] != "linear"
+        return as_published(cell) / (4 if fast and cell.length >= 512 else 1)
+
+    finding = findings_of(attnbench_rows(chunked_is_fast))["masked-optimal"]
+
+    assert finding.verdict == NO
+    assert "chunked window (64) at N=512" in finding.reason
+    assert finding.high < 1
+
+
+def test_another_winner_at_each_length_makes_choosing_pay():
+    def turning(cell):
+        fused = cell.attention_mapping["implementation"] == "fused"
+        return as_published(cell) * (1.3 if fused == (cell.length < 500) else 1.0)
+
+    assert findings_of(attnbench_rows(turning))["adaptive"].verdict == YES
+
+
+def test_one_cell_that_scatters_breaks_the_claim_about_spread():
+    row, *rows = published_attnbench()
+    wild = row.model_copy(update={"timing": row.timing.model_copy(update={"coefficient_of_variation": 0.3})})
+
+    finding = findings_of([wild, *rows])["spread"]
+
+    assert finding.verdict == NO
+    assert finding.value == 0.3
+
+
+def test_outputs_that_differ_in_a_bit_are_not_bit_identical():
+    rows = [
+        row.model_copy(update={"correctness": row.correctness.model_copy(update={"max_error": 1e-9})})
+        if row.cell.variant == "mha_hand_inlined"
+        else row
+        for row in wrapper_rows()
+    ]
+
+    assert findings_of(rows)["wrapper-bits"].verdict == NO
+
+
+def test_a_layers_own_rounding_is_no_difference_from_the_inlined_code():
+    rows = [
+        row.model_copy(update={"correctness": row.correctness.model_copy(update={"max_error": 1e-6})})
+        if row.cell.variant == "mha"
+        else row
+        for row in wrapper_rows()
+    ]
+
+    assert findings_of(rows)["wrapper-bits"].verdict == YES
+
+
+def test_on_apples_gpu_its_claims_are_judged():
+    def overhead(cell):
+        return 1e-3 * ({1: 8.6, 4: 1.3}[cell.batch_size] if cell.variant == "mha" else 1)
+
+    layout = layout_rows({"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6})
+    findings = findings_of(
+        on_metal([*wrapper_rows(overhead), *layout, *published_attnbench(), *grid_rows(batch_sizes=(1,))])
+    )
+
+    for name in ("wrapper-b1", "wrapper-b4", "wrapper-batch", "layouts", "layouts-reshape", "m4-times"):
+        assert findings[name].verdict == YES, name
+    assert findings["flash-peak-demo"].verdict == NO
+    assert findings["wrapper-cpu"].verdict == ELSEWHERE
+
+
+def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
+    runs = findings_of(grid_rows(lambda cell: 1e-3, kernel=True, batch_sizes=(1,)))["flash-poc"]
+    missing = grid_rows(batch_sizes=(1,))
+    crashed = [row.model_copy(update={"status": "crashed"}) if row.status == "unavailable" else row for row in missing]
+    fails = findings_of(crashed)["flash-poc"]
+
+    assert runs.verdict == YES
+    assert fails.verdict == "not measured"
+    assert fails.reason == "metal_kernel_poc: crashed, there is no Metal here"

@@ -1,0 +1,199 @@
+"""Whole sets of rows from planted times: the suites' own cells, with times as published, or as we please."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from eval.claims import Finding, judge
+from eval.claims.published import table
+from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
+from eval.speed.group import Group
+from eval.suites import attnbench, decode, grid48, layouts, long, transfer, wrapper
+from eval.suites.series import series
+from eval.suites.suite import SuiteRequest
+from tests.eval.rows_factory import MACHINE, RECORDED_AT, group_rows, untimed_row
+
+NOISE = 0.004
+ROUNDS = 9
+CONTROL = " (A/A)"
+Times = Callable[[Cell], float]
+
+MASKED = {"32": (1.22, 1.60, 1.80, 5.00), "64": (1.24, 1.69, 1.84, 5.10), "128": (1.25, 1.34, 1.83, 5.05)}
+GATHERED = (7.08, 12.35, 26.0, 60.0)
+
+
+def line_of(cell: Cell) -> tuple[float, ...]:
+    """Published milliseconds of a cell's series at 128 to 1024; gaps and what was never published are filled in."""
+    mapping = cell.attention_mapping
+    kind = (mapping["mechanism"], mapping["implementation"])
+    if kind[0] == "softmax":
+        name = {1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA")
+        return complete(table.MILLISECONDS[name])
+    if kind == ("sliding_window", "masked"):
+        return MASKED[str(mapping["window_size"])]
+    if kind == ("sliding_window", "gather_slices"):
+        return GATHERED
+    if kind[0] == "sliding_window":
+        return tuple(2 * ms for ms in MASKED["64"])
+    if kind[0] == "linear":
+        causal = cell.causal
+        return (2.64, 3.18, 5.94, 9.0) if causal else complete(table.MILLISECONDS["LinearAttn"])
+    return complete(table.MILLISECONDS[f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})"])
+
+
+def complete(line: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(ms for ms in line if ms is not None)
+
+
+def as_published(cell: Cell) -> float:
+    """Seconds."""
+    return line_of(cell)[table.LENGTHS.index(cell.length)] / 1000
+
+
+def grid_as_published(cell: Cell) -> float:
+    """Fused attention takes a millisecond; unfused the published speed-ups, and nothing where none is told."""
+    if cell.variant.removesuffix(CONTROL) != grid48.BASELINE:
+        return 1e-3
+    if (cell.batch_size, cell.length, cell.head_dim) == (1, 64, 32):
+        return 2.77e-3
+    by_batch = {1: 1.06, 2: 1.03, 4: 1.03, 8: 1.0}[cell.batch_size]
+    by_length = {64: 1.06, 128: 1.03, 256: 1.015, 512: 1.0}[cell.length]
+    return 1e-3 * by_batch * by_length * {32: 1.08, 64: 1.03, 128: 1.01}[cell.head_dim]
+
+
+def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS) -> list[Row]:
+    return [row for group in groups for row in group_rows(group, seconds, rounds=rounds, noise=NOISE)]
+
+
+def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS) -> list[Row]:
+    request = SuiteRequest(modes=("forward",), lengths=table.LENGTHS)
+    return suite_rows(attnbench.groups(request), seconds, rounds=rounds)
+
+
+@functools.cache
+def published_attnbench() -> tuple[Row, ...]:
+    """The published layers' rows; kept, for they take a second to make."""
+    return tuple(attnbench_rows(as_published))
+
+
+def grid_rows(
+    seconds: Times = grid_as_published,
+    *,
+    utilisation: float = 0.95,
+    kernel: bool = False,
+    batch_sizes: tuple[int, ...] = (1, 2, 4),
+) -> list[Row]:
+    """The grid, with or without the kernel that only Metal has."""
+    found = []
+    for row in suite_rows(grid48.groups(SuiteRequest(batch_sizes=batch_sizes, lengths=(64, 128, 256))), seconds):
+        assert row.cell is not None
+        if row.cell.variant == grid48.KERNEL and not kernel:
+            found.append(untimed_row(row.cell, status="unavailable", reason="there is no Metal here"))
+            continue
+        tokens = row.cell.batch_size * row.cell.length
+        found.append(row.model_copy(update={"work": Work(useful_flops=1, tokens=tokens, utilisation=utilisation)}))
+    return found
+
+
+def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) -> list[Row]:
+    return suite_rows(wrapper.groups(SuiteRequest()), seconds, rounds=rounds)
+
+
+def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
+    """Inputs in several layouts; a name stands for every layout that holds it."""
+
+    def time(cell: Cell) -> float:
+        return next(value for name, value in seconds.items() if name in cell.variant)
+
+    return suite_rows(layouts.groups(SuiteRequest()), time)
+
+
+def step_rows(fused_over_manual: float) -> list[Row]:
+    """Ops, layers and models; the models' training steps too."""
+    variants = {each.name: each.mapping for each in (series("mha_manual"), series("mha"))}
+    groups = transfer.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny")))
+    return suite_rows(groups, lambda cell: fused_over_manual if cell.variant == "mha" else 1.0)
+
+
+def decode_rows(bytes_per_head: Mapping[str, int]) -> list[Row]:
+    """Caches of a model with four query heads and two key/value heads of its own."""
+    variants = {name: series(name).mapping for name in bytes_per_head}
+    groups = decode.groups(SuiteRequest(variants=variants, lengths=(128,)))
+    rows = []
+    for row in suite_rows([group for group in groups if group.memory], lambda cell: 1e-3):
+        assert row.cell is not None
+        if row.cell.role != "control":
+            size = bytes_per_head[row.cell.variant] * {"mqa": 1}.get(row.cell.variant, 2)
+            rows.append(row.model_copy(update={"memory": Memory(peak_bytes=9 * size, cache_bytes=size)}))
+    return rows
+
+
+def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
+    """Peaks of long texts."""
+    variants = {name: series(name).mapping for name in peaks}
+    groups = long.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
+    return [
+        row.model_copy(update={"memory": Memory(peak_bytes=peaks[row.cell.variant])})
+        for row in suite_rows(groups, lambda cell: 1e-3)
+        if row.cell is not None and row.cell.role != "control"
+    ]
+
+
+def quality_rows(losses: Mapping[str, Sequence[float]]) -> list[Row]:
+    """Bits per byte of each variant, one value for each seed."""
+    return [
+        Row(
+            kind="quality",
+            identity=f"{variant}-{seed}",
+            status="ok",
+            recorded_at=RECORDED_AT,
+            machine=MACHINE,
+            quality=Quality(
+                task="language",
+                metric="bits_per_byte",
+                value=value,
+                standard_error=0.01,
+                count=1000,
+                variant=variant,
+                attention=None,
+                model="gpt_tiny",
+                data="stdlib",
+                regime="equal_tokens",
+                seed=seed,
+                curve=[CurvePoint(tokens=1, seconds=1.0, value=value)],
+            ),
+        )
+        for variant, values in losses.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+@functools.cache
+def published_world() -> tuple[Row, ...]:
+    """Rows in which everything is as the four documents have it, on a CPU."""
+    return (
+        *published_attnbench(),
+        *grid_rows(),
+        *wrapper_rows(),
+        *layout_rows({"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6}),
+        *step_rows(0.85),
+        *decode_rows({"mha": 1000, "gqa": 1000, "mqa": 1000}),
+        *memory_rows({"mha_manual": 9000, "mha": 800}),
+        *quality_rows({"mha": (2.0, 2.01, 1.99), "linear": (2.2, 2.21, 2.19)}),
+    )
+
+
+@functools.cache
+def published_findings() -> Mapping[str, Finding]:
+    """What is judged of them."""
+    return findings_of(published_world())
+
+
+def findings_of(rows: Sequence[Row]) -> Mapping[str, Finding]:
+    """Findings by claim."""
+    return {finding.claim.id: finding for finding in judge(rows)}
+
+
+def on_metal(rows: Sequence[Row]) -> list[Row]:
+    """The same rows from Apple's GPU."""
+    machine = MACHINE.model_copy(update={"device": "Apple M4", "backend": "metal"})
+    return [row.model_copy(update={"machine": machine}) for row in rows]
