@@ -1,0 +1,108 @@
+"""The proof of adaptive attention judges by rows: a good choice passes, a bad one does not."""
+
+from pathlib import Path
+
+import pytest
+
+import eval.suites.adaptive as suite
+from eval.rows import Cell, Row
+from eval.suites import calibrate
+from eval.suites.implementations import PHASES, choosable_mechanisms
+from eval.suites.suite import SuiteRequest
+from tests.eval.rows_factory import noisy, speed_row
+from tests.zoo.attention.planted import times, write_own
+from zoo.config import UserError
+
+ONE = SuiteRequest(lengths=(96,), batch_sizes=(1,))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+
+def _cells(request: SuiteRequest = ONE) -> list[Cell]:
+    return [cell for group in suite.groups(request) for cell in group.cells]
+
+
+def _rows(cells: list[Cell], adaptive_seconds: float) -> list[Row]:
+    """The chosen implementation takes 1 ms, the next 2 ms and so on; adaptive attention what is said."""
+    rows = []
+    order: dict[tuple[str, str], int] = {}
+    chosen = {
+        (cell.group, cell.attention_mapping["of"]): cell.detail.removeprefix("chosen=") for cell in cells if cell.detail
+    }
+    for cell in cells:
+        mapping = cell.attention_mapping
+        if cell.detail:
+            seconds = adaptive_seconds
+        elif mapping["implementation"] == chosen[cell.group, mapping["mechanism"]]:
+            seconds = 1e-3
+        else:
+            order[cell.group, mapping["mechanism"]] = order.get((cell.group, mapping["mechanism"]), 1) + 1
+            seconds = 1e-3 * order[cell.group, mapping["mechanism"]]
+        rows.append(speed_row(cell, noisy(seconds, seed=cell.identity)))
+    return rows
+
+
+def test_the_lengths_are_held_out_and_every_choosable_mechanism_is_judged() -> None:
+    assert {length for _, length in suite.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
+    cells = _cells(SuiteRequest())
+    found = {(cell.attention_mapping["of"], cell.mode) for cell in cells if cell.detail}
+    assert found == {(name, mode) for name in choosable_mechanisms() for mode in PHASES}
+
+
+def test_a_cell_names_what_today_s_calibration_chooses() -> None:
+    def softmax_cell() -> Cell:
+        return next(cell for cell in _cells() if cell.variant == "adaptive" and cell.mode == "forward_backward")
+
+    write_own(times("softmax", {"manual": {64: 0.5}, "fused": {64: 1.0}}))
+    before = softmax_cell()
+    write_own(times("softmax", {"manual": {64: 1.0}, "fused": {64: 0.5}}))
+    after = softmax_cell()
+    assert (before.detail, after.detail) == ("chosen=manual", "chosen=fused")
+    assert before.identity != after.identity, "rows of another choice must not be taken for this one's"
+
+
+def test_the_best_choice_meets_the_target() -> None:
+    head, *found = suite.summary(_rows(_cells(), adaptive_seconds=1e-3))
+    assert (head["best_or_tied"], head["slower_than_worst"], head["met"]) == (1.0, 0, True)
+    assert len(found) == head["cells"] == len(choosable_mechanisms()) * len(PHASES)
+    assert all(each["chosen"] == each["best"] for each in found)
+
+
+def _with_another_choice(rows: list[Row]) -> list[Row]:
+    """The rows as if adaptive attention had chosen something else."""
+    return [
+        row.model_copy(update={"cell": row.cell.model_copy(update={"detail": "chosen=another"})})
+        if row.cell is not None and row.cell.detail
+        else row
+        for row in rows
+    ]
+
+
+def test_a_choice_that_cannot_be_told_from_the_best_is_tied() -> None:
+    head, *found = suite.summary(_with_another_choice(_rows(_cells(), adaptive_seconds=0.999e-3)))
+    assert head["best"] == 0.0
+    assert head["best_or_tied"] == 1.0
+    assert all(each["ratio_low"] <= 1 for each in found)
+
+
+def test_a_slow_choice_is_neither_best_nor_tied() -> None:
+    head, *_ = suite.summary(_with_another_choice(_rows(_cells(), adaptive_seconds=1.1e-3)))
+    assert (head["best_or_tied"], head["slower_than_worst"], head["met"]) == (0.0, 0, False)
+
+
+def test_what_is_slower_than_every_fixed_choice_is_counted_even_if_its_choice_is_the_best() -> None:
+    head, *found = suite.summary(_rows(_cells(), adaptive_seconds=1.0))
+    assert head["slower_than_worst"] == len(found)
+    assert head["met"] is False
+
+
+def test_no_rows_say_nothing() -> None:
+    assert suite.summary([]) == []
+
+
+def test_other_choices_are_refused() -> None:
+    with pytest.raises(UserError, match="lengths and batch_sizes"):
+        suite.groups(SuiteRequest(dtypes=("float16",)))

@@ -1,0 +1,127 @@
+"""The calibration is made once, of everything, from rows; it is made anew when something changed."""
+
+from pathlib import Path
+
+import pytest
+
+import eval.suites.calibrate as suite
+from eval.rows import Cell, Row, current_machine
+from eval.suites.implementations import MOST_TOKENS, PHASES, choosable_mechanisms
+from eval.suites.suite import SuiteRequest
+from tests.eval.rows_factory import speed_row, untimed_row
+from zoo.attention import mechanism
+from zoo.attention.calibration import load_calibration
+from zoo.attention.variants.adaptive import AdaptiveConfig
+from zoo.config import UserError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+
+def _cells() -> list[Cell]:
+    return [cell for group in suite.groups(SuiteRequest()) for cell in group.cells]
+
+
+def _seconds(cell: Cell) -> float:
+    """A time of its own for each cell."""
+    return 1e-3 + int(cell.identity, 16) / 16**16
+
+
+def _rows(cells: list[Cell]) -> list[Row]:
+    here = current_machine()
+    return [speed_row(cell, [_seconds(cell)] * 5).model_copy(update={"machine": here}) for cell in cells]
+
+
+def test_every_implementation_of_every_choosable_mechanism_is_measured_in_every_phase() -> None:
+    found = {(each["mechanism"], each["implementation"], cell.mode) for cell in _cells() for each in [_mapping(cell)]}
+    expected = {
+        (name, implementation, mode)
+        for name in choosable_mechanisms()
+        for implementation in mechanism(name).implementations
+        for mode in PHASES
+        # It is the fused kernel under another name.
+        if (name, implementation) != ("softmax", "masked")
+    }
+    assert found == expected
+
+
+def _mapping(cell: Cell) -> dict[str, str]:
+    return cell.attention_mapping
+
+
+def test_groups_have_one_baseline_and_distinct_series() -> None:
+    for group in suite.groups(SuiteRequest()):
+        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == ["mha"]
+        assert len({cell.variant for cell in group.cells}) == len(group.cells)
+
+
+def test_what_cannot_win_a_long_text_is_not_timed_on_one() -> None:
+    for cell in _cells():
+        tokens = cell.batch_size * cell.length
+        assert tokens <= MOST_TOKENS.get(_mapping(cell)["implementation"], tokens)
+
+
+def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
+    cells = _cells()
+    suite.conclude(_rows(cells))
+    known = load_calibration(None)
+    assert known is not None
+    assert len(known.measurements) == len(cells)
+    assert known.provenance.commit == current_machine().commit
+    chooser = AdaptiveConfig(of="sinks").chooser()
+    for mode, phase in PHASES.items():
+        at = [cell for cell in cells if (cell.mode, cell.batch_size, cell.length) == (mode, 1, 72)]
+        rivals = {_mapping(cell)["implementation"]: cell for cell in at if _mapping(cell)["mechanism"] == "sinks"}
+        fastest = min(rivals, key=lambda name: _seconds(rivals[name]))
+        rows = at[0].num_heads
+        assert chooser.choose(phase=phase, rows=rows, length=72, causal=True) == ("sinks", fastest)
+
+
+def test_a_complete_calibration_is_up_to_date() -> None:
+    suite.conclude(_rows(_cells()))
+    assert suite.groups(SuiteRequest()) == []
+    suite.conclude([])
+    assert suite.summary([])[0]["up_to_date"] is True
+    assert load_calibration(None) is not None
+
+
+def test_only_what_is_missing_is_measured_again() -> None:
+    cells = _cells()
+    missing = next(cell for cell in cells if cell.mode == "forward" and cell.length == 1024)
+    rows = _rows([cell for cell in cells if cell != missing])
+    suite.conclude([*rows, untimed_row(missing)])
+    (group,) = suite.groups(SuiteRequest())
+    assert missing in group.cells
+    suite.conclude(_rows(list(group.cells)))
+    assert suite.groups(SuiteRequest()) == []
+    known = load_calibration(None)
+    assert known is not None
+    assert len(known.measurements) == len(cells), "what was measured twice is kept once"
+
+
+@pytest.mark.parametrize("field", ["device", "mlx", "attention_zoo", "blas", "backend"])
+def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: str) -> None:
+    cells = _cells()
+    other = current_machine().model_copy(update={field: "another"})
+    suite.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
+    assert [cell for group in suite.groups(SuiteRequest()) for cell in group.cells] == cells
+
+
+def test_a_calibration_of_a_part_is_refused() -> None:
+    with pytest.raises(UserError, match="must be given alone"):
+        suite.groups(SuiteRequest(lengths=(64,)))
+
+
+def test_the_summary_names_the_fastest_of_each_setting() -> None:
+    cells = [cell for cell in _cells() if cell.length == 1024]
+    head, *found = suite.summary(_rows(cells))
+    assert (head["up_to_date"], head["measured"]) == (False, len(cells))
+    assert len(found) == len(choosable_mechanisms()) * len(PHASES)
+    for each in found:
+        assert each["median_seconds"] == min(
+            _seconds(cell)
+            for cell in cells
+            if (_mapping(cell)["mechanism"], PHASES[cell.mode]) == (each["mechanism"], each["phase"])
+        )
