@@ -103,11 +103,6 @@ def layer_setting(cell: Cell) -> LayerSetting:
     return LayerSetting(op=op_setting(cell), shape=layer_shape(cell, positions=cast(PositionKind, positions)))
 
 
-def weights_of(layer: Attention) -> list[mx.array]:
-    """The layer's parameters, in the order in which `forward_of` takes them."""
-    return [array for _, array in tree_flatten(layer.parameters())]
-
-
 def other_implementation(variant: VariantConfig, *, causal: bool) -> VariantConfig | None:
     """The variant with another implementation that can do the same: the mechanism's first; None if there is none."""
     declared = mechanism(variant.mechanism)

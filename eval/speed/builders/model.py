@@ -225,9 +225,7 @@ def _subject(
         call=call,
         check=lambda: verdict(check()),
         work=work_of(outputs, useful_flops=flops, tokens=tokens),
-        exact_class="+".join(
-            dict.fromkeys(each.capabilities.exact_class for each in setting.config.attention.variants())
-        ),
+        exact_class="+".join(dict.fromkeys(classes)),
         cache_bytes=cache_bytes,
         analytic_cache_bytes=None
         if cache_bytes is None
