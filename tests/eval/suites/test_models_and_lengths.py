@@ -1,0 +1,103 @@
+"""The suites about whole models and long texts: transfer, decode and long."""
+
+import pytest
+
+from eval.rows import Cell, Memory
+from eval.suites import decode, long, transfer
+from eval.suites.suite import SuiteRequest
+from tests.eval.rows_factory import group_rows
+from zoo.attention.catalog import attention_names, variant
+
+REQUEST = SuiteRequest()
+NUM_LAYERS = 4
+
+
+def test_transfer_measures_an_op_at_the_shape_of_its_model() -> None:
+    groups = {group.cells[0].group: group for group in transfer.SUITE.groups(REQUEST)}
+    op, layer = groups["op forward llama_tiny L=512"].cells[0], groups["layer forward llama_tiny L=512"].cells[0]
+    model = groups["model step gpt_tiny L=256"].cells[0]
+    assert (op.num_heads, op.num_kv_heads, op.head_dim, op.causal) == (4, 2, 32, True)
+    assert layer.detail == "positions=rotary"
+    assert (model.builder, model.model, model.num_kv_heads) == ("model", "gpt_tiny", 4)
+    assert {name.split(" ")[0] for name in groups} == {"op", "layer", "model"}
+    assert all(group.baseline.variant == "mha_manual" for group in groups.values())
+
+
+def test_amdahl_s_prediction_is_exact_where_only_the_op_differs() -> None:
+    op_seconds = {"mha_manual": 0.010, "swa": 0.002, "linear": 0.004}
+    rest = 0.060
+
+    def seconds(cell: Cell) -> float:
+        op = op_seconds.get(cell.variant, 0.008)
+        return op if cell.level == "op" else op + 0.001 if cell.level == "layer" else NUM_LAYERS * op + rest
+
+    rows = [row for group in transfer.SUITE.groups(REQUEST) for row in group_rows(group, seconds, noise=1e-4)]
+    figures = [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
+    assert len(figures) == 2 * 3 * (len(transfer.VARIANTS) - 1)
+    for figure in figures:
+        assert figure["share"] == pytest.approx(0.4, rel=1e-3)
+        assert figure["predicted"] == pytest.approx(figure["ratio"], rel=1e-3)
+    swa = next(figure for figure in figures if figure["variant"] == "swa")
+    assert swa["predicted"] == pytest.approx(0.6 + 0.4 * 0.2, rel=1e-3)
+
+
+def test_every_variant_that_can_decode_is_decoded() -> None:
+    groups = decode.SUITE.groups(REQUEST)
+    able = [
+        name
+        for name in attention_names()
+        if all(layer.capabilities.decode and layer.capabilities.causal for layer in variant(name).variants())
+    ]
+    for group in groups:
+        assert sorted(cell.variant for cell in group.cells) == sorted(able)
+        assert group.baseline.variant == "mha"
+    assert {group.cells[0].group for group in groups} == {
+        f"{mode} llama_tiny B={batch} L={length}"
+        for mode in ("prefill", "decode")
+        for batch, length in ((1, 128), (1, 512), (1, 1024), (4, 512))
+    }
+
+
+def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
+    groups = decode.SUITE.groups(REQUEST)
+    rows = [
+        row.model_copy(update={"memory": Memory(peak_bytes=9, cache_bytes=row.cell.length)})
+        for group in groups
+        for row in group_rows(group, lambda cell: 1e-3 if cell.variant == "swa" else 2e-3)
+    ]
+    figures = decode.SUITE.summary(rows)
+    fastest = [figure["variant"] for figure in figures if figure["figure"] == "fastest"]
+    assert fastest == ["swa"] * len(groups)
+    decoding = {figure["variant"]: figure for figure in figures if figure["figure"] == "decoding"}
+    assert decoding["mha"]["cache_bytes"] == 1024
+    assert decoding["swa"]["tokens_per_second"] == pytest.approx(1000, rel=0.02)
+
+
+def test_long_texts_leave_a_cell_for_every_variant_length_and_mode() -> None:
+    groups = long.SUITE.groups(REQUEST)
+    cells = [cell for group in groups for cell in group.cells]
+    points = {(cell.variant, cell.length, cell.mode) for cell in cells}
+    assert points == {(name, length, mode) for name in long.VARIANTS for length in long.LENGTHS for mode in long.MODES}
+    skipped = {cell.identity for group in groups for cell in group.cells if cell.identity in group.skipped}
+    assert all(cell.length == 8192 for cell in cells if cell.identity in skipped)
+    measured = {cell.variant for cell in cells if cell.length == 8192 and cell.identity not in skipped}
+    assert measured == set(long.VARIANTS) - {"mha_manual", "swa_masked"}
+
+
+def test_long_texts_are_all_measured_for_who_names_the_variants() -> None:
+    asked = SuiteRequest(variants={"mha_manual": {"name": "mha_manual", "mechanism": "softmax"}}, lengths=(16384,))
+    assert [group.skipped for group in long.SUITE.groups(asked)] == [{}, {}]
+
+
+def test_exponents_of_time_and_memory_are_told_apart() -> None:
+    rows = []
+    for group in long.SUITE.groups(REQUEST):
+        for row in group_rows(group, lambda cell: 1e-9 * cell.length**2, noise=1e-4):
+            rows.append(row.model_copy(update={"memory": Memory(peak_bytes=64 * row.cell.length)}))
+    figures = {
+        (figure["figure"], figure["variant"]): figure["value"]
+        for figure in long.SUITE.summary(rows)
+        if figure.get("mode") == "forward_backward"
+    }
+    assert figures["exponent of time", "swa"] == pytest.approx(2, abs=0.01)
+    assert figures["exponent of peak memory", "swa"] == pytest.approx(1, abs=0.01)

@@ -1,0 +1,114 @@
+import json
+
+import mlx.core as mx
+import pytest
+
+from eval.rows import Cell, Row
+from eval.speed.builders import BUILDERS
+from eval.speed.group import Group
+from eval.speed.prediction import refusal
+from eval.suites import SUITES, Suite, SuiteRequest
+from eval.suites.series import series
+from tests.eval.rows_factory import group_rows, untimed_row
+from zoo.config import UserError
+
+PLENTY = 2**40
+DEFAULTS = {name: tuple(suite.groups(SuiteRequest())) for name, suite in SUITES.items()}
+# What of a cell its building does not depend on.
+UNIMPORTANT = {"suite": "", "group": "", "variant": "", "role": "candidate"}
+
+suites = pytest.mark.parametrize("suite", SUITES.values(), ids=list(SUITES))
+
+
+def shrunk(cell: Cell) -> Cell:
+    """The same cell, small: lengths odd and heads as many as some variant shares keys and values among."""
+    changes = {"length": 19, "batch_size": min(cell.batch_size, 2)}
+    if cell.level in {"op", "layer"} and cell.model is None:
+        changes |= {"num_heads": 8, "head_dim": 4, "hidden_size": 24 if cell.builder == "layer" else 32}
+    return cell.model_copy(update=changes)
+
+
+def rows_of(groups: tuple[Group, ...]) -> list[Row]:
+    """Every cell ok, unless its group leaves it out; times grow with the length, each variant at its own pace."""
+    rows = []
+    for group in groups:
+        for row in group_rows(group, lambda cell: 1e-6 * cell.length * (1 + len(cell.variant)), rounds=5):
+            reason = group.skipped.get(row.identity)
+            rows.append(row if reason is None or row.cell is None else untimed_row(row.cell, reason=reason))
+    return rows
+
+
+@suites
+def test_cells_are_named_apart(suite: Suite) -> None:
+    groups = DEFAULTS[suite.name]
+    identities = [cell.identity for group in groups for cell in group.cells]
+    assert len(identities) == len(set(identities)) > 0
+    assert len({group.name for group in groups}) == len(groups)
+
+
+@suites
+def test_every_group_has_one_baseline_and_one_name(suite: Suite) -> None:
+    for group in DEFAULTS[suite.name]:
+        assert [cell.role for cell in group.cells].count("baseline") == 1
+        assert {(cell.suite, cell.group) for cell in group.cells} == {(suite.name, group.cells[0].group)}
+        assert set(group.skipped) <= {cell.identity for cell in group.cells}
+
+
+@suites
+def test_a_series_is_named_by_its_variant(suite: Suite) -> None:
+    for cell in (cell for group in DEFAULTS[suite.name] for cell in group.cells):
+        if cell.attention is not None and suite.name not in {"wrapper", "layouts", "calibrate"}:
+            assert cell.variant.partition("(")[0] == cell.attention_mapping["name"]
+            for change in cell.variant.partition("(")[2].removesuffix(")").split(", "):
+                key, _, value = change.partition("=")
+                assert not key or str(cell.attention_mapping[key]) == value
+
+
+@suites
+def test_every_cell_builds_or_says_why_not(suite: Suite) -> None:
+    cells = [shrunk(cell).model_copy(update=UNIMPORTANT) for group in DEFAULTS[suite.name] for cell in group.cells]
+    built = 0
+    for cell in {cell.identity: cell for cell in cells}.values():
+        if refusal(cell, PLENTY):
+            continue
+        if cell.builder == "metal_kernel_poc" and not mx.metal.is_available():
+            with pytest.raises(UserError, match="Metal"):
+                BUILDERS[cell.builder](cell)
+            continue
+        assert BUILDERS[cell.builder](cell).work.graph_nodes
+        built += 1
+    assert built > 0
+
+
+@suites
+def test_a_summary_is_ready_for_json(suite: Suite) -> None:
+    rows = rows_of(DEFAULTS[suite.name])
+    figures = suite.summary(rows)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert all("figure" in figure for figure in figures if suite.name != "calibrate")
+
+
+@suites
+def test_a_summary_of_rows_that_failed_is_a_summary(suite: Suite) -> None:
+    rows = [untimed_row(cell) for group in DEFAULTS[suite.name] for cell in group.cells]
+    json.dumps(suite.summary(rows), allow_nan=False)
+    json.dumps(suite.summary([]), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["attnbench", "grid48", "wrapper", "layouts", "transfer", "decode", "long"])
+def test_what_a_suite_fixes_cannot_be_asked_of_it(name: str) -> None:
+    with pytest.raises(UserError, match=f"dtypes must not be given to suite={name}"):
+        SUITES[name].groups(SuiteRequest(dtypes=("bfloat16",)))
+
+
+@pytest.mark.parametrize("name", ["grid", "transfer", "decode", "long"])
+def test_the_first_variant_asked_for_is_the_baseline(name: str) -> None:
+    asked = {each: series(each).mapping for each in ("swa", "mha")}
+    for group in SUITES[name].groups(SuiteRequest(variants=asked)):
+        assert [(cell.variant, cell.role) for cell in group.cells] == [("swa", "baseline"), ("mha", "candidate")]
+
+
+@pytest.mark.parametrize("name", ["grid", "transfer", "decode", "long"])
+def test_no_variant_at_all_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="variants must name at least one"):
+        SUITES[name].groups(SuiteRequest(variants={}))
