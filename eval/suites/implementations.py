@@ -1,5 +1,6 @@
 """Cells of every implementation of a mechanism, at its default parameters; for the suites about choosing among them."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,7 @@ def op_cell(mapping: Mapping[str, Any], *, suite: str, group: str, mode: Mode, b
     )
 
 
+@functools.cache
 def _series_name(name: str, implementation: str) -> str:
     """The shipped variant that this is, or the one of the mechanism's that it differs from by its implementation."""
     default = mechanism(name).config()
