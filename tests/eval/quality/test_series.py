@@ -29,6 +29,20 @@ def test_a_changed_hybrid_says_its_layers():
     )
 
 
-@pytest.mark.parametrize("name", ["swa", "hybrid_swa"])
-def test_the_mapping_in_a_row_builds_the_same_attention(name):
-    assert variant_from_mapping(json.loads(attention_json(variant(name)))) == variant(name)
+CHANGED = [
+    {**variant_mapping("swa"), "window_size": 7},
+    {**variant_mapping("gqa"), "queries_per_kv_head": None, "num_kv_heads": 3},
+    {"name": "hybrid_swa", "layer_pattern": [{**variant_mapping("swa"), "window_size": 7}, variant_mapping("mha")]},
+    {"name": "of another package", "mechanism": "softmax"},
+]
+
+
+@pytest.mark.parametrize("mapping", [*map(variant_mapping, attention_names()), *CHANGED], ids=str)
+def test_the_mapping_in_a_row_builds_the_same_attention(mapping):
+    attention = variant_from_mapping(mapping)
+    assert variant_from_mapping(json.loads(attention_json(attention))) == attention
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_an_unchanged_variant_has_the_mapping_that_rows_of_speed_have(name):
+    assert json.loads(attention_json(variant(name))) == variant_mapping(name)
