@@ -41,6 +41,31 @@ def test_loss_and_bits_per_byte_are_exact_over_unequal_batches():
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-6)
 
 
+def test_accuracy_is_the_weighted_share_of_first_guesses_that_are_right():
+    model = tiny_model()
+    batches = [TinyLoader(rows).batch(rows) for rows in (2, 5)]
+    guesses = [np.array(mx.argmax(model(mx.array(batch.inputs_BL)), axis=-1)) for batch in batches]
+    # A third of the targets are what the untrained model guesses.
+    mostly_wrong = [
+        dataclasses.replace(batch, targets_BL=np.where(np.arange(13) % 3 == 0, guess, batch.targets_BL))
+        for batch, guess in zip(batches, guesses, strict=True)
+    ]
+    right = [
+        ((guess == batch.targets_BL) * batch.weights_BL).sum()
+        for batch, guess in zip(mostly_wrong, guesses, strict=True)
+    ]
+    found = evaluated(mostly_wrong, model)
+    assert found.accuracy == pytest.approx(sum(right) / found.tokens, rel=1e-6)
+    assert 0.2 < found.accuracy < 0.9
+
+
+def test_tokens_that_are_no_text_have_no_bits_per_byte():
+    batches, model = [TinyLoader().batch(0)], tiny_model()
+    found = evaluate(model, EvaluationStep(model, StepOptions(causal=True, compile=False)), batches, None)
+    assert found.bits_per_byte is None
+    assert found.loss == pytest.approx(evaluated(batches, model).loss)
+
+
 def test_targets_without_bytes_have_no_bits_per_byte():
     batch = TinyLoader().batch(0)
     batch = dataclasses.replace(batch, targets_BL=np.full_like(batch.targets_BL, TOKENIZER.eos_id))

@@ -194,6 +194,47 @@ def test_a_time_limit_stops_cleanly_and_more_time_goes_on(tmp_path):
     assert_identical(expected, found)
 
 
+@pytest.fixture
+def judged_run(tmp_path):
+    """A run without a tokenizer, whose accuracy is measured."""
+    run = TinyRun(tmp_path, eval_every=2, steps=40)
+    run.tokenizer = None
+    return run
+
+
+def accuracies(run) -> list[tuple[int, float]]:
+    rows = read_metrics(run.folder / "metrics.jsonl")
+    return [(row["step"], row["val_accuracy"]) for row in rows if "val_accuracy" in row]
+
+
+def test_the_first_evaluation_that_reaches_the_target_ends_the_run(judged_run):
+    reason, _, _ = judged_run.go()
+    assert reason == "steps"
+    found = accuracies(judged_run)
+    target = sorted(accuracy for _, accuracy in found)[len(found) // 2]
+    first = next(step for step, accuracy in found if accuracy >= target)
+    assert first < 40
+    again = TinyRun(judged_run.folder / "again", eval_every=2, steps=40, target_accuracy=target)
+    again.tokenizer = None
+    reason, state, weights = again.go()
+    assert (reason, state.step, state.evaluation["step"]) == ("target_accuracy", first, first)
+    assert accuracies(again) == [row for row in found if row[0] <= first]
+    assert History(again.folder / "checkpoints").newest().name == f"step_{first:06d}"
+    # Resumed, it has ended already; without the target it goes on as if there had never been one.
+    reason, state, unchanged = again.go()
+    assert (reason, state.step) == ("target_accuracy", first)
+    assert_identical(weights, unchanged)
+    reason, state, further = again.go(target_accuracy=None)
+    assert (reason, state.step) == ("steps", 40)
+    assert_identical(judged_run.arrays(), further)
+
+
+def test_a_language_model_on_text_has_no_accuracy(tmp_path):
+    run = TinyRun(tmp_path, eval_every=6)
+    run.go()
+    assert accuracies(run) == [(6, None), (12, None)]
+
+
 def test_only_the_newest_checkpoints_stay(tmp_path):
     run = TinyRun(tmp_path, checkpoint_every=2, keep_checkpoints=3)
     run.go()

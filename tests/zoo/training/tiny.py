@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from zoo.attention.catalog import variant_mapping
 from zoo.data.loader import Batch
-from zoo.data.tokenizers import BytesTokenizer
+from zoo.data.tokenizers import BytesTokenizer, Tokenizer
 from zoo.models import build_model, model_config_from_mapping
 from zoo.training import (
     StopReason,
@@ -87,6 +87,7 @@ class TinyRun:
         plain = {"steps": 12, "batch_size": ROWS, "sequence_length": LENGTH, "log_every": 4, "compile": False}
         self.training = {**plain, **training}
         self.optimizer_choices: dict[str, Any] = {"name": "adamw"}
+        self.tokenizer: Tokenizer | None = TOKENIZER
 
     def go(self, **changes: Any) -> tuple[StopReason, TrainingState, list[tuple[str, mx.array]]]:
         """Starts or resumes; returns what ended the run, its state, and weights and optimizer state by name."""
@@ -101,7 +102,7 @@ class TinyRun:
             optimizer=self.optimizer,
             loader=self.loader,
             validation=self.loader,
-            tokenizer=TOKENIZER,
+            tokenizer=self.tokenizer,
             config=config,
             dtype=mx.float32,
             checkpoints=checkpoints,

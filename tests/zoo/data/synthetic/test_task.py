@@ -31,7 +31,8 @@ def test_rows_are_sequences_of_the_vocabulary_whose_answers_have_weight_one(task
     batch = SyntheticLoader(task, batch_size=60, seed=3).batch(0)
     tokens = np.concatenate([batch.inputs_BL, batch.targets_BL[:, -1:]], axis=1)
     assert batch.inputs_BL.shape == (60, task.length)
-    assert (batch.inputs_BL.dtype, batch.targets_BL.dtype, batch.weights_BL.dtype) == (np.int32, np.int32, np.float32)
+    dtypes = [array.dtype.name for array in (batch.inputs_BL, batch.targets_BL, batch.weights_BL)]
+    assert dtypes == ["int32", "int32", "float32"]
     assert (batch.inputs_BL[:, 1:] == batch.targets_BL[:, :-1]).all()
     assert tokens.min() >= 0
     assert tokens.max() == task.vocab_size - 1
