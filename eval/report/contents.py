@@ -1,0 +1,107 @@
+"""What a report says, before it is written as a page, as Markdown or as data."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from eval.report.figures import FIGURES, Absent, FigureKind
+from eval.report.selection import by_device
+from eval.report.svg import svg_text
+from eval.report.tables.claims import claims_table
+from eval.report.tables.coverage import coverage_table, reasons_table
+from eval.report.tables.machines import commits, machines_table
+from eval.report.tables.suites import SuiteSection, suite_sections
+from eval.report.tables.table import Table
+from eval.report.tables.variants import variants_table
+from eval.rows import Row
+
+# Longer device names would make file names that nobody reads.
+_SLUG_LENGTH = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawnFigure:
+    """A figure of one device.
+
+    Attributes:
+        kind: What it is.
+        name: Of its file, without suffix.
+        svg: The drawing; None where the rows do not give one.
+        reason: Why there is none; None if there is one.
+    """
+
+    kind: FigureKind
+    name: str
+    svg: str | None
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceReport:
+    """Everything about the rows of one device; devices never mix in a figure or a table.
+
+    Attributes:
+        label: The device's own name and back end.
+        slug: The same for links.
+        commits: Of the rows.
+        variants: What each variant costs and is worth.
+        claims: Verdicts.
+        figures: All of them, drawn or not.
+        suites: What was measured.
+        coverage: Rows by suite and status.
+        reasons: Why rows are not ok.
+        machines: Versions.
+    """
+
+    label: str
+    slug: str
+    commits: str
+    variants: Table
+    claims: Table
+    figures: tuple[DrawnFigure, ...]
+    suites: tuple[SuiteSection, ...]
+    coverage: Table
+    reasons: Table
+    machines: Table
+
+
+def device_reports(rows: Sequence[Row]) -> list[DeviceReport]:
+    """A report of each device, the one with most speed rows first; its figures have plain names."""
+    devices = by_device(rows)
+    slugs = _slugs(list(devices))
+    return [
+        _device_report(label, slugs[label], own, suffix="" if index == 0 else f"-{slugs[label]}")
+        for index, (label, own) in enumerate(devices.items())
+    ]
+
+
+def _device_report(label: str, slug: str, rows: Sequence[Row], *, suffix: str) -> DeviceReport:
+    return DeviceReport(
+        label=label,
+        slug=slug,
+        commits=commits(rows),
+        variants=variants_table(rows),
+        claims=claims_table(rows),
+        figures=tuple(_drawn(kind, rows, f"{kind.name}{suffix}") for kind in FIGURES),
+        suites=tuple(suite_sections(rows)),
+        coverage=coverage_table(rows),
+        reasons=reasons_table(rows),
+        machines=machines_table(rows),
+    )
+
+
+def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> DrawnFigure:
+    drawing = kind.drawn(rows)
+    if isinstance(drawing, Absent):
+        return DrawnFigure(kind=kind, name=name, svg=None, reason=drawing.reason)
+    return DrawnFigure(kind=kind, name=name, svg=svg_text(drawing, name), reason=None)
+
+
+def _slugs(labels: Sequence[str]) -> dict[str, str]:
+    """Short names for links and files, different ones for different labels."""
+    slugs: dict[str, str] = {}
+    for label in labels:
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "device"
+        taken = sum(other == slug or other.startswith(f"{slug}_") for other in slugs.values())
+        slugs[label] = f"{slug}_{taken + 1}" if taken else slug
+    return slugs

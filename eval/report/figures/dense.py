@@ -1,0 +1,93 @@
+"""Dense attention with fewer key/value heads: its times, and the true bytes of its cache."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from eval.report.figures.attnbench_rows import UNFUSED, main_rows, missing
+from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.lines import draw_lines, lengths_of, time_lines
+from eval.report.figures.style import (
+    INK,
+    PALETTE,
+    STATUS_MARKERS,
+    byte_ticks,
+    length_axis,
+    log_ticks,
+    plain_number,
+    status_key,
+)
+from eval.report.selection import Measured, measured, most_common_rounds, same_rounds
+from eval.report.wording import num_bytes
+from eval.rows import Row
+
+WHOLE = "mha"
+
+
+def draw(rows: Sequence[Row]) -> Figure | Absent:
+    """Milliseconds of the layer; bytes that decoding held at the longest length."""
+    found = [each for each in main_rows(rows, "forward") if each.mechanism == "softmax"]
+    cached = cache_rows(rows)
+    if not found and not cached:
+        return Absent(reason=missing("softmax attention"))
+    figure = Figure(figsize=(10.5, 4), layout="constrained")
+    times, sizes = figure.subplots(1, 2)
+    lines = time_lines(found, references=(UNFUSED,))
+    times.set_title("one layer, forward")
+    marked = draw_lines(times, lines)
+    if lines:
+        length_axis(times, lengths_of(lines))
+        times.set_ylabel("ms")
+        log_ticks(times, "y", FuncFormatter(plain_number))
+        times.legend(loc="upper left")
+    marked += _draw_cache(sizes, cached)
+    status_key(figure, marked)
+    return figure
+
+
+def cache_rows(rows: Sequence[Row]) -> list[Measured]:
+    """Decoding rows of softmax attention in one group, the one with most of them; the longest of equal ones."""
+    decoding = [each for each in measured(rows, mode="decode") if each.mechanism == "softmax"]
+    return most_common_rounds(same_rounds(each for each in decoding if each.cache_bytes or each.row.status != "ok"))
+
+
+def _draw_cache(axes: Axes, rows: Sequence[Measured]) -> list[str]:
+    axes.set_title("key/value cache, measured")
+    if not rows:
+        axes.text(0.5, 0.5, "no decoding rows of softmax attention", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return []
+    names = [each.cell.variant for each in rows]
+    whole = next((each.cache_bytes for each in rows if each.cell.variant == WHOLE), None)
+    marked: list[str] = []
+    for y, each in enumerate(rows):
+        if each.cache_bytes is None:
+            axes.plot([0], [y], marker=STATUS_MARKERS.get(each.row.status, "x"), color=INK)
+            marked.append(each.row.status)
+            continue
+        axes.barh(y, each.cache_bytes, height=0.6, color=PALETTE[0])
+        analytic = None if each.row.memory is None else each.row.memory.analytic_cache_bytes
+        if analytic is not None:
+            axes.plot([analytic, analytic], [y - 0.4, y + 0.4], color=INK, linewidth=1.5)
+        change = "" if not whole or each.cell.variant == WHOLE else f", {each.cache_bytes / whole - 1:+.1%}"
+        axes.text(each.cache_bytes, y, f" {num_bytes(each.cache_bytes)}{change}", va="center", fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.45)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(byte_ticks))
+    axes.tick_params(axis="x", labelrotation=30)
+    cell = rows[0].cell
+    axes.set_xlabel(f"bytes at {cell.length} tokens, {cell.model or cell.level}; line: by formula")
+    return marked
+
+
+KIND = FigureKind(
+    name="dense",
+    title="Dense variants: fused, unfused, tiled, and fewer key/value heads",
+    caption="Left: one layer, forward. Right: what the decoding cache really held, with its size by formula. "
+    "Published: MQA slower than MHA, and 87.5 % less cache at eight heads.",
+    draw=draw,
+)

@@ -1,0 +1,52 @@
+"""Latency of one attention layer over the length, a panel for each mechanism."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
+from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.lines import draw_lines, lengths_of, time_lines
+from eval.report.figures.style import length_axis, log_ticks, plain_number, status_key
+from eval.report.selection import Measured
+from eval.rows import Row
+
+_TITLES = {"sliding_window": "sliding windows", "block_sparse": "block-sparse", "block_sparse_legacy": "block-sparse"}
+
+
+def draw(rows: Sequence[Row]) -> Figure | Absent:
+    """Milliseconds of every series, forward and with gradients."""
+    by_mode = {mode: found for mode in MODES if (found := main_rows(rows, mode))}
+    if not by_mode:
+        return Absent(reason=missing("any layer"))
+    families = list(dict.fromkeys(_family(each) for found in by_mode.values() for each in found))
+    figure = Figure(figsize=(10.5, 2.9 * len(families)), layout="constrained")
+    panels = figure.subplots(len(families), len(by_mode), squeeze=False)
+    marked: list[str] = []
+    for family, line_of_panels in zip(families, panels, strict=True):
+        for (mode, found), axes in zip(by_mode.items(), line_of_panels, strict=True):
+            chosen = [each for each in found if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
+            lines = time_lines(chosen, references=(UNFUSED,))
+            axes.set_title(f"{family}, {MODE_TITLES[mode]}")
+            marked += draw_lines(axes, lines)
+            length_axis(axes, lengths_of(lines))
+            axes.set_ylabel("ms")
+            log_ticks(axes, "y", FuncFormatter(plain_number))
+        line_of_panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    status_key(figure, marked)
+    return figure
+
+
+def _family(each: Measured) -> str:
+    name = each.mechanism or each.cell.variant
+    return _TITLES.get(name, name.replace("_", " "))
+
+
+KIND = FigureKind(
+    name="latency",
+    title="Latency over length",
+    caption="Median milliseconds of one attention layer with its 95 % interval, one panel a mechanism; unfused MHA "
+    "(dashed) and fused MHA are in all of them. Marks above a panel are lengths without a time, and why.",
+    draw=draw,
+)

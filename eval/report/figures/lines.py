@@ -1,0 +1,157 @@
+"""Series over lengths: medians with their intervals, and a mark for every length that has no value."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from matplotlib.axes import Axes
+
+from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, looks
+from eval.report.selection import Measured, by_series, ratio_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """A value and its interval at one length.
+
+    Attributes:
+        x: The length.
+        value: The value.
+        low: Lower end of the interval; None where there is none.
+        high: Upper end.
+    """
+
+    x: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A length without a value.
+
+    Attributes:
+        x: The length.
+        status: Why.
+    """
+
+    x: float
+    status: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    """A series.
+
+    Attributes:
+        label: Its name.
+        points: Shortest length first.
+        gaps: Lengths without a value.
+        reference: Drawn in the text's colour: what the others are measured by.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    gaps: tuple[Gap, ...] = ()
+    reference: bool = False
+
+
+def time_lines(rows: Iterable[Measured], *, references: Sequence[str] = ()) -> list[Line]:
+    """Milliseconds of each series over lengths."""
+    lines = []
+    for name, series in by_series(rows).items():
+        points = [
+            Point(
+                x=each.cell.length,
+                value=1e3 * each.timing.median_seconds,
+                low=_milliseconds(each.timing.interval_low),
+                high=_milliseconds(each.timing.interval_high),
+            )
+            for each in series
+            if each.timing is not None
+        ]
+        lines.append(_line(name, points, series, reference=name in references))
+    return lines
+
+
+def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False) -> list[Line]:
+    """Time of each series over a rival's that was timed in the same rounds; inverted, the speed-up over it."""
+    found = list(rows)
+    rivals = {each.rounds: each for each in found if each.cell.variant == rival}
+    lines = []
+    for name, series in by_series(found).items():
+        if name == rival:
+            continue
+        points = []
+        for each in series:
+            other = rivals.get(each.rounds)
+            pair = (None, None) if other is None else (other, each) if inverted else (each, other)
+            ratio = None if pair[0] is None or pair[1] is None else ratio_of(pair[0], pair[1])
+            if ratio is not None:
+                points.append(Point(x=each.cell.length, value=ratio.ratio, low=ratio.low, high=ratio.high))
+        lines.append(_line(name, points, series))
+    return lines
+
+
+def size_lines(rows: Iterable[Measured], size: Callable[[Measured], int | None]) -> list[Line]:
+    """Bytes of each series over lengths."""
+    lines = []
+    for name, series in by_series(rows).items():
+        sizes = [(each, size(each)) for each in series]
+        points = [Point(x=each.cell.length, value=found) for each, found in sizes if found]
+        lines.append(_line(name, points, series))
+    return lines
+
+
+def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
+    """Draws series, intervals as bands, and missing lengths as marks along the top.
+
+    Returns:
+        The statuses that were marked.
+    """
+    styles = looks()
+    marked = []
+    level = 0
+    for line in lines:
+        colour, style = (INK, "--") if line.reference else next(styles)
+        xs = [point.x for point in line.points]
+        axes.plot(xs, [point.value for point in line.points], style, color=colour, marker="o", label=line.label)
+        known = [(p.x, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
+        if known:
+            # A single length has no band: its interval is a bar.
+            places, lows, highs = (list(each) for each in zip(*known, strict=True))
+            axes.fill_between(places, lows, highs, color=colour, alpha=BAND_ALPHA, linewidth=0)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1, alpha=0.7)
+        for gap in line.gaps:
+            marker = STATUS_MARKERS.get(gap.status, "x")
+            height = 1.03 + 0.045 * level
+            axes.plot(
+                [gap.x],
+                [height],
+                marker=marker,
+                color=colour,
+                linestyle="none",
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+            marked.append(gap.status)
+        level += bool(line.gaps)
+    if level:
+        axes.set_title(axes.get_title(loc="left"), loc="left", pad=6 + 6.5 * level)
+    return marked
+
+
+def lengths_of(lines: Iterable[Line]) -> list[float]:
+    """Every length of the series."""
+    return sorted({x for line in lines for x in (*(p.x for p in line.points), *(g.x for g in line.gaps))})
+
+
+def _line(name: str, points: Sequence[Point], series: Sequence[Measured], *, reference: bool = False) -> Line:
+    present = {point.x for point in points}
+    missing = {each.cell.length: each.row for each in series if each.cell.length not in present}
+    gaps = [Gap(x=length, status=row.status) for length, row in missing.items() if row.status != "ok"]
+    return Line(label=name, points=tuple(points), gaps=tuple(gaps), reference=reference)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds

@@ -1,0 +1,90 @@
+"""Validation values during training, by tokens and by seconds."""
+
+import statistics
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.style import BAND_ALPHA, looks, plain_number
+from eval.report.qualities import metric_of, one_per_seed
+from eval.rows import Quality, Row
+
+_VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}
+_REGIMES = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
+
+Subject = tuple[str, str, str, str]
+Curve = list[tuple[float, float, float, float]]
+
+
+def draw(rows: Sequence[Row]) -> Figure | Absent:
+    """A line of panels for each model, data, metric and regime: left by tokens, right by seconds."""
+    subjects = curves(rows)
+    if not subjects:
+        return Absent(reason="no quality row has a curve of its training")
+    figure = Figure(figsize=(10.5, 3.4 * len(subjects)), layout="constrained")
+    for (subject, variants), panels in zip(
+        subjects.items(), figure.subplots(len(subjects), 2, squeeze=False), strict=True
+    ):
+        model, data, metric, regime = subject
+        for axes, by, label in zip(panels, ("tokens", "seconds"), ("training tokens", "training seconds"), strict=True):
+            styles = looks()
+            for name, seeds in variants.items():
+                colour, line = next(styles)
+                _draw_curve(axes, mean_curve(list(seeds.values()), by=by), name, colour, line)
+            axes.set_title(f"{model} on {data}, {_REGIMES[regime]}")
+            axes.set_xlabel(label)
+            axes.set_ylabel(_VALUES.get(metric, metric))
+            axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def curves(rows: Sequence[Row]) -> dict[Subject, dict[str, dict[int, Quality]]]:
+    """(model, data, metric, regime) -> variant -> seed -> a row with that training's curve."""
+    found: dict[Subject, dict[str, list[Quality]]] = {}
+    for row in rows:
+        quality = row.quality
+        # An evaluation repeats the curve of its training beside every figure: the training's own row has its metric.
+        if quality is None or not quality.curve or not quality.metric.startswith("val_"):
+            continue
+        subject = (quality.model, quality.data, metric_of(quality), quality.regime)
+        found.setdefault(subject, {}).setdefault(quality.variant, []).append(quality)
+    return {
+        subject: {name: one_per_seed(each) for name, each in variants.items()} for subject, variants in found.items()
+    }
+
+
+def mean_curve(seeds: Sequence[Quality], *, by: str) -> Curve:
+    """(x, mean, least, most) of each evaluation that all seeds had; x is their mean too."""
+    curve = []
+    for points in zip(*(quality.curve for quality in seeds), strict=False):
+        values = [point.value for point in points]
+        x = statistics.fmean(point.tokens if by == "tokens" else point.seconds for point in points)
+        curve.append((x, statistics.fmean(values), min(values), max(values)))
+    return curve
+
+
+def _draw_curve(axes: Axes, curve: Curve, name: str, colour: str, line: str) -> None:
+    xs = [x for x, *_ in curve]
+    axes.plot(xs, [mean for _, mean, *_ in curve], line, color=colour, label=name)
+    least, most = [low for *_, low, _ in curve], [high for *_, high in curve]
+    axes.fill_between(xs, least, most, color=colour, alpha=BAND_ALPHA, linewidth=0)
+
+
+def _thousands(value: float, _: object = None) -> str:
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:g}{unit}"
+    return plain_number(value)
+
+
+KIND = FigureKind(
+    name="loss_curves",
+    title="Quality while training",
+    caption="Validation values, mean over seeds with their range as a band: by tokens, where all have read the same, "
+    "and by seconds of training, where a faster variant is further on.",
+    draw=draw,
+)

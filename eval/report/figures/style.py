@@ -1,0 +1,118 @@
+"""How every figure looks: colours that can be told apart on light and on dark, text in the page's own colour."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, product
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+# Stands for the page's own text colour: `eval.report.svg` writes `currentColor` in its place.
+INK = "#0a0b0c"
+# Contrast at least 3 to 1 on white and on near-black (WCAG's figure for graphics); a test holds them to it.
+PALETTE = ("#3b82d6", "#d4691a", "#2b9a66", "#d6457b", "#8b6ad9", "#12929e", "#a1782b", "#6b8e23", "#e0533d", "#7d8590")
+LINESTYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+# Bad, good: of points beside the line they should lie on.
+WARNING, FINE = "#e0533d", "#2b9a66"
+STATUS_MARKERS: Mapping[str, str] = {
+    "skipped": "x",
+    "incorrect": "X",
+    "out_of_memory": "v",
+    "crashed": "*",
+    "unavailable": "_",
+}
+BAND_ALPHA = 0.18
+GRID_ALPHA = 0.16
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "grid.color": INK,
+    "grid.alpha": GRID_ALPHA,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    # MLX's own choice would cut paths of many points, by an amount that depends on the size.
+    "path.simplify": False,
+}
+
+
+def looks() -> Iterator[tuple[str, str]]:
+    """Colours and line styles, one pair for each series; all colours before any line style comes again."""
+    return ((colour, line) for line, colour in cycle(product(LINESTYLES, PALETTE)))
+
+
+def length_axis(axes: Axes, lengths: Sequence[float], label: str = "length (tokens)") -> None:
+    """A logarithmic axis with the measured lengths as its ticks."""
+    axes.set_xscale("log", base=2)
+    ticks = sorted(set(lengths))
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label)
+
+
+def log_ticks(axes: Axes, which: str, text: FuncFormatter) -> None:
+    """A logarithmic axis whose ticks are plain numbers."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    (axes.set_yscale if which == "y" else axes.set_xscale)("log")
+    axis.set_major_formatter(text)
+    low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+    if low > 0 and high / low < 30:
+        # Decades alone would leave an axis of one tick.
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: text(value, None) if _leads(value, (2, 5)) else ""))
+    else:
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _leads(value: float, digits: Sequence[int]) -> bool:
+    return f"{value:e}"[0] in {str(digit) for digit in digits}
+
+
+def plain_number(value: float, _: object = None) -> str:
+    """A tick."""
+    return f"{value:g}"
+
+
+def byte_ticks(value: float, _: object = None) -> str:
+    """A tick of a size."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(value) < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"
+
+
+def status_key(figure: Figure, statuses: Sequence[str]) -> None:
+    """Says below the figure what the marks of missing values mean."""
+    present = [status for status in STATUS_MARKERS if status in statuses]
+    if not present:
+        return
+    handles = [
+        Line2D([], [], color=INK, linestyle="none", marker=STATUS_MARKERS[status], label=status.replace("_", " "))
+        for status in present
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), title=None)

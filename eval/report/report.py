@@ -1,0 +1,153 @@
+"""Writes a report: one self-contained page, the same as Markdown, CSV and JSON, its figures, and the rows themselves.
+
+Equal rows give equal bytes: nothing in it tells when it was written, only when its rows were measured.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval.report.contents import DeviceReport, device_reports
+from eval.report.selection import num_statuses
+from eval.report.svg import inline, standalone
+from eval.report.tables.all_rows import row_lines, rows_csv, shown_columns
+from eval.report.tables.table import Table
+from eval.rows import Row
+from zoo.config import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """Where a report lies.
+
+    Attributes:
+        html: The page.
+        markdown: The same without the table of all rows.
+        csv: All rows, one line each.
+        json: The tables of the page, as data; raw samples are in the rows.
+        rows: All rows, as they were given.
+        figures: One SVG file for each figure that could be drawn.
+    """
+
+    html: Path
+    markdown: Path
+    csv: Path
+    json: Path
+    rows: Path
+    figures: tuple[Path, ...]
+
+
+def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFiles:
+    """Writes the report of some rows.
+
+    Args:
+        rows: Of any suites, kinds and devices; each device gets a part of its own.
+        folder: Where to write; created if missing. Figures of an earlier report in it are removed.
+        title: Of the page.
+
+    Raises:
+        UserError: If there are no rows, or the folder cannot be written.
+    """
+    if not rows:
+        raise UserError("rows must hold one row at least; got none")
+    devices = device_reports(rows)
+    columns = shown_columns(rows)
+    lines = row_lines(rows, columns)
+    context = {
+        "title": title,
+        "devices": devices,
+        "num_rows": len(rows),
+        "statuses": num_statuses(rows),
+        "sections": list(dict.fromkeys(line.section for line in lines)),
+        "columns": columns,
+        "lines": lines,
+    }
+    files = ReportFiles(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        csv=folder / "rows.csv",
+        json=folder / "report.json",
+        rows=folder / "rows.jsonl",
+        figures=tuple(
+            folder / "figures" / f"{each.name}.svg" for device in devices for each in device.figures if each.svg
+        ),
+    )
+    environment = _environment()
+    texts = {
+        files.html: environment.get_template("report.html.jinja").render(context),
+        files.markdown: environment.get_template("report.md.jinja").render(context),
+        files.csv: rows_csv(rows),
+        files.json: json.dumps(_data(title, devices), indent=1, ensure_ascii=False) + "\n",
+        files.rows: "".join(row.model_dump_json() + "\n" for row in rows),
+        **_figure_files(devices, folder / "figures"),
+    }
+    _write(texts, folder)
+    return files
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("eval.report"),
+        autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # What we drew ourselves is markup; every text from rows is escaped.
+    environment.filters["inline_svg"] = lambda svg, title: Markup(inline(svg, str(Markup.escape(title))))
+    return environment
+
+
+def _figure_files(devices: Sequence[DeviceReport], folder: Path) -> dict[Path, str]:
+    drawn = ((each.name, each.svg) for device in devices for each in device.figures)
+    return {folder / f"{name}.svg": standalone(svg) for name, svg in drawn if svg is not None}
+
+
+def _data(title: str, devices: Sequence[DeviceReport]) -> dict[str, Any]:
+    return {"title": title, "rows": "rows.jsonl", "devices": [_device_data(device) for device in devices]}
+
+
+def _device_data(device: DeviceReport) -> dict[str, Any]:
+    return {
+        "device": device.label,
+        "commits": device.commits,
+        "variants": _records(device.variants),
+        "claims": _records(device.claims),
+        "figures": [
+            {"name": each.name, "title": each.kind.title, "drawn": each.svg is not None, "reason": each.reason}
+            for each in device.figures
+        ],
+        "suites": [
+            {
+                "suite": section.name,
+                "purpose": section.purpose,
+                "statuses": section.statuses,
+                "figures": [record for table in section.figures for record in _records(table)],
+                "groups": {name: _records(table) for name, table in section.groups.items()},
+            }
+            for section in device.suites
+        ],
+        "coverage": _records(device.coverage),
+        "reasons": _records(device.reasons),
+    }
+
+
+def _records(table: Table) -> list[dict[str, str]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def _write(texts: dict[Path, str], folder: Path) -> None:
+    try:
+        figures = folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        for stale in figures.glob("*.svg"):
+            stale.unlink()
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"out must be a folder that can be written; got {str(folder)!r} ({error.strerror})") from None

@@ -1,0 +1,127 @@
+"""Rows as the report asks for them: by device, by what they measured, and paired where they shared their rounds."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+from eval.rows import Cell, Row
+from eval.rows.schema import Timing
+from eval.statistics.ratios import RatioEstimate, paired_ratio
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A speed row with its cell at hand.
+
+    Attributes:
+        row: The whole row.
+        cell: Its cell.
+    """
+
+    row: Row
+    cell: Cell
+
+    @property
+    def timing(self) -> Timing | None:
+        """Its times, if it has any."""
+        return self.row.timing
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """Seconds of each round; empty without times."""
+        return () if self.row.timing is None else tuple(self.row.timing.samples_seconds)
+
+    @property
+    def rounds(self) -> tuple[str, str, str]:
+        """Names the rounds: equal for two rows that were timed against each other."""
+        return self.cell.suite, self.cell.group, str(self.row.machine.commit)
+
+    @property
+    def mechanism(self) -> str | None:
+        """Of the attention; None for what has none."""
+        return None if self.cell.attention is None else str(self.cell.attention_mapping.get("mechanism"))
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Measured peak."""
+        return None if self.row.memory is None else self.row.memory.peak_bytes
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Measured bytes of the decoding cache."""
+        return None if self.row.memory is None else self.row.memory.cache_bytes
+
+
+def device_label(row: Row) -> str:
+    """What a number's device is called: its own name and back end."""
+    return f"{row.machine.device} ({row.machine.backend})"
+
+
+def by_device(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each device, the newest of each identity; the device with most speed rows first."""
+    devices: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        own = devices.setdefault(device_label(row), {})
+        if row.identity not in own or row.recorded_at >= own[row.identity].recorded_at:
+            own[row.identity] = row
+    found = {label: list(own.values()) for label, own in devices.items()}
+    return dict(sorted(found.items(), key=lambda item: -sum(row.kind == "speed" for row in item[1])))
+
+
+def measured(
+    rows: Iterable[Row], *, suites: Sequence[str] | None = None, level: str | None = None, mode: str | None = None
+) -> list[Measured]:
+    """Speed rows of variants, whatever their status; A/A controls and the device's own rows left out."""
+    return [
+        Measured(row=row, cell=row.cell)
+        for row in rows
+        if row.cell is not None
+        and row.cell.role != "control"
+        and row.cell.level != "device"
+        and (suites is None or row.cell.suite in suites)
+        and (level is None or row.cell.level == level)
+        and (mode is None or row.cell.mode == mode)
+    ]
+
+
+def same_rounds(rows: Iterable[Measured]) -> dict[tuple[str, str, str], list[Measured]]:
+    """Rows that were timed against each other."""
+    groups: dict[tuple[str, str, str], list[Measured]] = {}
+    for each in rows:
+        groups.setdefault(each.rounds, []).append(each)
+    return groups
+
+
+def by_series(rows: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """Rows of each series, shortest length first; series in the order in which they come."""
+    series: dict[str, list[Measured]] = {}
+    for each in rows:
+        series.setdefault(each.cell.variant, []).append(each)
+    return {name: sorted(found, key=lambda each: each.cell.length) for name, found in series.items()}
+
+
+def most_common_rounds(groups: dict[tuple[str, str, str], list[Measured]]) -> list[Measured]:
+    """Of several groups the one that times most variants; the longest length, then the first name, of equal ones."""
+    if not groups:
+        return []
+    timed = {name: sum(each.timing is not None for each in group) for name, group in groups.items()}
+    return groups[min(groups, key=lambda name: (-timed[name], -groups[name][0].cell.length, name))]
+
+
+def ratio_of(numerator: Measured, denominator: Measured) -> RatioEstimate | None:
+    """Time over time; None if one has none, or they were not timed in the same rounds."""
+    above, below = numerator.samples, denominator.samples
+    if numerator.rounds != denominator.rounds or not above or len(above) != len(below):
+        return None
+    return _ratio(above, below)
+
+
+@functools.lru_cache(maxsize=16384)
+def _ratio(above: tuple[float, ...], below: tuple[float, ...]) -> RatioEstimate:
+    return paired_ratio(above, below)
+
+
+def num_statuses(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows there are of each status, the most frequent first."""
+    return dict(collections.Counter(row.status for row in rows).most_common())

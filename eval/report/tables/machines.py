@@ -1,0 +1,37 @@
+"""Where the rows were measured, and with what versions."""
+
+import collections
+from collections.abc import Sequence
+
+from eval.report.tables.table import Table
+from eval.report.wording import plain
+from eval.rows import Machine, Row
+
+_SHORT_COMMIT = 10
+
+
+def machines_table(rows: Sequence[Row]) -> Table:
+    """A line for each device with one set of versions and one commit."""
+    counts = collections.Counter(row.machine.model_dump_json() for row in rows)
+    machines = {key: Machine.model_validate_json(key) for key in counts}
+    columns = (*(name.replace("_", " ") for name in Machine.model_fields), "rows", "first row", "last row")
+    lines = []
+    for key, machine in machines.items():
+        times = [row.recorded_at for row in rows if row.machine == machine]
+        lines.append((*_facts(machine), f"{counts[key]}", min(times)[:16], max(times)[:16]))
+    # As many machines are few and their facts are many, facts go downwards.
+    turned = tuple(zip(columns, *lines, strict=True))
+    return Table(columns=("", *(f"{index + 1}" for index in range(len(lines)))), rows=turned)
+
+
+def commits(rows: Sequence[Row]) -> str:
+    """The commits of rows, shortened; says where the checkout had changes of its own."""
+    found = dict.fromkeys((row.machine.commit, bool(row.machine.uncommitted_changes)) for row in rows)
+    return ", ".join(f"{(commit or 'unknown')[:_SHORT_COMMIT]}{' + changes' * changed}" for commit, changed in found)
+
+
+def _facts(machine: Machine) -> tuple[str, ...]:
+    facts = machine.model_dump()
+    return tuple(
+        (plain(value) or "")[:_SHORT_COMMIT] if name == "commit" else plain(value) for name, value in facts.items()
+    )

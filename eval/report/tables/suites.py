@@ -1,0 +1,103 @@
+"""What each suite measured, group by group, and its own figures."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from eval.report.qualities import QualityBook
+from eval.report.selection import Measured, measured, num_statuses, same_rounds
+from eval.report.tables.table import Table
+from eval.report.wording import NOTHING, interval, num_bytes, percent, plain, seconds
+from eval.rows import Row
+from eval.suites import SUITES
+
+_COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation", "bits per byte", "recall", "status")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteSection:
+    """A suite's part of the report.
+
+    Attributes:
+        name: Of the suite.
+        purpose: One line; empty for a suite that this version does not have.
+        statuses: How many rows there are of each, in words.
+        figures: The suite's own summary.
+        groups: Name -> what was timed in the same rounds.
+    """
+
+    name: str
+    purpose: str
+    statuses: str
+    figures: tuple[Table, ...]
+    groups: dict[str, Table]
+
+
+def suite_sections(rows: Sequence[Row]) -> list[SuiteSection]:
+    """A section for each suite that has rows, in the order in which they come.
+
+    Args:
+        rows: Of one device.
+    """
+    book = QualityBook(rows)
+    names = dict.fromkeys(each.cell.suite for each in measured(rows))
+    return [_section(name, [row for row in rows if row.cell and row.cell.suite == name], book) for name in names]
+
+
+def _section(name: str, rows: Sequence[Row], book: QualityBook) -> SuiteSection:
+    suite = SUITES.get(name)
+    groups = same_rounds(measured(rows))
+    counts = num_statuses(rows)
+    titles = [key[1] for key in groups]
+    return SuiteSection(
+        name=name,
+        purpose="" if suite is None else suite.purpose,
+        statuses=", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items()),
+        figures=() if suite is None else tuple(_figures(suite.summary(rows))),
+        groups={
+            # Two commits on one device may both have measured a group.
+            (key[1] if titles.count(key[1]) == 1 else f"{key[1]} ({key[2][:10]})"): _group_table(group, book)
+            for key, group in groups.items()
+        },
+    )
+
+
+def _figures(summary: Sequence[dict[str, object]]) -> list[Table]:
+    """A table for all of the suite's figures that say the same things."""
+    shapes: dict[tuple[str, ...], list[dict[str, object]]] = {}
+    for figure in summary:
+        shapes.setdefault(tuple(figure), []).append(figure)
+    return [
+        Table(
+            columns=tuple(name.replace("_", " ") for name in names),
+            rows=tuple(tuple(plain(figure[name]) for name in names) for figure in figures),
+        )
+        for names, figures in shapes.items()
+    ]
+
+
+def _group_table(group: Sequence[Measured], book: QualityBook) -> Table:
+    baseline = next((each.cell.variant for each in group if each.cell.role == "baseline"), None)
+    return Table(
+        columns=_COLUMNS,
+        rows=tuple(_line(each, book) for each in group),
+        note="" if baseline is None else f"Baseline: {baseline}. ≠: another function than the baseline's.",
+    )
+
+
+def _line(each: Measured, book: QualityBook) -> tuple[str, ...]:
+    row, timing, comparison = each.row, each.timing, each.row.comparison
+    ratio = NOTHING
+    if comparison is not None:
+        ratio = interval(comparison.ratio, comparison.ratio_low, comparison.ratio_high)
+        ratio += "" if comparison.same_function else " ≠"
+    status = row.status.replace("_", " ") + (f": {row.reason}" if row.reason else "")
+    return (
+        f"{each.cell.variant}{', causal' if each.cell.causal and each.cell.group.startswith('causal') else ''}",
+        NOTHING if timing is None else seconds(timing.median_seconds, timing.interval_low, timing.interval_high),
+        ratio,
+        num_bytes(each.peak_bytes),
+        num_bytes(each.cache_bytes),
+        percent(None if row.work is None else row.work.utilisation),
+        *book.beside(each.cell.variant, each.cell.attention),
+        ", ".join([status, *row.flags]),
+    )

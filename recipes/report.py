@@ -1,0 +1,82 @@
+"""Writes one report of the rows of any runs: of several suites, machines or commits."""
+
+import dataclasses
+import glob
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eval.report import write_report
+from eval.report.selection import num_statuses
+from eval.rows import read_rows
+from eval.rows.merge import merge
+from zoo.config import UserError, from_mapping, require
+
+ROWS_FILE = "rows.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportRecipe:
+    """`configs/report.yaml`, composed.
+
+    Attributes:
+        rows: Files of rows, or folders that hold `rows.jsonl`; may contain `*` and `**`.
+        out: Folder of the report.
+        title: Of the page.
+    """
+
+    rows: tuple[str, ...]
+    out: str
+    title: str
+
+    def __post_init__(self) -> None:
+        require(len(self.rows) > 0, "rows", "name at least one file of rows", list(self.rows))
+        require(self.out != "", "out", "name a folder", self.out)
+        require(self.title.strip() != "", "title", "not be empty", self.title)
+
+    def files(self) -> list[Path]:
+        """The files of rows that are meant, each once.
+
+        Raises:
+            UserError: If a name or a pattern fits no file.
+        """
+        found: dict[Path, None] = {}
+        for written in self.rows:
+            pattern = str(Path(written).expanduser())
+            # A file whose name has brackets is itself before it is a pattern.
+            paths = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+            files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
+            files = [path for path in files if path.is_file()]
+            if not files:
+                raise UserError(f"rows must name files of rows, or folders that hold {ROWS_FILE}; got {written!r}")
+            found.update(dict.fromkeys(files))
+        return list(found)
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Reads, merges, and writes the report.
+
+    Returns:
+        `report_path`; `summary`: how many rows of which status, of which devices and suites, and which figures.
+
+    Raises:
+        UserError: On a mistake in the configuration, a file that holds no rows, or a folder that cannot be written.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    recipe = from_mapping(ReportRecipe, {str(key): value for key, value in plain.items()}, path="report")
+    files = recipe.files()
+    rows = merge(*(read_rows(path) for path in files))
+    report = write_report(rows, Path(recipe.out).expanduser(), title=recipe.title)
+    return {
+        "report_path": str(report.html),
+        "summary": {
+            "files": len(files),
+            "rows": len(rows),
+            "statuses": num_statuses(rows),
+            "devices": list(dict.fromkeys(row.machine.device for row in rows)),
+            "suites": list(dict.fromkeys(row.cell.suite for row in rows if row.cell is not None)),
+            "figures": [path.stem for path in report.figures],
+        },
+    }
