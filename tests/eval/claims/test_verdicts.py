@@ -257,6 +257,16 @@ def test_another_winner_at_each_length_makes_choosing_pay():
     assert findings_of(attnbench_rows(turning))["adaptive"].verdict == YES
 
 
+def test_only_what_ran_in_the_same_rounds_can_win():
+    def idle_in_another_group(cell):
+        return 1e-6 if cell.group.startswith("causal") else as_published(cell)
+
+    findings = findings_of(attnbench_rows(idle_in_another_group))
+
+    for name in ("best-128", "best-1024"):
+        assert like_for_like(findings[name]) == YES, name
+
+
 def test_one_cell_that_scatters_breaks_the_claim_about_spread():
     row, *rows = published_attnbench()
     wild = row.model_copy(update={"timing": row.timing.model_copy(update={"coefficient_of_variation": 0.3})})

@@ -67,7 +67,8 @@ def test_equal_machines_need_no_notice():
 
 
 def test_of_merged_rows_the_same_devices_is_taken():
-    mine, other = row(seed=1, seconds=2.0, device="M1"), row(seed=2, seconds=7.0, device="M4")
+    mine = row(seed=1, seconds=2.0, device="M1")
+    other = row(seed=2, seconds=7.0, device="M4").model_copy(update={"recorded_at": "2030-01-01T00:00:00+00:00"})
 
     (found,) = changes([row(seed=3, seconds=2.0, device="M1")], [mine, other])
 
