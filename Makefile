@@ -10,6 +10,9 @@ CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version;
 
 TEST_WORKERS ?= 2
 ARGS ?=
+# Where `make results` writes the report, and where it keeps what it measured on the way.
+RESULTS ?= docs/results
+RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test lint check format results clean
@@ -36,6 +39,21 @@ check: lint test ## lint and test
 format: $(VENV)/.dev ## put every file into the project's format
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
+
+# Speed first, alone on the machine; then the trainings, two at a time. Every line goes on where it was stopped.
+results: $(VENV)/.runtime ## measure every variant and write the report (45 minutes on two cores; goes on where it stopped)
+	$(call measure,attnbench,6)
+	$(call measure,grid48,3)
+	$(call measure,wrapper,1)
+	$(call measure,layouts,1)
+	$(call measure,transfer,2.5)
+	$(call measure,decode,2.5)
+	$(call measure,long,3)
+	$(call measure,calibrate,2)
+	$(call measure,adaptive,3)
+	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS)
+
+measure = @$(PY) scripts/benchmark.py suite=$(1) budget_minutes=$(2) run_dir=$(RUNS)/speed
 
 clean: ## remove .venv and the checkout's caches; keeps runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -10,8 +10,11 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +36,8 @@ from zoo.config import UserError
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
+# Set for scripts that another script runs: if that one is killed, they save what they have and end.
+END_WITH_PARENT = "ZOO_END_WITH_PARENT"
 
 # Hydra must neither change the folder, nor make one of its own, nor configure logging.
 _QUIET = (
@@ -61,6 +66,8 @@ def run(config_name: str, main: Main) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A text that the terminal cannot show must not cost the run.
         sys.stdout.reconfigure(errors="backslashreplace")
+    if os.environ.get(END_WITH_PARENT):
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     sys.exit(execute(config_name, main, sys.argv[1:]))
 
 
@@ -142,6 +149,12 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _with_arguments(action: Callable[[], None], config_name: str, arguments: Sequence[str]) -> None:

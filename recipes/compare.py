@@ -1,0 +1,312 @@
+"""Compares variants on equal terms: trains each over several seeds, evaluates, benchmarks, and writes one report.
+
+Equal tokens: all take the same number of optimizer steps. Equal seconds: each takes as many steps as fit into the
+training time that the first variant needed at equal tokens, at the speed that was measured there, so that every run
+has a whole learning-rate schedule.
+
+run_dir/
+  runs/<regime>-<variant>-seed<n>/   a training run, its evaluation, and finished.json
+  benchmark/, logs/, report/, rows.jsonl
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from eval.quality.run_rows import quality_identity, rows_of_run
+from eval.report import write_report
+from eval.rows import Row, RowStore, read_rows
+from recipes.app import choice_name, typed_overrides
+from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
+from zoo.attention.catalog import variant
+from zoo.config import UserError, from_mapping, require
+from zoo.runtime.threads import usable_cores
+from zoo.training import RunFolder
+
+Regime = Literal["equal_tokens", "equal_seconds"]
+
+# What a comparison decides itself, run by run.
+_ITS_OWN = ("attention", "seed", "run_dir", "resume")
+_FINISHED = "finished.json"
+# A step of a large model and writing its state may take that long.
+_PATIENCE_SECONDS = 120
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareRecipe:
+    """The keys of `configs/compare.yaml` that `configs/train.yaml` does not have.
+
+    Attributes:
+        variants: Names of variants; the first is the one that the others are compared with.
+        seeds: Of weights and data order.
+        regimes: What is held equal.
+        tasks: For `evaluate.py`; None for all that fit, empty for only what training itself reports.
+        max_batches: Most batches of an evaluation, or None.
+        benchmark: Whether whole-model speed and memory are measured as well.
+        budget_minutes: Of the benchmark, or None.
+        jobs: Trainings at the same time.
+        run_dir: Output folder; a comparison that was begun there goes on.
+    """
+
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    regimes: tuple[Regime, ...]
+    run_dir: str
+    tasks: tuple[str, ...] | None = None
+    max_batches: int | None = None
+    benchmark: bool = True
+    budget_minutes: float | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("variants", "seeds", "regimes"):
+            values = getattr(self, field)
+            distinct = len(values) == len(set(values)) > 0
+            require(distinct, field, "be a list of different values, at least one", list(values))
+        for name in self.variants:
+            variant(name)
+        in_order = self.regimes[0] == "equal_tokens"
+        require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
+        require(self.jobs >= 1, "jobs", "be at least 1", self.jobs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """One training run with its evaluation."""
+
+    variant: str
+    seed: int
+    regime: Regime
+    folder: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.regime}-{self.variant}-seed{self.seed}"
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / _FINISHED).is_file()
+
+    def result(self) -> dict[str, Any]:
+        """What `train.py` printed."""
+        return json.loads((self.folder / _FINISHED).read_text(encoding="utf-8"))["train"]
+
+    def require_same(self) -> None:
+        """Refuses to mix with a run that was trained otherwise.
+
+        Raises:
+            UserError: If the finished run had other overrides.
+        """
+        before = json.loads((self.folder / _FINISHED).read_text(encoding="utf-8"))["overrides"]
+        if before != list(self.overrides):
+            changed = sorted(set(before) ^ set(self.overrides))
+            raise UserError(
+                f"run_dir must be a new folder, or hold this very comparison; {str(self.folder)!r} was made with other"
+                f" overrides: {', '.join(changed)}"
+            )
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Trains, evaluates, benchmarks and reports; goes on where an earlier call stopped.
+
+    Returns:
+        `report_path`, `rows_path`, and `summary`: one object per variant and regime.
+
+    Raises:
+        UserError: On a mistake in the configuration, or if a run fails; what is finished stays.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    names = [field.name for field in dataclasses.fields(CompareRecipe)]
+    recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
+    overrides = _training_overrides()
+    folder = Path(recipe.run_dir).expanduser()
+    runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
+    cells: list[_Cell] = []
+    with stopping_at_the_end(runner):
+        for regime in recipe.regimes:
+            cells += _run_regime(regime, recipe, overrides, folder, runner, cells)
+        if recipe.benchmark:
+            _benchmark(recipe, folder, runner)
+    store = RowStore(folder / "rows.jsonl")
+    rows = _collected(cells, recipe, folder)
+    store.append(row for row in rows if row.identity not in store.rows)
+    files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
+    return {"report_path": str(files.html), "rows_path": str(store.path), "summary": _summary(cells, recipe)}
+
+
+def _training_overrides() -> tuple[str, ...]:
+    """What was typed for `train.py`.
+
+    Raises:
+        UserError: If it sets what a comparison decides itself.
+    """
+    own = {field.name for field in dataclasses.fields(CompareRecipe)}
+    kept = []
+    for override in typed_overrides():
+        key = override.partition("=")[0].lstrip("+~")
+        if key.partition(".")[0] in _ITS_OWN and key != "run_dir":
+            raise UserError(f"{key} must not be given: a comparison sets it for each run; use variants and seeds")
+        if key not in own:
+            kept.append(override)
+    return tuple(kept)
+
+
+def _run_regime(
+    regime: Regime,
+    recipe: CompareRecipe,
+    overrides: tuple[str, ...],
+    folder: Path,
+    runner: ScriptRunner,
+    earlier: Sequence[_Cell],
+) -> list[_Cell]:
+    cells = [
+        _Cell(
+            variant=name,
+            seed=seed,
+            regime=regime,
+            folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
+            overrides=(*overrides, *_steps(regime, name, recipe, earlier)),
+        )
+        # Seeds outside: a comparison that is cut short has every variant once before any twice.
+        for seed in recipe.seeds
+        for name in recipe.variants
+    ]
+    waiting = []
+    for cell in cells:
+        if cell.is_finished:
+            cell.require_same()
+        else:
+            waiting.append(cell)
+    logs = folder / "logs"
+    with (
+        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=regime, file=sys.stderr, unit="run") as progress,
+        concurrent.futures.ThreadPoolExecutor(max_workers=recipe.jobs) as pool,
+    ):
+        futures = [pool.submit(_train_and_evaluate, cell, recipe, runner, logs) for cell in waiting]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                progress.update()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            runner.stop()
+            raise
+    return cells
+
+
+def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[_Cell]) -> tuple[str, ...]:
+    """The override that gives a variant as many steps as the first one's seconds allow."""
+    if regime == "equal_tokens":
+        return ()
+    speeds = {
+        each: statistics.median(cell.result()["tokens_per_second"] for cell in earlier if cell.variant == each)
+        for each in (recipe.variants[0], name)
+    }
+    steps = next(cell.result()["steps"] for cell in earlier if cell.variant == recipe.variants[0])
+    return (f"training.steps={max(1, round(steps * speeds[name] / speeds[recipe.variants[0]]))}",)
+
+
+def _train_and_evaluate(cell: _Cell, recipe: CompareRecipe, runner: ScriptRunner, logs: Path) -> None:
+    own = (f"attention={cell.variant}", f"seed={cell.seed}", f"run_dir={cell.folder}", "resume=auto")
+    _wait_until_free(cell.folder)
+    training = Script(
+        name=f"training {cell.name}",
+        script="train.py",
+        arguments=(*cell.overrides, *own),
+        log=logs / f"{cell.name}.train.log",
+    )
+    result = runner.run(training)
+    if result["interrupted"]:
+        raise KeyboardInterrupt
+    if recipe.tasks != ():
+        tasks = () if recipe.tasks is None else (f"tasks={listed(recipe.tasks)}",)
+        limit = "null" if recipe.max_batches is None else recipe.max_batches
+        evaluation = Script(
+            name=f"evaluating {cell.name}",
+            script="evaluate.py",
+            arguments=(
+                f"checkpoint={cell.folder}",
+                f"run_dir={cell.folder / 'evaluation'}",
+                f"max_batches={limit}",
+                *tasks,
+            ),
+            log=logs / f"{cell.name}.evaluate.log",
+        )
+        runner.run(evaluation)
+    partial = cell.folder / f".{_FINISHED}.partial"
+    partial.write_text(json.dumps({"overrides": cell.overrides, "train": result}) + "\n", encoding="utf-8")
+    partial.replace(cell.folder / _FINISHED)
+
+
+def _wait_until_free(folder: Path) -> None:
+    """Waits for a training that outlived a killed comparison; it ends by itself as soon as it has saved its state."""
+    for _ in range(_PATIENCE_SECONDS):
+        with contextlib.suppress(UserError), RunFolder(folder):
+            return
+        time.sleep(1)
+
+
+def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner) -> None:
+    budget = () if recipe.budget_minutes is None else (f"budget_minutes={recipe.budget_minutes}",)
+    arguments = (
+        f"variants={listed(recipe.variants)}",
+        "levels=[model]",
+        f"models=[{choice_name('model')}]",
+        f"run_dir={folder / 'benchmark'}",
+        *budget,
+    )
+    log = folder / "logs" / "benchmark.log"
+    runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log))
+
+
+def _collected(cells: Sequence[_Cell], recipe: CompareRecipe, folder: Path) -> list[Row]:
+    rows = []
+    for cell in cells:
+        rows += rows_of_run(cell.folder, regime=cell.regime)
+        if recipe.tasks != ():
+            rows += [_of_regime(row, cell.regime) for row in read_rows(cell.folder / "evaluation" / "rows.jsonl")]
+    if recipe.benchmark:
+        rows += read_rows(folder / "benchmark" / "rows.jsonl")
+    return rows
+
+
+def _of_regime(row: Row, regime: Regime) -> Row:
+    """An evaluation's row as part of a comparison: what was held equal belongs to what it says."""
+    if row.quality is None:
+        return row
+    quality = row.quality.model_copy(update={"regime": regime})
+    return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
+
+
+def _summary(cells: Sequence[_Cell], recipe: CompareRecipe) -> list[dict[str, Any]]:
+    lines = []
+    for regime in recipe.regimes:
+        for name in recipe.variants:
+            results = [cell.result() for cell in cells if (cell.regime, cell.variant) == (regime, name)]
+            losses = [result["val_loss"] for result in results]
+            lines.append(
+                {
+                    "variant": name,
+                    "regime": regime,
+                    "seeds": len(results),
+                    "steps": results[0]["steps"],
+                    "mean_val_loss": statistics.fmean(losses),
+                    "stdev_val_loss": statistics.stdev(losses) if len(losses) > 1 else None,
+                    "median_tokens_per_second": statistics.median(each["tokens_per_second"] for each in results),
+                    "max_peak_memory_bytes": max(each["peak_memory_bytes"] for each in results),
+                }
+            )
+    return lines

@@ -1,0 +1,126 @@
+"""Runs the project's scripts as processes of their own: their logs go to files, their JSON comes back."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from recipes.app import END_WITH_PARENT
+from zoo.config import UserError
+from zoo.runtime.blas import THREAD_VARIABLES
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+# How long an interrupted script may take to save what it has.
+_GRACE_SECONDS = 120.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Script:
+    """A command to run once.
+
+    Attributes:
+        name: For messages.
+        script: File name in `scripts/`.
+        arguments: Its overrides.
+        log: Where its stderr goes.
+    """
+
+    name: str
+    script: str
+    arguments: tuple[str, ...]
+    log: Path
+
+
+class ScriptRunner:
+    """Runs scripts, several at a time if asked from several threads; leaves none behind."""
+
+    def __init__(self, *, threads_each: int | None) -> None:
+        """Takes the number of BLAS threads that each script may use; None leaves the choice to it."""
+        self._threads_each = threads_each
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = Lock()
+        self._stopped = False
+
+    def run(self, script: Script) -> dict[str, Any]:
+        """Runs a script to its end.
+
+        Returns:
+            The JSON object that it printed last.
+
+        Raises:
+            UserError: If it ended with an error; carries the last line of its log.
+        """
+        script.log.parent.mkdir(parents=True, exist_ok=True)
+        with script.log.open("a", encoding="utf-8") as log:
+            with self._lock:
+                if self._stopped:
+                    raise UserError(f"{script.name} was not started: interrupted")
+                process = subprocess.Popen(
+                    [sys.executable, str(SCRIPTS / script.script), *script.arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env=self._environment(),
+                    # Of its own, so that Ctrl-C reaches it through us alone, once.
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            output, _ = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        lines = output.splitlines()
+        if process.returncode != 0 or not lines:
+            raise UserError(f"{script.name} failed (exit code {process.returncode}): {_last_line(script.log)}")
+        return json.loads(lines[-1])
+
+    def stop(self) -> None:
+        """Interrupts what is running, so that it saves its state, and starts nothing more."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(timeout=_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _environment(self) -> Mapping[str, str]:
+        chosen = any(name in os.environ for name in THREAD_VARIABLES)
+        threads = {} if self._threads_each is None or chosen else {THREAD_VARIABLES[0]: str(self._threads_each)}
+        return {**os.environ, **threads, END_WITH_PARENT: "1"}
+
+
+@contextlib.contextmanager
+def stopping_at_the_end(runner: ScriptRunner) -> Iterator[None]:
+    """Stops the runner's scripts when the block is left early, by a signal to end the process too."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except BaseException:
+        runner.stop()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def listed(values: Sequence[object]) -> str:
+    """A list as an override takes it."""
+    return "[" + ",".join(str(value) for value in values) + "]"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else "it said nothing"

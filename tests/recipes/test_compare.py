@@ -1,0 +1,95 @@
+"""`compare.py`: trains on equal terms, goes on where it was killed, and repeats nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval.rows import read_rows
+from recipes.app import execute
+from recipes.compare import main
+from tests.recipes.tiny_train import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = [argument for argument in TINY if not argument.startswith("attention=")]
+
+
+def command(text_corpus, cache, folder, *more):
+    data = ["data=text", f"data.path={text_corpus}", f"data.cache_dir={cache}"]
+    own = ["variants=[mha,swa]", "seeds=[3]", "tasks=[]", "benchmark=false", f"run_dir={folder}"]
+    return [*TRAINING, *data, *own, *more]
+
+
+@pytest.fixture
+def cache(tmp_path_factory):
+    return tmp_path_factory.getbasetemp() / "token-cache"
+
+
+def written(folder):
+    """When each finished run was finished, by its name."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/finished.json")}
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp_path):
+    arguments = command(text_corpus, cache, tmp_path, "training.steps=40", "training.checkpoint_every=1")
+    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(script, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    second = tmp_path / "runs" / "equal_tokens-swa-seed3"
+    # The first run is finished and the second one under way.
+    while first.poll() is None and not (second / "metrics.jsonl").is_file():
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = written(tmp_path)
+    assert list(before) == ["equal_tokens-mha-seed3"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    after = written(tmp_path)
+    names = {f"{regime}-{name}-seed3" for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
+    assert set(after) == names
+    assert before.items() <= after.items()
+
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert Path(result["report_path"]).is_file()
+    rows = read_rows(Path(result["rows_path"]))
+    found = {(row.quality.variant, row.quality.regime, row.quality.seed) for row in rows if row.quality}
+    assert found == {(name, regime, 3) for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
+
+    by_name = {(line["variant"], line["regime"]): line for line in result["summary"]}
+    assert by_name["mha", "equal_tokens"]["steps"] == by_name["swa", "equal_tokens"]["steps"] == 40
+    assert by_name["mha", "equal_seconds"]["steps"] == 40
+    # As many steps as its own speed makes of the first variant's seconds.
+    speeds = [by_name[name, "equal_tokens"]["median_tokens_per_second"] for name in ("swa", "mha")]
+    assert by_name["swa", "equal_seconds"]["steps"] == max(1, round(40 * speeds[0] / speeds[1]))
+
+    again = subprocess.run([*script, "training.steps=41"], env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "was made with other overrides: training.steps=40, training.steps=41" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("variants=[mha,swaa]", "error: attention must be a variant; got 'swaa' (choices: "),
+        ("variants=[mha,mha]", "variants must be a list of different values, at least one; got ['mha', 'mha']"),
+        ("variants=[]", "variants must be a list of different values, at least one; got []"),
+        ("regimes=[equal_seconds]", "regimes must begin with equal_tokens, which sets the clock for the other"),
+        ("jobs=0", "jobs must be at least 1; got 0"),
+        ("attention=swa", "attention must not be given: a comparison sets it for each run; use variants and seeds"),
+        ("seed=4", "seed must not be given: a comparison sets it for each run; use variants and seeds"),
+        ("training.stepz=4", "unknown key 'stepz'"),
+    ],
+)
+def test_mistakes_are_one_line(argument, message, text_corpus, cache, tmp_path, capsys):
+    code = execute("compare", main, command(text_corpus, cache, tmp_path, argument))
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert (code, captured.out) == (2, "")
+    assert message in line
