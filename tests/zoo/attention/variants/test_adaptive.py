@@ -115,12 +115,13 @@ def test_it_has_the_parameters_and_the_first_weights_of_the_plain_variant() -> N
     assert all(mx.array_equal(plain[name], chosen[name]).item() for name in plain)
 
 
-def _crossing(**fields: Any) -> Case:
-    """Full softmax up to BORDER tokens, a window beyond, by planted times."""
+def _crossing(of: str = "softmax") -> Case:
+    """Full softmax up to BORDER tokens, a window beyond, by planted times; whichever of them it is that crosses."""
     full = times("softmax", {"fused": {1: 1.0, BORDER: 1.0, BORDER + 1: 9.0}})
     window = times("sliding_window", {"chunked": {1: 2.0, 64: 2.0}})
     write_own(full, window)
-    return adaptive(parameters={"window_size": WINDOW}, allow_mechanisms=("sliding_window",), **fields)
+    other = {"softmax": "sliding_window", "sliding_window": "softmax"}[of]
+    return adaptive(of=of, parameters={"window_size": WINDOW}, allow_mechanisms=(other,))
 
 
 def _plain(name: str, **parameters: Any) -> Attention:
@@ -142,9 +143,10 @@ def test_a_crossing_layer_is_one_mechanism_up_to_the_border_and_another_beyond(b
     assert difference > 100 * tolerance(mx.float32), "the two must differ, or the above says nothing"
 
 
+@pytest.mark.parametrize("of", ["softmax", "sliding_window"])
 @pytest.mark.parametrize("cuts", [[1] * 30, [7, 1, 13, 1, 1, 7], [20, 1, 1, 1, 1, 6]])
-def test_decoding_across_the_border_computes_the_mechanism_of_the_tokens_so_far(cuts: list[int]) -> None:
-    crossing, x_BLD = _crossing().layer(causal=True), hidden_states(0, 2, 30)
+def test_decoding_across_the_border_computes_the_mechanism_of_the_tokens_so_far(cuts: list[int], of: str) -> None:
+    crossing, x_BLD = _crossing(of).layer(causal=True), hidden_states(0, 2, 30)
     full, window = (
         layer(x_BLD, mask=MaskSpec(causal=True))
         for layer in (_plain("softmax"), _plain("sliding_window", window_size=WINDOW))
@@ -172,7 +174,8 @@ def test_a_crossing_op_equals_its_reference_and_keeps_its_cache(causal: bool) ->
     case = _crossing()
     ops.test_values_equal_the_reference_at_every_length(case, causal, 3)
     ops.test_padding_and_documents_equal_the_reference(case, causal)
-    decoding.test_cache_bytes_equal_the_real_cache(case)
+    for of in ("softmax", "sliding_window"):
+        decoding.test_cache_bytes_equal_the_real_cache(_crossing(of))
     decoding.test_a_trimmable_cache_forgets_the_last_tokens(adaptive(allow_mechanisms=("sliding_window",)))
 
 
