@@ -31,7 +31,7 @@ MAX_FULL_LENGTH = 2048
 # Tokens that follow the prefix one by one in the checks of cached decoding.
 _STEPS = 3
 # Rounding grows with the depth: each layer reads what the last one left, and adds its own.
-_DEPTH_FACTOR = 5.0
+_DEPTH_FACTOR = 2.0
 
 
 def check_forward(setting: ModelSetting, model: Model, logits_BLV: mx.array) -> list[Finding]:

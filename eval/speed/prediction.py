@@ -180,7 +180,8 @@ def _most_bytes(cell: Cell) -> int:
         return ops
     # Training keeps what every layer did; weights come with their gradients and two moments.
     config = model_setting(cell).config
-    return config.num_layers * ops + 4 * build_model(config).num_parameters() * mx.float32.size
+    layers = config.num_layers if cell.mode in ("forward_backward", "step") else 1
+    return layers * ops + 4 * build_model(config).num_parameters() * mx.float32.size
 
 
 def _gigabytes(count: int) -> str:

@@ -5,6 +5,7 @@ import functools
 import mlx.core as mx
 
 from eval.rows import Cell, Correctness
+from eval.speed.analytic import layer_bytes
 from eval.speed.correctness import verdict
 from eval.speed.layer_correctness import check_layer, check_layer_gradients
 from eval.speed.layer_setting import layer_setting
@@ -36,11 +37,13 @@ def build(cell: Cell) -> Subject:
         # Eager, the layer is called as its users call it: what `forward` does to its weights is no part of it.
         eager = functools.partial(layer, inputs[0], mask=setting.mask)
         call_forward = functools.partial(mx.compile(forward), *inputs) if cell.compiled else eager
+        work = work_of([forward(*inputs)], useful_flops=flops, tokens=tokens)
         return Subject(
             call=call_forward,
             check=lambda: verdict(check_layer(setting, layer, call_forward)),
-            work=work_of([forward(*inputs)], useful_flops=flops, tokens=tokens),
+            work=work,
             exact_class=layer.capabilities.exact_class,
+            analytic_bytes=layer_bytes(setting, layer, work, gradient=False),
         )
 
     backward, given = setting.backward_of(layer), [setting.cotangent(), *inputs]
@@ -50,9 +53,11 @@ def build(cell: Cell) -> Subject:
         findings = check_layer(setting, layer, lambda: call_backward()[0])
         return verdict(findings + check_layer_gradients(setting, layer, lambda: call_backward()[1]))
 
+    work = work_of(backward(*given), useful_flops=flops * FORWARDS[cell.mode], tokens=tokens)
     return Subject(
         call=call_backward,
         check=check,
-        work=work_of(backward(*given), useful_flops=flops * FORWARDS[cell.mode], tokens=tokens),
+        work=work,
         exact_class=layer.capabilities.exact_class,
+        analytic_bytes=layer_bytes(setting, layer, work, gradient=True),
     )

@@ -11,6 +11,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from eval.rows import Cell
+from eval.speed.analytic import model_bytes
 from eval.speed.correctness import verdict
 from eval.speed.model_correctness import check_decode, check_forward, check_gradients, check_prefill, check_step
 from eval.speed.model_setting import ModelSetting, model_setting
@@ -218,14 +219,16 @@ def _subject(
 ) -> Subject:
     decoding = setting.mode == "decode"
     tokens = setting.batch_size * (1 if decoding else setting.length)
-    flops = useful_flops(setting, model, predicted=tokens if predicted is None else predicted)
+    positions = tokens if predicted is None else predicted
+    work = work_of(outputs, useful_flops=useful_flops(setting, model, predicted=positions), tokens=tokens)
     classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
     held = setting.length + (1 if decoding else 0)
     return Subject(
         call=call,
         check=lambda: verdict(check()),
-        work=work_of(outputs, useful_flops=flops, tokens=tokens),
+        work=work,
         exact_class="+".join(dict.fromkeys(classes)),
+        analytic_bytes=model_bytes(setting, model, work, predicted=positions),
         cache_bytes=cache_bytes,
         analytic_cache_bytes=None
         if cache_bytes is None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eval.rows import Cell
+from eval.speed.analytic import op_bytes
 from eval.speed.correctness import check_op, verdict
 from eval.speed.op_setting import layer_shape, op_setting
 from eval.speed.subject import Subject
@@ -31,13 +32,15 @@ def build(cell: Cell) -> Subject:
     eager: Callable[..., Any] = setting.eager_backward() if gradient else setting.eager_forward()
     timed: Callable[..., Any] = setting.backward() if gradient else setting.forward()
     flops = mixing_flops(setting.variant, layer_shape(cell), length=cell.length)
+    work = work_of(
+        eager(*given),
+        useful_flops=cell.batch_size * flops * FORWARDS[cell.mode],
+        tokens=cell.batch_size * cell.length,
+    )
     return Subject(
         call=functools.partial(timed, *given),
         check=lambda: verdict(check_op(setting, gradient=gradient, timed=timed)),
-        work=work_of(
-            eager(*given),
-            useful_flops=cell.batch_size * flops * FORWARDS[cell.mode],
-            tokens=cell.batch_size * cell.length,
-        ),
+        work=work,
         exact_class=setting.variant.capabilities.exact_class,
+        analytic_bytes=op_bytes(setting, work, gradient=gradient),
     )
