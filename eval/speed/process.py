@@ -5,7 +5,6 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.context import SpawnProcess
 
 from eval.rows.schema import Status
 from eval.speed import worker
@@ -32,48 +31,81 @@ class StopRequestedError(Exception):
     """The run is to end; the worker was stopped."""
 
 
-def reports(job: Job, *, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[Report]:
-    """Does a job in a new process, and yields what it finds.
+class Worker:
+    """A process for one job: starts at once, most of which is imports, and begins when its reports are asked for."""
 
-    Args:
-        job: What to do.
-        step_seconds: Longest time of one step before the worker counts as hung.
-        should_stop: Asked all the time.
+    def __init__(self, job: Job) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._steps = context.RawArray("q", [worker.NO_CELL, Stage.STARTING, 0])
+        self._process = context.Process(target=worker.serve, args=(job, theirs, self._steps), daemon=True)
+        with _signals_held_back():
+            self._process.start()
+        theirs.close()
 
-    Raises:
-        WorkerDeathError: If the process ends before it has finished; names the cell it was at.
-        StopRequestedError: If it should stop.
-        RuntimeError: If the process ends before it is at any cell: a fault of ours.
-    """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    steps = context.RawArray("q", [worker.NO_CELL, Stage.STARTING, 0])
-    process = context.Process(target=worker.serve, args=(job, theirs, steps), daemon=True)
-    with _signals_held_back():
-        process.start()
-    theirs.close()
-    last, since = 0, time.monotonic()
-    try:
+    def reports(self, *, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[Report]:
+        """Lets the process do its job, and yields what it finds.
+
+        Args:
+            step_seconds: Longest time of one step before the worker counts as hung.
+            should_stop: Asked all the time.
+
+        Raises:
+            WorkerDeathError: If the process ends before it has finished; names the cell it was at.
+            StopRequestedError: If it should stop.
+            RuntimeError: If the process ends before it is at any cell: a fault of ours.
+        """
+        try:
+            # If it is dead already, the next lines find out how it died.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._ours.send(worker.BEGIN)
+            yield from self._listen(step_seconds, should_stop)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends the process, whatever it does; a second time does nothing."""
+        if self._ours.closed:
+            return
+        self._ours.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._process.close()
+
+    def _listen(self, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[Report]:
+        last, since = 0, time.monotonic()
         while True:
-            if ours.poll(_LOOK_SECONDS):
+            if self._ours.poll(_LOOK_SECONDS):
                 try:
-                    report = ours.recv()
+                    report = self._ours.recv()
                 except (EOFError, ConnectionResetError):
-                    process.join(_END_SECONDS)
-                    raise _death(process.exitcode, steps[worker.INDEX], Stage(steps[worker.STAGE])) from None
+                    self._process.join(_END_SECONDS)
+                    raise self._death() from None
                 if isinstance(report, Finished):
-                    process.join(_END_SECONDS)
+                    self._process.join(_END_SECONDS)
                     return
                 yield report
             if should_stop():
                 raise StopRequestedError
-            if steps[worker.STEPS] != last:
-                last, since = steps[worker.STEPS], time.monotonic()
+            steps = self._steps[worker.STEPS]
+            if steps != last:
+                last, since = steps, time.monotonic()
             elif time.monotonic() - since > (step_seconds if last else _START_SECONDS):
-                raise _silence(step_seconds, steps[worker.INDEX], Stage(steps[worker.STAGE]))
-    finally:
-        ours.close()
-        _end(process)
+                raise self._silence(step_seconds)
+
+    def _death(self) -> Exception:
+        code, index = self._process.exitcode, self._steps[worker.INDEX]
+        if index == worker.NO_CELL:
+            return RuntimeError(f"a worker process ended with exit code {code} before it was at any cell; see stderr")
+        assert code is not None, "a process that closed its connection ends"
+        return WorkerDeathError(index, *from_exit_code(code, Stage(self._steps[worker.STAGE])))
+
+    def _silence(self, seconds: float) -> Exception:
+        index = self._steps[worker.INDEX]
+        if index == worker.NO_CELL:
+            return RuntimeError(f"a worker process took longer than {_START_SECONDS:g} s to start")
+        return WorkerDeathError(index, *from_silence(seconds, Stage(self._steps[worker.STAGE])))
 
 
 @contextlib.contextmanager
@@ -84,23 +116,3 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _death(code: int | None, index: int, stage: Stage) -> Exception:
-    if index == worker.NO_CELL:
-        return RuntimeError(f"a worker process ended with exit code {code} before it was at any cell; see stderr")
-    assert code is not None, "a process that closed its connection ends"
-    return WorkerDeathError(index, *from_exit_code(code, stage))
-
-
-def _silence(seconds: float, index: int, stage: Stage) -> Exception:
-    if index == worker.NO_CELL:
-        return RuntimeError(f"a worker process took longer than {_START_SECONDS:g} s to start")
-    return WorkerDeathError(index, *from_silence(seconds, stage))
-
-
-def _end(process: SpawnProcess) -> None:
-    if process.is_alive():
-        process.kill()
-        process.join()
-    process.close()

@@ -9,7 +9,7 @@ from eval.speed.group import Group
 
 # A cell below so many times the floor says more of the dispatch than of the work.
 OVERHEAD_FACTOR = 2.0
-_ROUNDS = 10
+_ROUNDS = 5
 DEVICE = "device"
 
 

@@ -1,9 +1,10 @@
 """Measures groups of cells, one worker process each, and keeps their rows; goes on where an earlier run stopped."""
 
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from eval.rows import Cell, Machine, Memory, Row, RowStore, current_machine
 from eval.speed.assembly import Outcome, outcome_row, recorded_cells, row
@@ -11,7 +12,7 @@ from eval.speed.free_memory import free_bytes
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
 from eval.speed.prediction import refusal
-from eval.speed.process import StopRequestedError, WorkerDeathError, reports
+from eval.speed.process import StopRequestedError, Worker, WorkerDeathError
 from eval.speed.protocol import Failed, Measured, MemoryJob, Timed, TimingJob
 from eval.speed.reference import Reference, measured_cells, reference, reference_group
 
@@ -115,18 +116,23 @@ class _Run:
         wanted = [cell for cell in cells if refused[cell.identity] is None]
         outcomes = self._time(group, wanted, seconds)
         limits = reference(self.device, self.store.rows)
+        memory = self._memory_of([each for each in wanted if isinstance(outcomes[each.identity], Timed)], group)
         return [
-            self._row(group, cell, outcomes, limits)
+            self._row(group, cell, outcomes, limits, memory.get(cell.identity))
             if cell.identity in outcomes
             else row(cell, self.machine, status="skipped", reason=refused[cell.identity])
             for cell in cells
         ]
 
-    def _row(self, group: Group, cell: Cell, outcomes: dict[str, Outcome], limits: Reference) -> Row:
+    def _row(
+        self,
+        group: Group,
+        cell: Cell,
+        outcomes: Mapping[str, Outcome],
+        limits: Reference,
+        memory: Memory | str | None,
+    ) -> Row:
         outcome, base = outcomes[cell.identity], outcomes.get(group.baseline.identity)
-        memory = None
-        if group.memory and isinstance(outcome, Timed) and cell.role != "control":
-            memory = self._memory(cell)
         result = outcome_row(
             cell,
             outcome,
@@ -151,7 +157,8 @@ class _Run:
             job = TimingJob(cells=built, options=self.options, rounds=rounds, seconds=left, label=group.name)
             timed: dict[str, Outcome] = {}
             try:
-                for report in reports(job, step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+                worker = Worker(job)
+                for report in worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop):
                     if isinstance(report, Failed):
                         failed[remaining[report.index].identity] = report
                     elif isinstance(report, Timed):
@@ -165,18 +172,36 @@ class _Run:
             return {**failed, **timed}
         return failed
 
-    def _memory(self, cell: Cell) -> Memory | str:
+    def _memory_of(self, cells: Sequence[Cell], group: Group) -> dict[str, Memory | str]:
+        """What each cell takes, by identity; while one process measures, the next one does its imports."""
+        asked = [cell for cell in cells if group.memory and cell.role != "control"]
+        found = {}
+        with contextlib.ExitStack() as stack:
+            workers = (self._started(cell, stack) for cell in asked)
+            following = next(workers, None)
+            for cell in asked:
+                current, following = following, next(workers, None)
+                assert current is not None, "there are as many processes as cells"
+                found[cell.identity] = self._memory(current)
+        return found
+
+    def _started(self, cell: Cell, stack: contextlib.ExitStack) -> Worker:
+        worker = Worker(MemoryJob(cell=cell, options=self.options))
+        stack.callback(worker.stop)
+        return worker
+
+    def _memory(self, worker: Worker) -> Memory | str:
         """What a process of its own measured, or why it did not."""
-        job = MemoryJob(cell=cell, options=self.options)
+        found: Memory | str = "the process said nothing"
         try:
-            for report in reports(job, step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+            for report in worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop):
                 if isinstance(report, Measured):
-                    return report.memory
-                if isinstance(report, Failed):
-                    return report.reason
+                    found = report.memory
+                elif isinstance(report, Failed):
+                    found = report.reason
         except WorkerDeathError as death:
             return death.reason
-        return "the process said nothing"
+        return found
 
     def _refusal(self, cell: Cell, group: Group, available_bytes: int) -> str | None:
         by_the_suite = group.skipped.get(cell.identity)

@@ -17,6 +17,8 @@ from zoo.runtime.backend import choose_backend
 # Where the shared numbers stand: the cell at work, what is done to it, and a count of the steps taken.
 INDEX, STAGE, STEPS = range(3)
 NO_CELL = -1
+# What the listener sends once, when it is this worker's turn.
+BEGIN = "begin"
 
 
 def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None:
@@ -24,7 +26,8 @@ def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None
 
     Args:
         job: What to do.
-        connection: Takes the reports; its other end never sends, so that anything to read is its end.
+        connection: Takes the reports. Its other end says `BEGIN` and nothing more, so that what there is to read
+            after that is its end.
         steps: Three shared numbers, see `INDEX`, `STAGE` and `STEPS`.
     """
 
@@ -36,6 +39,9 @@ def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None
             sys.exit(1)
 
     choose_backend(job.options.device)
+    importlib.import_module(job.options.builders)
+    if not _may_begin(connection):
+        return
     if isinstance(job, MemoryJob):
         announce(0, Stage.BUILDING)
         connection.send(_memory(job))
@@ -45,6 +51,14 @@ def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None
     # What was imported stays; looking through it again and again would only take time.
     gc.freeze()
     session.run()
+
+
+def _may_begin(connection: Connection) -> bool:
+    """Waits for one's turn; it never comes if whoever asked is gone."""
+    try:
+        return connection.recv() == BEGIN
+    except (EOFError, ConnectionResetError):
+        return False
 
 
 def _memory(job: MemoryJob) -> Report:

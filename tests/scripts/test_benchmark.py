@@ -14,12 +14,36 @@ from eval.rows import RowStore, read_rows
 from tests.eval.speed.outside import WRONG, lay_out
 
 ROOT = Path(__file__).resolve().parents[2]
+# A null call, a matrix product, a copy.
+_DEVICE_ROWS = 3
+_SMALL = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]")
+# Three groups of a cell and its control.
+_GRID = (*_SMALL, "lengths=[17,18,19]")
+_GRID_ROWS = 3 * 2
 
 
 def _start(run_dir: Path, *arguments: str, site: Path = ROOT) -> subprocess.Popen[str]:
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     command = [sys.executable, "scripts/benchmark.py", "rounds=5", f"run_dir={run_dir}", *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def device_rows(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The device's own limits, measured once: a run that finds them does not measure them again."""
+    run_dir = tmp_path_factory.mktemp("device")
+    _finish(_start(run_dir, *_SMALL, "lengths=[16]"))
+    lines = (run_dir / "rows.jsonl").read_bytes().splitlines(keepends=True)[:_DEVICE_ROWS]
+    assert all(b'"suite":"device"' in line for line in lines)
+    return b"".join(lines)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, device_rows: bytes) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_bytes(device_rows)
+    return folder
 
 
 def _finish(process: subprocess.Popen[str]) -> dict[str, object]:
@@ -35,13 +59,13 @@ def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.slow
-def test_wrong_implementations_from_outside_get_rows_without_a_time(tmp_path: Path) -> None:
+def test_wrong_implementations_from_outside_get_rows_without_a_time(tmp_path: Path, run_dir: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
     lay_out(site, WRONG)
     variants = f"variants=[mha_manual,{','.join(WRONG)}]"
     grid = [variants, "levels=[op,layer]", "modes=[forward,forward_backward]", "lengths=[33]"]
-    result = _finish(_start(tmp_path / "run", *grid, site=site))
+    result = _finish(_start(run_dir, *grid, site=site))
     rows = [row for row in read_rows(Path(str(result["rows_path"]))) if row.cell.suite != "device"]
     wrong = [row for row in rows if row.cell.variant in WRONG]
     assert len(wrong) == len(WRONG) * 4
@@ -55,40 +79,36 @@ def test_wrong_implementations_from_outside_get_rows_without_a_time(tmp_path: Pa
     assert all(row.status == "ok" and row.timing is not None for row in right)
 
 
-_GRID = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]", "lengths=[17,18,19,20]")
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    first = _start(tmp_path, *_GRID)
-    # The device's own limits, and the first group.
-    _wait_for_lines(path, 5, first)
+def test_a_killed_run_goes_on_and_repeats_nothing(run_dir: Path) -> None:
+    path = run_dir / "rows.jsonl"
+    first = _start(run_dir, *_GRID)
+    _wait_for_lines(path, _DEVICE_ROWS + 2, first)
     first.kill()
     first.communicate()
-    before = path.read_bytes()
     finished = RowStore(path).rows
-    assert 5 <= len(finished) < 3 + 4 * 2
-    result = _finish(_start(tmp_path, *_GRID))
-    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-    lines = path.read_text(encoding="utf-8").splitlines()
-    identities = [json.loads(line)["identity"] for line in lines]
-    assert len(identities) == len(set(identities)) == 3 + 4 * 2
+    assert _DEVICE_ROWS + 2 <= len(finished) < _DEVICE_ROWS + _GRID_ROWS
+    before = path.read_bytes()
+    result = _finish(_start(run_dir, *_GRID))
+    assert path.read_bytes().startswith(before)
+    identities = [json.loads(line)["identity"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(identities) == len(set(identities)) == _DEVICE_ROWS + _GRID_ROWS
     after = RowStore(path).rows
     assert all(after[identity].recorded_at == row.recorded_at for identity, row in finished.items())
-    assert (result["num_rows"], result["statuses"], result["interrupted"]) == (8, {"ok": 8}, False)
+    assert (result["num_rows"], result["statuses"], result["interrupted"]) == (_GRID_ROWS, {"ok": _GRID_ROWS}, False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_peace_with_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
-    process = _start(tmp_path, *_GRID)
-    _wait_for_lines(tmp_path / "rows.jsonl", 3, process)
+def test_a_signal_ends_the_run_in_peace_with_what_was_measured(number: signal.Signals, run_dir: Path) -> None:
+    path = run_dir / "rows.jsonl"
+    process = _start(run_dir, *_GRID)
+    _wait_for_lines(path, _DEVICE_ROWS + 2, process)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert "Traceback" not in err
     result = json.loads(out.splitlines()[-1])
     assert result["interrupted"] is True
-    assert result["num_rows"] < 8
-    assert len(RowStore(tmp_path / "rows.jsonl").rows) == 3 + result["num_rows"]
+    assert 2 <= result["num_rows"] < _GRID_ROWS
+    assert len(RowStore(path).rows) == _DEVICE_ROWS + result["num_rows"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from eval.rows import Cell, Correctness, Work
-from eval.speed.process import reports
+from eval.speed.process import Worker
 from eval.speed.protocol import TimingJob
 from eval.speed.subject import Subject
 from zoo.config import UserError
@@ -54,7 +54,7 @@ def build(cell: Cell) -> Subject:
 
 def listen(job: TimingJob) -> None:
     """Waits for a worker's reports; for a process that is to be killed over it."""
-    list(reports(job, step_seconds=60.0, should_stop=lambda: False))
+    list(Worker(job).reports(step_seconds=60.0, should_stop=lambda: False))
 
 
 def _adds(a: mx.array) -> mx.array:

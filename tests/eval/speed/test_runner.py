@@ -11,7 +11,7 @@ import pytest
 from eval.rows import Row, RowStore, read_rows
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
-from eval.speed.process import WorkerDeathError, reports
+from eval.speed.process import Worker, WorkerDeathError
 from eval.speed.protocol import TimingJob
 from eval.speed.runner import TIME_BUDGET, measure
 from tests.eval.speed.cells import planted, planted_group
@@ -201,5 +201,5 @@ def test_the_cell_at_work_is_named_when_a_worker_dies() -> None:
     cells = (planted("adds"), planted("exits"))
     job = TimingJob(cells=cells, options=OPTIONS, rounds=5, seconds=None, label="")
     with pytest.raises(WorkerDeathError) as death:
-        list(reports(job, step_seconds=60.0, should_stop=lambda: False))
+        list(Worker(job).reports(step_seconds=60.0, should_stop=lambda: False))
     assert death.value.index == 1
