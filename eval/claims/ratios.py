@@ -59,6 +59,8 @@ class RatioJudge:
         like_for_like = verdict(all(held))
         worst = pairs[self.lengths[held.index(False) if False in held else -1]]
         reason = f"{self.numerator.label} over {self.denominator.label}, {self._rule()}. {self.note}"
+        if not all(held) and not all(pair.ratio.differs for pair in pairs.values()):
+            reason = f"{reason.strip()} Undecided: an interval holds 1."
         if self.defect is not None:
             reason = f"{self.defect} Like for like: {like_for_like}; {reason}"
         further = [words.beside(evidence, *each) for each in self.besides]

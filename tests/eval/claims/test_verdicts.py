@@ -257,6 +257,15 @@ def test_another_winner_at_each_length_makes_choosing_pay():
     assert findings_of(attnbench_rows(turning))["adaptive"].verdict == YES
 
 
+def test_an_interval_that_holds_1_is_said_to_decide_nothing(published, other_world):
+    findings = findings_of(attnbench_rows(lambda cell: 1e-3))
+
+    assert findings["mqa-slower-128"].verdict == NO
+    assert findings["mqa-slower-128"].reason.endswith("Undecided: an interval holds 1.")
+    assert "Undecided" not in published["mqa-slower-128"].reason
+    assert "Undecided" not in other_world["linear-1.59"].reason
+
+
 def test_only_what_ran_in_the_same_rounds_can_win():
     def idle_in_another_group(cell):
         return 1e-6 if cell.group.startswith("causal") else as_published(cell)
