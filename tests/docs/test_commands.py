@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo.data.synthetic import SYNTHETIC_TASKS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/guide.md")
 # What a reader's run has large; set after, and in place of, what the command says of the same key.
@@ -22,6 +24,12 @@ SMALL_TRAIN = {
     "training.compile": "false",
     "model.num_layers": "1",
     "tokenizer": "bytes",
+}
+# A synthetic task has rows of its own length and no tokenizer.
+SMALL_SYNTHETIC = {
+    key: value
+    for key, value in SMALL_TRAIN.items()
+    if key in ("training.steps", "training.batch_size", "training.eval_batches", "training.compile")
 }
 SMALL_GENERATE = {"max_tokens": "5"}
 SMALL_EVALUATE = {"max_batches": "1", "compile": "false"}
@@ -51,6 +59,10 @@ def _with(arguments: list[str], small: dict[str, str]) -> list[str]:
     return [*kept, *(f"{key}={value}" for key, value in small.items())]
 
 
+def _is_synthetic(arguments: list[str]) -> bool:
+    return any(argument == f"data={task}" for task in SYNTHETIC_TASKS for argument in arguments)
+
+
 @pytest.fixture(scope="module")
 def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder such as `make train` leaves, by the default model and attention."""
@@ -78,6 +90,8 @@ def test_the_command_works_as_shown(
     script, *arguments = shlex.split(command.partition(" < ")[0])[1:]
     if script == "scripts/train.py":
         small = {**SMALL_TRAIN, "data": "text", "data.path": str(text_corpus), "run_dir": str(tmp_path / "run")}
+        if _is_synthetic(arguments):
+            small = {**SMALL_SYNTHETIC, "run_dir": small["run_dir"]}
         arguments = _with(arguments, small)
     elif script == "scripts/generate.py":
         arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})

@@ -130,11 +130,11 @@ def test_generating_from_a_model_without_text_is_one_clear_line(trained, capsys,
     [
         (["tokenizer=bytes"], "tokenizer must be null: the tokens of data=mqar are no text; got bytes"),
         (["training.sequence_length=64"], "training.sequence_length must be data.length 128, the rows of data=mqar"),
-        (["data.num_pairs=[40]"], "data: num_pairs must lie in [1, 32] for rows of 128 tokens"),
+        (["data.num_pairs=[40]"], "data: num_pairs must lie in [1, 31] for rows of 128 tokens"),
         (["data.num_pairs=8"], "data.num_pairs must be a list; got 8"),
         (["data.pairs=[8]"], "data: unknown key 'pairs'"),
         (["model=bert_tiny"], "model must read left to right for data=mqar"),
-        (["model.vocab_size=100"], "vocab_size must be at least"),
+        (["model.vocab_size=50"], "vocab_size must be at least"),
         (["training.target_accuracy=2"], "training: target_accuracy must be above 0 and at most 1, or null; got 2.0"),
         (
             ["training.target_accuracy=0.9", "training.eval_every=null"],
@@ -170,4 +170,4 @@ def test_another_task_does_not_go_on(trained, attempt):
     assert "resume: data.corpus must stay 'mqar' as in the run; got 'needle'" in errors
     code, _, errors = attempt("data=mqar", *TINY, "resume=auto", "data.num_pairs=[4]")
     assert code == 2
-    assert "resume: data.num_pairs must stay [4, 8, 16, 32] as in the run; got [4]" in errors
+    assert "resume: data.num_pairs must stay [2, 4, 8, 16, 24] as in the run; got [4]" in errors

@@ -232,7 +232,7 @@ def test_the_first_evaluation_that_reaches_the_target_ends_the_run(judged_run):
 def test_a_language_model_on_text_has_no_accuracy(tmp_path):
     run = TinyRun(tmp_path, eval_every=6)
     run.go()
-    assert accuracies(run) == [(6, None), (12, None)]
+    assert [accuracy for _, accuracy in accuracies(run)] == [None, None]
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path):

@@ -36,8 +36,9 @@ class MultiQueryRecall(SyntheticTask):
     name: ClassVar[str] = "mqar"
 
     length: int = 128
-    vocab_size: int = 256
-    num_pairs: tuple[int, ...] = (4, 8, 16, 32)
+    vocab_size: int = 64
+    num_pairs: tuple[int, ...] = (2, 4, 8, 16, 24)
+    validation_rows: int = 240
     power: float = 0.01
 
     def __post_init__(self) -> None:
