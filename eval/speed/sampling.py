@@ -15,6 +15,8 @@ Clock = Callable[[], float]
 
 # Warm means: the median of so many calls is within this share of the median of as many before them.
 WINDOW, TOLERANCE = 5, 0.05
+# What has not settled by then does not for want of calls.
+PATIENCE_SECONDS = 5.0
 # Fewer calls would not be throughput; more would fill the memory with results.
 MIN_THROUGHPUT_CALLS, MAX_CALLS = 4, 1000
 
@@ -54,7 +56,7 @@ def warm_up(
     while len(seconds) < options.max_warmup:
         before()
         seconds.append(timed(call, clock))
-        if len(seconds) >= options.min_warmup and _is_stable(seconds):
+        if len(seconds) >= options.min_warmup and (_is_stable(seconds) or sum(seconds) > PATIENCE_SECONDS):
             break
     return Warmth(calls=len(seconds), seconds=statistics.median(seconds[-WINDOW:]))
 

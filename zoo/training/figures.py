@@ -4,10 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 
 def draw_loss_curve(rows: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
     """Draws training and validation loss against the step.
@@ -17,6 +13,11 @@ def draw_loss_curve(rows: Sequence[dict[str, Any]], path: Path, *, title: str) -
         path: A PNG file.
         title: What was trained.
     """
+    # Here, for it takes longer to import than all of the project, and most of what trains or measures draws nothing.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     # The object interface and not pyplot: no window, no global state.
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
