@@ -49,7 +49,7 @@ def _settling() -> Iterator[float]:
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(_constant, 10), (_falling, 30), (_slow_and_falling, 10)])
-def test_warm_up_is_at_least_ten_calls_and_ends_at_thirty_or_when_it_has_taken_long(
+def test_warm_up_is_ten_calls_to_thirty_fewer_if_they_are_slow(
     seconds: Callable[[], Iterator[float]], calls: int
 ) -> None:
     script = _Script(seconds())
