@@ -3,6 +3,7 @@
 Every shipped variant that can decode, in a whole model; one length also with a batch of four texts.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ NAME = "decode"
 BASELINE, MODEL = "mha", "llama_tiny"
 LENGTHS, BATCH = (128, 512, 1024), 4
 # Prefilling a thousand tokens takes the dense variants a quarter of a second.
-_MAX_ROUNDS = 10
+_MAX_ROUNDS = 5
+# Token by token or key by key: slow forms of what other variants compute as well, and fifty thousand operations.
+_SLOW, _MAX_SLOW_LENGTH = ("gated_delta_reference", "linear_recurrent", "swa_gather_index"), 512
 
 
 def decodable_names() -> list[str]:
@@ -43,16 +46,29 @@ def groups(request: SuiteRequest) -> list[Group]:
     require_free(request, NAME, ("variants", "lengths", "models"))
     chosen = chosen_series(request.variants, decodable_names())
     lengths = request.lengths or LENGTHS
-    points = [(length, 1) for length in lengths] + [(sorted(lengths)[(len(lengths) - 1) // 2], BATCH)]
-    return [
-        _group(chosen, mode, name, length, batch_size, memory=mode == "decode" and batch_size == 1)
+    points = [*((length, 1) for length in lengths), (min(lengths), BATCH)]
+    groups_ = [
+        _group(chosen, mode, name, length, batch_size)
         for name in request.models or (MODEL,)
         for length, batch_size in points
         for mode in ("prefill", "decode")
     ]
+    measured = [
+        # A process for each cell: once, where caches are largest. What they hold at other lengths is known by formula.
+        dataclasses.replace(group, memory=group.baseline.mode == "decode" and group.baseline.length == max(lengths))
+        for group in groups_
+    ]
+    return measured if request.variants is not None else [_without_slow_prefill(group) for group in measured]
 
 
-def _group(chosen: Sequence[Series], mode: str, model: str, length: int, batch_size: int, *, memory: bool) -> Group:
+def _without_slow_prefill(group: Group) -> Group:
+    if group.baseline.mode != "prefill" or group.baseline.length <= _MAX_SLOW_LENGTH:
+        return group
+    reason = f"slow by design: prefilling more than {_MAX_SLOW_LENGTH} tokens takes this form of it many times as long"
+    return dataclasses.replace(group, skipped={cell.identity: reason for cell in group.cells if cell.variant in _SLOW})
+
+
+def _group(chosen: Sequence[Series], mode: str, model: str, length: int, batch_size: int) -> Group:
     setting = {
         **model_shape(model).fields,
         "suite": NAME,
@@ -63,7 +79,7 @@ def _group(chosen: Sequence[Series], mode: str, model: str, length: int, batch_s
         "length": length,
         "batch_size": batch_size,
     }
-    return Group(cells=cells_of(chosen, setting), memory=memory, max_rounds=_MAX_ROUNDS if mode == "prefill" else None)
+    return Group(cells=cells_of(chosen, setting), max_rounds=_MAX_ROUNDS if mode == "prefill" else None)
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "grid48"
 BATCH_SIZES, LENGTHS, HEAD_DIMS = (1, 2, 4, 8), (64, 128, 256, 512), (32, 64, 128)
+# Scores of one head, over the batch: from 4 rows of 512 tokens on.
+_MANY_SCORES, _MAX_ROUNDS = 2**20, 10
 BASELINE, CANDIDATES, KERNEL = "mha_manual", ("mha", "mha_tiled"), "metal_kernel_poc"
 
 
@@ -47,7 +49,10 @@ def groups(request: SuiteRequest) -> list[Group]:
             "causal": False,
         }
         kernel = Cell.model_validate({**setting, "builder": KERNEL, "variant": KERNEL})
-        found.append(Group(cells=(*cells_of(chosen, setting), kernel)))
+        # A quarter of a second a call; the other 42 groups have controls enough.
+        large = batch_size * length**2 >= _MANY_SCORES
+        cells = (*cells_of(chosen, setting), kernel)
+        found.append(Group(cells=cells, control=not large, max_rounds=_MAX_ROUNDS if large else None))
     return found
 
 

@@ -22,6 +22,7 @@ LENGTHS, MODES = (1024, 2048, 4096, 8192), ("forward", "forward_backward")
 VARIANTS = ("mha", "mha_manual", "mha_tiled", "swa", "swa_masked", "blocksparse", "linear", "gated_delta_chunked")
 # Beyond, the dense ones take seconds a call and gigabytes.
 _MAX_DENSE_LENGTH = 4096
+_MIN_MEMORY_LENGTH = 2048
 _DENSE = ("mha_manual", "swa_masked")
 _MAX_ROUNDS = {2048: 10, 4096: 5}
 
@@ -57,7 +58,8 @@ def groups(request: SuiteRequest) -> list[Group]:
             found.append(
                 Group(
                     cells=cells,
-                    memory=True,
+                    # A process for each cell: from where the scores outweigh all else.
+                    memory=length >= _MIN_MEMORY_LENGTH,
                     control=length < _MAX_DENSE_LENGTH,
                     max_rounds=_max_rounds(length),
                     skipped=skipped,

@@ -26,7 +26,8 @@ def test_the_grid_s_summary_counts_what_is_sure() -> None:
         rows += group_rows(group, lambda cell, pace=pace: 1e-3 * pace.get(cell.variant, 1.0), noise=0.001)
     rows = [untimed_row(row.cell) if row.cell.variant == "metal_kernel_poc" else row for row in rows]
     figures = {figure["figure"]: figure for figure in grid48.SUITE.summary(rows)}
-    assert figures["rows by status"] == {"figure": "rows by status", "ok": 48 * 4, "skipped": 48}
+    # Without controls of the six largest.
+    assert figures["rows by status"] == {"figure": "rows by status", "ok": 48 * 4 - 6, "skipped": 48}
     fused, tiled = figures["mha over mha_manual"], figures["mha_tiled over mha_manual"]
     assert fused["median"] == pytest.approx(0.5, rel=0.01)
     assert (fused["cells"], fused["surely_faster"], fused["surely_slower"]) == (48, 48, 0)

@@ -54,8 +54,26 @@ def test_every_variant_that_can_decode_is_decoded() -> None:
     assert {group.cells[0].group for group in groups} == {
         f"{mode} llama_tiny B={batch} L={length}"
         for mode in ("prefill", "decode")
-        for batch, length in ((1, 128), (1, 512), (1, 1024), (4, 512))
+        for batch, length in ((1, 128), (1, 512), (1, 1024), (4, 128))
     }
+
+
+def test_caches_are_weighed_where_they_are_largest() -> None:
+    groups = decode.SUITE.groups(REQUEST)
+    assert [group.cells[0].group for group in groups if group.memory] == ["decode llama_tiny B=1 L=1024"]
+
+
+def test_only_slow_forms_of_what_others_compute_are_left_out_of_the_longest_prefill() -> None:
+    left_out = {}
+    for group in decode.SUITE.groups(REQUEST):
+        names = {cell.variant for cell in group.cells if cell.identity in group.skipped}
+        if names:
+            left_out[group.cells[0].group] = names
+    assert set(left_out) == {"prefill llama_tiny B=1 L=1024"}
+    skipped = [variant(name) for name in left_out["prefill llama_tiny B=1 L=1024"]]
+    kept = [each for each in map(variant, attention_names()) if each.name not in {skip.name for skip in skipped}]
+    computed = {layer.mechanism for each in kept for layer in each.variants()}
+    assert {layer.mechanism for each in skipped for layer in each.variants()} <= computed
 
 
 def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
