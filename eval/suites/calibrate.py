@@ -25,10 +25,10 @@ from zoo.attention.mechanism import HeadGrouping
 from zoo.config import UserError
 
 NAME = "calibrate"
-# Coarse: in between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128 tokens, so times
-# jump after 64 and climb again from 128; power laws on either side of a jump are met, one across it is not. The
-# longest and the shortest are measured for one sequence only, for the time it takes.
-SETTINGS = ((1, 32), (1, 72), (4, 72), (1, 128), (4, 128), (1, 256), (4, 256), (1, 1024))
+# In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128 tokens, so times jump
+# soon after 64 and after 128: power laws on either side of a jump are met, one across it is not. How times grow with
+# the batch has no jumps, so two lengths tell.
+SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
 _NOT_PARAMETERS = {"name", "mechanism", "implementation", *HeadGrouping.__dataclass_fields__}

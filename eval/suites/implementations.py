@@ -18,7 +18,7 @@ PHASES: Mapping[Mode, Phase] = {"forward": "forward", "forward_backward": "train
 NUM_HEADS, HEAD_DIM = 4, 64
 # Tokens of a batch up to which an implementation is timed. At these each is several times slower than the others
 # already, and falls further behind: they dispatch or gather once a token, or keep a state for each.
-MOST_TOKENS = {"gather_slices": 128, "gather_index": 128, "recurrent": 128, "cumsum": 128}
+MOST_TOKENS = {"gather_slices": 104, "gather_index": 104, "recurrent": 104, "cumsum": 104}
 
 
 def choosable_mechanisms() -> tuple[str, ...]:

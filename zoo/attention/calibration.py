@@ -1,8 +1,9 @@
 """How long each implementation takes on this device, as measured: the file, its provenance, and times in between.
 
 Between two measured lengths, seconds are a straight line in log-log, where a power law is one; between two measured
-numbers of rows too. A row is one head of one sequence, so that models with other heads than those measured find
-their place. Below the shortest length dispatch dominates and times stay; beyond the longest they go on as before it.
+numbers of rows too, and of these fewer lengths need to be measured. A row is one head of one sequence, so that models
+with other heads than those measured find their place. Below the shortest length dispatch dominates and times stay;
+beyond the longest they go on as before it.
 
 A calibration made by another device, back end, BLAS or version is not this one's: it is ignored with a warning.
 """
@@ -128,9 +129,14 @@ class Calibration:
         if series is None:
             return None
         by_rows = series.get(_key(parameters)) or series[min(series)]
-        # Rows for which so long a text was measured tell more than a line that is prolonged.
-        reach = min(length, max(points[-1][0] for points in by_rows.values()))
-        able = [(each, _at(points, length)) for each, points in by_rows.items() if points[-1][0] >= reach]
+        # Times jump where one more block begins, but how they grow with the rows hardly changes: the rows measured at
+        # most lengths give the shape, the others a factor to it.
+        shape = max(by_rows.values(), key=len)
+        factors = {
+            each: [(measured, seconds / _at(shape, measured)) for measured, seconds in points]
+            for each, points in by_rows.items()
+        }
+        able = [(each, _at(shape, length) * _within(points, length)) for each, points in factors.items()]
         return _between_rows(able, rows)
 
     @functools.cached_property
@@ -162,6 +168,11 @@ def _at(points: Sequence[tuple[int, float]], length: int) -> float:
         return points[0][1] * length / points[0][0]
     upper = next((index for index, (measured, _) in enumerate(points) if measured >= length), len(points) - 1)
     return _on_line(points[upper - 1], points[upper], length)
+
+
+def _within(points: Sequence[tuple[int, float]], length: int) -> float:
+    """The value at a length, which outside those measured stays."""
+    return _at(points, min(length, points[-1][0]))
 
 
 def _on_line(first: tuple[int, float], second: tuple[int, float], x: int) -> float:

@@ -60,9 +60,22 @@ def test_rows_between_those_measured_are_met_and_others_are_in_proportion() -> N
     assert found == pytest.approx({2: 0.25, 4: 0.5, 8: 1.0, 16: 2.0, 48: 6.0})
 
 
-def test_a_long_text_is_judged_by_the_rows_for_which_one_was_measured() -> None:
+def test_the_rows_measured_at_most_lengths_give_the_shape_and_the_others_a_factor() -> None:
+    # A jump between 100 and 101, which only the smaller batch was measured across.
+    one = times("softmax", {"fused": {64: 0.5, 100: 0.5, 101: 4.0, 1024: 40.0}}, batch_size=1)
+    four = times("softmax", {"fused": {64: 1.5, 1024: 160.0}}, batch_size=4)
+    known = calibration(one, four)
+    assert _seconds(known, 64, rows=16) == pytest.approx(1.5)
+    assert _seconds(known, 1024, rows=16) == pytest.approx(160.0)
+    below, above = (_seconds(known, length, rows=16) for length in (100, 101))
+    assert below is not None
+    assert above is not None
+    assert above / below == pytest.approx(8.0, rel=0.01)
+
+
+def test_beyond_the_longest_text_of_a_batch_its_factor_stays() -> None:
     one = times("softmax", {"fused": {64: 0.5, 1024: 40.0}}, batch_size=1)
-    four = times("softmax", {"fused": {64: 2.0, 128: 2.0}}, batch_size=4)
+    four = times("softmax", {"fused": {64: 2.0}}, batch_size=4)
     assert _seconds(calibration(one, four), 1024, rows=16) == pytest.approx(160.0)
 
 
