@@ -11,6 +11,9 @@ from eval.claims.verdict import known, verdict
 from eval.rows import Quality, Row
 from eval.statistics.contrasts import Contrast, contrast
 
+# A training's own metrics carry it.
+_VALIDATION = "val_"
+
 
 def _linear(evidence: Evidence) -> Judgement:
     """Bits per byte of linear over softmax attention at equal tokens; recall accuracy beside it."""
@@ -36,31 +39,38 @@ def _differences(
     evidence: Evidence, metric: str, variant: str, baseline: str
 ) -> dict[str, tuple[Contrast, tuple[Row, ...]]]:
     """Difference of medians over seeds, for every task and setting that both were trained on."""
-    found: dict[str, dict[str, list[Row]]] = {}
-    for row in evidence.rows:
+    found: dict[str, dict[str, dict[int, Row]]] = {}
+    # What an evaluation says counts before a training's own last value of the same seed.
+    for row in sorted(evidence.rows, key=lambda row: row.quality is None or not _is_validation(row.quality)):
         quality = row.quality
-        if quality is None or quality.value is None or quality.metric != metric or quality.regime != "equal_tokens":
+        if quality is None or quality.value is None or quality.regime != "equal_tokens":
+            continue
+        if quality.metric.removeprefix(_VALIDATION) != metric:
             continue
         # Of the whole task only: where along an axis the difference lies is another table.
         axes = (quality.position, quality.length, quality.num_pairs, quality.depth)
         if quality.variant in (variant, baseline) and all(axis is None for axis in axes):
-            found.setdefault(_setting(quality), {}).setdefault(quality.variant, []).append(row)
+            found.setdefault(_setting(quality, metric), {}).setdefault(quality.variant, {})[quality.seed] = row
     return {
         name: (
             contrast([_values(rows[variant]), _values(rows[baseline])], [1.0, -1.0]),
-            (*rows[variant], *rows[baseline]),
+            (*rows[variant].values(), *rows[baseline].values()),
         )
         for name, rows in found.items()
         if min(len(rows.get(each, ())) for each in (variant, baseline)) > 1
     }
 
 
-def _values(rows: list[Row]) -> np.ndarray:
-    return np.array([row.quality.value for row in rows if row.quality is not None], dtype=np.float64)
+def _is_validation(quality: Quality) -> bool:
+    return quality.metric.startswith(_VALIDATION)
 
 
-def _setting(quality: Quality) -> str:
-    return f"{quality.metric} of {quality.task} ({quality.model}, {quality.data})"
+def _values(rows: Mapping[int, Row]) -> np.ndarray:
+    return np.array([row.quality.value for row in rows.values() if row.quality is not None], dtype=np.float64)
+
+
+def _setting(quality: Quality, metric: str) -> str:
+    return f"{metric} of {quality.task} ({quality.model}, {quality.data})"
 
 
 def _text(name: str, difference: Contrast) -> str:

@@ -14,7 +14,7 @@ from eval.speed.protocol import Finished, Job, Report, Stage
 # How often a silent worker is looked at.
 _LOOK_SECONDS = 0.2
 # Imports may take long on a machine that is busy or has a slow disk.
-_START_SECONDS = 120.0
+_START_SECONDS = 600.0
 # A process that has said its last word, or was killed, ends within this time.
 _END_SECONDS = 10.0
 
