@@ -1,7 +1,8 @@
 """Measures what `attention=adaptive` chooses by: each implementation of each mechanism on this device.
 
-Decoding is not measured: the implementations of a mechanism share one way through its cache, so that there is nothing
-to choose. Every mechanism of the registry that has something to choose is in it, at its default parameters.
+Decoding is not measured, for there is nothing to choose: softmax mechanisms read their cache by one and the same code,
+and linear attention's default takes a single step of its recurrence, which is the least there is to do.
+Every mechanism of the registry that has something to choose is in it, at its default parameters.
 """
 
 import logging
