@@ -1,6 +1,6 @@
 """Generation: prefill (time to first token) and decoding (time per token) at several cache lengths, with cache bytes.
 
-Every shipped variant that can decode, in a whole model; one length also with a batch of four texts.
+Every shipped variant that can decode, in a whole model; one length is decoded with a batch of four texts as well.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def _decodes(name: str) -> bool:
 
 
 def groups(request: SuiteRequest) -> list[Group]:
-    """Two groups for each length, and a batch at one of them; variants, lengths and models are the user's choice.
+    """Two groups for each length, and one of a batch at the shortest; variants, lengths and models are the user's choice.
 
     Raises:
         UserError: If the request sets anything else.
@@ -46,12 +46,12 @@ def groups(request: SuiteRequest) -> list[Group]:
     require_free(request, NAME, ("variants", "lengths", "models"))
     chosen = chosen_series(request.variants, decodable_names())
     lengths = request.lengths or LENGTHS
-    points = [*((length, 1) for length in lengths), (min(lengths), BATCH)]
+    points = [(mode, length, 1) for length in lengths for mode in ("prefill", "decode")]
+    points.append(("decode", min(lengths), BATCH))
     groups_ = [
         _group(chosen, mode, name, length, batch_size)
         for name in request.models or (MODEL,)
-        for length, batch_size in points
-        for mode in ("prefill", "decode")
+        for mode, length, batch_size in points
     ]
     measured = [
         # A process for each cell: once, where caches are largest. What they hold at other lengths is known by formula.

@@ -51,11 +51,8 @@ def test_every_variant_that_can_decode_is_decoded() -> None:
     for group in groups:
         assert sorted(cell.variant for cell in group.cells) == sorted(able)
         assert group.baseline.variant == "mha"
-    assert {group.cells[0].group for group in groups} == {
-        f"{mode} llama_tiny B={batch} L={length}"
-        for mode in ("prefill", "decode")
-        for batch, length in ((1, 128), (1, 512), (1, 1024), (4, 128))
-    }
+    single = {f"{mode} llama_tiny B=1 L={length}" for mode in ("prefill", "decode") for length in (128, 512, 1024)}
+    assert {group.cells[0].group for group in groups} == single | {"decode llama_tiny B=4 L=128"}
 
 
 def test_caches_are_weighed_where_they_are_largest() -> None:
