@@ -1,13 +1,14 @@
 """Writes one report of the rows of any runs: of several suites, machines or commits."""
 
 import dataclasses
-import glob
+import itertools
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from eval.report import write_report
+from eval.report.readme import regenerate
 from eval.report.selection import num_statuses
 from eval.rows import read_rows
 from eval.rows.merge import merge
@@ -24,11 +25,13 @@ class ReportRecipe:
         rows: Files of rows, or folders that hold `rows.jsonl`; may contain `*` and `**`.
         out: Folder of the report.
         title: Of the page.
+        pages: Documents whose parts marked `<!-- results:NAME -->` are written anew.
     """
 
     rows: tuple[str, ...]
     out: str
     title: str
+    pages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(len(self.rows) > 0, "rows", "name at least one file of rows", list(self.rows))
@@ -45,13 +48,20 @@ class ReportRecipe:
         for written in self.rows:
             pattern = str(Path(written).expanduser())
             # A file whose name has brackets is itself before it is a pattern.
-            paths = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+            paths = [Path(pattern)] if Path(pattern).exists() else _matches(Path(pattern))
             files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
             files = [path for path in files if path.is_file()]
             if not files:
                 raise UserError(f"rows must name files of rows, or folders that hold {ROWS_FILE}; got {written!r}")
             found.update(dict.fromkeys(files))
         return list(found)
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Files and folders of a pattern, in alphabetical order."""
+    fixed = list(itertools.takewhile(lambda part: not set(part) & set("*?["), pattern.parts))
+    rest = pattern.parts[len(fixed) :]
+    return sorted(Path(*fixed).glob(str(Path(*rest)))) if rest else []
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -69,6 +79,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     files = recipe.files()
     rows = merge(*(read_rows(path) for path in files))
     report = write_report(rows, Path(recipe.out).expanduser(), title=recipe.title)
+    folder = Path(recipe.out).expanduser()
+    changed = [page for page in recipe.pages if regenerate(Path(page).expanduser(), rows, folder)]
     return {
         "report_path": str(report.html),
         "summary": {
@@ -78,5 +90,6 @@ def main(config: DictConfig) -> dict[str, Any]:
             "devices": list(dict.fromkeys(row.machine.device for row in rows)),
             "suites": list(dict.fromkeys(row.cell.suite for row in rows if row.cell is not None)),
             "figures": [path.stem for path in report.figures],
+            "changed_pages": changed,
         },
     }

@@ -33,8 +33,7 @@ class OverSeeds:
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        seeds = f" ({self.num_seeds} seed{'s' if self.num_seeds > 1 else ''})"
-        return f"{self.mean:.3f}{spread}{seeds}" + (f", as {self.of}" if self.of else "")
+        return f"{self.mean:.3f}{spread} (n={self.num_seeds})" + (f", as {self.of}" if self.of else "")
 
 
 def over_seeds(values: Iterable[float]) -> OverSeeds | None:

@@ -58,6 +58,7 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     devices = device_reports(rows)
     columns = shown_columns(rows)
     lines = row_lines(rows, columns)
+    figures = _figure_files(devices, folder / "figures")
     context = {
         "title": title,
         "devices": devices,
@@ -73,9 +74,7 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
         csv=folder / "rows.csv",
         json=folder / "report.json",
         rows=folder / "rows.jsonl",
-        figures=tuple(
-            folder / "figures" / f"{each.name}.svg" for device in devices for each in device.figures if each.svg
-        ),
+        figures=tuple(figures),
     )
     environment = _environment()
     texts = {
@@ -84,7 +83,7 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
         files.csv: rows_csv(rows),
         files.json: json.dumps(_data(title, devices), indent=1, ensure_ascii=False) + "\n",
         files.rows: "".join(row.model_dump_json() + "\n" for row in rows),
-        **_figure_files(devices, folder / "figures"),
+        **figures,
     }
     _write(texts, folder)
     return files

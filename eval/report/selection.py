@@ -52,6 +52,11 @@ class Measured:
         """Measured bytes of the decoding cache."""
         return None if self.row.memory is None else self.row.memory.cache_bytes
 
+    @property
+    def analytic_cache_bytes(self) -> int | None:
+        """Bytes of the decoding cache by formula."""
+        return None if self.row.memory is None else self.row.memory.analytic_cache_bytes
+
 
 def device_label(row: Row) -> str:
     """What a number's device is called: its own name and back end."""

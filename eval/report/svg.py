@@ -49,5 +49,7 @@ def inline(svg: str, title: str) -> str:
     found = _POINTS.search(svg)
     assert found is not None, "matplotlib writes width and height in points"
     width = float(found["width"])
-    described = f'role="img" aria-label="{title}" style="width:100%;min-width:{width:.0f}px"'
+    # In pixels, text of nine points stays between eight and a half and thirteen of them.
+    limits = f"width:100%;min-width:{0.95 * width:.0f}px;max-width:{1.45 * width:.0f}px"
+    described = f'role="img" aria-label="{title}" style="{limits}"'
     return svg.replace(found[0], described, 1)

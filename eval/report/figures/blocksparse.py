@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines
-from eval.report.figures.style import BAND_ALPHA, INK, PALETTE, length_axis, log_ticks, plain_number, status_key
+from eval.report.figures.style import BAND_ALPHA, INK, PALETTE, length_axis, log_ticks, status_key
 from eval.report.selection import Measured, by_series
 from eval.rows import Row
 from eval.statistics.scaling import Crossover, crossover
@@ -36,7 +35,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         axes.axhline(1, color=INK, linewidth=1, linestyle="--")
         length_axis(axes, lengths_of(lines))
         axes.set_ylabel("speed-up (×)")
-        log_ticks(axes, "y", FuncFormatter(plain_number))
+        log_ticks(axes, "y")
         _mark_crossover(axes, crossover_of(sparse, against))
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)

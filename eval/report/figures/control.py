@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.style import FINE, INK, WARNING, log_ticks, plain_number
+from eval.report.figures.style import FINE, INK, WARNING, log_ticks
 from eval.rows import Comparison, Row
 
 TARGET_SHARE = 0.9
@@ -34,7 +33,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     axes.set_xlabel("controls, lowest ratio first")
     axes.set_ylabel("time over itself")
     axes.set_xticks([])
-    log_ticks(axes, "y", FuncFormatter(plain_number))
+    log_ticks(axes, "y")
     return figure
 
 

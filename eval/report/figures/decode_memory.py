@@ -1,15 +1,32 @@
 """Memory over length: the decoding cache, and the peak of forward and backward passes."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, size_lines
-from eval.report.figures.style import byte_ticks, length_axis, log_ticks, status_key
+from eval.report.figures.style import byte_axis, length_axis, status_key
 from eval.report.selection import Measured, measured
 from eval.rows import Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one panel draws.
+
+    Attributes:
+        title: Above it.
+        rows: All series.
+        size: Measured bytes.
+        formula: Bytes where nothing was measured, or None.
+    """
+
+    title: str
+    rows: list[Measured]
+    size: Callable[[Measured], int | None]
+    formula: Callable[[Measured], int | None] | None = None
 
 
 def draw(rows: Sequence[Row]) -> Figure | Absent:
@@ -19,44 +36,49 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         return Absent(reason="no rows with cache bytes (suite decode), nor with peak bytes over length (suite long)")
     figure = Figure(figsize=(10.5, 3.6 * len(panels)), layout="constrained")
     marked: list[str] = []
-    for axes, (title, found, size) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
-        lines = size_lines(found, size)
-        axes.set_title(title)
+    for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        lines = size_lines(panel.rows, panel.size, panel.formula)
+        axes.set_title(panel.title)
         marked += draw_lines(axes, lines)
         length_axis(axes, lengths_of(lines))
-        log_ticks(axes, "y", FuncFormatter(byte_ticks))
+        byte_axis(axes, "y")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)
     return figure
 
 
-Panel = tuple[str, list[Measured], Callable[[Measured], int | None]]
-
-
 def _panels(rows: Sequence[Row]) -> list[Panel]:
     decoding = measured(rows, mode="decode")
-    models = list(dict.fromkeys((each.cell.model, each.cell.batch_size) for each in decoding if each.cache_bytes))
-    panels: list[Panel] = [
-        (
-            f"cache while decoding, {model or 'one layer'}, B={batch_size}",
-            [each for each in decoding if (each.cell.model, each.cell.batch_size) == (model, batch_size)],
-            lambda each: each.cache_bytes,
+    models = dict.fromkeys((each.cell.model, each.cell.batch_size) for each in decoding if each.cache_bytes)
+    panels = [
+        Panel(
+            title=f"cache while decoding, {model or 'one layer'}, B={batch_size}",
+            rows=[each for each in decoding if (each.cell.model, each.cell.batch_size) == (model, batch_size)],
+            size=lambda each: each.cache_bytes,
+            formula=lambda each: each.analytic_cache_bytes,
         )
         for model, batch_size in models
     ]
     long = measured(rows, suites=("long",))
-    kinds = dict.fromkeys((each.cell.level, each.cell.mode, each.cell.model) for each in long if each.peak_bytes)
-    for level, mode, model in kinds:
-        found = [each for each in long if (each.cell.level, each.cell.mode, each.cell.model) == (level, mode, model)]
-        title = f"peak, {level}, {mode.replace('_', ' + ')}" + (f", {model}" if model else "")
-        panels.append((title, found, lambda each: each.peak_bytes))
+    for level, mode, heads in dict.fromkeys(_kind(each) for each in long if each.peak_bytes):
+        found = [each for each in long if _kind(each) == (level, mode, heads)]
+        # Short lengths are timed only: that they have no peak is no gap.
+        known = {each.cell.length for each in found if each.peak_bytes}
+        title = f"peak of one {level}, {mode.replace('_', ' + ')}, {heads} head{'s' if heads > 1 else ''}"
+        chosen = [each for each in found if each.cell.length in known]
+        panels.append(Panel(title=title, rows=chosen, size=lambda each: each.peak_bytes))
     return panels
+
+
+def _kind(each: Measured) -> tuple[str, str, int]:
+    return each.cell.level, each.cell.mode, each.cell.num_heads
 
 
 KIND = FigureKind(
     name="decode_memory",
     title="Memory over length",
-    caption="Bytes of MLX's allocator in a process of its own. A cache that stays level belongs to a mechanism with a "
-    "window or a fixed state; a peak that grows twice as steeply as the length is a score matrix.",
+    caption="Bytes of MLX's allocator in a process of its own; hollow: by formula, not measured. A cache that stays "
+    "level belongs to a mechanism with a window or a fixed state; a peak that grows twice as steeply as the length is "
+    "a score matrix.",
     draw=draw,
 )

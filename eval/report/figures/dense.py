@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.attnbench_rows import UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
@@ -13,10 +12,8 @@ from eval.report.figures.style import (
     INK,
     PALETTE,
     STATUS_MARKERS,
-    byte_ticks,
     length_axis,
     log_ticks,
-    plain_number,
     status_key,
 )
 from eval.report.selection import Measured, measured, most_common_rounds, same_rounds
@@ -40,7 +37,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     if lines:
         length_axis(times, lengths_of(lines))
         times.set_ylabel("ms")
-        log_ticks(times, "y", FuncFormatter(plain_number))
+        log_ticks(times, "y")
         times.legend(loc="upper left")
     marked += _draw_cache(sizes, cached)
     status_key(figure, marked)
@@ -72,13 +69,13 @@ def _draw_cache(axes: Axes, rows: Sequence[Measured]) -> list[str]:
         if analytic is not None:
             axes.plot([analytic, analytic], [y - 0.4, y + 0.4], color=INK, linewidth=1.5)
         change = "" if not whole or each.cell.variant == WHOLE else f", {each.cache_bytes / whole - 1:+.1%}"
-        axes.text(each.cache_bytes, y, f" {num_bytes(each.cache_bytes)}{change}", va="center", fontsize=8)
+        axes.text(each.cache_bytes, y, f"  {num_bytes(each.cache_bytes)}{change}", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.margins(x=0.45)
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(byte_ticks))
-    axes.tick_params(axis="x", labelrotation=30)
+    # Every bar says its size.
+    axes.set_xticks([])
     cell = rows[0].cell
     axes.set_xlabel(f"bytes at {cell.length} tokens, {cell.model or cell.level}; line: by formula")
     return marked

@@ -60,13 +60,19 @@ def draw_heat(
     axes.spines[:].set_visible(False)
 
 
-def draw_scale(axes: Axes, colours: Colormap, scale: Normalize, ticks: Mapping[float, str], label: str) -> None:
-    """A key to the colours, beside the axes."""
-    shown = mpl.cm.ScalarMappable(norm=scale, cmap=colours)
-    assert axes.figure is not None
-    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.6, aspect=30, pad=0.02)
+def draw_scale(
+    panels: Sequence[Axes], colours: Colormap, scale: Normalize, ticks: Mapping[float, str], label: str
+) -> None:
+    """A key to the colours, beside the panels."""
+    # From fifty colours on, matplotlib would make the key a bitmap.
+    shown = mpl.cm.ScalarMappable(norm=scale, cmap=colours.resampled(48))
+    figure = panels[0].get_figure(root=True)
+    assert figure is not None, "panels belong to a figure"
+    bar = figure.colorbar(shown, ax=list(panels), shrink=0.6, aspect=30, pad=0.02)
     bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.minorticks_off()
+    # Without an edge of its own, each colour would be set off from the next by a hairline.
+    bar.solids.set_edgecolor("face")
     bar.set_label(label)
     bar.outline.set_visible(False)
     bar.ax.grid(visible=False)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, time_lines
-from eval.report.figures.style import length_axis, log_ticks, plain_number, status_key
+from eval.report.figures.style import length_axis, log_ticks, status_key
 from eval.report.selection import Measured
 from eval.rows import Row
 
@@ -32,7 +31,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
             marked += draw_lines(axes, lines)
             length_axis(axes, lengths_of(lines))
             axes.set_ylabel("ms")
-            log_ticks(axes, "y", FuncFormatter(plain_number))
+            log_ticks(axes, "y")
         line_of_panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)
     return figure

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, causal_rows, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines, time_lines
-from eval.report.figures.style import INK, length_axis, log_ticks, plain_number, status_key
+from eval.report.figures.style import INK, length_axis, log_ticks, status_key
 from eval.report.selection import Measured
 from eval.rows import Row
 
@@ -29,7 +28,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     marked = draw_lines(times, lines)
     length_axis(times, lengths_of(lines))
     times.set_ylabel("ms")
-    log_ticks(times, "y", FuncFormatter(plain_number))
+    log_ticks(times, "y")
     times.legend(loc="upper left")
     ratios = ratio_lines(linear, BIDIRECTIONAL)
     overhead.set_title("causal over bidirectional")
@@ -37,7 +36,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     overhead.axhline(1, color=INK, linewidth=1, linestyle="--")
     length_axis(overhead, lengths_of(ratios))
     overhead.set_ylabel("time over bidirectional")
-    log_ticks(overhead, "y", FuncFormatter(plain_number))
+    log_ticks(overhead, "y")
     overhead.legend(loc="upper left")
     status_key(figure, marked)
     return figure

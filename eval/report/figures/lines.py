@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.axes import Axes
 
-from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, looks
+from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, looks
 from eval.report.selection import Measured, by_series, ratio_of
+
+REFERENCE = Look(colour=INK, line="--", marker=".")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,12 +20,14 @@ class Point:
         value: The value.
         low: Lower end of the interval; None where there is none.
         high: Upper end.
+        by_formula: Not measured; drawn hollow.
     """
 
     x: float
     value: float
     low: float | None = None
     high: float | None = None
+    by_formula: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +97,20 @@ def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False)
     return lines
 
 
-def size_lines(rows: Iterable[Measured], size: Callable[[Measured], int | None]) -> list[Line]:
-    """Bytes of each series over lengths."""
+def size_lines(
+    rows: Iterable[Measured],
+    size: Callable[[Measured], int | None],
+    formula: Callable[[Measured], int | None] | None = None,
+) -> list[Line]:
+    """Bytes of each series over lengths, by formula where they were not measured and there is one."""
     lines = []
     for name, series in by_series(rows).items():
-        sizes = [(each, size(each)) for each in series]
-        points = [Point(x=each.cell.length, value=found) for each, found in sizes if found]
+        found = {each.cell.length: (size(each), None if formula is None else formula(each)) for each in series}
+        points = [
+            Point(x=length, value=own or computed or 0, by_formula=not own)
+            for length, (own, computed) in found.items()
+            if own or computed
+        ]
         lines.append(_line(name, points, series))
     return lines
 
@@ -113,9 +125,15 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
     marked = []
     level = 0
     for line in lines:
-        colour, style = (INK, "--") if line.reference else next(styles)
+        look = REFERENCE if line.reference else next(styles)
+        colour = look.colour
         xs = [point.x for point in line.points]
-        axes.plot(xs, [point.value for point in line.points], style, color=colour, marker="o", label=line.label)
+        values = [point.value for point in line.points]
+        axes.plot(xs, values, look.line, color=colour, marker=look.marker, label=line.label)
+        hollow = [point for point in line.points if point.by_formula]
+        if hollow:
+            places, sizes = [point.x for point in hollow], [point.value for point in hollow]
+            axes.plot(places, sizes, marker="o", color=colour, markerfacecolor="none", markersize=9, linestyle="none")
         known = [(p.x, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
         if known:
             # A single length has no band: its interval is a bar.
@@ -137,7 +155,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
             marked.append(gap.status)
         level += bool(line.gaps)
     if level:
-        axes.set_title(axes.get_title(loc="left"), loc="left", pad=6 + 6.5 * level)
+        axes.set_title(axes.get_title(loc="left"), loc="left", pad=8 + 7 * level)
     return marked
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.style import BAND_ALPHA, looks, plain_number
+from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
 from eval.report.qualities import metric_of, one_per_seed
 from eval.rows import Quality, Row
 
@@ -32,8 +32,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         for axes, by, label in zip(panels, ("tokens", "seconds"), ("training tokens", "training seconds"), strict=True):
             styles = looks()
             for name, seeds in variants.items():
-                colour, line = next(styles)
-                _draw_curve(axes, mean_curve(list(seeds.values()), by=by), name, colour, line)
+                look = next(styles)
+                _draw_curve(axes, mean_curve(list(seeds.values()), by=by), name, look)
             axes.set_title(f"{model} on {data}, {_REGIMES[regime]}")
             axes.set_xlabel(label)
             axes.set_ylabel(_VALUES.get(metric, metric))
@@ -67,11 +67,11 @@ def mean_curve(seeds: Sequence[Quality], *, by: str) -> Curve:
     return curve
 
 
-def _draw_curve(axes: Axes, curve: Curve, name: str, colour: str, line: str) -> None:
+def _draw_curve(axes: Axes, curve: Curve, name: str, look: Look) -> None:
     xs = [x for x, *_ in curve]
-    axes.plot(xs, [mean for _, mean, *_ in curve], line, color=colour, label=name)
+    axes.plot(xs, [mean for _, mean, *_ in curve], look.line, color=look.colour, label=name)
     least, most = [low for *_, low, _ in curve], [high for *_, high in curve]
-    axes.fill_between(xs, least, most, color=colour, alpha=BAND_ALPHA, linewidth=0)
+    axes.fill_between(xs, least, most, color=look.colour, alpha=BAND_ALPHA, linewidth=0)
 
 
 def _thousands(value: float, _: object = None) -> str:

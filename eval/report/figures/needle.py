@@ -42,7 +42,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         axes.set_ylabel("depth")
     for axes in panels[len(names) :]:
         axes.set_axis_off()
-    draw_scale(panels[len(names) - 1], SEQUENTIAL, scale, {0: "0", 0.5: "0.5", 1: "1"}, "accuracy")
+    draw_scale(list(panels), SEQUENTIAL, scale, {0: "0", 0.5: "0.5", 1: "1"}, "accuracy")
     return figure
 
 

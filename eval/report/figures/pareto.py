@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.style import INK, MARKERS, byte_ticks, log_ticks, looks, plain_number
+from eval.report.figures.style import INK, Look, byte_axis, log_ticks, looks
 from eval.report.tables.variants import VariantFacts, variant_facts
 from eval.rows import Row
 
@@ -40,25 +39,25 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     planes = {
         "training speed over mha (×)": (_training(facts), True),
         "decoding (tokens/s)": (_decoding(facts), True),
-        "peak memory of a training step": (_memory(facts), False),
+        "peak memory of training": (_memory(facts), False),
     }
     planes = {label: plane for label, plane in planes.items() if plane[0]}
     if not planes:
         return Absent(reason="no variant has both a speed or memory row of a model, and bits per byte")
     names = list(dict.fromkeys(spot.name for spots, _ in planes.values() for spot in spots))
-    styles = {
-        name: (colour, MARKERS[i % len(MARKERS)])
-        for i, (name, (colour, _)) in enumerate(zip(names, looks(), strict=False))
-    }
+    styles = dict(zip(names, looks(), strict=False))
     figure = Figure(figsize=(11.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
     for (label, (spots, more_is_better)), axes in zip(planes.items(), panels, strict=True):
         _draw_plane(axes, spots, styles, more_is_better=more_is_better)
         axes.set_xlabel(f"{label}, {'more' if more_is_better else 'less'} is better")
-        log_ticks(axes, "x", FuncFormatter(plain_number if more_is_better else byte_ticks))
+        if more_is_better:
+            log_ticks(axes, "x")
+        else:
+            byte_axis(axes, "x")
     panels[0].set_ylabel("bits per byte, less is better")
-    for name, (colour, marker) in styles.items():
-        panels[-1].plot([], [], marker, color=colour, label=name)
+    for name, look in styles.items():
+        panels[-1].plot([], [], look.marker, color=look.colour, label=name)
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -73,18 +72,19 @@ def front(spots: Sequence[Spot], *, more_is_better: bool) -> list[Spot]:
     return kept
 
 
-def _draw_plane(axes: Axes, spots: Sequence[Spot], styles: dict[str, tuple[str, str]], *, more_is_better: bool) -> None:
+def _draw_plane(axes: Axes, spots: Sequence[Spot], styles: dict[str, Look], *, more_is_better: bool) -> None:
     best = front(spots, more_is_better=more_is_better)
     axes.step([spot.x for spot in best], [spot.y for spot in best], where="post", color=INK, linewidth=1, alpha=0.5)
     for spot in spots:
-        colour, marker = styles[spot.name]
+        look = styles[spot.name]
+        colour = look.colour
         if spot.x_low is not None and spot.x_high is not None:
             axes.plot([spot.x_low, spot.x_high], [spot.y, spot.y], color=colour, linewidth=1.4, alpha=0.6)
         if spot.y_spread is not None:
             ends = [spot.y - spot.y_spread, spot.y + spot.y_spread]
             axes.plot([spot.x, spot.x], ends, color=colour, linewidth=1.4, alpha=0.6)
         size = 8 if spot in best else 5
-        axes.plot([spot.x], [spot.y], marker=marker, color=colour, markersize=size, linestyle="none")
+        axes.plot([spot.x], [spot.y], marker=look.marker, color=colour, markersize=size, linestyle="none")
 
 
 def _training(facts: Sequence[VariantFacts]) -> list[Spot]:

@@ -29,7 +29,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         axes.set_title(f"rows of {length} tokens" if length else "multi-query recall")
         draw_heat(axes, cells(own), names, [f"{each}" for each in columns], colours=SEQUENTIAL, scale=scale)
         axes.set_xlabel("pairs to remember")
-    draw_scale(panels[-1], SEQUENTIAL, scale, {0: "0", 0.5: "0.5", 1: "1"}, "accuracy")
+    draw_scale(panels, SEQUENTIAL, scale, {0: "0", 0.5: "0.5", 1: "1"}, "accuracy")
     return figure
 
 

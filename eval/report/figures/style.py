@@ -1,5 +1,6 @@
 """How every figure looks: colours that can be told apart on light and on dark, text in the page's own colour."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, product
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Stands for the page's own text colour: `eval.report.svg` writes `currentColor` in its place.
 INK = "#0a0b0c"
@@ -24,7 +25,9 @@ STATUS_MARKERS: Mapping[str, str] = {
     "crashed": "*",
     "unavailable": "_",
 }
-BAND_ALPHA = 0.18
+# Widest over narrowest value, below which an axis is linear, and above which it has decades only.
+NARROW, WIDE = 3.0, 500.0
+BAND_ALPHA = 0.15
 GRID_ALPHA = 0.16
 
 STYLE: dict[Any, Any] = {
@@ -61,9 +64,25 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def looks() -> Iterator[tuple[str, str]]:
-    """Colours and line styles, one pair for each series; all colours before any line style comes again."""
-    return ((colour, line) for line, colour in cycle(product(LINESTYLES, PALETTE)))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a series is told from the others: never by its colour alone.
+
+    Attributes:
+        colour: Of the palette.
+        line: Line style.
+        marker: Of its points.
+    """
+
+    colour: str
+    line: str
+    marker: str
+
+
+def looks() -> Iterator[Look]:
+    """One for each series; all colours before any line style comes again."""
+    for line, (colour, marker) in cycle(product(LINESTYLES, zip(PALETTE, MARKERS, strict=True))):
+        yield Look(colour=colour, line=line, marker=marker)
 
 
 def length_axis(axes: Axes, lengths: Sequence[float], label: str = "length (tokens)") -> None:
@@ -75,21 +94,31 @@ def length_axis(axes: Axes, lengths: Sequence[float], label: str = "length (toke
     axes.set_xlabel(label)
 
 
-def log_ticks(axes: Axes, which: str, text: FuncFormatter) -> None:
-    """A logarithmic axis whose ticks are plain numbers."""
+def log_ticks(axes: Axes, which: str) -> None:
+    """A logarithmic axis of plain numbers; a linear one where the values are too close for decades to tell."""
     axis = axes.yaxis if which == "y" else axes.xaxis
-    (axes.set_yscale if which == "y" else axes.set_xscale)("log")
-    axis.set_major_formatter(text)
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
-    if low > 0 and high / low < 30:
-        # Decades alone would leave an axis of one tick.
-        axis.set_minor_formatter(FuncFormatter(lambda value, _: text(value, None) if _leads(value, (2, 5)) else ""))
+    if low > 0 and high / low < NARROW:
+        axis.set_major_locator(MaxNLocator(6))
     else:
-        axis.set_minor_formatter(NullFormatter())
+        (axes.set_yscale if which == "y" else axes.set_xscale)("log")
+        low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+        digits = (1.0, 2.0, 5.0) if high / low < WIDE else (1.0,)
+        axis.set_major_locator(LogLocator(base=10, subs=digits))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(plain_number))
 
 
-def _leads(value: float, digits: Sequence[int]) -> bool:
-    return f"{value:e}"[0] in {str(digit) for digit in digits}
+def byte_axis(axes: Axes, which: str) -> None:
+    """A logarithmic axis of sizes, with powers of two as its ticks."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if which == "y":
+        axes.set_yscale("log", base=2)
+    else:
+        axes.set_xscale("log", base=2)
+    axis.set_major_locator(LogLocator(base=2, numticks=7))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(byte_ticks))
 
 
 def plain_number(value: float, _: object = None) -> str:

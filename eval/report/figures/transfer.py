@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.style import INK, MARKERS, log_ticks, looks, plain_number
+from eval.report.figures.style import INK, MARKERS, log_ticks, looks
 from eval.report.selection import Measured, measured, ratio_of
 from eval.rows import Row
 from eval.suites.model_shape import model_shape
@@ -90,7 +89,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         return Absent(reason=f"no variant has rows of its op and of a model beside {BASELINE} in suite {SUITE}")
     models = list(dict.fromkeys(each.model for each in found))
     modes = list(dict.fromkeys(each.mode for each in found))
-    colours = dict(zip(dict.fromkeys(each.variant for each in found), (colour for colour, _ in looks()), strict=False))
+    colours = dict(zip(dict.fromkeys(each.variant for each in found), (look.colour for look in looks()), strict=False))
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     panels = figure.subplots(1, len(models), squeeze=False)[0]
     for model, axes in zip(models, panels, strict=True):
@@ -106,7 +105,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         axes.set_xlabel("speed-up by Amdahl's law (×)")
         axes.set_ylabel("measured (×)")
         for which in ("x", "y"):
-            log_ticks(axes, which, FuncFormatter(plain_number))
+            log_ticks(axes, which)
     last = panels[-1]
     for name, colour in colours.items():
         last.plot([], [], "o", color=colour, label=name)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines, time_lines
-from eval.report.figures.style import INK, length_axis, log_ticks, plain_number, status_key
+from eval.report.figures.style import INK, length_axis, log_ticks, status_key
 from eval.report.selection import Measured
 from eval.rows import Row
 
@@ -34,13 +33,13 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         above.set_title(MODE_TITLES[mode])
         marked += draw_lines(above, times)
         above.set_ylabel("ms")
-        log_ticks(above, "y", FuncFormatter(plain_number))
+        log_ticks(above, "y")
         ratios = ratio_lines(found, MASKED)
         draw_lines(below, [line for line in ratios if line.points])
         below.axhline(1, color=INK, linewidth=1, linestyle="--")
         below.set_ylabel("time over masked")
         length_axis(below, lengths_of(times))
-        log_ticks(below, "y", FuncFormatter(plain_number))
+        log_ticks(below, "y")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     panels[1][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)

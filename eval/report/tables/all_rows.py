@@ -124,12 +124,9 @@ def _line(row: Row, columns: Sequence[Column]) -> RowLine:
     for column in columns:
         value = values.get(column.key)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        cells.append(
-            (
-                _text(None) if value is None else column.text(value, *(values.get(end) for end in column.ends)),
-                repr(value) if is_number else "",
-            )
-        )
+        ends = (values.get(end) for end in column.ends)
+        text = NOTHING if value is None else column.text(value, *ends)
+        cells.append((text, repr(value) if is_number else ""))
     return RowLine(status=row.status, section=section_of(row), cells=tuple(cells))
 
 

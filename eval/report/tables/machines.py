@@ -32,6 +32,5 @@ def commits(rows: Sequence[Row]) -> str:
 
 def _facts(machine: Machine) -> tuple[str, ...]:
     facts = machine.model_dump()
-    return tuple(
-        (plain(value) or "")[:_SHORT_COMMIT] if name == "commit" else plain(value) for name, value in facts.items()
-    )
+    facts["commit"] = None if machine.commit is None else machine.commit[:_SHORT_COMMIT]
+    return tuple(plain(value) for value in facts.values())

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from eval.report.qualities import OverSeeds, QualityBook
+from eval.report.qualities import OverSeeds, QualityBook, metric_of, qualities
 from eval.report.selection import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, number
@@ -23,7 +23,7 @@ class VariantFacts:
         status: Of its training step's row; None without one.
         tokens_per_second: Of a training step; None without times.
         speed: Speed over the reference's, above 1 is faster; None without both times.
-        peak_bytes: Of a training step.
+        peak_bytes: Of a training step; where none was measured, of whole trainings.
         decoding: Tokens per second and the interval's ends, at the cache length of `Setting.decode`.
         cache_bytes: Of the decoding cache, there.
         quality: Bits per byte at equal tokens.
@@ -77,7 +77,10 @@ def setting_of(rows: Sequence[Row]) -> Setting:
     Args:
         rows: Of one device.
     """
-    step = most_common_rounds(same_rounds(measured(rows, level="model", mode="step")))
+    steps = measured(rows, level="model", mode="step")
+    # Speed and quality of one model belong together.
+    trained = {quality.model for quality in qualities(rows) if metric_of(quality) == "bits_per_byte"}
+    step = most_common_rounds(same_rounds([each for each in steps if each.cell.model in trained] or steps))
     model = step[0].cell.model if step else None
     decoding = measured(rows, mode="decode")
     same_model = [each for each in decoding if each.cell.model == model]
@@ -96,6 +99,7 @@ def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
     decodes = {each.cell.variant: each for each in setting.decode}
     trained = {row.quality.variant: row.quality.attention for row in rows if row.quality is not None}
     attentions = {**trained, **{name: each.cell.attention for name, each in {**decodes, **steps}.items()}}
+    peaks = {name: each.peak_bytes for name, each in steps.items() if each.peak_bytes} or _training_peaks(rows, model)
     found = []
     for name, attention in attentions.items():
         step, decode = steps.get(name), decodes.get(name)
@@ -106,7 +110,7 @@ def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
                 status=None if step is None else step.row.status,
                 tokens_per_second=None if step is None else _tokens_per_second(step),
                 speed=None if step is None or reference is None else ratio_of(reference, step),
-                peak_bytes=None if step is None else step.peak_bytes,
+                peak_bytes=peaks.get(name),
                 decoding=None if decode is None else _decoding(decode),
                 cache_bytes=None if decode is None else decode.cache_bytes,
                 quality=book.bits_per_byte(name, attention, model=model),
@@ -126,7 +130,7 @@ def variants_table(rows: Sequence[Row]) -> Table:
             "variant",
             "training tokens/s",
             f"speed over {reference} (×)",
-            "step peak",
+            "training peak",
             "decoding tokens/s",
             "cache",
             "bits per byte, equal tokens",
@@ -135,7 +139,7 @@ def variants_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(variant_line(each) for each in facts),
         note=f"{setting.words} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte (less is "
-        "better) and recall (accuracy) are means over seeds ± standard deviation.",
+        "better) and recall (accuracy) are means over n seeds ± standard deviation.",
     )
 
 
@@ -154,6 +158,15 @@ def variant_line(facts: VariantFacts) -> tuple[str, ...]:
         str(facts.quality_equal_seconds or NOTHING),
         str(facts.recall or NOTHING),
     )
+
+
+def _training_peaks(rows: Sequence[Row], model: str | None) -> dict[str, int]:
+    """The largest peak of each variant's trainings of one model, which are all of one batch size and length."""
+    peaks: dict[str, int] = {}
+    for quality in qualities(rows):
+        if quality.peak_bytes is not None and metric_of(quality) == "bits_per_byte" and model in (None, quality.model):
+            peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
+    return peaks
 
 
 def _tokens_per_second(each: Measured) -> float | None:

@@ -172,3 +172,13 @@ def _row(quality: Quality) -> Row:
 def all_rows() -> list[Row]:
     """Everything."""
     return [*attnbench_rows(), *model_rows(), *quality_rows()]
+
+
+def crossing_rows() -> list[Row]:
+    """Forward rows in which block-sparse attention becomes the faster one near length 512."""
+
+    def seconds(cell: Cell) -> float:
+        return 1e-3 * cell.length / 512 if cell.variant.startswith("blocksparse") else 1e-3 * (cell.length / 512) ** 2
+
+    groups = attnbench.groups(SuiteRequest(lengths=(256, 512, 1024), modes=("forward",)))
+    return [row for group in groups[::2] for row in rows_of_group(group, seconds, rounds=6, noise=0.005)]

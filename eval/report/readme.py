@@ -1,0 +1,129 @@
+"""Keeps documents true to the rows: writes the parts that they mark for results, and nothing else.
+
+A part lies between `<!-- results:NAME -->` and `<!-- /results:NAME -->`. Without rows, every part is empty.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from eval.report.figures import pareto
+from eval.report.figures.kind import Absent
+from eval.report.selection import by_device
+from eval.report.tables.coverage import coverage_table
+from eval.report.tables.machines import commits
+from eval.report.tables.table import Table
+from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
+from eval.report.wording import NOTHING, interval, num_bytes
+from eval.rows import Row
+from zoo.config import UserError
+
+_PART = re.compile(
+    r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
+)
+_MARK = re.compile(r"<!-- /?results:[\w-]+ -->")
+
+
+def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
+    """The document with its marked parts made from rows.
+
+    Args:
+        document: Markdown.
+        rows: Of the report; none empties the parts.
+        report: The report's folder, as a link from the document.
+
+    Raises:
+        UserError: If a mark has no partner, or a part is unknown; lists those there are.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in PARTS:
+            raise UserError(f"results:{name} must be a known part (choices: {', '.join(PARTS)})")
+        text = PARTS[name](next(iter(by_device(rows).values())), report) if rows else ""
+        return f"{found['begin']}{text}{found['end']}"
+
+    alone = _MARK.findall(_PART.sub("", document))
+    if alone:
+        raise UserError(f"every mark of results must have its partner, each on a line of its own; got {alone[0]} alone")
+    return _PART.sub(written, document)
+
+
+def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
+    """Writes a document's marked parts from rows; tells whether it changed.
+
+    Raises:
+        UserError: If the document cannot be read or written, or its marks are wrong.
+    """
+    try:
+        before = page.read_text(encoding="utf-8")
+        after = regenerated(before, rows, report=report_link(page, report))
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"pages must be documents; got {str(page)!r} ({error.strerror})") from None
+    return after != before
+
+
+def report_link(page: Path, report: Path) -> str:
+    """The report's folder as a link from a document."""
+    return Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
+
+
+def _variants(rows: Sequence[Row], _: str) -> str:
+    setting = setting_of(rows)
+    reference = NOTHING if setting.reference is None else setting.reference.cell.variant
+    table = Table(
+        columns=(
+            "variant",
+            f"training speed over {reference} (×)",
+            "training peak",
+            "decoding tokens/s",
+            "cache",
+            "bits per byte",
+            "recall",
+        ),
+        rows=tuple(_line(facts) for facts in variant_facts(rows)),
+    )
+    return (
+        f"{table.markdown()}\n\nMeasured on {_device(rows)}. {setting.words} Speeds above 1 are faster; 95 % intervals "
+        "of paired ratios. Bits per byte at equal tokens (less is better) and accuracy of multi-query recall are means "
+        "over n seeds ± standard deviation.\n"
+    )
+
+
+def _line(facts: VariantFacts) -> tuple[str, ...]:
+    speed = facts.speed
+    return (
+        f"`{facts.name}`",
+        NOTHING if speed is None else interval(speed.ratio, speed.low, speed.high),
+        num_bytes(facts.peak_bytes),
+        NOTHING if facts.decoding is None else interval(*facts.decoding),
+        num_bytes(facts.cache_bytes),
+        str(facts.quality or NOTHING),
+        str(facts.recall or NOTHING),
+    )
+
+
+def _figure(rows: Sequence[Row], report: str) -> str:
+    kind = pareto.KIND
+    drawing = kind.drawn(rows)
+    if isinstance(drawing, Absent):
+        return f"No figure: {drawing.reason}.\n"
+    return f"![{kind.title}]({report}/figures/{kind.name}.svg)\n\n{kind.caption} Measured on {_device(rows)}.\n"
+
+
+def _coverage(rows: Sequence[Row], _: str) -> str:
+    return f"{coverage_table(rows).markdown()}\n\nMeasured on {_device(rows)}.\n"
+
+
+def _device(rows: Sequence[Row]) -> str:
+    return f"{next(iter(by_device(rows)))}, commit {commits(rows)}"
+
+
+PARTS: Mapping[str, Callable[[Sequence[Row], str], str]] = {
+    "variants": _variants,
+    "figure": _figure,
+    "coverage": _coverage,
+}

@@ -1,0 +1,163 @@
+"""What the figures say is what the rows say: values, gaps, predictions and fronts."""
+
+import re
+
+import pytest
+from matplotlib.figure import Figure
+
+from eval.report.figures import FIGURES, Absent, blocksparse, control, loss_curves, pareto, recall, slopes, transfer
+from eval.report.figures.attnbench_rows import main_rows
+from eval.report.figures.lines import ratio_lines, time_lines
+from eval.report.figures.pareto import Spot
+from eval.report.figures.speedups import speedup_cells
+from eval.report.svg import inline, standalone, svg_text
+from eval.rows import Row
+from tests.eval.report.planted import SPEEDS, crossing_rows, quality_row, recall_row
+
+
+def _texts(figure: Figure) -> str:
+    return svg_text(figure, "name")
+
+
+@pytest.mark.parametrize("kind", FIGURES, ids=lambda kind: kind.name)
+def test_no_rows_give_a_reason_and_no_drawing(kind) -> None:
+    drawn = kind.drawn([])
+    assert isinstance(drawn, Absent)
+    assert drawn.reason
+
+
+def test_every_parameter_setting_is_a_series_of_its_own(rows: list[Row]) -> None:
+    found = main_rows(rows, "forward")
+    lines = time_lines(found)
+    assert [line.label for line in lines] == list(dict.fromkeys(each.cell.variant for each in found))
+    assert {"swa(window_size=32)", "swa(window_size=64)", "swa(window_size=128)"} <= {line.label for line in lines}
+
+
+def test_lines_hold_the_rows_medians_and_mark_what_has_none(rows: list[Row]) -> None:
+    found = main_rows(rows, "forward_backward")
+    lines = {line.label: line for line in time_lines(found)}
+    fused = next(each for each in found if each.cell.variant == "mha" and each.cell.length == 512)
+    (point,) = (point for point in lines["mha"].points if point.x == 512)
+    assert point.value == 1e3 * fused.timing.median_seconds
+    assert point.low == 1e3 * fused.timing.interval_low
+    assert [(gap.x, gap.status) for gap in lines["swa_gather_slices(window_size=64)"].gaps] == [(1024, "skipped")]
+    assert [(gap.x, gap.status) for gap in lines["mha_tiled"].gaps] == [(1024, "out_of_memory")]
+    assert [gap.status for gap in lines["blocksparse_legacy(block_size=32)"].gaps] == ["incorrect"] * 3
+    assert lines["blocksparse_legacy(block_size=32)"].points == ()
+
+
+def test_gaps_are_drawn_with_a_key(rows: list[Row]) -> None:
+    latency = next(kind for kind in FIGURES if kind.name == "latency")
+    drawn = latency.drawn(rows)
+    assert isinstance(drawn, Figure)
+    svg = _texts(drawn)
+    for status in ("skipped", "incorrect", "out of memory"):
+        assert f">{status}<" in svg
+    assert ">crashed<" not in svg
+
+
+def test_speed_ups_are_the_inverse_of_ratios(rows: list[Row]) -> None:
+    found = main_rows(rows, "forward")
+    over = {line.label: line for line in ratio_lines(found, "mha_manual")}
+    speedups = {line.label: line for line in ratio_lines(found, "mha_manual", inverted=True)}
+    ratio, speedup = over["swa(window_size=64)"].points[0], speedups["swa(window_size=64)"].points[0]
+    assert speedup.value == pytest.approx(1 / ratio.value)
+    assert speedup.low <= speedup.value <= speedup.high
+
+
+def test_the_heat_map_names_statuses_and_doubts(rows: list[Row]) -> None:
+    cells = speedup_cells(main_rows(rows, "forward"))
+    assert cells["blocksparse_legacy(block_size=32)", "128"].text == "incorrect"
+    assert cells["blocksparse_legacy(block_size=32)", "128"].value is None
+    slow = cells["swa_gather_slices(window_size=64)", "512"]
+    assert slow.value < 0.5
+    assert not slow.text.startswith("≈")
+    assert cells["mha_manual", "512"].value == pytest.approx(1)
+
+
+def test_the_crossover_lies_where_the_planted_times_cross() -> None:
+    found = main_rows(crossing_rows(), "forward")
+    sparse = [each for each in found if each.mechanism == "block_sparse"]
+    against = [each for each in found if each.cell.variant == "mha_manual"]
+    crossing = blocksparse.crossover_of(sparse, against)
+    assert crossing is not None
+    assert crossing.faster_at == "long lengths"
+    assert 256 < crossing.length < 1024
+    assert crossing.low <= crossing.length <= crossing.high
+    assert blocksparse.crossover_of(sparse[:1], against) is None
+
+
+def test_slopes_need_three_lengths(rows: list[Row]) -> None:
+    found = slopes.exponents(rows, "forward")
+    exponent, lengths = found["swa_gather_slices(window_size=64)"]
+    assert exponent.slope == pytest.approx(1, abs=0.05)
+    assert lengths == (128, 512, 1024)
+    assert found["mha_tiled"] == (None, (128, 512))
+
+
+def test_amdahls_prediction_is_one_where_the_op_is_as_fast(rows: list[Row]) -> None:
+    found = transfer.predictions(rows)
+    assert {each.model for each in found} == {"gpt_tiny", "llama_tiny"}
+    for each in found:
+        # The planted op takes SPEEDS of the baseline's time: 1 / (1 - s + s r).
+        expected = 1 / (1 - each.share + each.share * SPEEDS[each.variant])
+        assert each.predicted == pytest.approx(expected, rel=0.02)
+        assert each.measured == pytest.approx(1 / (0.6 + 0.4 * SPEEDS[each.variant]), rel=0.03)
+        assert 0 < each.share < 1
+
+
+def test_controls_are_all_drawn(rows: list[Row]) -> None:
+    found = control.controls(rows)
+    assert len(found) == sum(row.cell is not None and row.cell.role == "control" for row in rows) == 12
+    drawn = control.KIND.drawn(rows)
+    assert isinstance(drawn, Figure)
+    assert "of 12 intervals contain 1" in _texts(drawn)
+
+
+def _spot(name: str, x: float, y: float) -> Spot:
+    return Spot(name=name, x=x, x_low=None, x_high=None, y=y, y_spread=None)
+
+
+def test_the_front_holds_what_none_beats_in_both() -> None:
+    spots = [_spot("fast", 3, 2.5), _spot("good", 1, 2.0), _spot("beaten", 2, 2.6), _spot("between", 2, 2.2)]
+    assert [spot.name for spot in pareto.front(spots, more_is_better=True)] == ["fast", "between", "good"]
+    assert [spot.name for spot in pareto.front(spots, more_is_better=False)] == ["good"]
+
+
+def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
+    curves = loss_curves.curves(rows)
+    seeds = curves["gpt_tiny", "stdlib", "bits_per_byte", "equal_tokens"]["mha"]
+    assert sorted(seeds) == [0, 1, 2]
+    by_tokens = loss_curves.mean_curve(list(seeds.values()), by="tokens")
+    firsts = [quality.curve[0].value for quality in seeds.values()]
+    assert by_tokens[0][0] == 4096
+    assert by_tokens[0][1] == pytest.approx(sum(firsts) / 3)
+    assert by_tokens[0][2:] == (min(firsts), max(firsts))
+
+
+def test_recall_is_a_mean_over_seeds_with_its_spread() -> None:
+    cell = recall.mean_cell([recall_row("mha", seed, value, 4) for seed, value in enumerate((0.9, 1.0))])
+    assert cell.value == pytest.approx(0.95)
+    assert cell.text == "0.95 ± 0.07"
+
+
+def test_a_setting_without_values_shows_its_status() -> None:
+    row = quality_row("mha", 0, None).model_copy(update={"status": "skipped", "reason": "too long"})
+    assert recall.mean_cell([row]).text == "skipped"
+    assert recall.mean_cell([row]).value is None
+
+
+def test_drawings_take_the_pages_colour_and_ids_of_their_own(rows: list[Row]) -> None:
+    drawn = control.KIND.drawn(rows)
+    assert isinstance(drawn, Figure)
+    svg = svg_text(drawn, "control")
+    assert "currentColor" in svg
+    assert "#0a0b0c" not in svg
+    assert "<dc:date>" not in svg
+    ids = set(re.findall(r'\bid="([^"]+)"', svg))
+    assert ids
+    assert all(each.startswith("control-") for each in ids)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert used <= ids
+    assert "prefers-color-scheme: dark" in standalone(svg)
+    assert 'aria-label="A &amp; B"' in inline(svg, "A &amp; B")

@@ -1,0 +1,145 @@
+"""A report says the same in all its forms, names the rows' own device, and hides nothing."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from eval.report import ReportFiles, write_report
+from eval.report.figures import FIGURES
+from eval.report.figures.style import PALETTE
+from eval.rows import Row, read_rows
+from tests.eval.report.planted import quality_row
+from tests.eval.rows.made import skipped, speed
+from zoo.config import UserError
+
+
+def _moved(row: Row, device: str) -> Row:
+    return row.model_copy(update={"machine": row.machine.model_copy(update={"device": device})})
+
+
+def test_every_row_is_a_line_of_the_page_and_of_the_csv_with_its_status(report: ReportFiles, rows: list[Row]) -> None:
+    html = report.html.read_text(encoding="utf-8")
+    assert len(re.findall(r"<tr data-status=", html)) == len(rows)
+    with report.csv.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["identity"] for line in lines] == [row.identity for row in rows]
+    assert [line["status"] for line in lines] == [row.status for row in rows]
+    assert float(lines[0]["timing.median_seconds"]) == rows[0].timing.median_seconds
+
+
+def test_the_rows_beside_the_report_are_the_rows_that_it_was_made_of(report: ReportFiles, rows: list[Row]) -> None:
+    assert read_rows(report.rows) == rows
+
+
+def test_every_figure_can_be_drawn_from_a_whole_run(report: ReportFiles) -> None:
+    assert [path.stem for path in report.figures] == [kind.name for kind in FIGURES]
+    for path in report.figures:
+        assert path.read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_texts_of_rows_are_never_markup(report: ReportFiles) -> None:
+    html = report.html.read_text(encoding="utf-8")
+    assert "Planted &lt;rows&gt; &amp; more" in html
+    assert "<rows>" not in html
+
+
+def test_the_page_names_no_address_to_load_from(report: ReportFiles) -> None:
+    html = report.html.read_text(encoding="utf-8")
+    loading = re.findall(r'(?:src|href)="([^"#][^"]*)"|url\(([^)#][^)]*)\)|@import', html)
+    assert loading == [("data:,", "")]
+
+
+def test_nothing_is_called_apple_unless_a_row_says_so(rows: list[Row], report: ReportFiles, tmp_path: Path) -> None:
+    page = report.html.read_text(encoding="utf-8")
+    assert "Planted Processor, 2 cores, Linux CPU (cpu)" in page
+    data = json.loads(report.json.read_text(encoding="utf-8"))
+    for device in data["devices"]:
+        del device["claims"]
+    assert "apple" not in json.dumps(data).lower()
+    few = [_moved(speed(64), "Apple M4 Pro"), speed(64)]
+    both = write_report(few, tmp_path, title="Two")
+    named = json.loads(both.json.read_text(encoding="utf-8"))["devices"]
+    assert sorted(device["device"] for device in named) == [
+        "Apple M4 Pro (cpu)",
+        "Planted Processor, 2 cores, Linux CPU (cpu)",
+    ]
+
+
+def test_devices_never_mix(tmp_path: Path, rows: list[Row]) -> None:
+    steps = [row for row in rows if row.cell is not None and row.cell.suite == "transfer"][:12]
+    other = [_moved(row, "Other Processor") for row in steps[:6]]
+    files = write_report([*steps, *other], tmp_path, title="Two")
+    first, second = json.loads(files.json.read_text(encoding="utf-8"))["devices"]
+    assert first["device"].startswith("Planted")
+    assert sum(int(line["rows"]) for line in first["coverage"] if line["suite"] == "all") == 12
+    assert sum(int(line["rows"]) for line in second["coverage"] if line["suite"] == "all") == 6
+
+
+def test_every_claim_has_a_verdict(report: ReportFiles) -> None:
+    claims = json.loads(report.json.read_text(encoding="utf-8"))["devices"][0]["claims"]
+    assert len(claims) > 20
+    assert all(line["verdict"] and line["reason"] for line in claims)
+
+
+def test_every_table_of_speeds_shows_the_quality_beside_it(report: ReportFiles) -> None:
+    device = json.loads(report.json.read_text(encoding="utf-8"))["devices"][0]
+    tables = [device["variants"], *(table for suite in device["suites"] for table in suite["groups"].values())]
+    assert len(tables) > 10
+    for table in tables:
+        for line in table:
+            assert any(key.startswith("bits per byte") for key in line)
+            assert "recall" in line
+    mha = next(line for line in device["variants"] if line["variant"] == "mha")
+    assert re.fullmatch(r"2\.\d{3} ± 0\.\d{3} \(n=3\)", mha["bits per byte, equal tokens"])
+
+
+def test_few_rows_give_a_report_whose_other_figures_say_what_is_missing(tmp_path: Path) -> None:
+    files = write_report([speed(64), skipped(128), quality_row("mha", 0, None)], tmp_path, title="Few")
+    assert files.figures == ()
+    figures = json.loads(files.json.read_text(encoding="utf-8"))["devices"][0]["figures"]
+    assert [figure["drawn"] for figure in figures] == [False] * len(FIGURES)
+    assert all(figure["reason"] for figure in figures)
+    assert "128 MiB do not fit" in files.html.read_text(encoding="utf-8")
+    assert "128 MiB do not fit" in files.markdown.read_text(encoding="utf-8")
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path, rows: list[Row]) -> None:
+    some = [row for row in rows if row.cell is not None and row.cell.suite == "transfer" and row.cell.mode == "step"]
+    some += [row for row in rows if row.quality is not None and row.quality.task != "needle" and row.quality.seed == 0]
+    first = write_report(some, tmp_path / "first", title="Same")
+    second = write_report(some, tmp_path / "second", title="Same")
+    assert len(first.figures) == 3
+    for before, after in zip(
+        (first.html, first.markdown, first.csv, first.json, *first.figures),
+        (second.html, second.markdown, second.csv, second.json, *second.figures),
+        strict=True,
+    ):
+        assert before.read_bytes() == after.read_bytes(), before.name
+
+
+def test_an_earlier_reports_figures_do_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "latency.svg").write_text("old", encoding="utf-8")
+    write_report([speed(64)], tmp_path, title="New")
+    assert not (tmp_path / "figures" / "latency.svg").exists()
+
+
+def test_no_rows_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one row at least"):
+        write_report([], tmp_path, title="Nothing")
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("colour", PALETTE)
+def test_colours_stand_out_on_light_and_dark_ground(colour: str) -> None:
+    for ground in ("#ffffff", "#0f1419"):
+        lighter, darker = sorted((_luminance(colour), _luminance(ground)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, ground

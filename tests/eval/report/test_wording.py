@@ -1,0 +1,41 @@
+"""Numbers keep their meaning in few digits."""
+
+import pytest
+
+from eval.report.wording import interval, num_bytes, number, percent, plain, seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (1.0, "1.00"),
+        (0.9234, "0.923"),
+        (12.345, "12.3"),
+        (12345.6, "12,346"),
+        (1e-9, "1.00e-09"),
+    ],
+)
+def test_numbers_keep_three_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_intervals_are_shown_only_where_they_exist() -> None:
+    assert interval(1.5, 1.4, 1.6) == "1.50 [1.40, 1.60]"
+    assert interval(1.5, None, None) == "1.50"
+
+
+def test_an_interval_of_a_time_shares_the_times_unit() -> None:
+    assert seconds(0.0015, 0.0009, 0.0021) == "1.50 [0.900, 2.10] ms"
+    assert seconds(None) == "–"
+
+
+@pytest.mark.parametrize(("value", "text"), [(512, "512 B"), (65536, "64.0 KiB"), (3 * 2**30, "3.00 GiB"), (None, "–")])
+def test_sizes_are_in_binary_units(value: int | None, text: str) -> None:
+    assert num_bytes(value) == text
+
+
+def test_shares_and_anything_else() -> None:
+    assert percent(0.125) == "12.5 %"
+    assert [plain(each) for each in (True, None, ["a", 1], 2.0)] == ["yes", "–", "a, 1", "2.00"]
