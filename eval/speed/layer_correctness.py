@@ -14,7 +14,8 @@ import mlx.core as mx
 import numpy as np
 
 from eval.speed.correctness import Finding, check_op, relative_error
-from eval.speed.layer_setting import LayerSetting, other_implementation
+from eval.speed.layer_setting import LayerSetting
+from eval.speed.op_setting import OpSetting
 from eval.speed.tolerances import Tolerance, tolerance
 from zoo.attention import Attention, VariantConfig, mechanism
 from zoo.attention.projected import ProjectedAttention
@@ -25,6 +26,8 @@ _LOUD = 30.0
 # Of the tokens that may see the loud one, this many next to it are asked whether they do. Others may have forgotten it
 # (recurrent states decay) or look away, so half of them is enough.
 _NEIGHBOURS = 8
+# Past the borders of default windows and blocks.
+_VETTING_LENGTH = 96
 
 
 def check_layer(setting: LayerSetting, layer: Attention, timed: Callable[[], mx.array]) -> list[Finding]:
@@ -43,7 +46,11 @@ def check_layer(setting: LayerSetting, layer: Attention, timed: Callable[[], mx.
     length = min(MAX_LENGTH, setting.op.length)
     x_BLD = setting.hidden_states(batch_size=2, length=length)
     reach_LS = reach([setting.op.variant], length, causal=setting.shape.causal)
-    findings += check_mixing(lambda x: layer(x, mask=setting.mask), x_BLD, _loud, reach_LS, bound)
+
+    def apply(x_BLD: mx.array) -> mx.array:
+        return layer(x_BLD, mask=setting.mask)
+
+    findings += check_mixing(apply, x_BLD, _loud, bound, may_LS=reach_LS, direct_LS=reach_LS)
     findings += _check_projections(setting, layer, x_BLD, bound)
     return findings + _check_other_implementation(setting, layer, x_BLD, bound, gradient=False)
 
@@ -71,6 +78,31 @@ def check_layer_gradients(
     return findings + _check_other_implementation(setting, layer, x_BLD, bound, gradient=True)
 
 
+def other_implementation(op: OpSetting) -> VariantConfig | None:
+    """The variant with the mechanism's first other implementation that can do the same and passes the gate itself.
+
+    None if there is none; a mistake in one implementation must not damn the others.
+    """
+    declared, variant = op.declared, op.variant
+    for name in declared.implementations:
+        able = declared.capabilities(variant.parameters, name)
+        if name == variant.implementation or not (able.causal if op.causal else able.bidirectional):
+            continue
+        other = dataclasses.replace(variant, implementation=name)
+        small = dataclasses.replace(op, variant=other, length=min(_VETTING_LENGTH, op.length), compiled=False)
+        if _is_sound(small):
+            return other
+    return None
+
+
+def _is_sound(op: OpSetting) -> bool:
+    try:
+        return all(finding.passed for finding in check_op(op, gradient=True))
+    except (LookupError, RuntimeError, TypeError, ValueError):
+        # Its own cell will say what is wrong with it.
+        return False
+
+
 def reach(variants: Sequence[VariantConfig], length: int, *, causal: bool) -> np.ndarray:
     """bool [L, L]: which outputs (rows) may depend on which inputs (columns) through any of the variants."""
     query, key = np.arange(length)[:, None], np.arange(length)[None, :]
@@ -85,8 +117,10 @@ def check_mixing(
     function: Callable[[mx.array], mx.array],
     inputs_BL: mx.array,
     overwrite: Callable[[mx.array, int], mx.array],
-    reach_LS: np.ndarray,
     bound: Tolerance,
+    *,
+    may_LS: np.ndarray,
+    direct_LS: np.ndarray,
 ) -> list[Finding]:
     """Overwrites the token in the middle of row 0, and the last one, and looks at which outputs change.
 
@@ -94,8 +128,9 @@ def check_mixing(
         function: From inputs, [B, L] or [B, L, D], to outputs [B, L, ...]; B is 2.
         inputs_BL: Its inputs.
         overwrite: Returns the inputs with another token at a position of row 0.
-        reach_LS: Which outputs may change, by `reach`.
         bound: Tolerances of the outputs.
+        may_LS: Which outputs may depend on which inputs.
+        direct_LS: Which do so within one layer, by `reach`.
     """
     length = inputs_BL.shape[1]
     before = as_numpy(function(inputs_BL))
@@ -103,10 +138,10 @@ def check_mixing(
     for position in sorted({length // 2, length - 1}):
         after = as_numpy(function(overwrite(inputs_BL, position)))
         change_BL = _change(after, before)
-        may = reach_LS[:, position]
+        may, direct = may_LS[:, position], direct_LS[:, position]
         leak = max(leak, float(change_BL[0][~may].max(initial=0.0)))
         other_row = max(other_row, float(change_BL[1].max()))
-        near = [query for query in _by_distance(position, length) if may[query] and query != position][:_NEIGHBOURS]
+        near = [query for query in _by_distance(position, length) if direct[query] and query != position][:_NEIGHBOURS]
         heard = change_BL[0][near] > 2 * bound.value
         deaf = max(deaf, float(len(near) > 0 and 2 * heard.sum() < len(near)))
     return [
@@ -160,7 +195,7 @@ def _check_projections(setting: LayerSetting, layer: Attention, x_BLD: mx.array,
 def _check_other_implementation(
     setting: LayerSetting, layer: Attention, x_BLD: mx.array, bound: Tolerance, *, gradient: bool
 ) -> list[Finding]:
-    other_variant = other_implementation(setting.op.variant, causal=setting.shape.causal)
+    other_variant = other_implementation(setting.op)
     if other_variant is None:
         return []
     other_setting = dataclasses.replace(setting, op=dataclasses.replace(setting.op, variant=other_variant))

@@ -14,7 +14,7 @@ from mlx.utils import tree_unflatten
 from eval.rows import Cell
 from eval.speed.op_setting import OpSetting, layer_shape, op_setting
 from eval.speed.trees import arrays_of, named_arrays
-from zoo.attention import Attention, LayerShape, PositionKind, VariantConfig, build_attention, mechanism
+from zoo.attention import Attention, LayerShape, PositionKind, build_attention
 from zoo.config import require
 from zoo.ops.masks import MaskSpec
 
@@ -101,13 +101,3 @@ def layer_setting(cell: Cell) -> LayerSetting:
     positions = cell.detail.removeprefix("positions=") if cell.detail else "none"
     require(positions in get_args(PositionKind), "detail", "be empty or positions=KIND", cell.detail)
     return LayerSetting(op=op_setting(cell), shape=layer_shape(cell, positions=cast(PositionKind, positions)))
-
-
-def other_implementation(variant: VariantConfig, *, causal: bool) -> VariantConfig | None:
-    """The variant with another implementation that can do the same: the mechanism's first; None if there is none."""
-    declared = mechanism(variant.mechanism)
-    for name in declared.implementations:
-        able = declared.capabilities(variant.parameters, name)
-        if name != variant.implementation and (able.causal if causal else able.bidirectional):
-            return dataclasses.replace(variant, implementation=name)
-    return None

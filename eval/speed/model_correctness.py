@@ -15,8 +15,7 @@ import numpy as np
 from mlx.utils import tree_map, tree_unflatten
 
 from eval.speed.correctness import Finding, check_op, relative_error
-from eval.speed.layer_correctness import as_numpy, check_mixing, largest_distance, reach
-from eval.speed.layer_setting import other_implementation
+from eval.speed.layer_correctness import as_numpy, check_mixing, largest_distance, other_implementation, reach
 from eval.speed.model_setting import VOCAB_SIZE, ModelSetting
 from eval.speed.tolerances import Tolerance, tolerance
 from eval.speed.trees import are_finite, named_arrays, scalar
@@ -107,10 +106,7 @@ def _check_laws(setting: ModelSetting) -> list[Finding]:
     causal = setting.config.causal
     may_LS = np.tri(length, dtype=bool) if causal else np.ones((length, length), dtype=bool)
     direct_LS = reach(setting.config.attention.variants(), length, causal=causal)
-    mixes = direct_LS.sum() > length
-    findings = check_mixing(model, tokens_BL, _another_token, may_LS, _bound())
-    if not mixes:
-        findings = findings[:-1]
+    findings = check_mixing(model, tokens_BL, _another_token, _bound(), may_LS=may_LS, direct_LS=direct_LS)
     other = _with_other_implementations(setting, model)
     if other is not None:
         error = relative_error(as_numpy(model(tokens_BL)), as_numpy(other(tokens_BL)))
@@ -199,9 +195,11 @@ def _in_float32(model: Model) -> Model:
 
 
 def _with_other_implementations(setting: ModelSetting, model: Model) -> Model | None:
-    attention, causal = setting.config.attention, setting.config.causal
+    attention = setting.config.attention
     layers = [attention.layer(index) for index in range(setting.config.num_layers)]
-    others = [other_implementation(layer, causal=causal) or layer for layer in layers]
+    in_float32 = [dataclasses.replace(op, dtype=mx.float32) for op in setting.op_settings()]
+    found = {op.variant.name: other_implementation(op) for op in in_float32}
+    others = [found[layer.name] or layer for layer in layers]
     if others == layers:
         return None
     pattern = LayerPattern(name=attention.name, layer_pattern=tuple(others))

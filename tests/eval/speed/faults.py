@@ -1,0 +1,145 @@
+"""Implementations that are wrong in one way each, registered for a test; the published mistakes among them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from zoo.attention import registry
+from zoo.attention.mechanism import Mechanism
+from zoo.attention.pattern import CacheBound, pattern_mechanism
+from zoo.attention.variants.sliding_window import SlidingWindowConfig, allowed
+from zoo.ops import band, softmax
+from zoo.ops.masks import MaskSpec
+from zoo.ops.softmax import ScoreSpec
+
+WINDOW = 5
+
+
+def heads_as_sequence(q_BNLH: mx.array, k_BNLH: mx.array, v_BNLH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Document 002: [B, L, N, H] goes in where [B, N, L, H] is meant."""
+    q, k, v = (array.swapaxes(1, 2) for array in (q_BNLH, k_BNLH, v_BNLH))
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=spec.scale).swapaxes(1, 2)
+
+
+def untransposed_values(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """AttnBench: [B, S, K, H] is reshaped to [B, K, S, H]."""
+    return softmax.manual(q_BNLH, k_BKSH, v_BKSH.swapaxes(1, 2).reshape(v_BKSH.shape), spec)
+
+
+def padded_keys(q_BNLH: mx.array, k_BNLH: mx.array, v_BNLH: mx.array, spec: ScoreSpec) -> mx.array:
+    """AttnBench: keys before the text are vectors of -1e9, which win wherever sum(q) < 0."""
+    L = q_BNLH.shape[2]
+    index_LW = mx.arange(L)[:, None] + mx.arange(WINDOW)[None]
+    before = [(0, 0), (0, 0), (WINDOW - 1, 0), (0, 0)]
+    k_BNLWH = mx.take(mx.pad(k_BNLH, before, constant_values=mx.array(-1e9, k_BNLH.dtype)), index_LW, axis=2)
+    v_BNLWH = mx.take(mx.pad(v_BNLH, before), index_LW, axis=2)
+    scores_BNLW = (k_BNLWH @ q_BNLH[..., None])[..., 0] * spec.scale
+    return (mx.softmax(scores_BNLW, axis=-1)[..., None, :] @ v_BNLWH)[..., 0, :]
+
+
+def window_off_by_one(q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec: ScoreSpec, *, by: int) -> mx.array:
+    """The band itself is right, for another window; as if written by hand, without asking the pattern."""
+    size = WINDOW + by
+    other = pattern_spec(spec, lambda query, key: abs(query - key) < size)
+    return softmax.manual(q_BNLH, k_BKLH, v_BKLH, other)
+
+
+def pattern_spec(spec: ScoreSpec, pattern: Callable[[Any, Any], Any]) -> ScoreSpec:
+    return ScoreSpec(scale=spec.scale, mask=spec.mask, pattern=pattern)
+
+
+def future_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Never hides the future."""
+    return softmax.manual(q_BNLH, k_BKSH, v_BKSH, ScoreSpec(scale=spec.scale, mask=MaskSpec(causal=False)))
+
+
+def batch_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Every row reads the values of the row before it."""
+    return softmax.manual(q_BNLH, k_BKSH, mx.roll(v_BKSH, 1, axis=0), spec)
+
+
+def missing_scale(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Scores a tenth too large."""
+    return softmax.manual(1.1 * q_BNLH, k_BKSH, v_BKSH, spec)
+
+
+@mx.custom_function
+def _identity(x: mx.array) -> mx.array:
+    return x * 1
+
+
+@_identity.vjp
+def _identity_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
+    return 0.98 * cotangent
+
+
+def wrong_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Right values; the gradient of the keys is two per cent too small."""
+    return softmax.manual(q_BNLH, _identity(k_BKSH), v_BKSH, spec)
+
+
+def no_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Right values; no gradient reaches the queries."""
+    return softmax.manual(mx.stop_gradient(q_BNLH), k_BKSH, v_BKSH, spec)
+
+
+def half_precision(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Computes in bfloat16 what was asked for in float32."""
+    halves = (array.astype(mx.bfloat16) for array in (q_BNLH, k_BKSH, v_BKSH))
+    return softmax.manual(*halves, spec).astype(q_BNLH.dtype)
+
+
+FULL: Mapping[str, Callable[..., mx.array]] = {
+    "heads_as_sequence": heads_as_sequence,
+    "untransposed_values": untransposed_values,
+    "future_leak": future_leak,
+    "batch_leak": batch_leak,
+    "missing_scale": missing_scale,
+    "half_precision": half_precision,
+}
+WINDOWED: Mapping[str, Callable[..., mx.array]] = {
+    "padded_keys": padded_keys,
+    "window_too_long": functools.partial(window_off_by_one, by=1),
+    "window_too_short": functools.partial(window_off_by_one, by=-1),
+}
+GRADIENT: Mapping[str, Callable[..., mx.array]] = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient}
+
+
+def register(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds the mechanisms `faulty` (full attention) and `faulty_window`, beside a right implementation each."""
+    window: dict[str, Callable[[Any], Any]] = {
+        "right": lambda config: functools.partial(band.chunked, window_size=config.window_size)
+    }
+    full: dict[str, Callable[[Any], Any]] = {"right": lambda _: softmax.fused}
+    for name, op in {**FULL, **GRADIENT}.items():
+        full[name] = lambda _, op=op: op
+    for name, op in WINDOWED.items():
+        window[name] = lambda _, op=op: op
+    added = [
+        pattern_mechanism(name="faulty", allowed=None, implementations=full),
+        pattern_mechanism(
+            name="faulty_window",
+            allowed=allowed,
+            config=SlidingWindowConfig,
+            implementations=window,
+            cache_bound=lambda config: CacheBound(max_size=config.window_size),
+        ),
+    ]
+    every: dict[str, Mechanism] = {**registry.mechanisms(), **{each.name: each for each in added}}
+    monkeypatch.setattr(registry, "mechanisms", lambda: every)
+
+
+def mapping(fault: str) -> dict[str, Any]:
+    """The variant of a fault, or of the right implementation beside it."""
+    if fault in WINDOWED or fault == "right_window":
+        implementation = "right" if fault == "right_window" else fault
+        return {
+            "name": fault,
+            "mechanism": "faulty_window",
+            "implementation": implementation,
+            "window_size": WINDOW,
+        }
+    return {"name": fault, "mechanism": "faulty", "implementation": fault}

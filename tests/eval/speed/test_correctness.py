@@ -1,0 +1,188 @@
+"""The gate: every planted mistake is caught at every level, and what is right passes."""
+
+import dataclasses
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from eval.rows import Cell
+from eval.speed import correctness, layer_correctness, tolerances
+from eval.speed.builders import BUILDERS
+from eval.speed.correctness import Finding, check_op, relative_error, verdict
+from eval.speed.layer_setting import layer_setting
+from eval.speed.op_setting import op_setting
+from tests.eval.speed import faults
+from tests.eval.speed.builders import settings
+from zoo.attention.pattern import PatternAttention
+from zoo.attention.projected import ProjectedAttention
+
+VALUES = [*faults.FULL, *faults.WINDOWED]
+
+
+@pytest.fixture(autouse=True)
+def _faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults.register(monkeypatch)
+
+
+def _cell(level: str, fault: str, **changes: Any) -> Cell:
+    return settings.cell(level, fault, attention=faults.mapping(fault), **changes)
+
+
+@pytest.mark.parametrize("fault", VALUES)
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_a_wrong_implementation_does_not_pass(level: str, fault: str) -> None:
+    for mode in ("forward", "forward_backward"):
+        found = BUILDERS[level](_cell(level, fault, mode=mode)).check()
+        assert not found.passed
+        assert "values against the float64 reference" in found.checks
+
+
+@pytest.mark.parametrize("fault", [name for name in VALUES if name not in ("half_precision", "missing_scale")])
+def test_mistakes_of_function_are_seen_in_half_precision_too(fault: str) -> None:
+    assert not BUILDERS["op"](_cell("op", fault, dtype="bfloat16")).check().passed
+    right = "right_window" if fault in faults.WINDOWED else "right"
+    assert BUILDERS["op"](_cell("op", right, dtype="bfloat16")).check().passed
+
+
+@pytest.mark.parametrize("fault", [*VALUES, *faults.GRADIENT])
+def test_a_wrong_op_is_seen_inside_a_model(fault: str) -> None:
+    asked = _cell("model", fault, model="gpt_tiny", mode="forward_backward", length=13, batch_size=2)
+    assert not BUILDERS["model"](asked).check().passed
+
+
+@pytest.mark.parametrize("fault", faults.GRADIENT)
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_a_wrong_gradient_behind_right_values_does_not_pass(level: str, fault: str) -> None:
+    assert BUILDERS[level](_cell(level, fault)).check().passed
+    found = BUILDERS[level](_cell(level, fault, mode="forward_backward")).check()
+    assert not found.passed
+    assert "directional derivative" in found.checks
+
+
+@pytest.mark.parametrize("right", ["right", "right_window"])
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_what_is_right_beside_them_passes(level: str, right: str) -> None:
+    for num_kv_heads in (1, 2, 4):
+        asked = _cell(level, right, mode="forward_backward", num_kv_heads=num_kv_heads)
+        found = BUILDERS[level](asked).check()
+        assert found.passed, found.checks
+        assert 0 < found.max_error <= found.tolerance
+
+
+def test_untransposed_values_of_shared_heads_are_seen_and_a_single_one_cannot_be_scrambled() -> None:
+    assert not BUILDERS["op"](_cell("op", "untransposed_values", num_kv_heads=2)).check().passed
+    assert BUILDERS["op"](_cell("op", "untransposed_values", num_kv_heads=1)).check().passed
+
+
+def test_a_layer_that_scrambles_around_a_right_op_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    mix = PatternAttention.mix
+
+    def scrambled(self: Any, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
+        return mix(self, q, k, v.swapaxes(1, 2).reshape(v.shape), **rest)
+
+    asked = _cell("layer", "right", causal=False)
+    assert BUILDERS["layer"](asked).check().passed
+    monkeypatch.setattr(PatternAttention, "mix", scrambled)
+    assert BUILDERS["op"](_cell("op", "right", causal=False)).check().passed
+    found = BUILDERS["layer"](asked).check()
+    assert not found.passed
+    assert "its projections around the reference" in found.checks
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("future", "may not"), ("row", "no other row"), ("deaf", "neighbours see")]
+)
+def test_every_law_of_mixing_is_asked(name: str, words: str) -> None:
+    setting = layer_setting(_cell("layer", "right"))
+    layer, length = setting.layer(), 17
+
+    def right(x_BLD: mx.array) -> mx.array:
+        return layer(x_BLD, mask=setting.mask)
+
+    def wrong(x_BLD: mx.array) -> mx.array:
+        if name == "deaf":
+            return mx.tanh(x_BLD)
+        other = x_BLD[:, ::-1] if name == "future" else x_BLD[::-1]
+        return right(x_BLD) + other
+
+    x_BLD = setting.hidden_states(batch_size=2, length=length)
+    may_LS = layer_correctness.reach([setting.op.variant], length, causal=True)
+    bound = tolerances.tolerance(mx.float32)
+
+    def failed(function: Any) -> list[str]:
+        findings = layer_correctness.check_mixing(
+            function, x_BLD, layer_correctness._loud, bound, may_LS=may_LS, direct_LS=may_LS
+        )
+        return [finding.check for finding in findings if not finding.passed]
+
+    assert failed(right) == []
+    assert any(words in check for check in failed(wrong))
+
+
+def test_a_cache_that_loses_a_token_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _cell("model", "right", model="llama_tiny", mode="decode", length=13, batch_size=2)
+    assert BUILDERS["model"](asked).check().passed
+    call = ProjectedAttention.__call__
+
+    def forgetful(self: Any, x_BLD: mx.array, *, mask: Any, cache: Any = None) -> mx.array:
+        if cache is not None and x_BLD.shape[1] == 1 and not cache.empty():
+            cache.trim(1)
+        return call(self, x_BLD, mask=mask, cache=cache)
+
+    monkeypatch.setattr(ProjectedAttention, "__call__", forgetful)
+    found = BUILDERS["model"](asked).check()
+    assert not found.passed
+    assert "prefill and decoding equal" in found.checks
+
+
+def test_long_texts_are_compared_at_a_length_that_fits_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correctness, "MAX_REFERENCE_LENGTH", 16)
+    setting = op_setting(_cell("op", "right"))
+    findings = check_op(setting, gradient=True)
+    assert all("at length 16, not 37" in finding.check for finding in findings)
+    assert verdict(findings).passed
+    assert not verdict(check_op(op_setting(_cell("op", "future_leak")), gradient=False)).passed
+
+
+def test_output_of_another_shape_does_not_pass() -> None:
+    setting = op_setting(_cell("op", "right"))
+    found = check_op(setting, gradient=False, timed=lambda *arrays: arrays[0][:, :1])
+    assert "output shape" in found[0].check
+    assert not found[0].passed
+
+
+def test_outputs_that_are_not_finite_do_not_pass() -> None:
+    expected = np.ones((3, 4))
+    assert relative_error(np.full((3, 4), np.nan), expected) == np.inf
+    assert relative_error(np.ones((3, 5)), expected) == np.inf
+    assert relative_error(expected * 1.01, expected) == pytest.approx(0.01)
+
+
+def test_an_error_counts_against_its_own_vector_and_not_against_the_largest() -> None:
+    expected = np.stack([np.full(8, 1.0), np.full(8, 0.05)])
+    wrong = expected.copy()
+    wrong[1, 3] += 0.005
+    assert relative_error(wrong, expected) == pytest.approx(0.1)
+
+
+def test_a_verdict_names_what_failed_and_its_error() -> None:
+    good = Finding(check="good", error=1e-6, tolerance=1e-4)
+    bad = Finding(check="bad", error=0.5, tolerance=1e-4)
+    broken = dataclasses.replace(bad, check="broken", error=float("nan"))
+    assert verdict([good]).passed
+    assert verdict([good, bad]).model_dump() == {
+        "passed": False,
+        "checks": "bad: error 0.5, accepted 0.0001",
+        "max_error": 0.5,
+        "tolerance": 1e-4,
+    }
+    assert verdict([bad, broken]).max_error is None
+
+
+def test_products_that_keep_few_bits_get_the_tolerance_of_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tolerances, "_products_are_short", lambda: True)
+    assert tolerances.tolerance(mx.float32) == tolerances.TOLERANCES[mx.float16]
+    monkeypatch.setattr(tolerances, "_products_are_short", lambda: False)
+    assert tolerances.tolerance(mx.float32) == tolerances.TOLERANCES[mx.float32]
