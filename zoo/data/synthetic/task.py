@@ -64,7 +64,7 @@ class SyntheticTask(abc.ABC):
     @property
     @abc.abstractmethod
     def axes(self) -> Mapping[str, tuple[int | float, ...]]:
-        """What the difficulty depends on, by the name of the field: values worth testing, easiest first."""
+        """What the difficulty depends on, by the name of the field: values worth testing."""
 
     @abc.abstractmethod
     def _draw(self, draws: RowDraws, length: int) -> tuple[np.ndarray, np.ndarray]:
