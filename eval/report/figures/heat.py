@@ -72,6 +72,7 @@ def draw_scale(
     bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.minorticks_off()
     # Without an edge of its own, each colour would be set off from the next by a hairline.
+    assert bar.solids is not None, "a key of colours has its patches"
     bar.solids.set_edgecolor("face")
     bar.set_label(label)
     bar.outline.set_visible(False)

@@ -7,7 +7,7 @@ from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval
 from eval.rows import Row
 
-COLUMNS = ("claim", "published", "ours", "value and 95 % interval", "verdict", "reason")
+COLUMNS = ("claim", "verdict", "published", "ours", "value and 95 % interval", "reason")
 
 
 def claims_table(rows: Sequence[Row]) -> Table:
@@ -24,10 +24,10 @@ def _line(finding: Finding) -> tuple[str, ...]:
     value = interval(finding.value, finding.low, finding.high) if finding.value is not None else _open(finding)
     return (
         f"{claim.statement} (document {claim.document}; {claim.id})",
+        finding.verdict,
         claim.published,
         finding.ours or NOTHING,
         value,
-        finding.verdict,
         finding.reason or NOTHING,
     )
 
