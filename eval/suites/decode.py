@@ -38,7 +38,7 @@ def _decodes(name: str) -> bool:
 
 
 def groups(request: SuiteRequest) -> list[Group]:
-    """Two groups for each length, and one of a batch at the shortest; variants, lengths and models are the user's choice.
+    """Two groups for each length, one of a batch at the shortest; variants, lengths and models are the user's choice.
 
     Raises:
         UserError: If the request sets anything else.
