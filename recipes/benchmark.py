@@ -20,10 +20,11 @@ from eval.speed.reference import measured_cells, reference_group
 from eval.speed.runner import is_finished, measure
 from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
+from eval.suites.series import series_named
 from eval.suites.suite import Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
 from recipes.foundation import FIGURES, measure_foundation
-from zoo.attention.catalog import attention_names, variant_mapping
+from zoo.attention.catalog import attention_names
 from zoo.config import from_mapping, require
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
@@ -47,7 +48,7 @@ class BenchmarkRecipe:
         run_dir: Where `rows.jsonl` goes, or None for a new folder under `runs/`; what it holds is not measured again.
         seed: Of inputs' order and rounds.
         device: Back end.
-        variants: Names of variants.
+        variants: Names of variants, or of series such as `swa(window_size=32)`.
         levels: Of op, layer, model.
         modes: Of forward, forward_backward, step, prefill, decode.
         lengths: Tokens.
@@ -86,7 +87,10 @@ class BenchmarkRecipe:
         require(self.run_dir != "", "run_dir", "name a folder, or be null for a new one", self.run_dir)
         budget = self.budget_minutes
         require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
-        _require_names("variants", self.variants, attention_names())
+        names = None if self.variants is None else [name.partition("(")[0] for name in self.variants]
+        _require_names("variants", names, attention_names())
+        for name in self.variants or ():
+            series_named(name)
         _require_names("levels", self.levels, LEVELS)
         _require_names("modes", self.modes, MODES)
         _require_names("dtypes", self.dtypes, tuple(DTYPES))
@@ -115,7 +119,7 @@ class BenchmarkRecipe:
     def request(self) -> SuiteRequest:
         """What the suite is asked for."""
         chosen = {name: getattr(self, name) for name in _PASSED_ON}
-        variants = None if self.variants is None else {name: variant_mapping(name) for name in self.variants}
+        variants = None if self.variants is None else {name: series_named(name).mapping for name in self.variants}
         return SuiteRequest(variants=variants, **chosen)
 
     def options(self) -> MeasureOptions:

@@ -26,9 +26,9 @@ from tqdm import tqdm
 from eval.quality.run_rows import quality_identity, rows_of_run
 from eval.report import write_report
 from eval.rows import Row, RowStore, read_rows
+from eval.suites.series import named_parameters
 from recipes.app import choice_name, typed_overrides
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
-from zoo.attention.catalog import variant
 from zoo.config import UserError, from_mapping, require
 from zoo.runtime.threads import usable_cores
 from zoo.training import RunFolder
@@ -47,7 +47,7 @@ class CompareRecipe:
     """The keys of `configs/compare.yaml` that `configs/train.yaml` does not have.
 
     Attributes:
-        variants: Names of variants; the first is the one that the others are compared with.
+        variants: Names, or series such as `swa(window_size=32)`; the others are compared with the first.
         seeds: Of weights and data order.
         regimes: What is held equal.
         tasks: For `evaluate.py`; None for all that fit, empty for only what training itself reports.
@@ -74,7 +74,7 @@ class CompareRecipe:
             distinct = len(values) == len(set(values)) > 0
             require(distinct, field, "be a list of different values, at least one", list(values))
         for name in self.variants:
-            variant(name)
+            named_parameters(name)
         in_order = self.regimes[0] == "equal_tokens"
         require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
         require(self.jobs >= 1, "jobs", "be at least 1", self.jobs)
@@ -177,7 +177,7 @@ def _run_regime(
             seed=seed,
             regime=regime,
             folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
-            overrides=(*overrides, *_steps(regime, name, recipe, earlier)),
+            overrides=(*overrides, *_attention(name), *_steps(regime, name, recipe, earlier)),
         )
         # Seeds outside: a comparison that is cut short has every variant once before any twice.
         for seed in recipe.seeds
@@ -207,6 +207,11 @@ def _run_regime(
     return cells
 
 
+def _attention(series: str) -> tuple[str, ...]:
+    name, parameters = named_parameters(series)
+    return (f"attention={name}", *(f"attention.{key}={value}" for key, value in parameters.items()))
+
+
 def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[_Cell]) -> tuple[str, ...]:
     """The override that gives a variant as many steps as the first one's seconds allow."""
     if regime == "equal_tokens":
@@ -220,7 +225,7 @@ def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[_
 
 
 def _train_and_evaluate(cell: _Cell, recipe: CompareRecipe, runner: ScriptRunner, logs: Path) -> None:
-    own = (f"attention={cell.variant}", f"seed={cell.seed}", f"run_dir={cell.folder}", "resume=auto")
+    own = (f"seed={cell.seed}", f"run_dir={cell.folder}", "resume=auto")
     _wait_until_free(cell.folder)
     training = Script(
         name=f"training {cell.name}",

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
 from zoo.config import require
@@ -57,6 +59,27 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     variant_from_mapping(mapping)
     given = ", ".join(f"{parameter}={value}" for parameter, value in parameters.items())
     return Series(name=f"{name}({given})" if given else name, mapping=mapping)
+
+
+def named_parameters(text: str) -> tuple[str, dict[str, Any]]:
+    """Takes a series' name apart: `swa(window_size=32)` is `swa` with a window of 32.
+
+    Raises:
+        UserError: If it is none: no such variant or parameter, or brackets that hold something else.
+    """
+    name, opening, inside = text.partition("(")
+    pairs = [pair.partition("=") for pair in inside.removesuffix(")").split(",")] if opening else []
+    well_formed = not opening or (text.endswith(")") and all(key.strip() and value for key, _, value in pairs))
+    require(well_formed, "variants", "be names such as swa or swa(window_size=32)", text)
+    parameters = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
+    series(name, **parameters)
+    return name, parameters
+
+
+def series_named(text: str) -> Series:
+    """The series of a name, of which `named_parameters` says more."""
+    name, parameters = named_parameters(text)
+    return series(name, **parameters)
 
 
 def chosen_series(variants: Mapping[str, Mapping[str, Any]] | None, default: Iterable[str]) -> list[Series]:

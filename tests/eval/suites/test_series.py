@@ -1,6 +1,6 @@
 import pytest
 
-from eval.suites.series import chosen_series, series
+from eval.suites.series import chosen_series, named_parameters, series
 from zoo.attention import variant_from_mapping
 from zoo.attention.catalog import variant_mapping
 from zoo.config import UserError
@@ -39,3 +39,27 @@ def test_the_text_of_a_series_is_the_same_however_its_mapping_is_ordered() -> No
 def test_default_variants_serve_only_where_none_was_named() -> None:
     assert [each.name for each in chosen_series(None, ["mha", "swa"])] == ["mha", "swa"]
     assert [each.name for each in chosen_series({"mine": variant_mapping("mqa")}, ["mha"])] == ["mine"]
+
+
+def test_a_series_is_taken_apart_by_its_own_name():
+    for each in (
+        series("swa"),
+        series("swa", window_size=32),
+        series("blocksparse", block_size=16, num_global_tokens=1),
+    ):
+        name, parameters = named_parameters(each.name)
+        assert series(name, **parameters) == each
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("swa(32)", r"variants must be names such as swa or swa\(window_size=32\); got 'swa\(32\)'"),
+        ("swa(window_size=32", "variants must be names such as swa"),
+        ("swaa(window_size=32)", "attention must be a variant; got 'swaa'"),
+        ("swa(window=32)", "unknown key 'window'"),
+    ],
+)
+def test_what_is_no_series_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        named_parameters(text)
