@@ -24,16 +24,22 @@ class OverSeeds:
         spread: Standard deviation over seeds; None for one.
         num_seeds: How many.
         of: The variant that was trained, where it is another implementation of the same function.
+        checkpoint: Of models that were not trained for a comparison.
     """
 
     mean: float
     spread: float | None
     num_seeds: int
     of: str | None = None
+    checkpoint: bool = False
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return f"{self.mean:.3f}{spread} (n={self.num_seeds})" + (f", as {self.of}" if self.of else "")
+        return (
+            f"{self.mean:.3f}{spread} (n={self.num_seeds})"
+            + ", checkpoint" * self.checkpoint
+            + (f", as {self.of}" if self.of else "")
+        )
 
 
 def over_seeds(values: Iterable[float]) -> OverSeeds | None:
@@ -82,14 +88,17 @@ class QualityBook:
     def bits_per_byte(
         self, variant: str, attention: str | None, *, model: str | None = None, regime: str = "equal_tokens"
     ) -> OverSeeds | None:
-        """Of held-out text; of the named model, or of the first that was trained."""
+        """Of held-out text; of the named model, or of the first that was trained.
+
+        Where no training was at equal tokens, it is that of checkpoints which were trained for themselves, and says so.
+        """
         chosen = model if model in self.models else next(iter(self.models), None)
-        wanted = [
-            each
-            for each in self._found
-            if metric_of(each) == "bits_per_byte" and each.model == chosen and each.regime in (regime, "checkpoint")
-        ]
-        return self._of_variant(wanted, variant, attention)
+        own = [each for each in self._found if metric_of(each) == "bits_per_byte" and each.model == chosen]
+        found = self._of_variant([each for each in own if each.regime == regime], variant, attention)
+        if found is not None or regime != "equal_tokens":
+            return found
+        alone = self._of_variant([each for each in own if each.regime == "checkpoint"], variant, attention)
+        return None if alone is None else dataclasses.replace(alone, checkpoint=True)
 
     def recall(self, variant: str, attention: str | None) -> OverSeeds | None:
         """Accuracy of multi-query associative recall, over all numbers of pairs."""

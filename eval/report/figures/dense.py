@@ -69,9 +69,17 @@ def _draw_cache(axes: Axes, rows: Sequence[Measured]) -> list[str]:
         if analytic is not None:
             axes.plot([analytic, analytic], [y - 0.4, y + 0.4], color=INK, linewidth=1.5)
         change = "" if not whole or each.cell.variant == WHOLE else f", {each.cache_bytes / whole - 1:+.1%}"
-        axes.text(each.cache_bytes, y, f"  {num_bytes(each.cache_bytes)}{change}", va="center", fontsize=8)
+        axes.annotate(
+            f"{num_bytes(each.cache_bytes)}{change}",
+            (each.cache_bytes, y),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    # A few bars keep the width of many.
+    axes.set_ylim(max(len(names), 5) - 0.5, -0.5)
     axes.margins(x=0.45)
     axes.set_xlim(left=0)
     # Every bar says its size.

@@ -124,6 +124,8 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
     styles = looks()
     marked = []
     level = 0
+    # Many bands over each other would be one: they fade, and the bars at the lengths remain.
+    alpha = BAND_ALPHA * min(1, 3 / max(1, len(lines)))
     for line in lines:
         look = REFERENCE if line.reference else next(styles)
         colour = look.colour
@@ -138,7 +140,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
         if known:
             # A single length has no band: its interval is a bar.
             places, lows, highs = (list(each) for each in zip(*known, strict=True))
-            axes.fill_between(places, lows, highs, color=colour, alpha=BAND_ALPHA, linewidth=0)
+            axes.fill_between(places, lows, highs, color=colour, alpha=alpha, linewidth=0)
             axes.vlines(places, lows, highs, color=colour, linewidth=1, alpha=0.7)
         for gap in line.gaps:
             marker = STATUS_MARKERS.get(gap.status, "x")

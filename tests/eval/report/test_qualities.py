@@ -38,3 +38,11 @@ def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
     bits, recall = QualityBook(rows).beside("mha", None)
     assert bits == "2.000 (n=1)"
     assert recall == "0.900 (n=1)"
+
+
+def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
+    alone = quality_row("mha", 0, 3.0, regime="checkpoint")
+    book = QualityBook([alone])
+    assert str(book.bits_per_byte("mha", None)) == "3.000 (n=1), checkpoint"
+    assert book.bits_per_byte("mha", None, regime="equal_seconds") is None
+    assert str(QualityBook([alone, quality_row("mha", 0, 2.0)]).bits_per_byte("mha", None)) == "2.000 (n=1)"
