@@ -61,6 +61,7 @@ def test_the_wrapper_s_summary_names_the_worst() -> None:
     assert worst["group"] == "L=32 D=512 N=8 B=4 eager"
     assert worst["ratio"] == pytest.approx(1.5, rel=0.01)
     assert worst["met"] is False
+    assert worst["surely_missed"] == ["L=32 D=512 N=8 B=4 eager"]
     assert figures["largest difference of the outputs"]["value"] == 0
 
 
