@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from eval.rows import Cell
-from eval.speed import correctness, layer_correctness, tolerances
+from eval.speed import correctness, layer_correctness, model_correctness, tolerances
 from eval.speed.builders import BUILDERS
 from eval.speed.correctness import Finding, check_op, relative_error, verdict
 from eval.speed.layer_setting import layer_setting
+from eval.speed.model_setting import model_setting
 from eval.speed.op_setting import op_setting
 from tests.eval.speed import faults
 from tests.eval.speed.builders import settings
@@ -135,6 +136,39 @@ def test_a_cache_that_loses_a_token_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
     found = BUILDERS["model"](asked).check()
     assert not found.passed
     assert "prefill and decoding equal" in found.checks
+
+
+@pytest.mark.parametrize("mode", ["forward_backward", "step"])
+def test_weights_that_learn_nothing_are_named(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    call = ProjectedAttention.__call__
+
+    def silent(self: Any, x_BLD: mx.array, **rest: Any) -> mx.array:
+        return mx.stop_gradient(call(self, x_BLD, **rest))
+
+    monkeypatch.setattr(ProjectedAttention, "__call__", silent)
+    asked = _cell("model", "right", model="gpt_tiny", mode=mode, length=13, batch_size=2)
+    found = BUILDERS["model"](asked).check()
+    assert not found.passed
+    assert "every parameter that matters gets a finite gradient, not layers.0." in found.checks
+    assert all(f"layers.3.self_attn.{name}_proj.weight" in found.checks for name in "qkvo")
+    layer = BUILDERS["layer"](_cell("layer", "right", mode="forward_backward")).check()
+    assert not layer.passed
+    assert "every parameter gets a finite gradient" in layer.checks
+
+
+@pytest.mark.parametrize("mode", ["forward", "prefill", "decode"])
+def test_the_timed_logits_themselves_are_compared(mode: str) -> None:
+    asked = _cell("model", "right", model="gpt_tiny", mode=mode, length=13, batch_size=2)
+    setting = model_setting(asked)
+    model = setting.model()
+    length = setting.length + (mode == "decode")
+    logits = model(setting.tokens(length=length))
+    check = getattr(model_correctness, f"check_{mode}")
+    shown = logits if mode == "forward" else logits[:, -1:]
+    assert verdict(check(setting, model, shown)).passed
+    wrong = verdict(check(setting, model, shown[::-1]))
+    assert not wrong.passed
+    assert "timed" in wrong.checks
 
 
 def test_long_texts_are_compared_at_a_length_that_fits_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

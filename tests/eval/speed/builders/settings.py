@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from eval.rows import Cell
+from eval.speed.subject import Subject
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant, variant_mapping
 
@@ -33,6 +34,11 @@ def cell(level: str, name: str, **changes: Any) -> Cell:
         "compiled": False,
     }
     return Cell.model_validate({**plain, **changes})
+
+
+def called(subject: Subject) -> Any:
+    """What one call returns, loosely typed: an array, or arrays in lists."""
+    return subject.call()
 
 
 def is_hybrid(name: str) -> bool:

@@ -13,6 +13,7 @@ from eval.speed import model_setting as module
 from eval.speed.builders import BUILDERS
 from eval.speed.model_setting import model_setting
 from tests.eval.speed.builders import settings
+from tests.eval.speed.builders.settings import called
 from zoo.attention.catalog import attention_names, variant
 from zoo.config import UserError
 
@@ -53,9 +54,9 @@ EACH_FUNCTION = list(
 @pytest.mark.parametrize("name", CAUSAL)
 def test_every_variant_makes_a_training_step_that_moves_the_weights(name: str) -> None:
     subject = BUILDERS["model"](_cell(name, "step"))
-    first, norm, state = subject.call()
+    first, norm, state = called(subject)
     mx.eval(first, norm, state)
-    second, *_ = subject.call()
+    second, *_ = called(subject)
     assert second.item() < first.item()
     assert norm.item() > 0
     assert subject.work.tokens == BATCH_SIZE * LENGTH
@@ -64,7 +65,7 @@ def test_every_variant_makes_a_training_step_that_moves_the_weights(name: str) -
 @pytest.mark.parametrize("name", DECODING)
 def test_every_variant_that_can_decode_reads_one_token_a_call(name: str) -> None:
     subject = BUILDERS["model"](_cell(name, "decode"))
-    assert subject.call().shape == (BATCH_SIZE, 1, VOCAB_SIZE)
+    assert called(subject).shape == (BATCH_SIZE, 1, VOCAB_SIZE)
     assert subject.work.tokens == BATCH_SIZE
     assert subject.cache_bytes is not None
     assert subject.cache_bytes() > 0
@@ -74,7 +75,7 @@ def test_every_variant_that_can_decode_reads_one_token_a_call(name: str) -> None
 @pytest.mark.parametrize("mode", ["forward_backward", "prefill", "decode"])
 def test_every_function_passes_the_gate_in_other_modes(name: str, mode: str) -> None:
     subject = BUILDERS["model"](_cell(name, mode, model="llama_tiny"))
-    mx.eval(subject.call())
+    mx.eval(called(subject))
     verdict = subject.check()
     assert verdict.passed, verdict.checks
 
@@ -82,7 +83,7 @@ def test_every_function_passes_the_gate_in_other_modes(name: str, mode: str) -> 
 @pytest.mark.parametrize("mode", ["forward", "step"])
 def test_an_encoder_passes_the_gate(mode: str) -> None:
     subject = BUILDERS["model"](_cell("linear", mode, model="bert_tiny", compiled=True))
-    mx.eval(subject.call())
+    mx.eval(called(subject))
     verdict = subject.check()
     assert verdict.passed, verdict.checks
 
@@ -112,14 +113,14 @@ def test_an_encoder_neither_prefills_nor_is_causal() -> None:
 
 def test_decoding_forgets_its_token_where_the_cache_can_and_moves_on_where_it_cannot() -> None:
     whole, window = (BUILDERS["model"](_cell(name, "decode")) for name in ("mha", "swa"))
-    first = whole.call()
-    assert mx.array_equal(first, whole.call()).item()
+    first = called(whole)
+    assert mx.array_equal(first, called(whole)).item()
     held = whole.cache_bytes()
-    before = window.call()
+    before = called(window)
     for _ in range(260):
-        mx.eval(whole.call())
+        mx.eval(called(whole))
     assert whole.cache_bytes() == held == whole.analytic_cache_bytes
-    assert not mx.array_equal(before, window.call()).item()
+    assert not mx.array_equal(before, called(window)).item()
     assert window.cache_bytes() == window.analytic_cache_bytes < held
 
 
@@ -145,7 +146,7 @@ def test_useful_flops_count_the_output_projection_where_it_is_applied() -> None:
 def test_counting_operations_of_a_step_leaves_the_weights_as_they_were() -> None:
     asked = _cell("mha", "step")
     subject, untouched = BUILDERS["model"](asked), model_setting(asked).model()
-    _, _, state = subject.call()
+    _, _, state = called(subject)
     weights = state[0]["embed_tokens"]["weight"]
     # AdamW's first step is 3.2 times the learning rate; two would be 7.4 times.
     assert 0 < mx.abs(weights - untouched.embed_tokens.weight).max().item() < 4e-4

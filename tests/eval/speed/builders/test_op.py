@@ -13,6 +13,7 @@ from tests.eval.speed.builders.settings import (
     LENGTH,
     NUM_HEADS,
     SHRUNK,
+    called,
     cell,
     directed_id,
 )
@@ -24,7 +25,7 @@ from zoo.ops.patterns import count_scores, everything
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 def test_every_variant_passes_the_gate(name: str, causal: bool, mode: str) -> None:
     subject = BUILDERS["op"](cell("op", name, mode=mode, causal=causal))
-    result = subject.call()
+    result = called(subject)
     y_BNLH = result if mode == "forward" else result[0]
     assert y_BNLH.shape == (BATCH_SIZE, NUM_HEADS, LENGTH, HEAD_DIM)
     verdict = subject.check()
@@ -45,7 +46,7 @@ def test_half_precision_passes_under_its_own_tolerance(dtype: str) -> None:
 def test_compiled_calls_return_what_eager_ones_do() -> None:
     eager = BUILDERS["op"](cell("op", "swa", mode="forward_backward"))
     compiled = BUILDERS["op"](cell("op", "swa", mode="forward_backward", compiled=True))
-    assert mx.allclose(eager.call()[0], compiled.call()[0], atol=1e-5).item()
+    assert mx.allclose(called(eager)[0], called(compiled)[0], atol=1e-5).item()
     assert compiled.check().passed
 
 
