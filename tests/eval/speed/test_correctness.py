@@ -1,6 +1,7 @@
 """The gate: every planted mistake is caught at every level, and what is right passes."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -23,8 +24,9 @@ VALUES = [*faults.FULL, *faults.WINDOWED]
 
 
 @pytest.fixture(autouse=True)
-def _faults(monkeypatch: pytest.MonkeyPatch) -> None:
+def _faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     faults.register(monkeypatch)
+    settings.shrink_models(monkeypatch, tmp_path, vocab_size=53)
 
 
 def _cell(level: str, fault: str, **changes: Any) -> Cell:
@@ -150,7 +152,7 @@ def test_weights_that_learn_nothing_are_named(monkeypatch: pytest.MonkeyPatch, m
     found = BUILDERS["model"](asked).check()
     assert not found.passed
     assert "every parameter that matters gets a finite gradient, not layers.0." in found.checks
-    assert all(f"layers.3.self_attn.{name}_proj.weight" in found.checks for name in "qkvo")
+    assert all(f"layers.1.self_attn.{name}_proj.weight" in found.checks for name in "qkvo")
     layer = BUILDERS["layer"](_cell("layer", "right", mode="forward_backward")).check()
     assert not layer.passed
     assert "every parameter gets a finite gradient" in layer.checks

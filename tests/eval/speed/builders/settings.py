@@ -1,9 +1,14 @@
 """Cells for the builders' tests: every variant of the catalogue, at sizes that differ pairwise."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from eval.rows import Cell
+from eval.speed import model_correctness, model_setting
 from eval.speed.subject import Subject
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant, variant_mapping
@@ -34,6 +39,18 @@ def cell(level: str, name: str, **changes: Any) -> Cell:
         "compiled": False,
     }
     return Cell.model_validate({**plain, **changes})
+
+
+def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
+    """Makes the shipped models narrow and shallow, and lets decoding go on for 400 tokens."""
+    small = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
+    for name in ("gpt_tiny", "llama_tiny", "bert_tiny"):
+        values = yaml.safe_load((model_setting._FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, **small}), encoding="utf-8")
+    monkeypatch.setattr(model_setting, "_FOLDER", folder)
+    monkeypatch.setattr(model_setting, "VOCAB_SIZE", vocab_size)
+    monkeypatch.setattr(model_correctness, "VOCAB_SIZE", vocab_size)
+    monkeypatch.setattr(model_setting, "DECODE_HEADROOM", 400)
 
 
 def called(subject: Subject) -> Any:

@@ -5,11 +5,8 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-import yaml
 
 from eval.rows import Cell
-from eval.speed import model_correctness
-from eval.speed import model_setting as module
 from eval.speed.builders import BUILDERS
 from eval.speed.model_setting import model_setting
 from tests.eval.speed.builders import settings
@@ -18,19 +15,11 @@ from zoo.attention.catalog import attention_names, variant
 from zoo.config import UserError
 
 LENGTH, BATCH_SIZE, VOCAB_SIZE = 11, 2, 53
-SMALL = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The shipped models, made narrow and shallow."""
-    for name in ("gpt_tiny", "llama_tiny", "bert_tiny"):
-        values = yaml.safe_load((module._FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**values, **SMALL}), encoding="utf-8")
-    monkeypatch.setattr(module, "_FOLDER", tmp_path)
-    monkeypatch.setattr(module, "VOCAB_SIZE", VOCAB_SIZE)
-    monkeypatch.setattr(model_correctness, "VOCAB_SIZE", VOCAB_SIZE)
-    monkeypatch.setattr(module, "DECODE_HEADROOM", 400)
+    settings.shrink_models(monkeypatch, tmp_path, vocab_size=VOCAB_SIZE)
 
 
 def _cell(name: str, mode: str, *, model: str = "gpt_tiny", **changes: Any) -> Cell:
