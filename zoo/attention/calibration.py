@@ -3,7 +3,7 @@
 Between two measured lengths, seconds are a straight line in log-log, where a power law is one; between two measured
 numbers of rows too, and of these fewer lengths need to be measured. A row is one head of one sequence, so that models
 with other heads than those measured find their place. Below the shortest length dispatch dominates and times stay;
-beyond the longest they go on as before it.
+beyond the longest they go on as before it, or in proportion to the length if that is more.
 
 A calibration made by another device, back end, BLAS or version is not this one's: it is ignored with a warning.
 """
@@ -166,8 +166,12 @@ def _at(points: Sequence[tuple[int, float]], length: int) -> float:
         return points[0][1]
     if len(points) == 1:
         return points[0][1] * length / points[0][0]
-    upper = next((index for index, (measured, _) in enumerate(points) if measured >= length), len(points) - 1)
-    return _on_line(points[upper - 1], points[upper], length)
+    upper = next((index for index, (measured, _) in enumerate(points) if measured >= length), None)
+    if upper is not None:
+        return _on_line(points[upper - 1], points[upper], length)
+    # Work is at least linear in the length; noise between the last two must not say otherwise.
+    last = points[-1]
+    return max(_on_line(points[-2], last, length), last[1] * length / last[0])
 
 
 def _within(points: Sequence[tuple[int, float]], length: int) -> float:

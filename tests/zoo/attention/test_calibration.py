@@ -52,6 +52,11 @@ def test_below_the_shortest_length_times_stay() -> None:
     assert [_seconds(known, length) for length in (1, 40, 64)] == [0.5] * 3
 
 
+def test_beyond_the_longest_length_no_noise_makes_longer_texts_cheaper() -> None:
+    known = calibration(times("softmax", {"fused": {64: 2.0, 128: 1.0}}))
+    assert _seconds(known, 1024) == pytest.approx(8.0)
+
+
 def test_rows_between_those_measured_are_met_and_others_are_in_proportion() -> None:
     one = times("softmax", {"fused": {64: 0.5}}, batch_size=1)
     four = times("softmax", {"fused": {64: 2.0}}, batch_size=4)
