@@ -42,18 +42,27 @@ format: $(VENV)/.dev ## put every file into the project's format
 
 # Speed first, alone on the machine; then the trainings, two at a time. Every line goes on where it was stopped.
 results: $(VENV)/.runtime ## measure every variant and write the report (45 minutes on two cores; goes on where it stopped)
-	$(call measure,attnbench,6)
-	$(call measure,grid48,3)
-	$(call measure,wrapper,1)
-	$(call measure,layouts,1)
-	$(call measure,transfer,2.5)
-	$(call measure,decode,2.5)
-	$(call measure,long,3)
-	$(call measure,calibrate,2)
-	$(call measure,adaptive,3)
+	$(call measure,suite=attnbench budget_minutes=6.5)
+	$(call measure,suite=grid48 budget_minutes=3)
+	$(call measure,suite=wrapper budget_minutes=1.5)
+	$(call measure,suite=layouts budget_minutes=0.5)
+	$(call measure,suite=transfer budget_minutes=2.5)
+	$(call measure,suite=decode budget_minutes=3)
+	$(call measure,suite=long budget_minutes=3)
+	$(call measure,suite=grid levels=[model] modes=[step] lengths=[256] budget_minutes=2)
+	$(call measure,suite=calibrate budget_minutes=2)
+	$(call measure,suite=adaptive budget_minutes=2.5)
+	$(call compare,recall,variants=[$(RECALL)] data=mqar model=gpt_recall regimes=[equal_tokens] tasks=[mqar])
+	$(call compare,needle,variants=[mha$(COMMA)"swa(window_size=16)"] data=needle model=gpt_recall regimes=[equal_tokens] tasks=[needle])
+	$(call compare,language,variants=[$(LANGUAGE)] model=gpt_tiny training.steps=40 training.eval_every=10 training.eval_batches=10 tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS)
 
-measure = @$(PY) scripts/benchmark.py suite=$(1) budget_minutes=$(2) run_dir=$(RUNS)/speed
+COMMA := ,
+# One variant for each function that differs: another way to compute it is as good. The window of 64 sees half of a row.
+RECALL = mha,"swa(window_size=16)",blocksparse,linear,gated_delta_chunked
+LANGUAGE = mha,mqa,swa,blocksparse,sinks,linear,gated_delta_chunked
+measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
+compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)
 
 clean: ## remove .venv and the checkout's caches; keeps runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
