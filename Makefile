@@ -54,9 +54,11 @@ results: $(VENV)/.runtime ## measure every variant and write the report (45 minu
 	$(call measure,suite=adaptive budget_minutes=2.5)
 	$(call compare,recall,variants=[$(RECALL)] data=mqar model=gpt_recall regimes=[equal_tokens] tasks=[mqar])
 	$(call compare,needle,variants=[mha$(COMMA)"swa(window_size=16)"] data=needle model=gpt_recall regimes=[equal_tokens] tasks=[needle])
-	$(call compare,language,variants=[$(LANGUAGE)] model=gpt_tiny training.steps=40 training.eval_every=10 training.eval_batches=10 tasks=[])
-	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS)
+	$(call compare,language,variants=[$(LANGUAGE)] model=llama_tiny training.steps=40 training.eval_every=10 training.eval_batches=10 tasks=[])
+	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
+# Documents that show a part of the results: only the project's own.
+PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
 COMMA := ,
 # One variant for each function that differs: another way to compute it is as good. The window of 64 sees half of a row.
 RECALL = mha,"swa(window_size=16)",blocksparse,linear,gated_delta_chunked
