@@ -3,12 +3,16 @@
 import pytest
 
 from tests.eval.claims.worlds import (
+    NO,
+    OTHER,
+    YES,
     as_published,
     attnbench_rows,
     decode_rows,
     findings_of,
     grid_rows,
     layout_rows,
+    like_for_like,
     memory_rows,
     on_metal,
     published_attnbench,
@@ -18,16 +22,7 @@ from tests.eval.claims.worlds import (
     wrapper_rows,
 )
 
-YES, NO = "reproduced", "not reproduced"
-OTHER, ELSEWHERE = "different functions compared", "not measurable on this device"
-
-
-def like_for_like(finding):
-    """The verdict that our own figure would give, whatever was compared."""
-    if finding.verdict != OTHER:
-        return finding.verdict
-    said = finding.reason.split("Like for like")[1]
-    return NO if NO in said else YES
+ELSEWHERE = "not measurable on this device"
 
 
 @pytest.fixture(scope="module")

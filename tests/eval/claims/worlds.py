@@ -197,3 +197,14 @@ def on_metal(rows: Sequence[Row]) -> list[Row]:
     """The same rows from Apple's GPU."""
     machine = MACHINE.model_copy(update={"device": "Apple M4", "backend": "metal"})
     return [row.model_copy(update={"machine": machine}) for row in rows]
+
+
+YES, NO, OTHER = "reproduced", "not reproduced", "different functions compared"
+
+
+def like_for_like(finding):
+    """The verdict that our own figure would give, whatever was compared."""
+    if finding.verdict != OTHER:
+        return finding.verdict
+    said = finding.reason.split("Like for like")[1]
+    return NO if NO in said else YES
