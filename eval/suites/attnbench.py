@@ -1,8 +1,9 @@
 """Documents 000 and 001, done right: one attention layer, B=1, D=512, 8 heads of 64, float32, no causal mask.
 
 The published eight mechanisms, with every parameter setting a series of its own, against an unfused MHA as published;
-MLX's fused attention is one of the candidates. Forward at lengths 128 to 2048, forward and backward up to 1024, and to
-2048 for the sliding windows. What is causal is compared with the same mechanism without its mask, in the same rounds.
+MLX's fused attention is one of the candidates. Forward at lengths 128 to 2048; forward and backward up to 512, at 1024
+for one setting of each mechanism, and at 2048 for the sliding windows. What is causal is compared with the same
+mechanism without its mask, in the same rounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ CROSSING = ("blocksparse(block_size=32, num_global_tokens=1)", "linear")
 
 # A backward pass of the slices adds up one array as large as k for each of them: 5 s and 4.8 GB at 1024 on a CPU.
 _SLICES_BACKWARD_LENGTH = 512
-_DENSE_BACKWARD_LENGTH = 1024
+# Backward, dense attention takes half a second at 1024 and two at 2048, whatever its parameters.
+_EVERY_BACKWARD_LENGTH, _DENSE_BACKWARD_LENGTH = 512, 1024
 # Seconds a call: eight heads of 2048² scores take half a second forward on a slow core.
 _MAX_ROUNDS = {1024: 10, 2048: 5}
 
@@ -83,9 +85,8 @@ def _setting(group: str, mode: str, length: int) -> dict[str, Any]:
 
 def _main_group(mode: str, length: int) -> Group:
     chosen = all_series()
-    if mode == "forward_backward" and length > _DENSE_BACKWARD_LENGTH:
-        # The masked window does the same work at every window size.
-        kept = {BASELINE, MASKED, *WINDOWS, "swa(window_size=32)", "swa(window_size=128)"}
+    if mode == "forward_backward" and length > _EVERY_BACKWARD_LENGTH:
+        kept = {BASELINE, MASKED, *WINDOWS, *((FUSED, *CROSSING) if length <= _DENSE_BACKWARD_LENGTH else ())}
         chosen = [each for each in chosen if each.name in kept]
     cells = cells_of(chosen, _setting(f"{mode} L={length}", mode, length))
     skipped = {}

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from eval.rows import Cell
@@ -29,9 +31,11 @@ def test_every_series_of_the_documents_is_there_forward_at_every_length() -> Non
         assert [cell.variant for cell in MAIN[f"forward L={length}"].cells] == names
 
 
-def test_backward_has_every_series_until_the_windows_go_on_alone() -> None:
-    for length in (128, 256, 512, 1024):
+def test_backward_has_every_series_then_one_of_each_mechanism_then_the_windows() -> None:
+    for length in (128, 256, 512):
         assert len(MAIN[f"forward_backward L={length}"].cells) == len(all_series())
+    longer = [json.loads(str(cell.attention))["mechanism"] for cell in MAIN["forward_backward L=1024"].cells]
+    assert set(longer) == {"softmax", "sliding_window", "block_sparse", "linear"}
     longest = {cell.variant for cell in MAIN["forward_backward L=2048"].cells}
     implementations = ("swa", "swa_masked", "swa_gather_slices", "swa_gather_index")
     assert {f"{name}(window_size=64)" for name in implementations} <= longest
