@@ -52,6 +52,9 @@ class Timing(Strict):
     warmup_calls: int
     calls_per_sample: int = Field(description="a sample is the mean of this many calls")
     samples_seconds: list[float] = Field(description="seconds per call, one sample a round")
+    rounds_id: str | None = Field(
+        default=None, description="names the rounds that the samples come from; only rows of equal ids pair by index"
+    )
     median_seconds: float
     mean_seconds: float
     interval_low: float | None = Field(description="95 % bootstrap interval of the median; null for one sample")
@@ -88,6 +91,10 @@ class Work(Strict):
     attention_path: str | None = Field(default=None, description="fused or fallback, where MLX decides")
     peak_flops_per_second: float | None = Field(default=None, description="measured matrix product peak of this device")
     utilisation: float | None = Field(default=None, description="useful FLOPs per second over that peak")
+    bandwidth_bytes_per_second: float | None = Field(default=None, description="measured copy of this device")
+    bandwidth_share: float | None = Field(
+        default=None, description="analytic_bytes per second, the least that must move, over that bandwidth"
+    )
 
 
 class CurvePoint(Strict):
