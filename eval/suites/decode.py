@@ -1,6 +1,7 @@
 """Generation: prefill (time to first token) and decoding (time per token) at several cache lengths, with cache bytes.
 
-Every shipped variant that can decode, in a whole model; one length is decoded with a batch of four texts as well.
+Every shipped variant that can decode, in a whole model; one length is decoded with a batch of four texts as well. The
+caches of shared keys and values are measured in a model with the published eight heads too.
 """
 
 import dataclasses
@@ -13,12 +14,14 @@ from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import model_shape
 from eval.suites.request import require_free
-from eval.suites.series import Series, chosen_series
+from eval.suites.series import Series, chosen_series, series
 from eval.suites.suite import Suite, SuiteRequest
 from zoo.attention.catalog import attention_names, variant
 
 NAME = "decode"
-BASELINE, MODEL = "mha", "llama_tiny"
+BASELINE, MODEL = "mha", "gpt_tiny"
+# The published heads, for what sharing keys and values saves in a real cache.
+CACHE_MODEL, CACHE_LENGTH = "gpt_eight_heads", 512
 LENGTHS, BATCH = (128, 512, 1024), 4
 # Prefilling a thousand tokens takes the dense variants a quarter of a second.
 _MAX_ROUNDS = 5
@@ -58,7 +61,16 @@ def groups(request: SuiteRequest) -> list[Group]:
         dataclasses.replace(group, memory=group.baseline.mode == "decode" and group.baseline.length == max(lengths))
         for group in groups_
     ]
-    return measured if request.variants is not None else [_without_slow_prefill(group) for group in measured]
+    if request.variants is not None:
+        return measured
+    caches = [] if request.models is not None else [_cache_group()]
+    return [_without_slow_prefill(group) for group in (*measured, *caches)]
+
+
+def _cache_group() -> Group:
+    shared = [series("gqa", num_kv_heads=count) for count in (4, 2)]
+    group = _group([series("mha"), *shared, series("mqa")], "decode", CACHE_MODEL, CACHE_LENGTH, 1)
+    return dataclasses.replace(group, memory=True)
 
 
 def _without_slow_prefill(group: Group) -> Group:
