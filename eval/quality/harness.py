@@ -36,7 +36,7 @@ class HarnessConfig:
         require(self.limit is None or self.limit >= 1, "limit", "be at least 1 or null", self.limit)
         require(self.num_shots is None or self.num_shots >= 0, "num_shots", "be at least 0 or null", self.num_shots)
         if self.tasks and importlib.util.find_spec(_PACKAGE) is None:
-            raise UserError("harness.tasks: lm-eval must be installed; run: pip install attention-zoo[harness]")
+            raise UserError("harness.tasks: lm-eval must be installed; run: pip install -e '.[harness]'")
         if self.folder is not None and not Path(self.folder).expanduser().is_dir():
             raise UserError(f"harness.folder must be a folder; got {self.folder!r}")
 

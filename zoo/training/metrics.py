@@ -160,5 +160,5 @@ def require_installed(names: tuple[LoggerName, ...]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
-                f"training.loggers: {name} must be installed to log to it; run: pip install attention-zoo[{name}]"
+                f"training.loggers: {name} must be installed to log to it; run: pip install -e '.[{name}]'"
             )

@@ -10,7 +10,7 @@ from zoo.config import UserError
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"lm-eval must be installed; run: pip install attention-zoo\[harness\]$"):
+    with pytest.raises(UserError, match=r"lm-eval must be installed; run: pip install -e '\.\[harness\]'$"):
         HarnessConfig(tasks=("piqa",))
     assert HarnessConfig().tasks == ()
 

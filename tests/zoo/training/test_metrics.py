@@ -32,7 +32,7 @@ def test_a_resumed_run_keeps_the_rows_up_to_its_step(tmp_path):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_missing_logger_names_the_command_that_installs_it(name, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=rf"pip install attention-zoo\[{name}\]"):
+    with pytest.raises(UserError, match=rf"pip install -e '\.\[{name}\]'$"):
         open_loggers((name,), tmp_path, resumed_step=0, config={})
 
 
