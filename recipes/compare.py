@@ -5,20 +5,17 @@ training time that the first variant needed at equal tokens, at the speed that w
 has a whole learning-rate schedule.
 
 run_dir/
-  runs/<regime>-<variant>-seed<n>/   a training run, its evaluation, and finished.json
+  runs/<regime>-<variant>-seed<n>/   a training run, its evaluation, begun.json and finished.json
   benchmark/, logs/, report/, rows.jsonl
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -28,18 +25,13 @@ from eval.report import write_report
 from eval.rows import Row, RowStore, read_rows
 from eval.suites.series import named_parameters
 from recipes.app import choice_name, typed_overrides
+from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, evaluation_overrides
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
 from zoo.config import UserError, from_mapping, require
 from zoo.runtime.threads import usable_cores
-from zoo.training import RunFolder
-
-Regime = Literal["equal_tokens", "equal_seconds"]
 
 # What a comparison decides itself, run by run.
 _ITS_OWN = ("attention", "seed", "run_dir", "resume")
-_FINISHED = "finished.json"
-# A step of a large model and writing its state may take that long.
-_PATIENCE_SECONDS = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,44 +69,8 @@ class CompareRecipe:
             named_parameters(name)
         in_order = self.regimes[0] == "equal_tokens"
         require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
-        require(self.jobs >= 1, "jobs", "be at least 1", self.jobs)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Cell:
-    """One training run with its evaluation."""
-
-    variant: str
-    seed: int
-    regime: Regime
-    folder: Path
-    overrides: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.regime}-{self.variant}-seed{self.seed}"
-
-    @property
-    def is_finished(self) -> bool:
-        return (self.folder / _FINISHED).is_file()
-
-    def result(self) -> dict[str, Any]:
-        """What `train.py` printed."""
-        return json.loads((self.folder / _FINISHED).read_text(encoding="utf-8"))["train"]
-
-    def require_same(self) -> None:
-        """Refuses to mix with a run that was trained otherwise.
-
-        Raises:
-            UserError: If the finished run had other overrides.
-        """
-        before = json.loads((self.folder / _FINISHED).read_text(encoding="utf-8"))["overrides"]
-        if before != list(self.overrides):
-            changed = sorted(set(before) ^ set(self.overrides))
-            raise UserError(
-                f"run_dir must be a new folder, or hold this very comparison; {str(self.folder)!r} was made with other"
-                f" overrides: {', '.join(changed)}"
-            )
+        cores = usable_cores()
+        require(1 <= self.jobs <= cores, "jobs", f"be at least 1 and at most {cores}, the cores", self.jobs)
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -130,27 +86,27 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     names = [field.name for field in dataclasses.fields(CompareRecipe)]
     recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
-    overrides = _training_overrides()
+    overrides = _training_overrides(recipe)
     folder = Path(recipe.run_dir).expanduser()
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
-    cells: list[_Cell] = []
+    cells: list[ComparisonRun] = []
     with stopping_at_the_end(runner):
         for regime in recipe.regimes:
             cells += _run_regime(regime, recipe, overrides, folder, runner, cells)
         if recipe.benchmark:
-            _benchmark(recipe, folder, runner)
+            _benchmark(recipe, folder, runner, _device(overrides))
     store = RowStore(folder / "rows.jsonl")
     rows = _collected(cells, recipe, folder)
-    store.append(row for row in rows if row.identity not in store.rows)
+    store.append(row for row in rows if store.rows.get(row.identity) != row)
     files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
     return {"report_path": str(files.html), "rows_path": str(store.path), "summary": _summary(cells, recipe)}
 
 
-def _training_overrides() -> tuple[str, ...]:
+def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
     """What was typed for `train.py`.
 
     Raises:
-        UserError: If it sets what a comparison decides itself.
+        UserError: If it sets what a comparison decides itself, or what the benchmark would not know of.
     """
     own = {field.name for field in dataclasses.fields(CompareRecipe)}
     kept = []
@@ -158,6 +114,10 @@ def _training_overrides() -> tuple[str, ...]:
         key = override.partition("=")[0].lstrip("+~")
         if key.partition(".")[0] in _ITS_OWN and key != "run_dir":
             raise UserError(f"{key} must not be given: a comparison sets it for each run; use variants and seeds")
+        if f"{key}=null" in WHOLE_SCHEDULE and override != f"{key}=null":
+            raise UserError(f"{key} must be null in a comparison, where every run has its whole schedule")
+        if recipe.benchmark and key.startswith("model."):
+            raise UserError(f"benchmark must be false beside {key}: it times models as their YAMLs describe them")
         if key not in own:
             kept.append(override)
     return tuple(kept)
@@ -169,32 +129,30 @@ def _run_regime(
     overrides: tuple[str, ...],
     folder: Path,
     runner: ScriptRunner,
-    earlier: Sequence[_Cell],
-) -> list[_Cell]:
+    earlier: Sequence[ComparisonRun],
+) -> list[ComparisonRun]:
     cells = [
-        _Cell(
+        ComparisonRun(
             variant=name,
             seed=seed,
             regime=regime,
             folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
             overrides=(*overrides, *_attention(name), *_steps(regime, name, recipe, earlier)),
+            evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _device(overrides)),
+            logs=folder / "logs",
         )
         # Seeds outside: a comparison that is cut short has every variant once before any twice.
         for seed in recipe.seeds
         for name in recipe.variants
     ]
-    waiting = []
     for cell in cells:
-        if cell.is_finished:
-            cell.require_same()
-        else:
-            waiting.append(cell)
-    logs = folder / "logs"
+        cell.require_same()
+    waiting = [cell for cell in cells if not cell.is_finished]
     with (
         tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=regime, file=sys.stderr, unit="run") as progress,
         concurrent.futures.ThreadPoolExecutor(max_workers=recipe.jobs) as pool,
     ):
-        futures = [pool.submit(_train_and_evaluate, cell, recipe, runner, logs) for cell in waiting]
+        futures = [pool.submit(cell.carry_out, runner) for cell in waiting]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -212,10 +170,12 @@ def _attention(series: str) -> tuple[str, ...]:
     return (f"attention={name}", *(f"attention.{key}={value}" for key, value in parameters.items()))
 
 
-def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[_Cell]) -> tuple[str, ...]:
+def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[ComparisonRun]) -> tuple[str, ...]:
     """The override that gives a variant as many steps as the first one's seconds allow."""
     if regime == "equal_tokens":
         return ()
+    if any(cell.result()["tokens_per_second"] is None for cell in earlier):
+        raise UserError("training: steps must be at least 2 for equal_seconds; the first step's time says nothing")
     speeds = {
         each: statistics.median(cell.result()["tokens_per_second"] for cell in earlier if cell.variant == each)
         for each in (recipe.variants[0], name)
@@ -224,47 +184,11 @@ def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[_
     return (f"training.steps={max(1, round(steps * speeds[name] / speeds[recipe.variants[0]]))}",)
 
 
-def _train_and_evaluate(cell: _Cell, recipe: CompareRecipe, runner: ScriptRunner, logs: Path) -> None:
-    own = (f"seed={cell.seed}", f"run_dir={cell.folder}", "resume=auto")
-    _wait_until_free(cell.folder)
-    training = Script(
-        name=f"training {cell.name}",
-        script="train.py",
-        arguments=(*cell.overrides, *own),
-        log=logs / f"{cell.name}.train.log",
-    )
-    result = runner.run(training)
-    if result["interrupted"]:
-        raise KeyboardInterrupt
-    if recipe.tasks != ():
-        tasks = () if recipe.tasks is None else (f"tasks={listed(recipe.tasks)}",)
-        limit = "null" if recipe.max_batches is None else recipe.max_batches
-        evaluation = Script(
-            name=f"evaluating {cell.name}",
-            script="evaluate.py",
-            arguments=(
-                f"checkpoint={cell.folder}",
-                f"run_dir={cell.folder / 'evaluation'}",
-                f"max_batches={limit}",
-                *tasks,
-            ),
-            log=logs / f"{cell.name}.evaluate.log",
-        )
-        runner.run(evaluation)
-    partial = cell.folder / f".{_FINISHED}.partial"
-    partial.write_text(json.dumps({"overrides": cell.overrides, "train": result}) + "\n", encoding="utf-8")
-    partial.replace(cell.folder / _FINISHED)
+def _device(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(override for override in overrides if override.startswith("device="))
 
 
-def _wait_until_free(folder: Path) -> None:
-    """Waits for a training that outlived a killed comparison; it ends by itself as soon as it has saved its state."""
-    for _ in range(_PATIENCE_SECONDS):
-        with contextlib.suppress(UserError), RunFolder(folder):
-            return
-        time.sleep(1)
-
-
-def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner) -> None:
+def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner, device: tuple[str, ...]) -> None:
     budget = () if recipe.budget_minutes is None else (f"budget_minutes={recipe.budget_minutes}",)
     arguments = (
         f"variants={listed(recipe.variants)}",
@@ -272,17 +196,18 @@ def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner) -> Non
         f"models=[{choice_name('model')}]",
         f"run_dir={folder / 'benchmark'}",
         *budget,
+        *device,
     )
     log = folder / "logs" / "benchmark.log"
     runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log))
 
 
-def _collected(cells: Sequence[_Cell], recipe: CompareRecipe, folder: Path) -> list[Row]:
+def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Path) -> list[Row]:
     rows = []
     for cell in cells:
         rows += rows_of_run(cell.folder, regime=cell.regime)
-        if recipe.tasks != ():
-            rows += [_of_regime(row, cell.regime) for row in read_rows(cell.folder / "evaluation" / "rows.jsonl")]
+        if cell.evaluation is not None:
+            rows += [_of_regime(row, cell.regime) for row in read_rows(cell.evaluation_rows)]
     if recipe.benchmark:
         rows += read_rows(folder / "benchmark" / "rows.jsonl")
     return rows
@@ -296,7 +221,7 @@ def _of_regime(row: Row, regime: Regime) -> Row:
     return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
 
 
-def _summary(cells: Sequence[_Cell], recipe: CompareRecipe) -> list[dict[str, Any]]:
+def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict[str, Any]]:
     lines = []
     for regime in recipe.regimes:
         for name in recipe.variants:

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 from recipes.app import END_WITH_PARENT
+from recipes.command_line import quoted
 from zoo.config import UserError
 from zoo.runtime.blas import THREAD_VARIABLES
 
@@ -57,8 +58,12 @@ class ScriptRunner:
         Raises:
             UserError: If it ended with an error; carries the last line of its log.
         """
-        script.log.parent.mkdir(parents=True, exist_ok=True)
-        with script.log.open("a", encoding="utf-8") as log:
+        try:
+            script.log.parent.mkdir(parents=True, exist_ok=True)
+            log = script.log.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{script.log} must be writable; got {error.strerror}") from None
+        with log:
             with self._lock:
                 if self._stopped:
                     raise UserError(f"{script.name} was not started: interrupted")
@@ -117,8 +122,8 @@ def stopping_at_the_end(runner: ScriptRunner) -> Iterator[None]:
 
 
 def listed(values: Sequence[object]) -> str:
-    """A list as an override takes it."""
-    return "[" + ",".join(str(value) for value in values) + "]"
+    """A list as an override takes it; texts such as `swa(window_size=32)` are no calls of functions."""
+    return "[" + ",".join(quoted(str(value)) for value in values) + "]"
 
 
 def _last_line(log: Path) -> str:

@@ -1,5 +1,6 @@
 """`compare.py`: trains on equal terms, goes on where it was killed, and repeats nothing."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,11 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from eval.rows import read_rows
 from recipes.app import execute
 from recipes.compare import main
+from recipes.comparison_run import ComparisonRun
+from recipes.scripts import listed
 from tests.recipes.tiny_train import TINY
+from zoo.config import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = [argument for argument in TINY if not argument.startswith("attention=")]
@@ -71,7 +76,7 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
 
     again = subprocess.run([*script, "training.steps=41"], env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert "was made with other overrides: training.steps=40, training.steps=41" in again.stderr
+    assert "was made with other overrides: training.steps=41" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,11 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
         ("variants=[mha,mha]", "variants must be a list of different values, at least one; got ['mha', 'mha']"),
         ("variants=[]", "variants must be a list of different values, at least one; got []"),
         ("regimes=[equal_seconds]", "regimes must begin with equal_tokens, which sets the clock for the other"),
-        ("jobs=0", "jobs must be at least 1; got 0"),
+        ("jobs=0", "jobs must be at least 1 and at most "),
+        ("jobs=999", ", the cores; got 999"),
+        ("training.max_seconds=9", "training.max_seconds must be null in a comparison, where every run has its whole"),
+        ("benchmark=true", "benchmark must be false beside model.num_layers: it times models as their YAMLs"),
+        ('variants=["swa(window=3)"]', "unknown key 'window'"),
         ("attention=swa", "attention must not be given: a comparison sets it for each run; use variants and seeds"),
         ("seed=4", "seed must not be given: a comparison sets it for each run; use variants and seeds"),
         ("training.stepz=4", "unknown key 'stepz'"),
@@ -93,3 +102,43 @@ def test_mistakes_are_one_line(argument, message, text_corpus, cache, tmp_path, 
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert (code, captured.out) == (2, "")
     assert message in line
+
+
+def test_the_name_of_a_series_reaches_a_script_as_a_text():
+    names = ["mha", "swa(window_size=32)", "blocksparse(block_size=16, num_global_tokens=1)"]
+    (override,) = OverridesParser.create().parse_overrides([f"variants={listed(names)}"])
+    assert override.value() == names
+
+
+def test_another_evaluation_is_made_again_without_training_again(tmp_path):
+    kept = {"variant": "mha", "seed": 1, "regime": "equal_tokens", "folder": tmp_path, "logs": tmp_path / "logs"}
+    run = ComparisonRun(**kept, overrides=("attention=mha",), evaluation=("tasks=[mqar]",))
+    finished = {"overrides": run.overrides, "evaluation": run.evaluation, "train": {"steps": 3}}
+    (tmp_path / "finished.json").write_text(json.dumps(finished))
+    assert run.is_finished
+    other = dataclasses.replace(run, evaluation=("tasks=[needle]",))
+    assert not other.is_finished
+    scripts = Recorder()
+    other.carry_out(scripts)
+    assert [script.script for script in scripts.seen] == ["evaluate.py"]
+    assert other.is_finished
+    assert other.result() == {"steps": 3}
+
+
+def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):
+    kept = {"variant": "mha", "seed": 1, "regime": "equal_tokens", "folder": tmp_path, "logs": tmp_path / "logs"}
+    run = ComparisonRun(**kept, overrides=("training.steps=3",), evaluation=None)
+    (tmp_path / "begun.json").write_text(json.dumps({"overrides": ["training.steps=4"]}))
+    with pytest.raises(UserError, match=r"other overrides: training.steps=3, training.steps=4"):
+        run.require_same()
+
+
+class Recorder:
+    """Stands in for the runner of scripts."""
+
+    def __init__(self):
+        self.seen = []
+
+    def run(self, script):
+        self.seen.append(script)
+        return {}
