@@ -58,7 +58,7 @@ def outcome_row(
         "timing": timing,
         "comparison": _comparison(cell, outcome, baseline),
         "memory": outcome.memory if memory is None else memory,
-        "work": _work(cell, outcome.work, timing, reference),
+        "work": _work(cell, outcome, timing, reference),
         "flags": _flags(cell, timing, reference),
     }
     return row(cell, machine, status="ok").model_copy(update=updates)
@@ -81,6 +81,7 @@ def _timing(outcome: Timed) -> Timing:
         warmup_calls=outcome.warmup_calls,
         calls_per_sample=outcome.calls_per_sample,
         samples_seconds=list(outcome.samples_seconds),
+        rounds_id=outcome.rounds_id,
         median_seconds=seconds.median,
         mean_seconds=seconds.mean,
         interval_low=seconds.interval_low,
@@ -93,7 +94,7 @@ def _comparison(cell: Cell, outcome: Timed, baseline: tuple[Cell, Outcome] | Non
     if baseline is None or cell.suite == DEVICE:
         return None
     base_cell, base = baseline
-    if cell == base_cell or isinstance(base, Failed):
+    if cell == base_cell or isinstance(base, Failed) or outcome.rounds_id != base.rounds_id:
         return None
     ratio = paired_ratio(outcome.samples_seconds, base.samples_seconds)
     return Comparison(
@@ -106,12 +107,22 @@ def _comparison(cell: Cell, outcome: Timed, baseline: tuple[Cell, Outcome] | Non
     )
 
 
-def _work(cell: Cell, work: Work, timing: Timing, reference: Reference) -> Work:
-    peak = reference.peak_flops_per_second.get(cell.dtype)
-    if peak is None or work.useful_flops is None:
-        return work.model_copy(update={"peak_flops_per_second": peak})
-    rate = work.useful_flops / timing.median_seconds
-    return work.model_copy(update={"peak_flops_per_second": peak, "utilisation": rate / peak})
+def _work(cell: Cell, outcome: Timed, timing: Timing, reference: Reference) -> Work:
+    """The subject's own, held against the device's limits."""
+    flops, peak = outcome.work.useful_flops, reference.peak_flops_per_second.get(cell.dtype)
+    moved, bandwidth = outcome.memory.analytic_bytes, reference.bandwidth_bytes_per_second.get(cell.dtype)
+    return outcome.work.model_copy(
+        update={
+            "peak_flops_per_second": peak,
+            "utilisation": _share(flops, timing.median_seconds, peak),
+            "bandwidth_bytes_per_second": bandwidth,
+            "bandwidth_share": _share(moved, timing.median_seconds, bandwidth),
+        }
+    )
+
+
+def _share(amount: int | None, seconds: float, limit: float | None) -> float | None:
+    return None if amount is None or limit is None else amount / seconds / limit
 
 
 def _flags(cell: Cell, timing: Timing, reference: Reference) -> list[str]:

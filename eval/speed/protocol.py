@@ -78,6 +78,7 @@ class Timed:
         warmup_calls: Untimed calls between the first one and the first sample.
         calls_per_sample: A sample is the mean of this many calls.
         samples_seconds: Seconds per call, one for each round.
+        rounds_id: Names the rounds; the same for all cells that were timed against each other.
     """
 
     index: int
@@ -89,6 +90,7 @@ class Timed:
     warmup_calls: int
     calls_per_sample: int
     samples_seconds: tuple[float, ...]
+    rounds_id: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the device itself can do, measured in the same run: the floor of a call, and the peak of matrix products."""
+"""What the device itself can do, measured in the same run: the floor of a call, the peak, and the bandwidth."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,10 +20,12 @@ class Reference:
     Attributes:
         floor_seconds: Of a call that does next to nothing, by execution.
         peak_flops_per_second: Of matrix products, by dtype.
+        bandwidth_bytes_per_second: Of a copy, read and written bytes together, by dtype.
     """
 
     floor_seconds: Mapping[Execution, float]
     peak_flops_per_second: Mapping[str, float]
+    bandwidth_bytes_per_second: Mapping[str, float]
 
     def is_overhead_bound(self, execution: Execution, median_seconds: float) -> bool:
         """Whether a cell is too short to say much beside the cost of dispatching it."""
@@ -47,6 +49,7 @@ def reference(group: Group, rows: Mapping[str, Row]) -> Reference:
     """The limits that rows of the group say; empty where they are missing."""
     floor: dict[Execution, float] = {}
     peak: dict[str, float] = {}
+    bandwidth: dict[str, float] = {}
     for cell in group.cells:
         row = rows.get(cell.identity)
         if row is None or row.timing is None:
@@ -56,7 +59,9 @@ def reference(group: Group, rows: Mapping[str, Row]) -> Reference:
         elif cell.mode == "matmul" and row.work is not None and row.work.useful_flops is not None:
             # The peak is the best that it ever did.
             peak[cell.dtype] = row.work.useful_flops / min(row.timing.samples_seconds)
-    return Reference(floor_seconds=floor, peak_flops_per_second=peak)
+        elif cell.mode == "copy" and row.memory is not None and row.memory.analytic_bytes is not None:
+            bandwidth[cell.dtype] = row.memory.analytic_bytes / min(row.timing.samples_seconds)
+    return Reference(floor_seconds=floor, peak_flops_per_second=peak, bandwidth_bytes_per_second=bandwidth)
 
 
 def measured_cells(groups: Sequence[Group]) -> list[Cell]:

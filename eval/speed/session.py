@@ -7,6 +7,7 @@ import importlib
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -73,6 +74,7 @@ class Session:
         self._random = random.Random(f"{job.options.seed} {job.label}")
         self._entries: dict[int, _Entry] = {}
         self._padding: list[mx.array] = []
+        self._rounds_id = uuid.uuid4().hex
 
     def run(self) -> None:
         """Reports each cell as failed or timed, and then the end."""
@@ -91,7 +93,7 @@ class Session:
         finally:
             gc.enable()
         for index, entry in self._entries.items():
-            self._report(_timed(index, entry))
+            self._report(_timed(index, entry, self._rounds_id))
         self._report(Finished())
 
     def _checked(self) -> dict[int, Correctness]:
@@ -155,7 +157,7 @@ class Session:
     def _take(self, index: int) -> None:
         entry = self._entries[index]
         self._announce(index, Stage.CALLING)
-        taken = self._attempt(index, lambda: sample(entry.subject.call, entry.cell.execution, entry.calls, self._clock))
+        taken = self._attempt(index, lambda: self._sample(entry))
         if isinstance(taken, Failed):
             self._drop(index, taken)
         else:
@@ -215,7 +217,7 @@ class Session:
             return Failed(index=index, status=status, reason=reason)
 
 
-def _timed(index: int, entry: _Entry) -> Timed:
+def _timed(index: int, entry: _Entry, rounds_id: str) -> Timed:
     subject = entry.subject
     return Timed(
         index=index,
@@ -231,4 +233,5 @@ def _timed(index: int, entry: _Entry) -> Timed:
         warmup_calls=entry.warmth.calls,
         calls_per_sample=entry.calls,
         samples_seconds=tuple(entry.samples),
+        rounds_id=rounds_id,
     )

@@ -24,7 +24,7 @@ class Clock:
     def build(self, cell: Cell) -> Callable[[], object]:
         self.built.append(cell.variant)
         luck = self._random.lognormvariate(0.0, 0.005)
-        factor = 1.1 if cell.variant == "slowed" else 1.0
+        factor = {"slowed": 1.1, "long": 5.0}.get(cell.variant, 1.0)
 
         def call() -> None:
             self.called.append(cell.variant)

@@ -1,5 +1,7 @@
 """Rows say what follows from samples: estimates, comparisons within one group, utilisation, flags."""
 
+import dataclasses
+
 import pytest
 
 from eval.rows import Cell, Correctness, Memory, Work
@@ -24,10 +26,14 @@ MACHINE = Machine(
     commit=None,
     uncommitted_changes=None,
 )
-LIMITS = Reference(floor_seconds={"latency": 0.001}, peak_flops_per_second={"float32": 8e6})
+LIMITS = Reference(
+    floor_seconds={"latency": 0.001},
+    peak_flops_per_second={"float32": 8e6},
+    bandwidth_bytes_per_second={"float32": 49_200},
+)
 
 
-def _timed(*seconds: float, exact_class: str = "softmax") -> Timed:
+def _timed(*seconds: float, exact_class: str = "softmax", rounds_id: str = "rounds") -> Timed:
     return Timed(
         index=0,
         exact_class=exact_class,
@@ -38,6 +44,7 @@ def _timed(*seconds: float, exact_class: str = "softmax") -> Timed:
         warmup_calls=10,
         calls_per_sample=1,
         samples_seconds=seconds,
+        rounds_id=rounds_id,
     )
 
 
@@ -72,6 +79,22 @@ def test_utilisation_is_useful_work_over_the_measured_peak() -> None:
     row = _row(_timed(0.01, 0.01), _timed(0.01, 0.01))
     assert row.work.peak_flops_per_second == 8e6
     assert row.work.utilisation == pytest.approx(0.25)
+
+
+def test_the_share_of_the_bandwidth_is_the_least_traffic_over_the_measured_copy() -> None:
+    row = _row(_timed(0.01, 0.01), _timed(0.01, 0.01))
+    assert row.work.bandwidth_bytes_per_second == 49_200
+    assert row.work.bandwidth_share == pytest.approx(0.25)
+    unknown = dataclasses.replace(_timed(0.01), memory=Memory(peak_bytes=None))
+    assert _row(unknown, _timed(0.01)).work.bandwidth_share is None
+    other = planted("other").model_copy(update={"dtype": "bfloat16"})
+    assert _row(_timed(0.01), _timed(0.01), cell=other).work.bandwidth_share is None
+
+
+def test_samples_of_other_rounds_are_not_paired() -> None:
+    row = _row(_timed(2.0, 2.0), _timed(1.0, 1.0, rounds_id="others"))
+    assert row.timing.rounds_id == "rounds"
+    assert row.comparison is None
 
 
 @pytest.mark.parametrize(

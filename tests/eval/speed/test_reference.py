@@ -36,13 +36,15 @@ def test_limits_are_those_of_the_rows_and_empty_without_them(tmp_path: Path) -> 
         options=MeasureOptions(builders="tests.eval.speed.planted", rounds=5, sample_seconds=1e-4),
     )
     group = reference_group([planted("adds")])
-    null, matmul, _ = (store.rows[cell.identity] for cell in group.cells)
+    null, matmul, copy = (store.rows[cell.identity] for cell in group.cells)
     limits = reference(group, store.rows)
     assert limits.floor_seconds == {"latency": null.timing.median_seconds}
     best = min(matmul.timing.samples_seconds)
     assert limits.peak_flops_per_second == {"float32": pytest.approx(matmul.work.useful_flops / best)}
+    fastest = min(copy.timing.samples_seconds)
+    assert limits.bandwidth_bytes_per_second == {"float32": pytest.approx(copy.memory.analytic_bytes / fastest)}
     assert limits.is_overhead_bound("latency", 1.9 * null.timing.median_seconds)
     assert not limits.is_overhead_bound("latency", 2.1 * null.timing.median_seconds)
     nothing = reference(group, {})
-    assert (nothing.floor_seconds, nothing.peak_flops_per_second) == ({}, {})
+    assert (nothing.floor_seconds, nothing.peak_flops_per_second, nothing.bandwidth_bytes_per_second) == ({}, {}, {})
     assert not nothing.is_overhead_bound("latency", 0.0)

@@ -9,7 +9,7 @@ from eval.speed.rounds import BLOCK
 from eval.speed.session import Session
 from eval.statistics.ratios import RatioEstimate, paired_ratio
 from tests.eval.speed.cells import planted
-from tests.eval.speed.clocked import CLOCK
+from tests.eval.speed.clocked import BASE_SECONDS, CLOCK
 
 OPTIONS = MeasureOptions(builders="tests.eval.speed.clocked")
 
@@ -57,6 +57,26 @@ def test_a_cell_and_its_control_are_one_check_and_two_builds() -> None:
 def test_blocks_of_rounds_are_builds_of_their_own() -> None:
     _run(planted("base"), rounds=4 * BLOCK)
     assert CLOCK.built.count("base") == 1 + 4
+
+
+def test_an_untimed_call_comes_right_before_each_sample_of_short_calls_and_of_no_others() -> None:
+    reports = _run(planted("base"), planted("other"), planted("long"), rounds=BLOCK)
+    for report in reports:
+        assert isinstance(report, Timed)
+        assert report.calls_per_sample == 1
+        name = ("base", "other", "long")[report.index]
+        each = 1 if name == "long" else 2
+        assert CLOCK.called.count(name) == 1 + report.warmup_calls + each * BLOCK
+        # Two calls are never that short.
+        assert name == "long" or min(report.samples_seconds) < 1.8 * BASE_SECONDS
+    rounds = [name for name in CLOCK.called[-BLOCK * 5 :] if name != "long"]
+    assert rounds[::2] == rounds[1::2]
+
+
+def test_all_cells_of_a_session_name_the_same_rounds_and_another_session_names_others() -> None:
+    first, second = ({report.rounds_id for report in _run(planted("base"), planted("b"))} for _ in range(2))
+    assert len(first) == len(second) == 1
+    assert first != second
 
 
 def test_each_step_is_announced_before_it_is_taken() -> None:
