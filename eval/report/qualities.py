@@ -6,11 +6,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from eval.report.wording import NOTHING
 from eval.rows import Quality, Row
+from eval.rows.schema import Regime
 
 # A run's own last validation value, where nothing asked the model afterwards.
 _VALIDATION = "val_"
+_TEXT_TASKS = ("language", "masked")
+# What a reader may compare without a clock, the better first.
+COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
 # They change how a function is computed, not which.
 _NO_FUNCTION = ("name", "implementation", "chunk_size", "tile_size")
 
@@ -77,38 +80,100 @@ def one_per_seed(found: Sequence[Quality]) -> dict[int, Quality]:
     return {quality.seed: quality for quality in ordered}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What was trained on what: figures of two subjects never stand in one column.
+
+    Attributes:
+        model: Its name.
+        data: The data's name.
+    """
+
+    model: str
+    data: str
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.data}"
+
+
+def subject_of(quality: Quality) -> Subject:
+    """Whose figure it is."""
+    return Subject(model=quality.model, data=quality.data)
+
+
+def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subject | None:
+    """The subject in which most variants were compared at equal tokens; of those, the one with most, then the first.
+
+    Args:
+        found: Figures of one metric of one task.
+        model: The only model to look at; None for any.
+
+    Returns:
+        None if there is no figure of a comparison or a checkpoint, or none of the model.
+    """
+    variants: dict[Subject, tuple[set[str], set[str]]] = {}
+    for quality in found:
+        if quality.regime in COMPARABLE and model in (None, quality.model):
+            sets = variants.setdefault(subject_of(quality), (set(), set()))
+            sets[COMPARABLE.index(quality.regime)].add(quality.variant)
+    return max(variants, key=lambda subject: tuple(len(names) for names in variants[subject]), default=None)
+
+
+def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
+    """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens."""
+    subject = main_subject(found)
+    own = [quality for quality in found if subject_of(quality) == subject]
+    return next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
+
+
 class QualityBook:
     """Looks up what variants reached: bits per byte, and accuracy at recall."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         """Takes the rows of one device."""
-        self._found = [quality for quality in qualities(rows) if is_overall(quality)]
-        self.models = list(dict.fromkeys(q.model for q in self._found if metric_of(q) == "bits_per_byte"))
+        found = [quality for quality in qualities(rows) if is_overall(quality)]
+        self._text = [each for each in found if each.task in _TEXT_TASKS and metric_of(each) == "bits_per_byte"]
+        self._recall = [each for each in found if each.task == "mqar" and metric_of(each) == "accuracy"]
+        self.recalling = main_subject(self._recall)
+
+    def trained(self, model: str | None = None) -> Subject | None:
+        """Whose bits per byte there are: of the named model and of no other; without a name, of the main one."""
+        return main_subject(self._text, model=model)
 
     def bits_per_byte(
-        self, variant: str, attention: str | None, *, model: str | None = None, regime: str = "equal_tokens"
+        self, variant: str, attention: str | None, *, model: str | None = None, regime: Regime = "equal_tokens"
     ) -> OverSeeds | None:
-        """Of held-out text; of the named model, or of the first that was trained.
+        """Of held-out text, in the subject that `trained` names.
 
         Where no training was at equal tokens, it is that of checkpoints which were trained for themselves, and says so.
         """
-        chosen = model if model in self.models else next(iter(self.models), None)
-        own = [each for each in self._found if metric_of(each) == "bits_per_byte" and each.model == chosen]
+        return self._in_regime(self._text, self.trained(model), variant, attention, regime)
+
+    def recall(self, variant: str, attention: str | None) -> OverSeeds | None:
+        """Accuracy of multi-query associative recall, over all numbers of pairs, in the subject `recalling`."""
+        return self._in_regime(self._recall, self.recalling, variant, attention, "equal_tokens")
+
+    def words(self, model: str | None = None) -> str:
+        """Whose figures `bits_per_byte` and `recall` are, in a sentence."""
+        trained = self.trained(model)
+        text = f"of {trained}" if trained is not None else f"none, {model or 'no model'} was not trained on text"
+        recall = "none was trained" if self.recalling is None else f"of {self.recalling}"
+        return f"Bits per byte: {text}; recall: {recall}."
+
+    def _in_regime(
+        self,
+        wanted: Sequence[Quality],
+        subject: Subject | None,
+        variant: str,
+        attention: str | None,
+        regime: Regime,
+    ) -> OverSeeds | None:
+        own = [each for each in wanted if subject_of(each) == subject]
         found = self._of_variant([each for each in own if each.regime == regime], variant, attention)
         if found is not None or regime != "equal_tokens":
             return found
         alone = self._of_variant([each for each in own if each.regime == "checkpoint"], variant, attention)
         return None if alone is None else dataclasses.replace(alone, checkpoint=True)
-
-    def recall(self, variant: str, attention: str | None) -> OverSeeds | None:
-        """Accuracy of multi-query associative recall, over all numbers of pairs."""
-        wanted = [each for each in self._found if each.task == "mqar" and metric_of(each) == "accuracy"]
-        return self._of_variant(wanted, variant, attention)
-
-    def beside(self, variant: str, attention: str | None) -> tuple[str, str]:
-        """Bits per byte and recall, as table cells."""
-        found = self.bits_per_byte(variant, attention), self.recall(variant, attention)
-        return (str(found[0] or NOTHING), str(found[1] or NOTHING))
 
     @staticmethod
     def _of_variant(wanted: Sequence[Quality], variant: str, attention: str | None) -> OverSeeds | None:

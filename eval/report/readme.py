@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
+from eval.report.qualities import QualityBook
 from eval.report.selection import by_device
 from eval.report.tables.coverage import coverage_table
 from eval.report.tables.machines import commits
@@ -73,11 +74,10 @@ def report_link(page: Path, report: Path) -> str:
 
 def _variants(rows: Sequence[Row], _: str) -> str:
     setting = setting_of(rows)
-    reference = NOTHING if setting.reference is None else setting.reference.cell.variant
     table = Table(
         columns=(
             "variant",
-            f"training speed over {reference} (×)",
+            f"training speed over {setting.reference_name} (×)",
             "training peak",
             "decoding tokens/s",
             "cache",
@@ -89,7 +89,7 @@ def _variants(rows: Sequence[Row], _: str) -> str:
     return (
         f"{table.markdown()}\n\nMeasured on {_device(rows)}. {setting.words} Speeds above 1 are faster; 95 % intervals "
         "of paired ratios. Bits per byte at equal tokens (less is better) and accuracy of multi-query recall are means "
-        "over n seeds ± standard deviation.\n"
+        f"over n seeds ± standard deviation. {QualityBook(rows).words(setting.model)}\n"
     )
 
 

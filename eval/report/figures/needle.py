@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.recall import mean_cell
+from eval.report.figures.recall import comparable_rows, mean_cell, subject_words
 from eval.report.qualities import metric_of
 from eval.rows import Row
 
@@ -18,15 +18,16 @@ _COLUMNS = 3
 
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Accuracy, mean over seeds: a panel for each variant, depth downwards."""
-    found = [row for row in rows if _is_of_map(row)]
+    found = comparable_rows(row for row in rows if _is_of_map(row))
     if not found:
         return Absent(reason=f"no accuracy of task {TASK} by length and depth")
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})
     depths = sorted({row.quality.depth or 0.0 for row in found if row.quality})
     num_lines = math.ceil(len(names) / _COLUMNS)
-    height = num_lines * (0.9 + 0.3 * len(depths))
+    height = 0.3 + num_lines * (0.9 + 0.3 * len(depths))
     figure = Figure(figsize=(10.5, max(2.2, height)), layout="constrained")
+    figure.suptitle(subject_words(found))
     panels = figure.subplots(num_lines, _COLUMNS, squeeze=False).ravel()
     scale = Normalize(vmin=0, vmax=1)
     for axes, name in zip(panels, names, strict=False):
@@ -57,6 +58,7 @@ KIND = FigureKind(
     name="needle",
     title="Needle maps",
     caption="Share of passkey tokens retrieved, by length of the context and depth of the passkey (0: beginning, 1: "
-    "end), mean over seeds. A window shorter than the distance cannot see the needle.",
+    "end), mean over seeds. The setting was chosen for full attention to learn the task. One layer sees no further "
+    "back than its window, and n layers no further than n windows.",
     draw=draw,
 )

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, Look, byte_axis, log_ticks, looks
-from eval.report.tables.variants import VariantFacts, variant_facts
+from eval.report.qualities import QualityBook
+from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
 from eval.rows import Row
 
 
@@ -37,7 +38,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Bits per byte against training speed, decoding speed, and memory."""
     facts = variant_facts(rows)
     planes = {
-        "training speed over mha (×)": (_training(facts), True),
+        f"training speed over {setting_of(rows).reference_name} (×)": (_training(facts), True),
         "decoding (tokens/s)": (_decoding(facts), True),
         "peak memory of training": (_memory(facts), False),
     }
@@ -55,7 +56,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
             log_ticks(axes, "x")
         else:
             byte_axis(axes, "x")
-    panels[0].set_ylabel("bits per byte, less is better")
+    trained = QualityBook(rows).trained(setting_of(rows).model)
+    panels[0].set_ylabel(f"bits per byte of {trained}, less is better")
     for name, look in styles.items():
         panels[-1].plot([], [], look.marker, color=look.colour, label=name)
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -1,13 +1,13 @@
 """Multi-query associative recall: accuracy by variant and number of pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, HeatCell, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.qualities import metric_of, one_per_seed, over_seeds
+from eval.report.qualities import metric_of, of_main_subject, one_per_seed, over_seeds, subject_of
 from eval.rows import Quality, Row
 
 TASK = "mqar"
@@ -20,7 +20,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         return Absent(reason=f"no accuracy of task {TASK} by number of pairs")
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})
-    figure = Figure(figsize=(3.2 + 3.9 * len(lengths), 1.4 + 0.34 * len(names)), layout="constrained")
+    figure = Figure(figsize=(3.2 + 3.9 * len(lengths), 1.7 + 0.34 * len(names)), layout="constrained")
+    figure.suptitle(subject_words(found))
     panels = figure.subplots(1, len(lengths), squeeze=False, sharey=True)[0]
     scale = Normalize(vmin=0, vmax=1)
     for length, axes in zip(lengths, panels, strict=True):
@@ -34,15 +35,30 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
 
 
 def recall_rows(rows: Sequence[Row]) -> list[Row]:
-    """Accuracies by number of pairs, and those that were skipped."""
-    return [
+    """Accuracies by number of pairs, and those that were skipped, of one model, data and regime."""
+    return comparable_rows(
         row
         for row in rows
         if row.quality is not None
         and row.quality.task == TASK
         and row.quality.num_pairs is not None
         and metric_of(row.quality) == "accuracy"
-    ]
+    )
+
+
+def comparable_rows(rows: Iterable[Row]) -> list[Row]:
+    """Of quality rows of one task, those that may stand in one figure."""
+    found = [row for row in rows if row.quality is not None]
+    kept = {id(quality) for quality in of_main_subject([row.quality for row in found if row.quality])}
+    return [row for row in found if id(row.quality) in kept]
+
+
+def subject_words(rows: Sequence[Row]) -> str:
+    """What was trained on what, and under which terms; the rows are those of one figure."""
+    quality = rows[0].quality
+    assert quality is not None, "rows of quality"
+    terms = "trained on equal tokens" if quality.regime == "equal_tokens" else "checkpoints, each trained for itself"
+    return f"{subject_of(quality)}, {terms}"
 
 
 def cells(rows: Sequence[Row]) -> dict[tuple[str, str], HeatCell]:
@@ -68,6 +84,7 @@ KIND = FigureKind(
     name="recall",
     title="Recall: accuracy by number of pairs",
     caption="Multi-query associative recall, mean over seeds ± standard deviation, on examples that neither training "
-    "nor validation saw. Mechanisms with a state of fixed size forget as pairs grow.",
+    "nor validation saw. The setting was chosen for full attention to learn the task: what the others reach is what "
+    "they reach in that many steps.",
     draw=draw,
 )

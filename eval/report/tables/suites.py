@@ -10,7 +10,7 @@ from eval.report.wording import NOTHING, interval, num_bytes, percent, plain, se
 from eval.rows import Row
 from eval.suites import SUITES
 
-_COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation", "bits per byte", "recall", "status")
+_COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,24 @@ def _figures(summary: Sequence[dict[str, object]]) -> list[Table]:
 
 def _group_table(group: Sequence[Measured], book: QualityBook) -> Table:
     baseline = next((each.cell.variant for each in group if each.cell.role == "baseline"), None)
+    models = {each.cell.model for each in group}
+    # A row of an op or a layer shows what a model reached that was trained with its variant; one of a model, its own.
+    model = next(iter(models)) if len(models) == 1 else None
+    trained, recalling = book.trained(model), book.recalling
     return Table(
-        columns=_COLUMNS,
-        rows=tuple(_line(each, book) for each in group),
-        note="" if baseline is None else f"Baseline: {baseline}. ≠: another function than the baseline's.",
+        columns=(
+            *_COLUMNS,
+            "bits per byte" if trained is None else f"bits per byte of {trained.model} trained with it",
+            "recall" if recalling is None else f"recall of {recalling.model} trained with it",
+            "status",
+        ),
+        rows=tuple(_line(each, book, model) for each in group),
+        note=("" if baseline is None else f"Baseline: {baseline}. ≠: another function than the baseline's. ")
+        + book.words(model),
     )
 
 
-def _line(each: Measured, book: QualityBook) -> tuple[str, ...]:
+def _line(each: Measured, book: QualityBook, model: str | None) -> tuple[str, ...]:
     row, timing, comparison = each.row, each.timing, each.row.comparison
     ratio = NOTHING
     if comparison is not None:
@@ -98,6 +108,7 @@ def _line(each: Measured, book: QualityBook) -> tuple[str, ...]:
         num_bytes(each.peak_bytes),
         num_bytes(each.cache_bytes),
         percent(None if row.work is None else row.work.utilisation),
-        *book.beside(each.cell.variant, each.cell.attention),
+        str(book.bits_per_byte(each.cell.variant, each.cell.attention, model=model) or NOTHING),
+        str(book.recall(each.cell.variant, each.cell.attention) or NOTHING),
         ", ".join([status, *row.flags]),
     )

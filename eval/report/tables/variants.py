@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from eval.report.qualities import OverSeeds, QualityBook, metric_of, qualities
+from eval.report.heads import same_by_heads
+from eval.report.qualities import OverSeeds, QualityBook, Subject, metric_of, qualities, subject_of
 from eval.report.selection import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, number
@@ -58,8 +59,18 @@ class Setting:
     reference: Measured | None
 
     @property
+    def model(self) -> str | None:
+        """Whose training steps they are; None without any."""
+        return self.step[0].cell.model if self.step else None
+
+    @property
+    def reference_name(self) -> str:
+        """The reference's variant."""
+        return NOTHING if self.reference is None else self.reference.cell.variant
+
+    @property
     def words(self) -> str:
-        """The models, lengths and commits in a sentence."""
+        """The models and lengths in a sentence, and which variants are one function in the model."""
         parts = []
         if self.step:
             cell = self.step[0].cell
@@ -68,7 +79,9 @@ class Setting:
             cell = self.decode[0].cell
             parts.append(f"decoding of {cell.model or 'one layer'} after {cell.length} tokens (B={cell.batch_size})")
         sentence = "; ".join(parts)
-        return f"{sentence[:1].upper()}{sentence[1:]}." if parts else "No training or decoding steps of a model."
+        if not parts:
+            return "No training or decoding steps of a model."
+        return " ".join([f"{sentence[:1].upper()}{sentence[1:]}.", *same_by_heads([*self.step, *self.decode])])
 
 
 def setting_of(rows: Sequence[Row]) -> Setting:
@@ -79,8 +92,9 @@ def setting_of(rows: Sequence[Row]) -> Setting:
     """
     steps = measured(rows, level="model", mode="step")
     # Speed and quality of one model belong together.
-    trained = {quality.model for quality in qualities(rows) if metric_of(quality) == "bits_per_byte"}
-    step = most_common_rounds(same_rounds([each for each in steps if each.cell.model in trained] or steps))
+    book = QualityBook(rows)
+    of_trained = [each for each in steps if each.cell.model is not None and book.trained(each.cell.model) is not None]
+    step = most_common_rounds(same_rounds(of_trained or steps))
     model = step[0].cell.model if step else None
     decoding = measured(rows, mode="decode")
     same_model = [each for each in decoding if each.cell.model == model]
@@ -94,12 +108,14 @@ def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
     """A line for every variant with a training step, a decoding step or a quality; fastest to train first."""
     setting = setting_of(rows)
     book = QualityBook(rows)
-    model = setting.step[0].cell.model if setting.step else None
+    model = setting.model
     steps = {each.cell.variant: each for each in setting.step}
     decodes = {each.cell.variant: each for each in setting.decode}
     trained = {row.quality.variant: row.quality.attention for row in rows if row.quality is not None}
     attentions = {**trained, **{name: each.cell.attention for name, each in {**decodes, **steps}.items()}}
-    peaks = {name: each.peak_bytes for name, each in steps.items() if each.peak_bytes} or _training_peaks(rows, model)
+    peaks = {name: each.peak_bytes for name, each in steps.items() if each.peak_bytes} or _training_peaks(
+        rows, book.trained(model)
+    )
     found = []
     for name, attention in attentions.items():
         step, decode = steps.get(name), decodes.get(name)
@@ -124,12 +140,11 @@ def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
 def variants_table(rows: Sequence[Row]) -> Table:
     """The lines as a table, with what they were measured in."""
     setting, facts = setting_of(rows), variant_facts(rows)
-    reference = NOTHING if setting.reference is None else setting.reference.cell.variant
     return Table(
         columns=(
             "variant",
             "training tokens/s",
-            f"speed over {reference} (×)",
+            f"speed over {setting.reference_name} (×)",
             "training peak",
             "decoding tokens/s",
             "cache",
@@ -139,7 +154,8 @@ def variants_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(variant_line(each) for each in facts),
         note=f"{setting.words} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte (less is "
-        "better) and recall (accuracy) are means over n seeds ± standard deviation.",
+        "better) and recall (accuracy) are means over n seeds ± standard deviation. "
+        f"{QualityBook(rows).words(setting.model)}",
     )
 
 
@@ -160,11 +176,12 @@ def variant_line(facts: VariantFacts) -> tuple[str, ...]:
     )
 
 
-def _training_peaks(rows: Sequence[Row], model: str | None) -> dict[str, int]:
-    """The largest peak of each variant's trainings of one model, which are all of one batch size and length."""
+def _training_peaks(rows: Sequence[Row], trained: Subject | None) -> dict[str, int]:
+    """The largest peak of each variant's trainings of one subject, which are all of one batch size and length."""
     peaks: dict[str, int] = {}
     for quality in qualities(rows):
-        if quality.peak_bytes is not None and metric_of(quality) == "bits_per_byte" and model in (None, quality.model):
+        of_text = metric_of(quality) == "bits_per_byte" and subject_of(quality) == trained
+        if quality.peak_bytes is not None and of_text:
             peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
     return peaks
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.report.qualities import QualityBook, function_of
+from eval.report.qualities import QualityBook, function_of, of_main_subject
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
 
 
@@ -35,9 +35,9 @@ def test_another_implementation_of_the_same_function_lends_its_quality_and_is_na
 def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
     rows = [quality_row("mha", 0, 2.0), changed(quality_row("mha", 0, 5.0), position=64)]
     rows += [changed(quality_row("mha", 0, 6.0), length=512), recall_row("mha", 0, 0.5, 32), recall_row("mha", 0, 0.9)]
-    bits, recall = QualityBook(rows).beside("mha", None)
-    assert bits == "2.000 (n=1)"
-    assert recall == "0.900 (n=1)"
+    book = QualityBook(rows)
+    assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
+    assert str(book.recall("mha", None)) == "0.900 (n=1)"
 
 
 def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
@@ -46,3 +46,45 @@ def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> 
     assert str(book.bits_per_byte("mha", None)) == "3.000 (n=1), checkpoint"
     assert book.bits_per_byte("mha", None, regime="equal_seconds") is None
     assert str(QualityBook([alone, quality_row("mha", 0, 2.0)]).bits_per_byte("mha", None)) == "2.000 (n=1)"
+
+
+def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() -> None:
+    seconds = [recall_row("mha", 0, 0.1), quality_row("mha", 0, 9.0)]
+    rows = [
+        recall_row("mha", 0, 0.9),
+        quality_row("mha", 0, 2.0),
+        *(changed(row, regime="equal_seconds") for row in seconds),
+    ]
+    for each in (rows, rows[::-1]):
+        book = QualityBook(each)
+        assert str(book.recall("mha", None)) == "0.900 (n=1)"
+        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
+    assert QualityBook([changed(rows[0], regime="equal_seconds")]).recall("mha", None) is None
+
+
+def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
+    rows = [quality_row(name, 0, 2.0) for name in ("mha", "swa")]
+    rows += [quality_row("mha", 0, 5.0, data="notes"), quality_row("linear", 0, 6.0, model="llama_tiny")]
+    rows += [recall_row(name, 0, 0.9) for name in ("mha", "swa")]
+    rows += [changed(recall_row("mha", 0, 0.2), model="gpt_tiny"), changed(recall_row("mha", 0, 0.3), data="mqar_long")]
+    for each in (rows, rows[::-1]):
+        book = QualityBook(each)
+        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
+        assert book.bits_per_byte("linear", None) is None
+        assert str(book.bits_per_byte("linear", None, model="llama_tiny")) == "6.000 (n=1)"
+        assert book.bits_per_byte("mha", None, model="gpt_small") is None
+        assert str(book.recall("mha", None)) == "0.900 (n=1)"
+        assert book.words() == "Bits per byte: of gpt_tiny on stdlib; recall: of gpt_recall on mqar."
+        assert "gpt_small was not trained" in book.words("gpt_small")
+
+
+def test_a_figure_holds_one_model_data_and_regime() -> None:
+    rows = [recall_row("mha", 0, 0.9, 4), recall_row("swa", 0, 0.8, 4)]
+    others = [
+        changed(rows[0], **field) for field in ({"regime": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
+    ]
+    alone = changed(rows[0], regime="checkpoint")
+    wanted = [row.quality for row in rows]
+    assert of_main_subject([row.quality for row in [*others, alone, *rows]]) == wanted
+    assert of_main_subject([others[0].quality, alone.quality]) == [alone.quality]
+    assert of_main_subject([]) == []

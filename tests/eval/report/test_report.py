@@ -91,7 +91,7 @@ def test_every_table_of_speeds_shows_the_quality_beside_it(report: ReportFiles) 
     for table in tables:
         for line in table:
             assert any(key.startswith("bits per byte") for key in line)
-            assert "recall" in line
+            assert any(key.startswith("recall") for key in line)
     mha = next(line for line in device["variants"] if line["variant"] == "mha")
     assert re.fullmatch(r"2\.\d{3} ± 0\.\d{3} \(n=3\)", mha["bits per byte, equal tokens"])
 
