@@ -17,7 +17,8 @@ from eval.speed.assembly import recorded_cells
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
 from eval.speed.reference import measured_cells, reference_group
-from eval.speed.runner import is_finished, measure
+from eval.speed.resumption import is_finished
+from eval.speed.runner import measure
 from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named

@@ -27,6 +27,10 @@ class WorkerDeathError(Exception):
         self.index, self.status, self.reason = index, status, reason
 
 
+class WorkerStartError(RuntimeError):
+    """A worker ended, or hung, before it was at any cell: a fault of ours, or of the machine."""
+
+
 class StopRequestedError(Exception):
     """The run is to end; the worker was stopped."""
 
@@ -53,7 +57,7 @@ class Worker:
         Raises:
             WorkerDeathError: If the process ends before it has finished; names the cell it was at.
             StopRequestedError: If it should stop.
-            RuntimeError: If the process ends before it is at any cell: a fault of ours.
+            WorkerStartError: If the process ends before it is at any cell.
         """
         try:
             # If it is dead already, the next lines find out how it died.
@@ -97,14 +101,16 @@ class Worker:
     def _death(self) -> Exception:
         code, index = self._process.exitcode, self._steps[worker.INDEX]
         if index == worker.NO_CELL:
-            return RuntimeError(f"a worker process ended with exit code {code} before it was at any cell; see stderr")
+            return WorkerStartError(
+                f"a worker process ended with exit code {code} before it was at any cell; see stderr"
+            )
         assert code is not None, "a process that closed its connection ends"
         return WorkerDeathError(index, *from_exit_code(code, Stage(self._steps[worker.STAGE])))
 
     def _silence(self, seconds: float) -> Exception:
         index = self._steps[worker.INDEX]
         if index == worker.NO_CELL:
-            return RuntimeError(f"a worker process took longer than {_START_SECONDS:g} s to start")
+            return WorkerStartError(f"a worker process took longer than {_START_SECONDS:g} s to start")
         return WorkerDeathError(index, *from_silence(seconds, Stage(self._steps[worker.STAGE])))
 
 

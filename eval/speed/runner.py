@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from eval.rows import Cell, Machine, Memory, Row, RowStore, current_machine
 from eval.speed.assembly import Outcome, outcome_row, recorded_cells, row
@@ -12,17 +12,16 @@ from eval.speed.free_memory import free_bytes
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
 from eval.speed.prediction import refusal
-from eval.speed.process import StopRequestedError, Worker, WorkerDeathError
-from eval.speed.protocol import Failed, Measured, MemoryJob, Timed, TimingJob
+from eval.speed.process import StopRequestedError, Worker, WorkerDeathError, WorkerStartError
+from eval.speed.protocol import Failed, Measured, MemoryJob, Report, Timed, TimingJob
 from eval.speed.reference import Reference, measured_cells, reference, reference_group
+from eval.speed.resumption import TIME_BUDGET, built_as, is_finished, is_group_finished
 
 logger = logging.getLogger(__name__)
 
 # Told of each group before it is measured: how many are done, of how many, and its name.
 Progress = Callable[[int, int, str], None]
 
-# Begins the reason of a cell that a later run with more time measures after all.
-TIME_BUDGET = "time budget"
 MEMORY_NOT_MEASURED = "memory_not_measured"
 
 
@@ -47,11 +46,12 @@ def measure(
         should_stop: Asked all the time; the group at work is then given up.
     """
     machine = current_machine()
-    pending = [group for group in groups if not _is_finished(group, store, machine)]
+    available = _available_bytes(options)
+    pending = [group for group in groups if not is_group_finished(group, store.rows, machine, available)]
     if not pending:
         return
     device = reference_group(measured_cells(groups))
-    plan = [*([] if _is_finished(device, store, machine) else [device]), *pending]
+    plan = [*([] if is_group_finished(device, store.rows, machine, available) else [device]), *pending]
     budget = _Budget(options.budget_seconds)
     run = _Run(store=store, options=options, machine=machine, device=device, should_stop=should_stop)
     for done, group in enumerate(plan):
@@ -63,16 +63,8 @@ def measure(
             return
 
 
-def is_finished(row: Row | None, machine: Machine) -> bool:
-    """Whether a row settles its cell on this machine, for good or ill."""
-    if row is None or (row.reason or "").startswith(TIME_BUDGET):
-        return False
-    there = row.machine
-    return (there.device, there.backend, there.mlx) == (machine.device, machine.backend, machine.mlx)
-
-
-def _is_finished(group: Group, store: RowStore, machine: Machine) -> bool:
-    return all(is_finished(store.rows.get(cell.identity), machine) for cell in recorded_cells(group))
+def _available_bytes(options: MeasureOptions) -> int:
+    return free_bytes() if options.available_bytes is None else options.available_bytes
 
 
 class _Budget:
@@ -108,9 +100,9 @@ class _Run:
             # What an earlier run found out stays.
             missing = [each for each in cells if not is_finished(self.store.rows.get(each.identity), self.machine)]
             return [row(cell, self.machine, status="skipped", reason=reason) for cell in missing]
-        available = free_bytes() if self.options.available_bytes is None else self.options.available_bytes
+        available = _available_bytes(self.options)
         refused = {
-            cell.identity: group.skipped.get(cell.identity) or refusal(self._built_as(cell, group), available)
+            cell.identity: group.skipped.get(cell.identity) or refusal(built_as(cell, group), available)
             for cell in cells
         }
         wanted = [cell for cell in cells if refused[cell.identity] is None]
@@ -151,26 +143,48 @@ class _Run:
         rounds = self.options.rounds if group.max_rounds is None else min(self.options.rounds, group.max_rounds)
         until = None if seconds is None else time.monotonic() + seconds
         failed: dict[str, Outcome] = {}
+        pardoned: set[str] = set()
         while remaining := [cell for cell in wanted if cell.identity not in failed]:
-            built = tuple(self._built_as(cell, group) for cell in remaining)
+            built = tuple(built_as(cell, group) for cell in remaining)
             left = None if until is None else max(0.0, until - time.monotonic())
             job = TimingJob(cells=built, options=self.options, rounds=rounds, seconds=left, label=group.name)
             timed: dict[str, Outcome] = {}
             try:
-                worker = Worker(job)
-                for report in worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+                for report in self._reports(Worker(job)):
                     if isinstance(report, Failed):
                         failed[remaining[report.index].identity] = report
                     elif isinstance(report, Timed):
                         timed[remaining[report.index].identity] = report
             except WorkerDeathError as death:
+                at_work = built[death.index]
+                if at_work.identity not in pardoned and self._is_innocent(at_work, death):
+                    pardoned.add(at_work.identity)
+                    continue
                 # The same cell built a second time would die as well.
                 for index, cell in enumerate(remaining):
-                    if built[index] == built[death.index]:
+                    if built[index] == at_work:
                         failed[cell.identity] = Failed(index=index, status=death.status, reason=death.reason)
                 continue
             return {**failed, **timed}
         return failed
+
+    def _is_innocent(self, cell: Cell, death: WorkerDeathError) -> bool:
+        """Whether a cell over which the worker was killed lives through a round alone.
+
+        Memory may have run out because of what else was in the process or on the machine.
+        """
+        if death.status != "out_of_memory":
+            return False
+        logger.warning("%s: %s; it is tried alone", cell.variant, death)
+        job = TimingJob(cells=(cell,), options=self.options, rounds=1, seconds=None, label=cell.variant)
+        try:
+            reports = list(self._reports(Worker(job)))
+        except WorkerDeathError:
+            return False
+        return not any(isinstance(report, Failed) for report in reports)
+
+    def _reports(self, worker: Worker) -> Iterator[Report]:
+        return worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop)
 
     def _memory_of(self, cells: Sequence[Cell], group: Group) -> dict[str, Memory | str]:
         """What each cell takes, by identity; while one process measures, the next one does its imports."""
@@ -194,19 +208,11 @@ class _Run:
         """What a process of its own measured, or why it did not."""
         found: Memory | str = "the process said nothing"
         try:
-            for report in worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop):
+            for report in self._reports(worker):
                 if isinstance(report, Measured):
                     found = report.memory
                 elif isinstance(report, Failed):
                     found = report.reason
-        except WorkerDeathError as death:
-            return death.reason
+        except (WorkerDeathError, WorkerStartError) as death:
+            return str(death)
         return found
-
-    def _refusal(self, cell: Cell, group: Group, available_bytes: int) -> str | None:
-        by_the_suite = group.skipped.get(cell.identity)
-        return refusal(cell, available_bytes) if by_the_suite is None else by_the_suite
-
-    def _built_as(self, cell: Cell, group: Group) -> Cell:
-        """A control is the baseline under another name."""
-        return group.baseline if cell.role == "control" else cell

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from eval.memory import peak_bytes_of_calls
 from eval.rows import Memory
 from eval.speed.failures import from_exception
-from eval.speed.protocol import Failed, Finished, Job, Measured, MemoryJob, Report, Stage
+from eval.speed.protocol import Announce, Failed, Finished, Job, Measured, MemoryJob, Report, Stage
 from eval.speed.session import Session
 from eval.speed.subject import Subject
 from zoo.runtime.backend import choose_backend
@@ -43,8 +43,7 @@ def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None
     if not _may_begin(connection):
         return
     if isinstance(job, MemoryJob):
-        announce(0, Stage.BUILDING)
-        connection.send(_memory(job))
+        connection.send(_memory(job, announce))
         connection.send(Finished())
         return
     session = Session(job, report=connection.send, announce=announce)
@@ -61,10 +60,17 @@ def _may_begin(connection: Connection) -> bool:
         return False
 
 
-def _memory(job: MemoryJob) -> Report:
+def _memory(job: MemoryJob, announce: Announce) -> Report:
     try:
+        announce(0, Stage.BUILDING)
         subject: Subject = importlib.import_module(job.options.builders).BUILDERS[job.cell.builder](job.cell)
-        peak = peak_bytes_of_calls(subject.call)
+
+        def call() -> object:
+            # Each call is a step of its own: many slow ones together are not one that hangs.
+            announce(0, Stage.CALLING)
+            return subject.call()
+
+        peak = peak_bytes_of_calls(call)
         return Measured(
             memory=Memory(
                 peak_bytes=peak,

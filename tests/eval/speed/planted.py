@@ -40,7 +40,22 @@ def build(cell: Cell) -> Subject:
             time.sleep(0.01)
             return a
 
+    if cell.variant == "is_killed_once":
+        marker = Path(cell.detail)
+
+        def killed_once() -> mx.array:
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return a + 1
+
+        return _subject(cell, killed_once, check, a)
+
     call = beat if cell.variant == "beats" else CALLS.get(cell.variant.partition("(")[0].strip(), _adds).__get__(a)
+    return _subject(cell, call, check, a)
+
+
+def _subject(cell: Cell, call: Callable[[], mx.array], check: Callable[[], Correctness], a: mx.array) -> Subject:
     return Subject(
         call=call,
         check=check,

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from eval.rows import Row, RowStore, read_rows
+from eval.speed import runner
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
 from eval.speed.process import Worker, WorkerDeathError
-from eval.speed.protocol import TimingJob
-from eval.speed.runner import TIME_BUDGET, measure
+from eval.speed.protocol import Job, MemoryJob, TimingJob
+from eval.speed.resumption import TIME_BUDGET
+from eval.speed.runner import MEMORY_NOT_MEASURED, measure
 from tests.eval.speed.cells import planted, planted_group
 from tests.eval.speed.planted import listen
 
@@ -117,7 +119,7 @@ def test_rows_of_another_machine_are_not_this_ones(path: Path) -> None:
     elsewhere = row.model_copy(update={"machine": row.machine.model_copy(update={"device": "another"})})
     RowStore(path).append([elsewhere])
     (again,) = _measure([group], path).values()
-    assert again.machine == row.machine
+    assert again.machine.device == row.machine.device
 
 
 def test_a_budget_that_is_used_up_leaves_rows_that_a_later_run_replaces(path: Path) -> None:
@@ -190,6 +192,33 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_memory_process_that_dies_at_its_start_costs_the_peak_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(job: Job) -> Worker:
+        if isinstance(job, MemoryJob):
+            missing = dataclasses.replace(job.options, builders="tests.eval.speed.missing")
+            return Worker(dataclasses.replace(job, options=missing))
+        return Worker(job)
+
+    monkeypatch.setattr(runner, "Worker", start)
+    (row,) = _measure([planted_group("adds", memory=True, control=False)], path).values()
+    assert (row.status, len(row.timing.samples_seconds)) == ("ok", OPTIONS.rounds)
+    assert row.memory.peak_bytes is None
+    (flag,) = [flag for flag in row.flags if flag.startswith(MEMORY_NOT_MEASURED)]
+    assert "before it was at any cell" in flag
+
+
+@pytest.mark.slow
+def test_a_cell_that_was_killed_once_but_lives_alone_is_not_blamed(path: Path, tmp_path: Path) -> None:
+    killed = planted("is_killed_once").model_copy(update={"detail": str(tmp_path / "killed")})
+    group = Group(cells=(planted("adds", role="baseline"), killed), control=False)
+    rows = _measure([group], path)
+    assert (tmp_path / "killed").exists()
+    assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "is_killed_once": "ok"}
+    assert rows["adds"].timing.rounds_id == rows["is_killed_once"].timing.rounds_id
 
 
 def test_a_fault_before_any_cell_is_ours(path: Path) -> None:

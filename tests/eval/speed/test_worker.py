@@ -1,0 +1,21 @@
+"""A worker announces what it is about to do, each call on its own."""
+
+import multiprocessing
+
+from eval.speed import worker
+from eval.speed.options import MeasureOptions
+from eval.speed.protocol import Finished, Measured, MemoryJob
+from tests.eval.speed.cells import planted
+
+OPTIONS = MeasureOptions(builders="tests.eval.speed.planted")
+
+
+def test_each_call_of_a_memory_job_is_a_step_so_that_slow_ones_together_do_not_count_as_hung() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(worker.BEGIN)
+    steps = [worker.NO_CELL, 0, 0]
+    worker.serve(MemoryJob(cell=planted("adds"), options=OPTIONS), theirs, steps)
+    assert isinstance(ours.recv(), Measured)
+    assert isinstance(ours.recv(), Finished)
+    # One build, a call that compiles, and at least five whose peaks are compared.
+    assert steps[worker.STEPS] >= 1 + 1 + 5
