@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.rows import Row, RowStore, current_machine, json_schema, read_rows
+from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows
 from eval.rows.cell import Execution
 from eval.speed.assembly import recorded_cells
 from eval.speed.group import Group
@@ -26,7 +26,7 @@ from eval.suites.suite import Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
 from recipes.foundation import FIGURES, measure_foundation
 from zoo.attention.catalog import attention_names
-from zoo.config import from_mapping, require
+from zoo.config import UserError, from_mapping, require
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
 
@@ -157,10 +157,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     other_rows = None if recipe.compare_to is None else read_rows(_rows_file(recipe.compare_to))
     suite = SUITES[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())
-    store = RowStore(recipe.folder / "rows.jsonl")
-    schema = json.dumps(json_schema(), indent=2)
-    (recipe.folder / "rows.schema.json").write_text(schema + "\n", encoding="utf-8")
-    with StopRequest() as request, GroupBar() as bar:
+    folder = recipe.folder
+    with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, GroupBar() as bar:
+        _write_schema(folder / "rows.schema.json")
         measure(
             groups,
             store=store,
@@ -170,6 +169,15 @@ def main(config: DictConfig) -> dict[str, Any]:
         )
         interrupted = request.name is not None
     return _result(suite, groups, store, other_rows, interrupted=interrupted)
+
+
+def _write_schema(path: Path) -> None:
+    try:
+        path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"run_dir must be a folder that can be written to; got {str(path)!r} ({error.strerror})"
+        ) from None
 
 
 def _result(

@@ -15,7 +15,7 @@ from eval.rows.schema import (
     json_schema,
     machine_of,
 )
-from eval.rows.store import RowStore, read_rows
+from eval.rows.store import RowStore, only_writer, read_rows
 
 __all__ = [
     "Cell",
@@ -32,5 +32,6 @@ __all__ = [
     "current_machine",
     "json_schema",
     "machine_of",
+    "only_writer",
     "read_rows",
 ]

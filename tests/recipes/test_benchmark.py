@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.foundation import Figure
-from eval.rows import RowStore, json_schema
+from eval.rows import RowStore, json_schema, only_writer
 from recipes.app import execute
 from recipes.benchmark import main
 
@@ -106,6 +106,19 @@ def test_a_mistake_is_one_line_with_the_choices(
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert named in err
+
+
+def test_a_folder_that_another_run_writes_to_or_whose_schema_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_writer(tmp_path / "rows.jsonl"):
+        code, out, err = _run(capsys, "variants=[mha]", f"run_dir={tmp_path}")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "no other process writes" in err
+    (tmp_path / "rows.schema.json").mkdir()
+    code, out, err = _run(capsys, "variants=[mha]", f"run_dir={tmp_path}")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "rows.schema.json" in err
 
 
 @pytest.mark.parametrize(

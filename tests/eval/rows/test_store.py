@@ -1,6 +1,6 @@
 import pytest
 
-from eval.rows import RowStore, read_rows
+from eval.rows import RowStore, only_writer, read_rows
 from tests.eval.rows.made import quality, skipped, speed
 from zoo.config import UserError
 
@@ -47,6 +47,52 @@ def test_a_line_that_a_killed_writer_left_unfinished_is_dropped(tmp_path):
     assert [row.cell.length for row in read_rows(path)] == [64, 256]
 
 
+def test_readers_leave_out_a_last_line_that_is_not_finished(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    RowStore(path).append([speed(64), speed(128)])
+    whole = path.read_bytes()
+
+    path.write_bytes(whole[:-40])
+    assert read_rows(path) == [speed(64)]
+    assert path.read_bytes() == whole[:-40], "reading changes nothing"
+    path.write_bytes(b"no rows at all")
+    with pytest.raises(UserError, match="line 1 must be a row"):
+        read_rows(path)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(speed(64).model_dump_json().encode() + b"\n\xff\xfe\n")
+
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 2 must be a row; it is no UTF-8 text"):
+        read_rows(path)
+
+
+def test_a_line_separator_within_a_text_ends_no_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    row = skipped(64).model_copy(update={"reason": "one\u2028two\x85three"})
+    RowStore(path).append([row])
+
+    assert read_rows(path) == [row]
+
+
+def test_one_process_writes_at_a_time_and_the_next_may_when_it_is_through(tmp_path):
+    path = tmp_path / "new" / "rows.jsonl"
+    with only_writer(path) as store:
+        store.append([speed(64)])
+        with pytest.raises(UserError, match="must go where no other process writes"), only_writer(path):
+            raise AssertionError
+        assert read_rows(path) == [speed(64)], "readers are let in"
+    with only_writer(path) as store:
+        store.append([speed(128)])
+    assert read_rows(path) == [speed(64), speed(128)]
+
+
+def test_a_fault_while_writing_alone_is_not_taken_for_one_of_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError), only_writer(tmp_path / "rows.jsonl"):
+        (tmp_path / "missing").read_bytes()
+
+
 @pytest.mark.parametrize("line", ["{}", "not JSON", '{"kind": "speed"}', ""])
 def test_a_line_that_is_no_row_is_named(tmp_path, line):
     path = tmp_path / "rows.jsonl"
@@ -69,3 +115,5 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
         read_rows(tmp_path / "missing.jsonl")
     with pytest.raises(UserError, match="must go to a file that can be written"):
         RowStore(tmp_path)
+    with pytest.raises(UserError, match="must go to a file that can be written"), only_writer(tmp_path):
+        raise AssertionError
