@@ -5,14 +5,26 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
-from eval.report.figures import FIGURES, Absent, blocksparse, control, loss_curves, pareto, recall, slopes, transfer
+from eval.report import ReportFiles
+from eval.report.figures import (
+    FIGURES,
+    Absent,
+    blocksparse,
+    control,
+    dense,
+    loss_curves,
+    pareto,
+    recall,
+    slopes,
+    transfer,
+)
 from eval.report.figures.attnbench_rows import main_rows
 from eval.report.figures.lines import ratio_lines, time_lines
 from eval.report.figures.pareto import Spot
 from eval.report.figures.speedups import speedup_cells
 from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
-from tests.eval.report.planted import SPEEDS, crossing_rows, quality_row, recall_row
+from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, recall_row
 
 
 def _texts(figure: Figure) -> str:
@@ -47,11 +59,9 @@ def test_lines_hold_the_rows_medians_and_mark_what_has_none(rows: list[Row]) -> 
     assert [(gap.x, gap.status) for gap in lines["mha_tiled"].gaps] == [(1024, "out_of_memory")]
 
 
-def test_gaps_are_drawn_with_a_key(rows: list[Row]) -> None:
-    latency = next(kind for kind in FIGURES if kind.name == "latency")
-    drawn = latency.drawn(rows)
-    assert isinstance(drawn, Figure)
-    svg = _texts(drawn)
+def test_gaps_are_drawn_with_a_key(report: ReportFiles) -> None:
+    (latency,) = (path for path in report.figures if path.stem == "latency")
+    svg = latency.read_text(encoding="utf-8")
     for status in ("skipped", "incorrect", "out of memory"):
         assert f">{status}<" in svg
     assert ">crashed<" not in svg
@@ -162,3 +172,44 @@ def test_drawings_take_the_pages_colour_and_ids_of_their_own(rows: list[Row]) ->
     assert used <= ids
     assert "prefers-color-scheme: dark" in standalone(svg)
     assert 'aria-label="A &amp; B"' in inline(svg, "A &amp; B")
+
+
+def test_the_cache_figure_prefers_the_published_heads_and_says_what_a_models_own_heads_share(rows: list[Row]) -> None:
+    shared = [_with_heads(row, "llama_tiny", heads=4, kv_heads=2) for row in rows if _decodes(row, "llama_tiny")]
+    published = [_with_heads(row, "gpt_eight_heads", heads=8, kv_heads=8) for row in shared[:3]]
+    alone = _texts(dense.KIND.drawn(shared))
+    assert "published for MQA" not in alone
+    assert "4 heads share 2 heads" in alone
+    both = _texts(dense.KIND.drawn([*shared, *published]))
+    assert "published for MQA at 8 heads" in both
+    assert "gpt_eight_heads" in both
+    assert "llama_tiny" not in both
+    assert "87.5" not in dense.KIND.caption
+
+
+def test_recall_is_drawn_of_one_model_on_equal_tokens_whatever_else_was_trained() -> None:
+    own = [recall_row("mha", 0, 0.9, 4), recall_row("swa", 0, 0.8, 4)]
+    others = [changed(own[0], regime="equal_seconds"), changed(own[0], model="gpt_tiny")]
+    assert recall.recall_rows([*others, *own]) == own
+    drawn = recall.KIND.drawn([*others, *own])
+    assert isinstance(drawn, Figure)
+    assert "gpt_recall on mqar, trained on equal tokens" in _texts(drawn)
+
+
+def test_speeds_are_told_against_the_variant_that_was_there(rows: list[Row]) -> None:
+    without = [row for row in rows if row.cell is None or row.cell.variant != "mha"]
+    drawn = pareto.KIND.drawn(without)
+    assert isinstance(drawn, Figure)
+    svg = _texts(drawn)
+    assert "training speed over mha_manual (×)" in svg
+    assert "bits per byte of gpt_tiny on stdlib" in svg
+
+
+def _decodes(row: Row, model: str) -> bool:
+    return row.cell is not None and row.cell.mode == "decode" and row.cell.model == model
+
+
+def _with_heads(row: Row, model: str, *, heads: int, kv_heads: int) -> Row:
+    own = {"model": model, "num_heads": heads, "num_kv_heads": kv_heads, "group": f"{row.cell.group} {heads}"}
+    changes = own | ({"variant": "gqa", "attention": attention("gqa")} if row.cell.variant == "mqa" else {})
+    return row.model_copy(update={"cell": row.cell.model_copy(update=changes)})

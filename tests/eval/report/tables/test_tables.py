@@ -7,7 +7,7 @@ from eval.report.tables.table import Table
 from eval.report.tables.variants import setting_of, variant_facts, variants_table
 from eval.rows import Row
 from eval.statistics.ratios import paired_ratio
-from tests.eval.report.planted import quality_row
+from tests.eval.report.planted import changed, quality_row
 from tests.eval.rows.made import skipped, speed
 
 
@@ -78,3 +78,24 @@ def test_commits_tell_of_changes_that_were_not_committed() -> None:
 def test_markdown_survives_what_would_break_its_columns() -> None:
     table = Table(columns=("a", "b"), rows=(("x|y", "two\nlines"),))
     assert table.markdown().splitlines()[-1] == "| x\\|y | two lines |"
+
+
+def test_quality_of_a_layers_row_is_said_to_be_a_models_and_another_models_row_has_none(rows: list[Row]) -> None:
+    sections = {section.name: section for section in suite_sections(rows)}
+    for table in sections["attnbench"].groups.values():
+        assert "bits per byte of gpt_tiny trained with it" in table.columns
+        assert "of gpt_tiny on stdlib" in table.note
+    (untrained,) = (table for name, table in sections["transfer"].groups.items() if name.startswith("model step llama"))
+    assert untrained.columns[6] == "bits per byte"
+    assert {line[6] for line in untrained.rows} == {"–"}
+    assert "llama_tiny was not trained on text" in untrained.note
+
+
+def test_the_steps_shown_are_those_of_a_model_whose_quality_is_known(rows: list[Row]) -> None:
+    quality = [changed(row, model="llama_tiny") for row in rows if row.quality and row.quality.task == "language"]
+    table = variants_table([*(row for row in rows if row.cell), *quality])
+    assert "Training steps of llama_tiny" in table.note
+    assert "Bits per byte: of llama_tiny on stdlib" in table.note
+    untrained = variants_table([row for row in rows if row.cell or (row.quality and row.quality.task == "mqar")])
+    assert {line[6] for line in untrained.rows} == {"–"}
+    assert "was not trained on text; recall: of gpt_recall on mqar" in untrained.note
