@@ -22,6 +22,7 @@ class Claim:
         statement: What it says, in a sentence.
         published: Its figure, as printed.
         claims_row: Rows of the list of claims that settle it.
+        on_apple: Whether it is about Apple's GPU: False where it is of another device, or the same on any.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Claim:
     statement: str
     published: str
     claims_row: str
+    on_apple: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

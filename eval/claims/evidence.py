@@ -139,7 +139,7 @@ class Evidence:
         self, numerator: Callable[[Cell], bool], denominator: Callable[[Cell], bool], setting: Setting
     ) -> list[Pair]:
         """All pairs of timed rows of a setting that were timed against each other."""
-        below: dict[tuple[str, ...], Row] = {}
+        below: dict[tuple[str | None, ...], Row] = {}
         for row in reversed(self.find(setting, denominator)):
             if row.timing is not None:
                 below[_rounds(row)] = row
@@ -209,9 +209,10 @@ def samples(row: Row) -> list[float]:
     return timing_of(row).samples_seconds
 
 
-def _rounds(row: Row) -> tuple[str, ...]:
-    cell = cell_of(row)
-    return cell.suite, cell.group, str(row.machine.commit)
+def _rounds(row: Row) -> tuple[str | None, ...]:
+    """What two rows have in common that were timed in the same rounds; without a name of the rounds, also the code."""
+    cell, rounds_id = cell_of(row), timing_of(row).rounds_id
+    return cell.suite, cell.group, rounds_id, row.machine.commit if rounds_id is None else None
 
 
 def _unusual(cell: Cell) -> tuple[bool, ...]:

@@ -23,7 +23,7 @@ def _spread(evidence: Evidence) -> Judgement:
     values = [spread for spread, _ in spreads]
     worst, row = max(spreads, key=lambda each: each[0])
     below = sum(value < 0.06 for value in values)
-    return Judgement(
+    judgement = Judgement(
         verdict=verdict(worst < 0.06),
         ours=f"{below} of {len(values)} cells below 6 %; largest {worst:.1%} "
         f"({cell_of(row).variant}, N={cell_of(row).length}), median {np.median(values):.1%}",
@@ -31,6 +31,7 @@ def _spread(evidence: Evidence) -> Judgement:
         reason="Standard deviation over mean of the rounds; one slow round in twenty is enough to break 6 %.",
         evidence=tuple(each.identity for _, each in spreads),
     )
+    return only_on_metal(evidence, judgement, told_here=True)
 
 
 def _intervals(evidence: Evidence) -> Judgement:
@@ -72,8 +73,7 @@ def _matrix_units(evidence: Evidence) -> Judgement:
     return Judgement(
         verdict="not measurable on this device",
         ours=f"dense attention timed at {len(rows)} lengths, on the {evidence.backend} back end",
-        reason="MLX computes on Apple's GPU, while AMX belongs to the CPU cores: the published times cannot show it, "
-        f"and {evidence.device} has no such unit that a row could single out.",
+        reason="MLX computes on Apple's GPU, while AMX belongs to the CPU cores: no time of it can show what they do.",
         evidence=tuple(row.identity for row in rows),
     )
 
@@ -84,10 +84,11 @@ def _feature_map(evidence: Evidence) -> Judgement:
     elu = np.exp(x) - np.float16(1)
     as_published, rearranged = float(elu + np.float16(1)), float(np.exp(x))
     return Judgement(
-        verdict=verdict(as_published > 0),
+        verdict=verdict(as_published >= 0),
         ours=f"elu(-9) + 1 in float16: {as_published:.6f} as published, {rearranged:.6f} as exp(x) for x < 0",
         value=as_published,
-        reason="Computed as (exp(x) - 1) + 1, small weights round to zero; ours takes exp(x) below zero.",
+        reason="Non-negative, as stated, but in half precision no longer positive: computed as (exp(x) - 1) + 1, small "
+        "weights round to zero. Ours takes exp(x) below zero.",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from eval.claims import words
+from eval.claims.apple import only_on_metal
 from eval.claims.claim import Judgement, MissingRowsError
 from eval.claims.evidence import Evidence, Pair, Series, Setting
 from eval.claims.series import (
@@ -131,7 +132,7 @@ def _masked_optimal(evidence: Evidence) -> Judgement:
                 beaten.append((length, other.label, pair))
     fastest = min((pair for _, pairs in found for pair in pairs.values()), key=lambda pair: pair.ratio.ratio)
     where = ", ".join(f"{label} at N={length}" for length, label, _ in beaten)
-    return Judgement(
+    judgement = Judgement(
         verdict=verdict(not beaten),
         ours=" | ".join(f"{label} over masked: {words.at_lengths(pairs)}" for label, pairs in found),
         value=fastest.ratio.ratio,
@@ -140,6 +141,7 @@ def _masked_optimal(evidence: Evidence) -> Judgement:
         reason=f"Beaten by {where}." if beaten else "No other implementation of the same window is faster.",
         evidence=tuple(identity for _, pairs in found for pair in pairs.values() for identity in pair.identities),
     )
+    return only_on_metal(evidence, judgement, told_here=True)
 
 
 def _significance(evidence: Evidence) -> Judgement:
@@ -284,5 +286,4 @@ JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
     "mqa-256": _against_mha(MQA, (256,), "figure", (1.03,)),
     "mqa-512": _against_mha(MQA, (512,), "figure", (1.08,)),
     "mqa-1024": _against_mha(MQA, (1024,), "figure", (1.10,)),
-    "dense-tie": _against_mha(MQA, (256, 512), "tie"),
 }

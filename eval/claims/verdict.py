@@ -8,7 +8,9 @@
 - A claim about a crossover is reproduced if our interval overlaps the published range give or take 10 %.
 - Whatever compared two functions that were said to be one, or timed another function than it names, is "different
   functions compared"; our figure stands beside it, like for like, with what its verdict would have been.
-- Absolute figures of Apple's GPU are not measurable elsewhere.
+- So is a function that was compared with itself, one that never ran, and other software than this library's.
+- Absolute figures of Apple's GPU, and what its hardware is said to favour, are not measurable elsewhere.
+- What ranks several is reproduced only if the interval of every other one's ratio to the winner excludes 1.
 """
 
 from eval.claims.claim import MissingRowsError, Verdict

@@ -51,6 +51,17 @@ def published():
         "best-128",
         "best-256",
         "best-1024",
+        "causal-blocks-instead",
+        "dense-tie",
+        "flash-max-demo",
+        "flash-mean-demo",
+        "flash-consistent",
+        "flash-head-dim",
+        "flash-length",
+        "flash-memory",
+        "wrapper-cpu",
+        "wrapper-bits",
+        "wrapper-fixed",
     ],
 )
 def test_what_compared_two_functions_is_said_to_and_judged_like_for_like(published, name):
@@ -61,7 +72,6 @@ def test_what_compared_two_functions_is_said_to_and_judged_like_for_like(publish
 @pytest.mark.parametrize(
     "name",
     [
-        "masked-optimal",
         "linear-1.59",
         "linear-below",
         "linear-approximates",
@@ -76,25 +86,16 @@ def test_what_compared_two_functions_is_said_to_and_judged_like_for_like(publish
         "mqa-256",
         "mqa-512",
         "mqa-1024",
+        "mqa-broadcasting",
+        "window-128-over-64",
+        "feature-map",
+        "flash-immediate",
         "mqa-cache",
-        "dense-tie",
-        "best-512",
         "none-dominates",
         "elbow-2.55",
         "elbow",
-        "spread",
-        "flash-max-demo",
-        "flash-mean-demo",
-        "flash-consistent",
-        "flash-head-dim",
-        "flash-length",
-        "flash-memory",
         "finetune-practical",
         "finetune-demo",
-        "drop-in",
-        "wrapper-cpu",
-        "wrapper-bits",
-        "wrapper-fixed",
     ],
 )
 def test_what_holds_in_our_rows_is_reproduced(published, name):
@@ -111,14 +112,12 @@ def test_what_holds_in_our_rows_is_reproduced(published, name):
         "linear-crossover-fused",
         "intervals",
         "elbow-l2",
-        "feature-map",
         # These contradict others that hold in this world.
         "adaptive",
-        "flash-max-practical",
-        "flash-mean-practical",
-        "flash-batch",
+        "best-512",
         "finetune-range",
         "throughput-tinyllama",
+        "throughput-qwen-practical",
     ],
 )
 def test_what_does_not_hold_in_our_rows_is_not_reproduced(published, name):
@@ -140,6 +139,10 @@ def test_what_does_not_hold_in_our_rows_is_not_reproduced(published, name):
         "wrapper-batch",
         "layouts",
         "layouts-reshape",
+        "masked-optimal",
+        "spread",
+        "elbow-cache",
+        "throughput-absolute-qwen",
     ],
 )
 def test_what_only_apples_gpu_can_tell_is_not_measurable_here_and_ours_stands_beside(published, name):
@@ -170,8 +173,8 @@ def other_world():
             *attnbench_rows(flat),
             *grid_rows(lambda cell: 1e-3, utilisation=0.3, batch_sizes=(1, 2)),
             *wrapper_rows(lambda cell: 1.5e-3 if cell.variant == "mha" else 1e-3),
-            *step_rows(1.0),
-            *decode_rows({"mha": 1000, "gqa": 1500, "mqa": 2000}),
+            *step_rows(1.0, blocks=2.0),
+            *decode_rows({8: 8000, 4: 8000, 2: 8000, 1: 8000}),
             *memory_rows({"mha_manual": 2000, "mha": 1000}),
             *quality_rows({"mha": (2.0, 2.1), "linear": (2.02, 2.08)}),
         ]
@@ -215,6 +218,10 @@ def other_world():
         "flash-length",
         "flash-memory",
         "flash-efficiency-demo",
+        "flash-demo-over-practical",
+        "flash-immediate",
+        "causal-blocks-instead",
+        "window-128-over-64",
         "finetune-practical",
         "finetune-demo",
         "wrapper-cpu",
@@ -226,7 +233,7 @@ def test_in_another_world_the_same_claims_fall(other_world, name):
 
 
 def test_a_slope_that_is_the_published_one_is_reproduced():
-    findings = findings_of(attnbench_rows(lambda cell: 1e-6 * cell.length**1.73))
+    findings = findings_of(attnbench_rows(lambda cell: 1e-6 * cell.length**1.73), "slope-mha")
 
     assert findings["slope-mha"].verdict == YES
     assert findings["slope-mha"].low <= 1.73 <= findings["slope-mha"].high
@@ -237,9 +244,11 @@ def test_a_faster_true_window_ends_the_masked_ones_reign():
         fast = cell.attention_mapping["implementation"] == "chunked" and cell.attention_mapping["mechanism"] != "linear"
         return as_published(cell) / (4 if fast and cell.length >= 512 else 1)
 
-    finding = findings_of(attnbench_rows(chunked_is_fast))["masked-optimal"]
+    rows = attnbench_rows(chunked_is_fast)
+    finding = findings_of(on_metal(rows), "masked-optimal")["masked-optimal"]
 
     assert finding.verdict == NO
+    assert f"On this device: {NO}." in findings_of(rows, "masked-optimal")["masked-optimal"].reason
     assert "chunked window (64) at N=512" in finding.reason
     assert finding.high < 1
 
@@ -249,14 +258,14 @@ def test_another_winner_at_each_length_makes_choosing_pay():
         fused = cell.attention_mapping["implementation"] == "fused"
         return as_published(cell) * (1.3 if fused == (cell.length < 500) else 1.0)
 
-    assert findings_of(attnbench_rows(turning))["adaptive"].verdict == YES
+    assert findings_of(attnbench_rows(turning), "adaptive")["adaptive"].verdict == YES
 
 
 def test_an_interval_that_holds_1_is_said_to_decide_nothing(published, other_world):
-    findings = findings_of(attnbench_rows(lambda cell: 1e-3))
+    findings = findings_of(attnbench_rows(lambda cell: 1e-3, lengths=(128,)), "mqa-slower-128")
 
     assert findings["mqa-slower-128"].verdict == NO
-    assert findings["mqa-slower-128"].reason.endswith("Undecided: an interval holds 1.")
+    assert findings["mqa-slower-128"].reason.count("Undecided: an interval holds 1.") == 1
     assert "Undecided" not in published["mqa-slower-128"].reason
     assert "Undecided" not in other_world["linear-1.59"].reason
 
@@ -265,7 +274,7 @@ def test_only_what_ran_in_the_same_rounds_can_win():
     def idle_in_another_group(cell):
         return 1e-6 if cell.group.startswith("causal") else as_published(cell)
 
-    findings = findings_of(attnbench_rows(idle_in_another_group))
+    findings = findings_of(attnbench_rows(idle_in_another_group), "best-128", "best-1024")
 
     for name in ("best-128", "best-1024"):
         assert like_for_like(findings[name]) == YES, name
@@ -275,32 +284,10 @@ def test_one_cell_that_scatters_breaks_the_claim_about_spread():
     row, *rows = published_attnbench()
     wild = row.model_copy(update={"timing": row.timing.model_copy(update={"coefficient_of_variation": 0.3})})
 
-    finding = findings_of([wild, *rows])["spread"]
+    finding = findings_of(on_metal([wild, *rows]), "spread")["spread"]
 
     assert finding.verdict == NO
     assert finding.value == 0.3
-
-
-def test_outputs_that_differ_in_a_bit_are_not_bit_identical():
-    rows = [
-        row.model_copy(update={"correctness": row.correctness.model_copy(update={"max_error": 1e-9})})
-        if row.cell.variant == "mha_hand_inlined"
-        else row
-        for row in wrapper_rows()
-    ]
-
-    assert findings_of(rows)["wrapper-bits"].verdict == NO
-
-
-def test_a_layers_own_rounding_is_no_difference_from_the_inlined_code():
-    rows = [
-        row.model_copy(update={"correctness": row.correctness.model_copy(update={"max_error": 1e-6})})
-        if row.cell.variant == "mha"
-        else row
-        for row in wrapper_rows()
-    ]
-
-    assert findings_of(rows)["wrapper-bits"].verdict == YES
 
 
 def test_on_apples_gpu_its_claims_are_judged():
@@ -312,18 +299,22 @@ def test_on_apples_gpu_its_claims_are_judged():
         on_metal([*wrapper_rows(overhead), *layout, *published_attnbench(), *grid_rows(batch_sizes=(1,))])
     )
 
-    for name in ("wrapper-b1", "wrapper-b4", "wrapper-batch", "layouts", "layouts-reshape", "m4-times"):
+    for name in ("wrapper-b1", "wrapper-b4", "wrapper-batch", "layouts", "layouts-reshape"):
+        assert (findings[name].verdict, like_for_like(findings[name])) == (OTHER, YES), name
+    assert findings["flash-peak-demo"].verdict == OTHER
+    assert like_for_like(findings["flash-peak-demo"]) == NO
+    for name in ("m4-times", "masked-optimal", "spread"):
         assert findings[name].verdict == YES, name
-    assert findings["flash-peak-demo"].verdict == NO
     assert findings["wrapper-cpu"].verdict == ELSEWHERE
 
 
 def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
-    runs = findings_of(grid_rows(lambda cell: 1e-3, kernel=True, batch_sizes=(1,)))["flash-poc"]
+    runs = findings_of(grid_rows(lambda cell: 1e-3, kernel=True, batch_sizes=(1,)), "flash-poc")["flash-poc"]
     missing = grid_rows(batch_sizes=(1,))
     crashed = [row.model_copy(update={"status": "crashed"}) if row.status == "unavailable" else row for row in missing]
-    fails = findings_of(crashed)["flash-poc"]
+    fails = findings_of(crashed, "flash-poc")["flash-poc"]
 
-    assert runs.verdict == YES
+    assert runs.verdict == OTHER
+    assert like_for_like(runs) == YES
     assert fails.verdict == "not measured"
     assert fails.reason == "metal_kernel_poc: crashed, there is no Metal here"

@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from eval.claims import Finding, judge
+from eval.claims import CLAIMS, Finding, judge
+from eval.claims.evidence import variant_kv_heads
 from eval.claims.published import table
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
 from eval.speed.group import Group
@@ -64,8 +65,8 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
     return [row for group in groups for row in group_rows(group, seconds, rounds=rounds, noise=NOISE)]
 
 
-def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS) -> list[Row]:
-    request = SuiteRequest(modes=("forward",), lengths=table.LENGTHS)
+def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = table.LENGTHS) -> list[Row]:
+    request = SuiteRequest(modes=("forward",), lengths=lengths)
     return suite_rows(attnbench.groups(request), seconds, rounds=rounds)
 
 
@@ -107,22 +108,23 @@ def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
     return suite_rows(layouts.groups(SuiteRequest()), time)
 
 
-def step_rows(fused_over_manual: float) -> list[Row]:
-    """Ops, layers and models; the models' training steps too."""
-    variants = {each.name: each.mapping for each in (series("mha_manual"), series("mha"))}
-    groups = transfer.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny")))
-    return suite_rows(groups, lambda cell: fused_over_manual if cell.variant == "mha" else 1.0)
+def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
+    """Ops, layers and models; the models' training steps too. The others take a second."""
+    names = ("mha_manual", "mha", "blocksparse", "linear")
+    groups = transfer.groups(
+        SuiteRequest(variants={name: series(name).mapping for name in names}, models=("llama_tiny", "gpt_tiny"))
+    )
+    seconds = {"mha": fused_over_manual, "blocksparse": blocks}
+    return suite_rows(groups, lambda cell: seconds.get(cell.variant, 1.0))
 
 
-def decode_rows(bytes_per_head: Mapping[str, int]) -> list[Row]:
-    """Caches of a model with four query heads and two key/value heads of its own."""
-    variants = {name: series(name).mapping for name in bytes_per_head}
-    groups = decode.groups(SuiteRequest(variants=variants, lengths=(128,)))
+def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MODEL) -> list[Row]:
+    """Caches of the models that are decoded; those of one model by their KV heads."""
     rows = []
-    for row in suite_rows([group for group in groups if group.memory], lambda cell: 1e-3):
+    for row in suite_rows([group for group in decode.groups(SuiteRequest()) if group.memory], lambda cell: 1e-3):
         assert row.cell is not None
-        if row.cell.role != "control":
-            size = bytes_per_head[row.cell.variant] * {"mqa": 1}.get(row.cell.variant, 2)
+        if row.cell.role != "control" and row.cell.model == model:
+            size = cache_bytes.get(variant_kv_heads(row.cell) or row.cell.num_heads, 1)
             rows.append(row.model_copy(update={"memory": Memory(peak_bytes=9 * size, cache_bytes=size)}))
     return rows
 
@@ -176,7 +178,7 @@ def published_world() -> tuple[Row, ...]:
         *wrapper_rows(),
         *layout_rows({"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6}),
         *step_rows(0.85),
-        *decode_rows({"mha": 1000, "gqa": 1000, "mqa": 1000}),
+        *decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000}),
         *memory_rows({"mha_manual": 9000, "mha": 800}),
         *quality_rows({"mha": (2.0, 2.01, 1.99), "linear": (2.2, 2.21, 2.19)}),
     )
@@ -188,9 +190,10 @@ def published_findings() -> Mapping[str, Finding]:
     return findings_of(published_world())
 
 
-def findings_of(rows: Sequence[Row]) -> Mapping[str, Finding]:
-    """Findings by claim."""
-    return {finding.claim.id: finding for finding in judge(rows)}
+def findings_of(rows: Sequence[Row], *names: str) -> Mapping[str, Finding]:
+    """Findings by claim: of those named, or of all."""
+    claims = [claim for claim in CLAIMS if not names or claim.id in names]
+    return {finding.claim.id: finding for finding in judge(rows, claims)}
 
 
 def on_metal(rows: Sequence[Row]) -> list[Row]:
