@@ -35,6 +35,12 @@ class Measured:
     @property
     def rounds(self) -> tuple[str, str, str]:
         """Names the rounds: equal for two rows that were timed against each other."""
+        named = None if self.timing is None else self.timing.rounds_id
+        return self.cell.suite, self.cell.group, str(self.row.machine.commit) if named is None else named
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Suite, group and commit: rows of one place were asked for together, whether or not they have times."""
         return self.cell.suite, self.cell.group, str(self.row.machine.commit)
 
     @property
@@ -91,10 +97,10 @@ def measured(
 
 
 def same_rounds(rows: Iterable[Measured]) -> dict[tuple[str, str, str], list[Measured]]:
-    """Rows that were timed against each other."""
+    """Rows that were asked for together; of any two of them `ratio_of` knows whether their rounds were the same."""
     groups: dict[tuple[str, str, str], list[Measured]] = {}
     for each in rows:
-        groups.setdefault(each.rounds, []).append(each)
+        groups.setdefault(each.place, []).append(each)
     return groups
 
 

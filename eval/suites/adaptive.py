@@ -38,10 +38,11 @@ def groups(request: SuiteRequest) -> list[Group]:
     if request.lengths is not None or request.batch_sizes is not None:
         lengths = request.lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
         settings = [(batch_size, length) for length in lengths for batch_size in request.batch_sizes or (1, 2)]
-    return [_group(mode, batch_size, length) for mode in PHASES for batch_size, length in settings]
+    # Whether the machine was quiet is told once for each phase.
+    return [_group(mode, *setting, control=index == 0) for mode in PHASES for index, setting in enumerate(settings)]
 
 
-def _group(mode: Mode, batch_size: int, length: int) -> Group:
+def _group(mode: Mode, batch_size: int, length: int, *, control: bool) -> Group:
     name = f"{mode} B={batch_size} L={length}"
     place: dict[str, Any] = {"suite": NAME, "group": name, "mode": mode, "batch_size": batch_size, "length": length}
     cells: list[Cell] = []
@@ -50,7 +51,7 @@ def _group(mode: Mode, batch_size: int, length: int) -> Group:
         cells += [*fixed.values(), _adaptive_cell(each, place)]
     baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
     cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
-    return Group(cells=tuple(cells), control=False, max_rounds=ROUNDS)
+    return Group(cells=tuple(cells), control=control, max_rounds=ROUNDS)
 
 
 def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
@@ -80,11 +81,11 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
     which it is slower than every fixed implementation.
     """
-    by_group: dict[str, list[Row]] = {}
+    same_rounds: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        if row.status == "ok" and row.timing is not None and row.cell is not None:
-            by_group.setdefault(row.cell.group, []).append(row)
-    cells = [verdict for group in by_group.values() for verdict in _verdicts(group)]
+        if row.status == "ok" and row.timing is not None and row.cell is not None and row.cell.role != "control":
+            same_rounds.setdefault((row.cell.group, row.timing.rounds_id), []).append(row)
+    cells = [verdict for timed in same_rounds.values() for verdict in _verdicts(timed)]
     if not cells:
         return []
     share = sum(cell["best_or_tied"] for cell in cells) / len(cells)
@@ -101,7 +102,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One for each mechanism of a group."""
+    """One for each mechanism, of rows that were timed in the same rounds."""
     fixed: dict[str, dict[str, Row]] = {}
     adaptive: dict[str, Row] = {}
     for row in rows:

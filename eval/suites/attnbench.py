@@ -12,7 +12,7 @@ from typing import Any
 from eval.rows import Row
 from eval.speed.group import Group
 from eval.statistics.scaling import crossover, scaling_exponent
-from eval.suites.findings import TimedRow, by_group, ratio_of, statuses, timed_rows
+from eval.suites.findings import TimedRow, by_group, ratio_of, share_rounds, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
 from eval.suites.series import Series, series
@@ -155,7 +155,7 @@ def _slope(name: str, groups: Mapping[str, Mapping[str, TimedRow]]) -> list[dict
 
 def _crossover(name: str, rival: str, groups: Mapping[str, Mapping[str, TimedRow]]) -> list[dict[str, Any]]:
     pairs = [(variants[name], variants[rival]) for variants in groups.values() if {name, rival} <= set(variants)]
-    pairs = [(ours, theirs) for ours, theirs in pairs if len(ours.samples) == len(theirs.samples)]
+    pairs = [(ours, theirs) for ours, theirs in pairs if share_rounds(ours, theirs)]
     if len(pairs) < 2:
         return []
     found = crossover(

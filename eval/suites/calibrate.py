@@ -30,6 +30,8 @@ NAME = "calibrate"
 # soon after 64 and after 128: power laws on either side of a jump are met, one across it is not. How times grow with
 # the batch has no jumps, so two lengths tell.
 SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
+# Where the baseline is timed a second time: whether the machine was quiet is told once for each phase.
+CONTROLLED = (1, 256)
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
 _NOT_PARAMETERS = {"name", "mechanism", "implementation", *HeadGrouping.__dataclass_fields__}
@@ -62,12 +64,12 @@ def _group(mode: Any, batch_size: int, length: int) -> Group:
     ]
     baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
     cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
-    return Group(cells=tuple(cells), control=False, max_rounds=ROUNDS)
+    return Group(cells=tuple(cells), control=(batch_size, length) == CONTROLLED, max_rounds=ROUNDS)
 
 
 def conclude(rows: Sequence[Row]) -> None:
     """Writes the calibration of this device from rows, beside what it holds already; nothing if there are none."""
-    timed = [row for row in rows if row.status == "ok" and row.timing is not None and row.cell is not None]
+    timed = [row for row in _without_controls(rows) if row.status == "ok" and row.timing is not None]
     if not timed:
         return
     new = [_measurement(row) for row in timed]
@@ -77,6 +79,10 @@ def conclude(rows: Sequence[Row]) -> None:
     path = calibration_path()
     write_calibration(path, Calibration(provenance=_provenance(timed), measurements=(*kept, *new)))
     logger.info("calibration of %d times written to %s", len(kept) + len(new), path)
+
+
+def _without_controls(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.cell is not None and row.cell.role != "control"]
 
 
 def _provenance(rows: Sequence[Row]) -> Provenance:
@@ -121,6 +127,7 @@ def _cell_setting(cell: Cell) -> tuple[object, ...]:
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Where the calibration lies and whether it was up to date; then the fastest implementation of each setting."""
+    rows = _without_controls(rows)
     head = {"calibration": str(calibration_path()), "up_to_date": not rows, "measured": len(rows), "command": REMEDY}
     fastest: dict[tuple[object, ...], Measurement] = {}
     for row in rows:

@@ -24,6 +24,11 @@ class TimedRow:
     samples: tuple[float, ...]
 
     @property
+    def rounds_id(self) -> str | None:
+        """Names the rounds; None for rows that are older than these names."""
+        return None if self.row.timing is None else self.row.timing.rounds_id
+
+    @property
     def median(self) -> float:
         """Median seconds."""
         return statistics.median(self.samples)
@@ -50,6 +55,11 @@ def by_group(rows: Iterable[TimedRow]) -> dict[str, dict[str, TimedRow]]:
     return groups
 
 
+def share_rounds(one: TimedRow, other: TimedRow) -> bool:
+    """Whether the samples of two rows of a group pair by index."""
+    return one.rounds_id == other.rounds_id and len(one.samples) == len(other.samples)
+
+
 class Ratio(TypedDict):
     """A ratio of times with its interval, as summaries print it."""
 
@@ -60,7 +70,7 @@ class Ratio(TypedDict):
 
 def ratio_of(numerator: TimedRow, denominator: TimedRow) -> Ratio | None:
     """Ratio of two times of the same rounds; None if the rounds were not the same."""
-    if len(numerator.samples) != len(denominator.samples):
+    if not share_rounds(numerator, denominator):
         return None
     found = paired_ratio(numerator.samples, denominator.samples)
     return Ratio(ratio=found.ratio, low=found.low, high=found.high)

@@ -6,6 +6,7 @@ import pytest
 
 import eval.suites.adaptive as suite
 from eval.rows import Cell, Row
+from eval.speed.assembly import control_cell
 from eval.suites import calibrate
 from eval.suites.implementations import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
@@ -97,6 +98,28 @@ def test_what_is_slower_than_every_fixed_choice_is_counted_even_if_its_choice_is
     head, *found = suite.summary(_rows(_cells(), adaptive_seconds=1.0))
     assert head["slower_than_worst"] == len(found)
     assert head["met"] is False
+
+
+def test_each_phase_has_one_control_which_is_no_choice() -> None:
+    groups = suite.groups(SuiteRequest())
+    controlled = [group for group in groups if group.control]
+    assert [group.baseline.mode for group in controlled] == list(PHASES)
+    rows = _rows(_cells(), adaptive_seconds=1e-3)
+    controls = [speed_row(control_cell(group), noisy(1e-6)) for group in suite.groups(ONE) if group.control]
+    assert len(controls) == len(PHASES)
+    assert suite.summary([*rows, *controls]) == suite.summary(rows)
+
+
+def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
+    rows = _rows(_cells(), adaptive_seconds=1e-3)
+    others = [
+        row.model_copy(update={"timing": row.timing.model_copy(update={"rounds_id": "others"})})
+        if row.timing is not None and row.cell is not None and row.cell.detail
+        else row
+        for row in rows
+    ]
+    assert suite.summary(rows)
+    assert suite.summary(others) == []
 
 
 def test_no_rows_say_nothing() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import eval.suites.calibrate as suite
 from eval.rows import Cell, Row, current_machine
+from eval.speed.assembly import control_cell
 from eval.suites.implementations import MOST_TOKENS, PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import speed_row, untimed_row
@@ -107,6 +108,22 @@ def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: s
     other = current_machine().model_copy(update={field: "another"})
     suite.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
     assert [cell for group in suite.groups(SuiteRequest()) for cell in group.cells] == cells
+
+
+def test_each_phase_has_one_control_which_is_no_calibration() -> None:
+    groups = suite.groups(SuiteRequest())
+    controlled = [group for group in groups if group.control]
+    assert [group.baseline.mode for group in controlled] == list(PHASES)
+    rows = _rows([cell for group in groups for cell in group.cells])
+    # Faster than anything: it would be chosen if it counted.
+    (control, *_) = _rows([control_cell(group) for group in controlled])
+    fast = control.model_copy(update={"timing": control.timing.model_copy(update={"median_seconds": 1e-9})})
+    assert suite.summary([*rows, fast]) == suite.summary(rows)
+    suite.conclude([*rows, fast])
+    known = load_calibration(None)
+    assert known is not None
+    assert len(known.measurements) == len(rows)
+    assert min(each.median_seconds for each in known.measurements) >= 1e-3
 
 
 def test_a_calibration_of_a_part_is_refused() -> None:
