@@ -1,5 +1,6 @@
 """Dense attention with fewer key/value heads: its times, and the true bytes of its cache."""
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def _draw_cache(axes: Axes, rows: Sequence[Measured]) -> list[str]:
     cell = rows[0].cell
     words = [f"bytes at {cell.length} tokens, {cell.model or cell.level}; line: by formula"]
     words += [f"published for MQA at {PUBLISHED_HEADS} heads: −87.5 %"] * _has_published_heads(rows[0])
-    axes.set_xlabel("\n".join([*words, *same_by_heads(rows)]))
+    axes.set_xlabel("\n".join([*words, *(textwrap.fill(each, 60) for each in same_by_heads(rows))]))
     return marked
 
 

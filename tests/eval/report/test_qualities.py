@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.report.qualities import QualityBook, function_of, of_main_subject
+from eval.report.qualities import QualityBook, function_of, of_main_subject, qualities
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
 
 
@@ -84,7 +84,6 @@ def test_a_figure_holds_one_model_data_and_regime() -> None:
         changed(rows[0], **field) for field in ({"regime": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
     ]
     alone = changed(rows[0], regime="checkpoint")
-    wanted = [row.quality for row in rows]
-    assert of_main_subject([row.quality for row in [*others, alone, *rows]]) == wanted
-    assert of_main_subject([others[0].quality, alone.quality]) == [alone.quality]
+    assert of_main_subject(qualities([*others, alone, *rows])) == qualities(rows)
+    assert of_main_subject(qualities([others[0], alone])) == qualities([alone])
     assert of_main_subject([]) == []

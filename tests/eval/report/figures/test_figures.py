@@ -179,7 +179,7 @@ def test_the_cache_figure_prefers_the_published_heads_and_says_what_a_models_own
     published = [_with_heads(row, "gpt_eight_heads", heads=8, kv_heads=8) for row in shared[:3]]
     alone = _texts(dense.KIND.drawn(shared))
     assert "published for MQA" not in alone
-    assert "4 heads share 2 heads" in alone
+    assert "In llama_tiny 4 heads share 2 heads" in alone
     both = _texts(dense.KIND.drawn([*shared, *published]))
     assert "published for MQA at 8 heads" in both
     assert "gpt_eight_heads" in both
