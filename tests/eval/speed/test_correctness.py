@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_map
 
 from eval.rows import Cell
 from eval.speed import correctness, layer_correctness, model_correctness, tolerances
@@ -14,11 +15,13 @@ from eval.speed.builders import BUILDERS
 from eval.speed.correctness import Finding, check_op, relative_error, verdict
 from eval.speed.layer_setting import layer_setting
 from eval.speed.model_setting import model_setting
-from eval.speed.op_setting import op_setting
+from eval.speed.op_setting import OpSetting, op_setting
+from eval.speed.trees import arrays_of
 from tests.eval.speed import faults
 from tests.eval.speed.builders import settings
 from zoo.attention.pattern import PatternAttention
 from zoo.attention.projected import ProjectedAttention
+from zoo.training.step import TrainStep
 
 VALUES = [*faults.FULL, *faults.WINDOWED]
 
@@ -171,6 +174,57 @@ def test_the_timed_logits_themselves_are_compared(mode: str) -> None:
     wrong = verdict(check(setting, model, shown[::-1]))
     assert not wrong.passed
     assert "timed" in wrong.checks
+
+
+@pytest.mark.parametrize("level", ["layer", "model"])
+def test_gradients_that_go_wrong_in_compilation_alone_do_not_pass(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """Values right and gradients 1 % too small, only in the timed call."""
+    compile_ = mx.compile
+
+    def shrinking(function: Any, **rest: Any) -> Any:
+        compiled = compile_(function, **rest)
+
+        def call(*arguments: Any) -> Any:
+            value, gradients = compiled(*arguments)
+            return value, tree_map(lambda gradient: 0.99 * gradient, gradients)
+
+        return call
+
+    asked = _cell(level, "right", model="gpt_tiny", mode="forward_backward", length=13, batch_size=2, compiled=True)
+    assert BUILDERS[level](asked).check().passed
+    # Ops are compiled by the check itself; they stay as they are.
+    monkeypatch.setattr(OpSetting, "forward", OpSetting.eager_forward)
+    monkeypatch.setattr(OpSetting, "backward", OpSetting.eager_backward)
+    monkeypatch.setattr(mx, "compile", shrinking)
+    found = BUILDERS[level](asked).check()
+    assert not found.passed
+    assert found.checks.startswith("timed gradients")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("still", "update is AdamW's"), ("factor", "timed gradient norm"), ("state", "timed gradients")],
+)
+def test_a_step_that_does_not_update_as_it_should_does_not_pass(
+    monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    asked = _cell("model", "right", model="gpt_tiny", mode="step", length=13, batch_size=2)
+    assert fault != "still" or BUILDERS["model"](asked).check().passed
+    update = TrainStep._update_by_gradients
+
+    def wrong(self: TrainStep, gradients: Any) -> mx.array:
+        if fault == "state":
+            return mx.sqrt(sum(each.square().sum() for each in arrays_of(gradients)))
+        before = self.model.parameters()
+        norm = update(self, tree_map(lambda each: 1.1 * each, gradients) if fault == "factor" else gradients)
+        if fault == "still":
+            self.model.update(before)
+        return norm
+
+    monkeypatch.setattr(TrainStep, "_update_by_gradients", wrong)
+    found = BUILDERS["model"](asked).check()
+    assert not found.passed
+    assert words in found.checks
 
 
 def test_long_texts_are_compared_at_a_length_that_fits_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def cell(level: str, name: str, **changes: Any) -> Cell:
 
 
 def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
-    """Makes the shipped models narrow and shallow, and lets decoding go on for 400 tokens."""
+    """Makes the shipped models narrow and shallow."""
     small = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
     for name in ("gpt_tiny", "llama_tiny", "bert_tiny"):
         values = yaml.safe_load((model_setting._FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -50,7 +50,6 @@ def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: 
     monkeypatch.setattr(model_setting, "_FOLDER", folder)
     monkeypatch.setattr(model_setting, "VOCAB_SIZE", vocab_size)
     monkeypatch.setattr(model_correctness, "VOCAB_SIZE", vocab_size)
-    monkeypatch.setattr(model_setting, "DECODE_HEADROOM", 400)
 
 
 def called(subject: Subject) -> Any:

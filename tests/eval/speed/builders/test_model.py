@@ -100,23 +100,38 @@ def test_an_encoder_neither_prefills_nor_is_causal() -> None:
         BUILDERS["model"](_cell("mha", "forward", model="bert_tiny", causal=True))
 
 
-def test_decoding_forgets_its_token_where_the_cache_can_and_moves_on_where_it_cannot() -> None:
-    whole, window = (BUILDERS["model"](_cell(name, "decode")) for name in ("mha", "swa"))
-    first = called(whole)
-    assert mx.array_equal(first, called(whole)).item()
-    held = whole.cache_bytes()
-    before = called(window)
+WINDOWED = {"name": "swa", "mechanism": "sliding_window", "implementation": "chunked", "window_size": 5}
+FULL = {"name": "mha", "mechanism": "softmax", "implementation": "fused"}
+
+
+@pytest.mark.parametrize("layers", [(FULL, FULL), (WINDOWED, WINDOWED), (WINDOWED, FULL), (FULL, WINDOWED)])
+@pytest.mark.parametrize("length", [4, 5, LENGTH])
+def test_decoding_takes_its_token_back_from_every_cache_of_keys_and_values(layers: Any, length: int) -> None:
+    attention = {"name": "hybrid_swa", "layer_pattern": list(layers)}
+    subject = BUILDERS["model"](_cell("hybrid_swa", "decode", attention=attention, length=length, model="llama_tiny"))
+    assert subject.cache_bytes is not None
+    held = subject.cache_bytes()
+    first = called(subject)
+    assert all(mx.array_equal(first, called(subject)).item() for _ in range(7))
+    assert subject.cache_bytes() == held == subject.analytic_cache_bytes
+
+
+def test_decoding_moves_recurrent_states_on_and_leaves_other_caches_as_large() -> None:
+    attention = {"name": "hybrid_swa", "layer_pattern": [{"name": "linear", "mechanism": "linear"}, FULL]}
+    subject = BUILDERS["model"](_cell("hybrid_swa", "decode", attention=attention))
+    assert subject.cache_bytes is not None
+    held, first = subject.cache_bytes(), called(subject)
+    # Beyond a block of 256 slots, were it to move on.
     for _ in range(260):
-        mx.eval(called(whole))
-    assert whole.cache_bytes() == held == whole.analytic_cache_bytes
-    assert not mx.array_equal(before, called(window)).item()
-    assert window.cache_bytes() == window.analytic_cache_bytes < held
+        mx.eval(called(subject))
+    assert not mx.array_equal(first, called(subject)).item()
+    assert subject.cache_bytes() == held
 
 
 def test_learned_positions_reach_as_far_as_the_cell_asks() -> None:
     assert model_setting(_cell("mha", "forward", length=70)).config.max_seq_len == 70
     assert model_setting(_cell("mha", "forward")).config.max_seq_len == 64
-    assert model_setting(_cell("mha", "decode", length=70)).config.max_seq_len == 70 + 400
+    assert model_setting(_cell("mha", "decode", length=70)).config.max_seq_len == 70 + 8
 
 
 def test_useful_flops_count_the_output_projection_where_it_is_applied() -> None:
