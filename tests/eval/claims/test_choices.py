@@ -23,6 +23,16 @@ def test_a_tie_with_the_fastest_reproduces_nothing_and_is_named():
     assert "Different functions are ranked, by design" in finding.reason
 
 
+def test_a_lead_within_the_noise_is_no_win():
+    def barely(cell):
+        return 1e-3 * (0.998 if kind(cell) == ("softmax", "fused", 1) else 1.0)
+
+    finding = findings_of(attnbench_rows(barely, lengths=(512,)), "best-512")["best-512"]
+
+    assert finding.verdict == NO
+    assert finding.ours.startswith("MQA (tied: ")
+
+
 def test_the_claimed_one_that_alone_is_fastest_is_reproduced():
     def winners(cell):
         wins = {128: ("softmax", "fused", 4), 512: ("softmax", "fused", 1)}.get(cell.length)

@@ -1,5 +1,7 @@
 """Caches are judged by the bytes that two variants of one model really held."""
 
+import pytest
+
 from tests.eval.claims.worlds import NO, YES, decode_rows, findings_of
 
 NAMES = ("mqa-cache", "gqa-memory")
@@ -20,9 +22,11 @@ def test_a_cache_that_is_not_smaller_is_not_reproduced():
     assert [findings[name].value for name in NAMES] == [0.0, 0.0]
 
 
-def test_a_model_of_other_heads_settles_nothing():
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, None), (4, 8), (8, 2)])
+def test_a_model_of_other_heads_settles_nothing(num_heads, num_kv_heads):
+    heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads}
     rows = [
-        row.model_copy(update={"cell": row.cell.model_copy(update={"num_heads": 4, "num_kv_heads": 4})})
+        row.model_copy(update={"cell": row.cell.model_copy(update=heads)})
         for row in decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000})
     ]
 
