@@ -5,7 +5,7 @@ Letters: B batch, L length, N query heads, K key/value heads, H head_dim.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -14,6 +14,7 @@ import numpy as np
 from eval.rows import Cell
 from zoo.attention import LayerShape, VariantConfig, mechanism, variant_from_mapping
 from zoo.attention.mechanism import HeadGrouping, Mechanism
+from zoo.attention.variants.adaptive import AdaptiveConfig
 from zoo.config import UserError
 from zoo.ops.masks import MaskSpec
 from zoo.runtime.backend import parse_dtype
@@ -59,6 +60,18 @@ class OpSetting:
     def spec(self) -> Any:
         """The op's last argument."""
         return self.declared.make_spec(self.variant.parameters, MaskSpec(causal=self.causal), self.head_dim, None)
+
+    def reference(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Float64 y_BNLH of the mechanism, from the first tokens of one head or more."""
+        parameters, spec = self.variant.parameters, self.spec
+        declared = self.declared
+        if isinstance(parameters, AdaptiveConfig) and parameters.allow_mechanisms:
+            # Which mechanism answers is a matter of the whole length.
+            chooser = parameters.chooser()
+            member = chooser.members[chooser.mechanism(self.length)]
+            declared, spec = member.declared, spec.of(member)
+        y_BNLH: np.ndarray = declared.reference(*arrays, spec)
+        return y_BNLH
 
     @functools.cached_property
     def axes(self) -> tuple[str, ...]:

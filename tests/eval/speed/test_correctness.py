@@ -19,6 +19,7 @@ from eval.speed.op_setting import OpSetting, op_setting
 from eval.speed.trees import arrays_of
 from tests.eval.speed import faults
 from tests.eval.speed.builders import settings
+from zoo.attention.choice import Chooser
 from zoo.attention.pattern import PatternAttention
 from zoo.attention.projected import ProjectedAttention
 from zoo.training.step import TrainStep
@@ -227,13 +228,54 @@ def test_a_step_that_does_not_update_as_it_should_does_not_pass(
     assert words in found.checks
 
 
-def test_long_texts_are_compared_at_a_length_that_fits_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_tokens_of_a_long_timed_call_are_compared_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correctness, "MAX_REFERENCE_LENGTH", 16)
     setting = op_setting(_cell("op", "right"))
     findings = check_op(setting, gradient=True)
-    assert all("at length 16, not 37" in finding.check for finding in findings)
+    assert all("first 16 tokens of the timed call" in finding.check for finding in findings[:-1])
     assert verdict(findings).passed
     assert not verdict(check_op(op_setting(_cell("op", "future_leak")), gradient=False)).passed
+    assert not verdict(check_op(op_setting(_cell("op", "wrong_gradient")), gradient=True)).passed
+
+    def wrong_when_long(*arrays: mx.array) -> mx.array:
+        y_BNLH = setting.eager_forward()(*arrays)
+        return 1.01 * y_BNLH if y_BNLH.shape[2] > 16 else y_BNLH
+
+    def endless_late(*arrays: mx.array) -> mx.array:
+        y_BNLH = setting.eager_forward()(*arrays)
+        y_BNLH[:, :, 20:] = float("inf")
+        return y_BNLH
+
+    assert not verdict(check_op(setting, gradient=False, timed=wrong_when_long)).passed
+    endless = verdict(check_op(setting, gradient=False, timed=endless_late))
+    assert not endless.passed
+    assert endless.checks.startswith("all of the timed call is finite")
+
+
+def test_a_mechanism_chosen_by_length_is_held_to_the_one_that_the_whole_length_chooses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(correctness, "MAX_REFERENCE_LENGTH", 16)
+    monkeypatch.setattr(Chooser, "_mechanism", lambda _, length: "sliding_window" if length > 16 else "softmax")
+    crossing = {
+        "name": "adaptive",
+        "mechanism": "adaptive",
+        "of": "softmax",
+        "allow_mechanisms": ["sliding_window"],
+        "parameters": {"window_size": 5},
+    }
+    for causal in (True, False):
+        setting = op_setting(settings.cell("op", "adaptive", attention=crossing, causal=causal))
+        assert verdict(check_op(setting, gradient=True)).passed
+
+
+def test_long_texts_read_both_ways_are_compared_at_a_length_that_fits_and_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(correctness, "MAX_REFERENCE_LENGTH", 16)
+    findings = check_op(op_setting(_cell("op", "right", causal=False)), gradient=True)
+    assert all("at length 16, not 37" in finding.check for finding in findings[:-1])
+    assert verdict(findings).passed
 
 
 def test_output_of_another_shape_does_not_pass() -> None:
