@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from eval.quality.run_rows import quality_identity, rows_of_run
 from eval.report import write_report
-from eval.rows import Row, RowStore, read_rows
+from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import named_parameters
 from recipes.app import choice_name, typed_overrides
 from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, evaluation_overrides
@@ -90,14 +90,13 @@ def main(config: DictConfig) -> dict[str, Any]:
     folder = Path(recipe.run_dir).expanduser()
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
     cells: list[ComparisonRun] = []
-    with stopping_at_the_end(runner):
+    with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
         for regime in recipe.regimes:
             cells += _run_regime(regime, recipe, overrides, folder, runner, cells)
         if recipe.benchmark:
             _benchmark(recipe, folder, runner, _device(overrides))
-    store = RowStore(folder / "rows.jsonl")
-    rows = _collected(cells, recipe, folder)
-    store.append(row for row in rows if store.rows.get(row.identity) != row)
+        rows = _collected(cells, recipe, folder)
+        store.append(row for row in rows if store.rows.get(row.identity) != row)
     files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
     return {"report_path": str(files.html), "rows_path": str(store.path), "summary": _summary(cells, recipe)}
 
