@@ -159,6 +159,4 @@ def require_installed(names: tuple[LoggerName, ...]) -> None:
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"training.loggers: {name} must be installed to log to it; run: pip install -e '.[{name}]'"
-            )
+            raise UserError(f"training.loggers: {name} must be installed to log to it; run: pip install -e '.[{name}]'")
