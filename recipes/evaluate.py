@@ -125,7 +125,7 @@ def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:
     data = mapping.get("data") or {}
     if data.get("corpus") in SYNTHETIC_TASKS:
         # The YAML of a synthetic task says how to train on it as well.
-        mapping.pop("training", None)
+        mapping = {key: value for key, value in mapping.items() if key not in ("training", "optimizer")}
     return from_mapping(EvaluateRecipe, mapping, path="evaluate")
 
 

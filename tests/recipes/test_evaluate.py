@@ -172,7 +172,7 @@ def test_the_size_of_a_batch_changes_nothing_but_speed(evaluate, run_of):
         (["checkpoint={mqar}", "tasks=[copying]"], ["copying", "trained on mqar"]),
         (["checkpoint={mqar}", "data=needle"], ["data", "trained on, mqar", "needle"]),
         (["checkpoint={mqar}", "data=stdlib"], ["data", "no tokenizer"]),
-        (["checkpoint={mqar}", "data.vocab_size=999"], ["data.vocab_size", "256", "999"]),
+        (["checkpoint={mqar}", "data.vocab_size=999"], ["data.vocab_size", "64", "999"]),
         (["checkpoint={gpt}", "data=mqar"], ["data", "trained on, text", "mqar"]),
         (["checkpoint={gpt}", "max_batches=0"], ["max_batches must be at least 1", "0"]),
         (["checkpoint={gpt}", "sequence_length=513"], ["sequence_length", "512", "513"]),

@@ -19,8 +19,11 @@ CHOICES = sorted(
 TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def _refusal(model: str, attention: str) -> str | None:
+def _refusal(model: str, attention: str, num_heads: int) -> str | None:
     """What the declared capabilities say about a pair: the word its refusal must contain, or None if it must build."""
+    shared = [getattr(part.parameters, "queries_per_kv_head", None) or 1 for part in variant(attention).variants()]
+    if any(num_heads % count for count in shared):
+        return "must divide the model's"
     causal = not model.startswith("bert")
     able = [part.capabilities for part in variant(attention).variants()]
     if causal and not all(each.causal for each in able):
@@ -36,7 +39,7 @@ def test_every_pair_builds_or_is_refused_with_its_reason(model: str, attention: 
     values = yaml.safe_load((CONFIGS / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
     values["vocab_size"] = values["vocab_size"] or 1000
     config = model_config_from_mapping({**values, "attention": variant_mapping(attention)})
-    reason = _refusal(model, attention)
+    reason = _refusal(model, attention, values["num_heads"])
     if reason is None:
         built = build_model(config)
         assert len(built.layers) == values["num_layers"]

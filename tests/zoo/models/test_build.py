@@ -23,6 +23,7 @@ EXACT = {
     "tinyllama_1b": 1_100_048_384,
 }
 MILLIONS = {"gpt_tiny": 1, "gpt_small": 10, "bert_tiny": 1, "llama_tiny": 1, "llama_small": 10}
+MILLIONS |= {"gpt_recall": 0.2, "gpt_eight_heads": 3.7}
 
 
 def _built(name: str, attention: dict[str, Any]) -> Model:

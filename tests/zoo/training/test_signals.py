@@ -7,6 +7,14 @@ import pytest
 from zoo.training.signals import StopRequest
 
 
+@pytest.fixture(autouse=True)
+def _usual_handler():
+    """A job in the background of a shell is started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_first_signal_is_noted_and_the_second_acts_as_usual():
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
