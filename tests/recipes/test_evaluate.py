@@ -57,6 +57,8 @@ def evaluate(capsys, tmp_path):
     """Runs the recipe; gives (code, JSON object or None, text on stderr)."""
 
     def call(*more, run_dir="rows"):
+        # What training the fixtures said is not this command's.
+        capsys.readouterr()
         code = execute("evaluate", main, ["compile=false", f"run_dir={tmp_path / run_dir}", *map(str, more)])
         captured = capsys.readouterr()
         return code, json.loads(captured.out.splitlines()[-1]) if code == 0 else None, captured.err
