@@ -169,7 +169,10 @@ def test_every_dependency_has_its_exact_version() -> None:
 
 def test_the_readme_names_only_variants_that_exist() -> None:
     """A new variant need not be in the table: adding one touches no other file."""
-    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    # What is filled in from rows has a table of its own.
+    written = re.sub(r"<!-- results:(\w+) -->.*?<!-- /results:\1 -->", "", readme, flags=re.DOTALL)
+    table = re.findall(r"^\| `(\w+)` \|", written, flags=re.MULTILINE)
     assert len(table) == len(set(table)) > 0
     assert set(table) - set(zoo.attention_names()) == set()
 
