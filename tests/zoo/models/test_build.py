@@ -22,8 +22,15 @@ EXACT = {
     "bert_base": 110_106_428,
     "tinyllama_1b": 1_100_048_384,
 }
-MILLIONS = {"gpt_tiny": 1, "gpt_small": 10, "bert_tiny": 1, "llama_tiny": 1, "llama_small": 10}
-MILLIONS |= {"gpt_recall": 0.2, "gpt_eight_heads": 3.7}
+MILLIONS = {
+    "gpt_tiny": 1.0,
+    "gpt_small": 10.0,
+    "gpt_recall": 0.2,
+    "gpt_eight_heads": 3.7,
+    "bert_tiny": 1.0,
+    "llama_tiny": 1.0,
+    "llama_small": 10.0,
+}
 
 
 def _built(name: str, attention: dict[str, Any]) -> Model:
