@@ -41,7 +41,7 @@ format: $(VENV)/.dev ## put every file into the project's format
 	@$(VENV)/bin/ruff check --fix .
 
 # Speed first, alone on the machine; then the trainings, two at a time. Every line goes on where it was stopped.
-results: $(VENV)/.runtime ## measure every variant and write the report (45 minutes on two cores; goes on where it stopped)
+results: $(VENV)/.runtime ## measure every variant and write the report (about an hour on two cores; goes on where it stopped)
 	$(call measure,suite=attnbench budget_minutes=11)
 	$(call measure,suite=grid48 budget_minutes=5)
 	$(call measure,suite=wrapper budget_minutes=1.5)
