@@ -210,7 +210,7 @@ class Session:
         """Whatever a cell raises becomes its row, and the others go on."""
         try:
             return action()
-        # A mechanism of any package may be measured: nobody can name what it raises, and no measured row may be lost by it.
+        # A mechanism of any package may be measured: nobody can name what it raises.
         except Exception as error:
             status, reason = from_exception(error, self._stage)
             if status == "crashed":
