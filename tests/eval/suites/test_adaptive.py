@@ -53,6 +53,18 @@ def test_the_lengths_are_held_out_and_every_choosable_mechanism_is_judged() -> N
     assert found == {(name, mode) for name in choosable_mechanisms() for mode in PHASES}
 
 
+def test_a_choice_is_judged_only_where_there_are_two_to_choose_from() -> None:
+    cells = _cells(SuiteRequest())
+    for cell in cells:
+        if cell.detail:
+            fixed = [
+                each
+                for each in cells
+                if each.group == cell.group and each.attention_mapping["mechanism"] == cell.attention_mapping["of"]
+            ]
+            assert len(fixed) > 1, cell.group
+
+
 def test_a_cell_names_what_today_s_calibration_chooses() -> None:
     def softmax_cell() -> Cell:
         return next(cell for cell in _cells() if cell.variant == "adaptive" and cell.mode == "forward_backward")
