@@ -16,7 +16,7 @@ from eval.quality.run_rows import Origin, data_name, quality_row
 from eval.quality.score import Score
 from eval.quality.series import attention_json, series_name
 from eval.quality.tasks import chosen_tasks, require_known
-from eval.rows import Row, RowStore, current_machine
+from eval.rows import Row, current_machine, only_writer
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
@@ -97,19 +97,19 @@ def main(config: DictConfig) -> dict[str, Any]:
     loaded = load_checkpoint(Path(recipe.checkpoint).expanduser(), attention=attention)
     evaluated = _evaluated(recipe, loaded)
     tasks = chosen_tasks(evaluated, recipe.tasks)
-    store = RowStore(Path(recipe.run_dir).expanduser() / "rows.jsonl")
     origin = _origin(recipe, loaded, evaluated)
     digest = _digest(loaded, evaluated)
     results = {}
-    for task in tasks:
-        logger.info("%s", task.name)
-        scores = task.measure(evaluated)
-        store.append(_row(origin, task.name, score, digest) for score in scores)
-        results[task.name] = _summary(scores)
-    if recipe.harness.tasks:
-        for name, scores in harness(evaluated, recipe.harness).items():
-            store.append(_row(origin, name, score, digest) for score in scores)
-            results[name] = _summary(scores)
+    with only_writer(Path(recipe.run_dir).expanduser() / "rows.jsonl") as store:
+        for task in tasks:
+            logger.info("%s", task.name)
+            scores = task.measure(evaluated)
+            store.append(_row(origin, task.name, score, digest) for score in scores)
+            results[task.name] = _summary(scores)
+        if recipe.harness.tasks:
+            for name, scores in harness(evaluated, recipe.harness).items():
+                store.append(_row(origin, name, score, digest) for score in scores)
+                results[name] = _summary(scores)
     return {
         "checkpoint": str(loaded.folder),
         "attention": origin.variant,

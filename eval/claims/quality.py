@@ -11,9 +11,6 @@ from eval.claims.verdict import known, verdict
 from eval.rows import Quality, Row
 from eval.statistics.contrasts import Contrast, contrast
 
-# A training's own metrics carry it.
-_VALIDATION = "val_"
-
 
 def _linear(evidence: Evidence) -> Judgement:
     """Bits per byte of linear over softmax attention at equal tokens; recall accuracy beside it."""
@@ -41,15 +38,14 @@ def _differences(
     """Difference of medians over seeds, for every task and setting that both were trained on."""
     found: dict[str, dict[str, dict[int, Row]]] = {}
     # What an evaluation says counts before a training's own last value of the same seed.
-    for row in sorted(evidence.rows, key=lambda row: row.quality is None or not _is_validation(row.quality)):
+    for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
         quality = row.quality
         if quality is None or quality.value is None or quality.regime != "equal_tokens":
             continue
-        if quality.metric.removeprefix(_VALIDATION) != metric:
+        if quality.quantity != metric:
             continue
         # Of the whole task only: where along an axis the difference lies is another table.
-        axes = (quality.position, quality.length, quality.num_pairs, quality.depth)
-        if quality.variant in (variant, baseline) and all(axis is None for axis in axes):
+        if quality.variant in (variant, baseline) and quality.is_overall:
             found.setdefault(_setting(quality, metric), {}).setdefault(quality.variant, {})[quality.seed] = row
     return {
         name: (
@@ -59,10 +55,6 @@ def _differences(
         for name, rows in found.items()
         if min(len(rows.get(each, ())) for each in (variant, baseline)) > 1
     }
-
-
-def _is_validation(quality: Quality) -> bool:
-    return quality.metric.startswith(_VALIDATION)
 
 
 def _values(rows: Mapping[int, Row]) -> np.ndarray:

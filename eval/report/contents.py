@@ -12,6 +12,7 @@ from eval.report.tables.coverage import coverage_table, reasons_table
 from eval.report.tables.machines import commits, machines_table
 from eval.report.tables.suites import SuiteSection, suite_sections
 from eval.report.tables.table import Table
+from eval.report.tables.trainings import trainings_table
 from eval.report.tables.variants import variants_table
 from eval.rows import Row
 
@@ -45,6 +46,7 @@ class DeviceReport:
         slug: The same for links.
         commits: Of the rows.
         variants: What each variant costs and is worth.
+        trainings: What each variant reached in training.
         claims: Verdicts.
         figures: All of them, drawn or not.
         suites: What was measured.
@@ -57,6 +59,7 @@ class DeviceReport:
     slug: str
     commits: str
     variants: Table
+    trainings: Table
     claims: Table
     figures: tuple[DrawnFigure, ...]
     suites: tuple[SuiteSection, ...]
@@ -81,6 +84,7 @@ def _device_report(label: str, slug: str, rows: Sequence[Row], *, suffix: str) -
         slug=slug,
         commits=commits(rows),
         variants=variants_table(rows),
+        trainings=trainings_table(rows),
         claims=claims_table(rows),
         figures=tuple(_drawn(kind, rows, f"{kind.name}{suffix}") for kind in FIGURES),
         suites=tuple(suite_sections(rows)),

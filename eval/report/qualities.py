@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
 
-# A run's own last validation value, where nothing asked the model afterwards.
-_VALIDATION = "val_"
 _TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
@@ -64,19 +62,9 @@ def has_value(quality: Quality) -> bool:
     return quality.value is not None and math.isfinite(quality.value)
 
 
-def metric_of(quality: Quality) -> str:
-    """The metric's name, whether a run or an evaluation gave it."""
-    return quality.metric.removeprefix(_VALIDATION)
-
-
-def is_overall(quality: Quality) -> bool:
-    """Whether the figure is over all settings of its task."""
-    return all(getattr(quality, axis) is None for axis in ("length", "num_pairs", "depth", "position"))
-
-
 def one_per_seed(found: Sequence[Quality]) -> dict[int, Quality]:
     """A figure of each seed, an evaluation's before a training's own."""
-    ordered = sorted(found, key=lambda quality: not quality.metric.startswith(_VALIDATION))
+    ordered = sorted(found, key=lambda quality: not quality.is_of_training)
     return {quality.seed: quality for quality in ordered}
 
 
@@ -131,9 +119,9 @@ class QualityBook:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         """Takes the rows of one device."""
-        found = [quality for quality in qualities(rows) if is_overall(quality)]
-        self._text = [each for each in found if each.task in _TEXT_TASKS and metric_of(each) == "bits_per_byte"]
-        self._recall = [each for each in found if each.task == "mqar" and metric_of(each) == "accuracy"]
+        found = [quality for quality in qualities(rows) if quality.is_overall]
+        self._text = [each for each in found if each.task in _TEXT_TASKS and each.quantity == "bits_per_byte"]
+        self._recall = [each for each in found if each.task == "mqar" and each.quantity == "accuracy"]
         self.recalling = main_subject(self._recall)
 
     def trained(self, model: str | None = None) -> Subject | None:

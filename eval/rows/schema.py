@@ -105,6 +105,10 @@ class CurvePoint(Strict):
     value: float
 
 
+# Begins the metrics that training itself reports of its held-out data.
+_OF_TRAINING = "val_"
+
+
 class Quality(Strict):
     """How good a trained model is at one task, under one setting."""
 
@@ -130,6 +134,21 @@ class Quality(Strict):
     depth: float | None = Field(default=None, description="where in the context the answer lies, from 0 to 1")
     position: int | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
+
+    @property
+    def is_of_training(self) -> bool:
+        """Whether the training itself reported it, and no evaluation afterwards."""
+        return self.metric.startswith(_OF_TRAINING)
+
+    @property
+    def quantity(self) -> str:
+        """The metric's name, whether a training or an evaluation gave it."""
+        return self.metric.removeprefix(_OF_TRAINING)
+
+    @property
+    def is_overall(self) -> bool:
+        """Whether the figure is over all settings of its task."""
+        return all(axis is None for axis in (self.length, self.num_pairs, self.depth, self.position))
 
 
 class Row(Strict):

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
-from eval.report.qualities import metric_of, one_per_seed
+from eval.report.qualities import one_per_seed
 from eval.rows import Quality, Row
 
 _VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}
@@ -48,9 +48,9 @@ def curves(rows: Sequence[Row]) -> dict[Subject, dict[str, dict[int, Quality]]]:
     for row in rows:
         quality = row.quality
         # An evaluation repeats the curve of its training beside every figure: the training's own row has its metric.
-        if quality is None or not quality.curve or not quality.metric.startswith("val_"):
+        if quality is None or not quality.curve or not quality.is_of_training:
             continue
-        subject = (quality.model, quality.data, metric_of(quality), quality.regime)
+        subject = (quality.model, quality.data, quality.quantity, quality.regime)
         found.setdefault(subject, {}).setdefault(quality.variant, []).append(quality)
     return {
         subject: {name: one_per_seed(each) for name, each in variants.items()} for subject, variants in found.items()

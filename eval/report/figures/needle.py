@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from eval.report.figures.heat import SEQUENTIAL, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.recall import comparable_rows, mean_cell, subject_words
-from eval.report.qualities import metric_of
 from eval.rows import Row
 
 TASK = "needle"
@@ -49,9 +48,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
 
 def _is_of_map(row: Row) -> bool:
     quality = row.quality
-    return (
-        quality is not None and quality.task == TASK and quality.depth is not None and metric_of(quality) == "accuracy"
-    )
+    return quality is not None and quality.task == TASK and quality.depth is not None and quality.quantity == "accuracy"
 
 
 KIND = FigureKind(

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, HeatCell, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.qualities import metric_of, of_main_subject, one_per_seed, over_seeds, subject_of
+from eval.report.qualities import of_main_subject, one_per_seed, over_seeds, subject_of
 from eval.rows import Quality, Row
 
 TASK = "mqar"
@@ -42,7 +42,7 @@ def recall_rows(rows: Sequence[Row]) -> list[Row]:
         if row.quality is not None
         and row.quality.task == TASK
         and row.quality.num_pairs is not None
-        and metric_of(row.quality) == "accuracy"
+        and row.quality.quantity == "accuracy"
     )
 
 

@@ -10,7 +10,7 @@ from eval.report.wording import NOTHING, interval, num_bytes, percent, plain, se
 from eval.rows import Row
 from eval.suites import SUITES
 
-_COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation")
+_COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation", "of bandwidth")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,7 @@ def _line(each: Measured, book: QualityBook, model: str | None) -> tuple[str, ..
         num_bytes(each.peak_bytes),
         num_bytes(each.cache_bytes),
         percent(None if row.work is None else row.work.utilisation),
+        percent(None if row.work is None else row.work.bandwidth_share),
         str(book.bits_per_byte(each.cell.variant, each.cell.attention, model=model) or NOTHING),
         str(book.recall(each.cell.variant, each.cell.attention) or NOTHING),
         ", ".join([status, *row.flags]),

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from eval.report.heads import same_by_heads
-from eval.report.qualities import OverSeeds, QualityBook, Subject, metric_of, qualities, subject_of
+from eval.report.qualities import OverSeeds, QualityBook, Subject, qualities, subject_of
 from eval.report.selection import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, number
@@ -180,7 +180,7 @@ def _training_peaks(rows: Sequence[Row], trained: Subject | None) -> dict[str, i
     """The largest peak of each variant's trainings of one subject, which are all of one batch size and length."""
     peaks: dict[str, int] = {}
     for quality in qualities(rows):
-        of_text = metric_of(quality) == "bits_per_byte" and subject_of(quality) == trained
+        of_text = quality.quantity == "bits_per_byte" and subject_of(quality) == trained
         if quality.peak_bytes is not None and of_text:
             peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
     return peaks

@@ -1,0 +1,91 @@
+"""What each variant reached in training, and by how much that differs from the first one's, seed by seed."""
+
+import statistics
+from collections.abc import Sequence
+
+from eval.report.qualities import Subject, one_per_seed, over_seeds, qualities, subject_of
+from eval.report.tables.table import Table
+from eval.report.wording import NOTHING, num_bytes, number
+from eval.rows import Quality, Row
+from eval.rows.schema import Regime
+from eval.statistics.differences import paired_difference
+
+_EQUAL: dict[Regime, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
+_METRICS = {"bits_per_byte": "bits per byte"}
+
+# What may be compared: one model, data and metric, trained under one regime.
+_Comparison = tuple[Subject, str, Regime]
+
+
+def trainings_table(rows: Sequence[Row]) -> Table:
+    """A line for each variant of each comparison, in the order in which they were trained.
+
+    Args:
+        rows: Of one device.
+    """
+    lines = []
+    for (subject, metric, regime), variants in _comparisons(rows).items():
+        first = next(iter(variants.values()))
+        for name, seeds in variants.items():
+            lines.append(
+                (
+                    str(subject),
+                    _EQUAL[regime],
+                    name,
+                    _number_of_all([each.steps for each in seeds.values()]),
+                    _METRICS.get(metric, metric),
+                    str(over_seeds(_value(each) for each in seeds.values())),
+                    NOTHING if seeds is first else _difference(seeds, first),
+                    _number_of_all([each.tokens_per_second for each in seeds.values()]),
+                    num_bytes(max((each.peak_bytes or 0 for each in seeds.values()), default=0) or None),
+                )
+            )
+    return Table(
+        columns=(
+            "model and data",
+            "at equal",
+            "variant",
+            "steps",
+            "figure",
+            "held-out value",
+            "difference to the first",
+            "training tokens/s",
+            "peak",
+        ),
+        rows=tuple(lines),
+        note="Values are means over n seeds ± standard deviation. Differences are paired by seed, with Student's 95 % "
+        "interval; one that includes 0 tells nothing apart. Tokens per second are those of the trainings, medians over "
+        "seeds, with whatever ran beside them: speeds are compared by interleaved rounds, in the suites.",
+    )
+
+
+def _comparisons(rows: Sequence[Row]) -> dict[_Comparison, dict[str, dict[int, Quality]]]:
+    """Comparison -> variant -> seed -> what training itself reported last."""
+    found: dict[_Comparison, dict[str, list[Quality]]] = {}
+    for quality in qualities(rows):
+        if quality.is_of_training and quality.is_overall:
+            comparison = (subject_of(quality), quality.quantity, quality.regime)
+            found.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
+    return {
+        comparison: {name: one_per_seed(each) for name, each in variants.items()}
+        for comparison, variants in found.items()
+    }
+
+
+def _difference(seeds: dict[int, Quality], first: dict[int, Quality]) -> str:
+    shared = [seed for seed in seeds if seed in first]
+    if not shared:
+        return NOTHING
+    found = paired_difference(*([_value(each[seed]) for seed in shared] for each in (seeds, first)))
+    interval = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.difference:+.3f}{interval}"
+
+
+def _value(quality: Quality) -> float:
+    assert quality.value is not None, "only qualities with a value are compared"
+    return quality.value
+
+
+def _number_of_all(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return number(statistics.median(known)) if known else NOTHING
