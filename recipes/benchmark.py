@@ -22,7 +22,7 @@ from eval.speed.runner import measure
 from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import GridChoices, Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
 from recipes.foundation import FIGURES, measure_foundation
 from zoo.attention.catalog import attention_names
@@ -40,8 +40,8 @@ _SECONDS_PER_MINUTE = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkRecipe:
-    """`configs/benchmark.yaml`, composed. Of the lists, None is the suite's own choice.
+class BenchmarkRecipe(GridChoices):
+    """`configs/benchmark.yaml`, composed. Of the lists, here and in `GridChoices`, None is the suite's own choice.
 
     Attributes:
         suite: Name of a suite, or None for a grid of one's own.
@@ -50,14 +50,6 @@ class BenchmarkRecipe:
         seed: Of inputs' order and rounds.
         device: Back end.
         variants: Names of variants, or of series such as `swa(window_size=32)`.
-        levels: Of op, layer, model.
-        modes: Of forward, forward_backward, step, prefill, decode.
-        lengths: Tokens.
-        batch_sizes: Rows of a batch.
-        dtypes: Names.
-        compiled: Compiled, eager, or both.
-        executions: Of latency, throughput.
-        models: Names of YAMLs in configs/model.
         budget_minutes: For everything, or None for no limit.
         compare_to: Rows of another run, or a folder that holds `rows.jsonl`.
         figures: Of the suite `foundation`, which figures; None for all.
@@ -69,14 +61,6 @@ class BenchmarkRecipe:
     seed: int = 0
     device: str = "auto"
     variants: tuple[str, ...] | None = None
-    levels: tuple[str, ...] | None = None
-    modes: tuple[str, ...] | None = None
-    lengths: tuple[int, ...] | None = None
-    batch_sizes: tuple[int, ...] | None = None
-    dtypes: tuple[str, ...] | None = None
-    compiled: tuple[bool, ...] | None = None
-    executions: tuple[str, ...] | None = None
-    models: tuple[str, ...] | None = None
     budget_minutes: float | None = None
     compare_to: str | None = None
     figures: tuple[str, ...] | None = None
@@ -119,7 +103,7 @@ class BenchmarkRecipe:
 
     def request(self) -> SuiteRequest:
         """What the suite is asked for."""
-        chosen = {name: getattr(self, name) for name in _PASSED_ON}
+        chosen = {name: getattr(self, name) for name in _AXES}
         variants = None if self.variants is None else {name: series_named(name).mapping for name in self.variants}
         return SuiteRequest(variants=variants, **chosen)
 
@@ -134,8 +118,8 @@ class BenchmarkRecipe:
         )
 
 
-_PASSED_ON = ("levels", "modes", "lengths", "batch_sizes", "dtypes", "compiled", "executions", "models")
-_ONLY_SUITES = ("variants", *_PASSED_ON, "budget_minutes", "compare_to")
+_AXES = tuple(field.name for field in dataclasses.fields(GridChoices))
+_ONLY_SUITES = ("variants", *_AXES, "budget_minutes", "compare_to")
 
 
 def main(config: DictConfig) -> dict[str, Any]:

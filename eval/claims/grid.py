@@ -1,7 +1,7 @@
 """Claims about the grid of document 002: 48 shapes, fused attention against unfused, as equal mathematics."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from eval.claims import words
@@ -34,6 +34,10 @@ def _pairs(evidence: Evidence) -> list[Pair]:
     if not pairs:
         raise MissingRowsError(f"no shape with unfused and fused MHA ({SUITE})")
     return pairs
+
+
+def _identities(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    return tuple(identity for pair in pairs for identity in pair.identities)
 
 
 def _shape(pair: Pair) -> str:
@@ -76,7 +80,7 @@ def _largest(published: float) -> Callable[[Evidence], Judgement]:
             low=low,
             high=high,
             reason=f"{WITH_ITSELF} Like for like: {verdict(same_figure(low, high, published))}.",
-            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            evidence=_identities(pairs),
         )
 
     return judge
@@ -90,14 +94,14 @@ def _noise(evidence: Evidence) -> str:
 
 
 def _mean(pairs: list[Pair]) -> Contrast:
-    """Logarithm of the geometric mean of the ratios."""
-    return contrast([logarithms(pair.ratios) for pair in pairs], [1 / len(pairs)] * len(pairs))
+    """Geometric mean of the ratios."""
+    return contrast([logarithms(pair.ratios) for pair in pairs], [1 / len(pairs)] * len(pairs)).exponential
 
 
 def _average(published: float) -> Callable[[Evidence], Judgement]:
     def judge(evidence: Evidence) -> Judgement:
         pairs = _pairs(evidence)
-        mean = _mean(pairs).exponential
+        mean = _mean(pairs)
         low, high = known(mean.low, mean.high)
         return Judgement(
             verdict=OTHERS,
@@ -106,7 +110,7 @@ def _average(published: float) -> Callable[[Evidence], Judgement]:
             low=low,
             high=high,
             reason=f"{WITH_ITSELF} Like for like: {verdict(same_figure(low, high, published))}.",
-            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            evidence=_identities(pairs),
         )
 
     return judge
@@ -123,7 +127,7 @@ def _consistent(evidence: Evidence) -> Judgement:
         value=faster / len(pairs),
         reason=f"{WITH_ITSELF} Like for like: {verdict(2 * faster > len(pairs))}. Most: more than half of the "
         "intervals above 1.",
-        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+        evidence=_identities(pairs),
     )
 
 
@@ -132,7 +136,7 @@ def _demo_over_practical(evidence: Evidence) -> Judgement:
     pairs = evidence.controls(SUITE.suite)
     if not pairs:
         raise MissingRowsError(f"no A/A control ({SUITE})")
-    mean = _mean(pairs).exponential
+    mean = _mean(pairs)
     low, high = known(mean.low, mean.high)
     return Judgement(
         verdict=OTHERS,
@@ -143,7 +147,7 @@ def _demo_over_practical(evidence: Evidence) -> Judgement:
         high=high,
         reason="Practical and Demo are one class with bit-identical outputs: the difference claimed is one of a "
         f"function and itself. Like for like (one of two equal ones faster): {verdict(not ties(low, high))}.",
-        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+        evidence=_identities(pairs),
     )
 
 
@@ -156,7 +160,7 @@ def _axis(axis: Axis) -> Callable[[Evidence], Judgement]:
         if len(values) < 2:
             raise MissingRowsError(f"one {axis} only ({SUITE})")
         groups = {value: [pair for pair in pairs if getattr(pair.cell, axis) == value] for value in values}
-        means = {value: _mean(each).exponential for value, each in groups.items()}
+        means = {value: _mean(each) for value, each in groups.items()}
         first, last = groups[values[0]], groups[values[-1]]
         weights = [1 / len(first)] * len(first) + [-1 / len(last)] * len(last)
         gap = contrast([logarithms(pair.ratios) for pair in (*first, *last)], weights).exponential
@@ -175,7 +179,7 @@ def _axis(axis: Axis) -> Callable[[Evidence], Judgement]:
             reason=f"{WITH_ITSELF} Like for like: {verdict(ordered and low > 1)}. The figure is the speed-up "
             f"at {values[0]} over that at {values[-1]}; the rule: the first is the largest, the last the smallest, "
             "and the interval above 1.",
-            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            evidence=_identities(pairs),
         )
 
     return judge
@@ -196,7 +200,7 @@ def _kernel(evidence: Evidence) -> Judgement:
     pairs = evidence.pairs(lambda cell: cell.variant == POC, ANY_FUSED.holds, SUITE)
     if not pairs:
         raise MissingRowsError(f"{POC}: {rows[0].status}, {rows[0].reason}")
-    mean = _mean(pairs).exponential
+    mean = _mean(pairs)
     low, high = known(mean.low, mean.high)
     return Judgement(
         verdict=OTHERS,
@@ -206,7 +210,7 @@ def _kernel(evidence: Evidence) -> Judgement:
         high=high,
         reason="The published kernel raised on every call and never ran; ours ran and passed its check. "
         f"Like for like: {verdict(ties(low, high))}.",
-        evidence=tuple(identity for pair in pairs for identity in pair.identities),
+        evidence=_identities(pairs),
     )
 
 

@@ -9,22 +9,20 @@ from eval.speed.group import Group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuiteRequest:
-    """What the user asked for; None means the suite's own choice.
+class GridChoices:
+    """The axes of what is measured; None means the suite's own choice.
 
     Attributes:
-        variants: Mapping of each variant (name -> the whole mapping, as `zoo.attention.variant_from_mapping` takes it).
         levels: Of op, layer, model.
         modes: Of forward, forward_backward, step, prefill, decode.
-        lengths: L.
-        batch_sizes: B.
+        lengths: L, tokens.
+        batch_sizes: B, rows of a batch.
         dtypes: Names.
         compiled: Of True, False.
         executions: Of latency, throughput.
         models: Names of YAMLs in configs/model.
     """
 
-    variants: Mapping[str, Mapping[str, Any]] | None = None
     levels: tuple[str, ...] | None = None
     modes: tuple[str, ...] | None = None
     lengths: tuple[int, ...] | None = None
@@ -33,6 +31,18 @@ class SuiteRequest:
     compiled: tuple[bool, ...] | None = None
     executions: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteRequest(GridChoices):
+    """What the user asked for.
+
+    Attributes:
+        variants: Mapping of each variant (name -> the whole mapping, as `zoo.attention.variant_from_mapping` takes it);
+            None means the suite's own choice.
+    """
+
+    variants: Mapping[str, Mapping[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
