@@ -52,10 +52,10 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 4
 	$(call measure,suite=decode budget_minutes=2.5)
 	$(call measure,suite=long budget_minutes=2.5)
 	$(call measure,suite=grid levels=[model] modes=[step] lengths=[256] models=[gpt_tiny] budget_minutes=2.5)
-	$(call compare,recall,variants=[$(RECALL)] data=mqar model=gpt_recall training.target_accuracy=null regimes=[equal_tokens] tasks=[mqar])
-	$(call compare,needle,variants=[mha$(COMMA)"swa(window_size=16)"] data=needle model=gpt_recall training.target_accuracy=null training.steps=250 regimes=[equal_tokens] tasks=[needle])
-	$(call compare,language,variants=[$(LANGUAGE)] model=gpt_tiny $(SHORT) tasks=[])
-	$(call compare,masked,variants=[$(MASKED)] model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
+	$(call compare,recall,variants=[$(RECALL)],data=mqar model=gpt_recall training.target_accuracy=null regimes=[equal_tokens] tasks=[mqar])
+	$(call compare,needle,variants=[mha$(COMMA)"swa(window_size=16)"],data=needle model=gpt_recall training.target_accuracy=null training.steps=250 regimes=[equal_tokens] tasks=[needle])
+	$(call compare,language,variants=[$(LANGUAGE)],model=gpt_tiny $(SHORT) tasks=[])
+	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
 # Documents that show a part of the results: only the project's own.
