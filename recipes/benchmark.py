@@ -85,6 +85,9 @@ class BenchmarkRecipe(GridChoices):
             numbers = getattr(self, field)
             positive = numbers is None or (len(numbers) > 0 and min(numbers) >= 1)
             require(positive, field, "be a list of whole numbers of at least 1", numbers)
+        for field in ("variants", *_AXES):
+            values = getattr(self, field) or ()
+            require(len(set(values)) == len(values), field, "name nothing twice", list(values))
         require(self.compiled != (), "compiled", "be a list of true, false, or both", [])
         if self.suite == FOUNDATION:
             given = [name for name in _ONLY_SUITES if getattr(self, name) is not None]

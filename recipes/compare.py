@@ -21,11 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from eval.quality.run_rows import quality_identity, rows_of_run
+from eval.quality.tasks import require_known
 from eval.report import write_report
 from eval.rows import Row, only_writer, read_rows
-from eval.suites.series import named_parameters
+from eval.suites.series import changed_parameters, named_parameters
 from recipes.app import choice_name, typed_overrides
-from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, evaluation_overrides
+from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_steps, evaluation_overrides
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
 from zoo.config import UserError, from_mapping, require
 from zoo.runtime.threads import usable_cores
@@ -69,6 +70,11 @@ class CompareRecipe:
             named_parameters(name)
         in_order = self.regimes[0] == "equal_tokens"
         require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
+        budget = self.budget_minutes
+        require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
+        most = self.max_batches
+        require(most is None or most >= 1, "max_batches", "be at least 1 or null", most)
+        require_known(self.tasks or ())
         cores = usable_cores()
         require(1 <= self.jobs <= cores, "jobs", f"be at least 1 and at most {cores}, the cores", self.jobs)
 
@@ -130,13 +136,17 @@ def _run_regime(
     runner: ScriptRunner,
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
+    steps = {
+        name: begun_steps(folder / "runs", regime, name) or _steps(regime, name, recipe, earlier)
+        for name in recipe.variants
+    }
     cells = [
         ComparisonRun(
             variant=name,
             seed=seed,
             regime=regime,
             folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
-            overrides=(*overrides, *_attention(name), *_steps(regime, name, recipe, earlier)),
+            overrides=(*overrides, *attention_overrides(name), *steps[name]),
             evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _device(overrides)),
             logs=folder / "logs",
         )
@@ -164,9 +174,11 @@ def _run_regime(
     return cells
 
 
-def _attention(series: str) -> tuple[str, ...]:
-    name, parameters = named_parameters(series)
-    return (f"attention={name}", *(f"attention.{key}={value}" for key, value in parameters.items()))
+def attention_overrides(series: str) -> tuple[str, ...]:
+    """What gives `train.py` the attention of a series."""
+    changed = changed_parameters(series).items()
+    values = ((key, "null" if value is None else value) for key, value in changed)
+    return (f"attention={named_parameters(series)[0]}", *(f"attention.{key}={value}" for key, value in values))
 
 
 def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[ComparisonRun]) -> tuple[str, ...]:
@@ -226,6 +238,8 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
         for name in recipe.variants:
             results = [cell.result() for cell in cells if (cell.regime, cell.variant) == (regime, name)]
             losses = [result["val_loss"] for result in results]
+            # A single step has no speed: the first one compiles.
+            speeds = [each["tokens_per_second"] for each in results if each["tokens_per_second"] is not None]
             lines.append(
                 {
                     "variant": name,
@@ -234,7 +248,7 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
                     "steps": results[0]["steps"],
                     "mean_val_loss": statistics.fmean(losses),
                     "stdev_val_loss": statistics.stdev(losses) if len(losses) > 1 else None,
-                    "median_tokens_per_second": statistics.median(each["tokens_per_second"] for each in results),
+                    "median_tokens_per_second": statistics.median(speeds) if speeds else None,
                     "max_peak_memory_bytes": max(each["peak_memory_bytes"] for each in results),
                 }
             )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import time
 from pathlib import Path
@@ -132,6 +133,19 @@ class ComparisonRun:
         partial = self.folder / f".{name}.partial"
         partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
         partial.replace(self.folder / name)
+
+
+def begun_steps(runs: Path, regime: Regime, variant: str) -> tuple[str, ...]:
+    """The steps that runs of a variant at equal seconds were begun with, as overrides; none where none was begun.
+
+    Further seeds take as many, whatever speeds they were measured at.
+    """
+    if regime != "equal_seconds":
+        return ()
+    for begun in sorted(runs.glob(f"{glob.escape(f'{regime}-{variant}-seed')}*/{_BEGUN}")):
+        overrides = json.loads(begun.read_text(encoding="utf-8"))["overrides"]
+        return (overrides[-1],)
+    return ()
 
 
 def evaluation_overrides(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from zoo.checkpoints.manifest import MANIFEST
 from zoo.config import UserError, from_mapping, require
 from zoo.data import data_config_from_mapping, prepare
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
-from zoo.runtime.backend import choose_backend, parse_dtype
+from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     evaluated = _evaluated(recipe, loaded)
     tasks = chosen_tasks(evaluated, recipe.tasks)
     origin = _origin(recipe, loaded, evaluated)
-    digest = _digest(loaded, evaluated)
+    digest = _digest(recipe, loaded, evaluated)
     results = {}
     with only_writer(Path(recipe.run_dir).expanduser() / "rows.jsonl") as store:
         for task in tasks:
@@ -213,10 +214,12 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     )
 
 
-def _digest(loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:
-    """Names the weights and the data, which no description tells apart for certain."""
+def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:
+    """Names the weights, the data and how they are asked, which no row's description tells apart for certain."""
     manifest = (loaded.folder / MANIFEST).read_bytes()
-    return hashlib.sha256(manifest + evaluated.fingerprint.encode()).hexdigest()
+    asked = [evaluated.sequence_length, evaluated.max_batches, dtype_name(evaluated.dtype)]
+    asked += [recipe.harness.limit, recipe.harness.num_shots]
+    return hashlib.sha256(manifest + json.dumps([evaluated.fingerprint, asked]).encode()).hexdigest()
 
 
 def _row(origin: Origin, task: str, score: Score, digest: str) -> Row:

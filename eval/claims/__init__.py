@@ -1,4 +1,4 @@
-"""Published claims of the four documents, and verdicts on them computed from rows."""
+"""Published claims of articles and posts about attention on Apple Silicon, and verdicts on them computed from rows."""
 
 from eval.claims.claim import Claim, Finding, Verdict
 from eval.claims.judge import judge

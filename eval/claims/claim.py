@@ -18,18 +18,16 @@ class Claim:
 
     Attributes:
         id: Names it, for good.
-        document: Number of the document that states it, or several.
+        source: Who states it.
         statement: What it says, in a sentence.
         published: Its figure, as printed.
-        claims_row: Rows of the list of claims that settle it.
         on_apple: Whether it is about Apple's GPU: False where it is of another device, or the same on any.
     """
 
     id: str
-    document: str
+    source: str
     statement: str
     published: str
-    claims_row: str
     on_apple: bool = True
 
 

@@ -15,8 +15,9 @@ from eval.statistics.suspicion import constant_relative_spread
 
 
 def _spread(evidence: Evidence) -> Judgement:
-    """The largest coefficient of variation in the published grid."""
-    rows = [row for row in evidence.find(FORWARD, lambda cell: True) if row.timing is not None]
+    """The largest coefficient of variation at the published lengths."""
+    found = [row for length in table.LENGTHS for row in evidence.find(FORWARD.at(length), lambda cell: True)]
+    rows = [row for row in found if row.timing is not None]
     spreads = [(spread, row) for row in rows if (spread := timing_of(row).coefficient_of_variation) is not None]
     if not spreads:
         raise MissingRowsError(f"no rows with a spread ({FORWARD})")
@@ -28,7 +29,8 @@ def _spread(evidence: Evidence) -> Judgement:
         ours=f"{below} of {len(values)} cells below 6 %; largest {worst:.1%} "
         f"({cell_of(row).variant}, N={cell_of(row).length}), median {np.median(values):.1%}",
         value=worst,
-        reason="Standard deviation over mean of the rounds; one slow round in twenty is enough to break 6 %.",
+        reason="Standard deviation over mean of the rounds, at the published lengths; one slow round is enough "
+        "to break 6 %.",
         evidence=tuple(each.identity for _, each in spreads),
     )
     return only_on_metal(evidence, judgement, told_here=True)

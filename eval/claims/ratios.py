@@ -22,7 +22,7 @@ from eval.claims.series import (
     block_sparse,
     window,
 )
-from eval.claims.verdict import known, same_figure, same_side, ties, verdict
+from eval.claims.verdict import is_tie, known, may_tie, overlaps, same_figure, same_side, ties, verdict
 from eval.statistics.ratios import holm
 from eval.statistics.scaling import scaling_exponent
 
@@ -60,8 +60,9 @@ class RatioJudge:
         like_for_like = verdict(all(held))
         worst = pairs[self.lengths[held.index(False) if False in held else -1]]
         reason = f"{self.numerator.label} over {self.denominator.label}, {self._rule()}. {self.note}"
-        if not all(held) and not all(pair.ratio.differs for pair in pairs.values()):
-            reason = f"{reason.strip()} Undecided: an interval holds 1."
+        open_ones = [self._is_open(pairs[n], index) for index, n in enumerate(self.lengths) if not held[index]]
+        if open_ones and all(open_ones):
+            reason = f"{reason.strip()} Undecided: {self._what_is_open()}."
         if self.defect is not None:
             reason = f"{self.defect} Like for like: {like_for_like}; {reason}"
         further = [words.beside(evidence, *each) for each in self.besides]
@@ -81,6 +82,21 @@ class RatioJudge:
         if self.kind == "figure":
             return same_figure(low, high, self.published[index])
         return ties(low, high) if self.kind == "tie" else same_side(low, high, above=self.kind == "above")
+
+    def _is_open(self, pair: Pair, index: int) -> bool:
+        """Whether a ratio that does not bear the claim out does not refute it either."""
+        low, high = known(pair.ratio.low, pair.ratio.high)
+        if self.kind in ("above", "below"):
+            return low <= 1 <= high
+        claims_tie = self.kind == "tie" or is_tie(self.published[index])
+        return may_tie(low, high) if claims_tie else overlaps(low, high, self.published[index])
+
+    def _what_is_open(self) -> str:
+        if self.kind in ("above", "below"):
+            return "an interval holds 1"
+        if self.kind == "figure" and not any(is_tie(figure) for figure in self.published):
+            return "an interval holds both the published figure and 1"
+        return "an interval reaches beyond 10 % of 1"
 
     def _rule(self) -> str:
         rules = {
@@ -165,11 +181,13 @@ def _significance(evidence: Evidence) -> Judgement:
 
 PADDED = (
     "The published gather pads keys with -1e9 and wins or loses rows by the sign of the queries' sum; its window has "
-    "W keys and the masked one's W + 1. Ours compute one window of the same W keys."
+    "W keys and the masked one's W + 1. Ours compute one window in different ways: a query and the W - 1 keys on "
+    "either side of it, 2 W - 1 in all."
 )
 AVERAGED = (
     "The published block-sparse layer averages two softmaxes, with one global token exactly 0.5 local + 0.5 v[0]: "
-    "a cheaper function. Ours has one joint softmax over the global token, its own and the previous block."
+    "a cheaper function. Ours has one joint softmax over the global tokens, the query's own block and the blocks "
+    "beside it."
 )
 UNTRANSPOSED = "The published GQA reshapes values without the transpose and computes another function."
 BY_DESIGN = "Two mechanisms by design: what each is worth is told by the quality rows."

@@ -46,9 +46,14 @@ def overlaps(low: float, high: float, published: float) -> bool:
     return low <= published * (1 + FIGURE_TOLERANCE) and high >= published * (1 - FIGURE_TOLERANCE)
 
 
+def is_tie(published: float) -> bool:
+    """Whether a published ratio claims a tie."""
+    return abs(published - 1) <= EQUALITY
+
+
 def same_figure(low: float, high: float, published: float) -> bool:
     """Whether an interval of a ratio agrees with a published ratio."""
-    if abs(published - 1) <= EQUALITY:
+    if is_tie(published):
         return ties(low, high)
     return overlaps(low, high, published) and same_side(low, high, above=published > 1)
 
@@ -56,6 +61,11 @@ def same_figure(low: float, high: float, published: float) -> bool:
 def ties(low: float, high: float) -> bool:
     """Whether an interval of a ratio lies within the tolerance of 1."""
     return low >= 1 - FIGURE_TOLERANCE and high <= 1 + FIGURE_TOLERANCE
+
+
+def may_tie(low: float, high: float) -> bool:
+    """Whether an interval of a ratio leaves open that the two tie: it reaches into the tolerance of 1."""
+    return low <= 1 + FIGURE_TOLERANCE and high >= 1 - FIGURE_TOLERANCE
 
 
 def same_slope(low: float, high: float, published: float) -> bool:

@@ -35,13 +35,20 @@ class RowStore:
         self.rows = {row.identity: row for row in read_rows(path)}
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Writes rows; they are on disk when this returns."""
+        """Writes rows; they are on disk when this returns.
+
+        Raises:
+            UserError: If the file cannot be written, for example because the disk is full.
+        """
         new = list(rows)
         text = "".join(row.model_dump_json() + "\n" for row in new)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
         self.rows.update({row.identity: row for row in new})
 
 

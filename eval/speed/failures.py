@@ -20,12 +20,12 @@ _LONGEST = 300
 def from_exception(error: Exception, stage: Stage) -> tuple[Status, str]:
     """Status and reason of a cell that raised.
 
-    What refuses its own configuration is unavailable; the same exception from a call is a fault.
+    What refuses its own configuration is unavailable; any other exception is a fault, which may be mended.
     """
     text = _last_line(error)
     if isinstance(error, MemoryError) or _names_memory(error):
         return "out_of_memory", f"{text or 'no memory was left'} ({_DOING[stage]})"
-    if isinstance(error, UserError) or (isinstance(error, ValueError) and stage is Stage.BUILDING):
+    if isinstance(error, UserError):
         return "unavailable", text
     return "crashed", f"{type(error).__name__}: {text} ({_DOING[stage]})"
 

@@ -13,6 +13,7 @@ Letters: B batch, L length, N query heads, H head_dim.
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -27,6 +28,8 @@ from zoo.attention import build_attention
 from zoo.attention.projected import require_capable
 from zoo.config import UserError
 from zoo.models import build_model
+
+logger = logging.getLogger(__name__)
 
 PROBE_LENGTHS = (128, 256, 512)
 # The rest is for the interpreter, for what the allocator keeps, and for the error of the prediction.
@@ -89,8 +92,10 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
         return reason
     try:
         found = footprint(_bare(cell))
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
-        # Whatever is wrong with it at short lengths, building it in a process of its own will say.
+    # A mechanism of any package may be asked for: nobody can name what it raises. Whatever is wrong with it at short
+    # lengths, building it in a process of its own will say.
+    except Exception:
+        logger.debug("%s was not predicted", cell.variant, exc_info=True)
         return None
     needed, nodes = found.peak_bytes(cell.batch_size, cell.length), found.graph_nodes(cell.length)
     if needed > usable:
@@ -114,6 +119,9 @@ def inability(cell: Cell) -> str | None:
             model_setting(cell).require_possible()
     except UserError as error:
         return str(error)
+    # As above: what is no refusal is a fault, and shows in a process of its own.
+    except Exception:
+        logger.debug("%s was not described", cell.variant, exc_info=True)
     return None
 
 

@@ -10,8 +10,6 @@ from eval.speed.reference import DEVICE
 
 # Begins the reason of a cell that a later run with more time measures after all.
 TIME_BUDGET = "time budget"
-# Begins the reason of a cell that is measured after all once more memory is free.
-_DOES_NOT_FIT = "does not fit"
 # A time on two of these is the time of two different things.
 _MACHINE = ("device", "backend", "cores", "blas", "blas_threads", "mlx")
 # What may have been mended since.
@@ -35,12 +33,12 @@ def is_group_finished(group: Group, rows: Mapping[str, Row], machine: Machine, a
         group: Its cells, and its control.
         rows: By identity.
         machine: This one.
-        available_bytes: What did not fit is unfinished if it fits into these.
+        available_bytes: What was skipped is unfinished if nothing speaks against it now: these, or the group.
     """
     found = {cell.identity: rows.get(cell.identity) for cell in recorded_cells(group)}
     if not all(is_finished(row, machine) for row in found.values()):
         return False
-    if any(_fits_now(found[cell.identity], built_as(cell, group), available_bytes) for cell in recorded_cells(group)):
+    if any(_is_wanted_now(found[cell.identity], cell, group, available_bytes) for cell in recorded_cells(group)):
         return False
     # The device's own rows are never paired, and those that another suite did not need are older.
     rounds = {row.timing.rounds_id for row in found.values() if row is not None and row.timing is not None}
@@ -52,6 +50,6 @@ def built_as(cell: Cell, group: Group) -> Cell:
     return group.baseline if cell.role == "control" else cell
 
 
-def _fits_now(row: Row | None, cell: Cell, available_bytes: int) -> bool:
-    did_not = row is not None and row.status == "skipped" and (row.reason or "").startswith(_DOES_NOT_FIT)
-    return did_not and refusal(cell, available_bytes) is None
+def _is_wanted_now(row: Row | None, cell: Cell, group: Group, available_bytes: int) -> bool:
+    skipped = row is not None and row.status == "skipped"
+    return skipped and cell.identity not in group.skipped and refusal(built_as(cell, group), available_bytes) is None

@@ -81,6 +81,21 @@ class _Budget:
         return max(0.0, self._deadline - time.monotonic()) / groups
 
 
+class _MemoryClock:
+    """How long measuring the memory of a cell takes, told from those measured so far."""
+
+    def __init__(self) -> None:
+        self._seconds, self._cells = 0.0, 0
+
+    def expected(self, cells: int) -> float:
+        """Seconds that so many cells will take; 0 as long as none was measured."""
+        return cells * self._seconds / self._cells if self._cells else 0.0
+
+    def add(self, seconds: float, cells: int) -> None:
+        """Takes note."""
+        self._seconds, self._cells = self._seconds + seconds, self._cells + cells
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Run:
     """What all groups share."""
@@ -90,6 +105,7 @@ class _Run:
     machine: Machine
     device: Group
     should_stop: Callable[[], bool]
+    memory_clock: _MemoryClock = dataclasses.field(default_factory=_MemoryClock)
 
     def rows(self, group: Group, seconds: float | None) -> list[Row]:
         """Measures a group, or says why not."""
@@ -106,7 +122,8 @@ class _Run:
             for cell in cells
         }
         wanted = [cell for cell in cells if refused[cell.identity] is None]
-        outcomes = self._time(group, wanted, seconds)
+        later = self.memory_clock.expected(len(_with_memory(wanted, group)))
+        outcomes = self._time(group, wanted, None if seconds is None else max(0.0, seconds - later))
         limits = reference(self.device, self.store.rows)
         memory = self._memory_of([each for each in wanted if isinstance(outcomes[each.identity], Timed)], group)
         return [
@@ -188,7 +205,8 @@ class _Run:
 
     def _memory_of(self, cells: Sequence[Cell], group: Group) -> dict[str, Memory | str]:
         """What each cell takes, by identity; while one process measures, the next one does its imports."""
-        asked = [cell for cell in cells if group.memory and cell.role != "control"]
+        asked = _with_memory(cells, group)
+        begun = time.monotonic()
         found = {}
         with contextlib.ExitStack() as stack:
             workers = (self._started(cell, stack) for cell in asked)
@@ -197,6 +215,7 @@ class _Run:
                 current, following = following, next(workers, None)
                 assert current is not None, "there are as many processes as cells"
                 found[cell.identity] = self._memory(current)
+        self.memory_clock.add(time.monotonic() - begun, len(asked))
         return found
 
     def _started(self, cell: Cell, stack: contextlib.ExitStack) -> Worker:
@@ -216,3 +235,8 @@ class _Run:
         except (WorkerDeathError, WorkerStartError) as death:
             return str(death)
         return found
+
+
+def _with_memory(cells: Sequence[Cell], group: Group) -> list[Cell]:
+    """Those whose memory is asked for."""
+    return [cell for cell in cells if group.memory and cell.role != "control"]

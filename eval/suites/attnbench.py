@@ -1,4 +1,4 @@
-"""Documents 000 and 001, done right: one attention layer, B=1, D=512, 8 heads of 64, float32, no causal mask.
+"""The grid of AttnBench, done right: one attention layer, B=1, D=512, 8 heads of 64, float32, no causal mask.
 
 The published eight mechanisms, with every parameter setting a series of its own, against an unfused MHA as published;
 MLX's fused attention is one of the candidates. Forward at lengths 128 to 2048; forward and backward up to 512, at 1024
@@ -176,7 +176,7 @@ def _ratio(figure: str, group: str, above: TimedRow | None, below: TimedRow | No
 
 SUITE = Suite(
     name=NAME,
-    purpose="The attention layer of documents 000 and 001, every mechanism, lengths 128 to 2048, forward and backward.",
+    purpose="AttnBench's attention layer, every mechanism, lengths 128 to 2048, forward and backward.",
     groups=groups,
     summary=summary,
 )

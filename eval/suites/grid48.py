@@ -1,4 +1,4 @@
-"""Document 002's 48 cells, four implementations of one function: batch 1 to 8, length 64 to 512, heads of 32 to 128.
+"""The flash comparison's 48 cells, one function computed in four ways: batch 1 to 8, length 64 to 512, head 32 to 128.
 
 Its "baseline" is done right (`mha_manual`); its "practical" and "demo" were one class around MLX's own attention
 (`mha`); what it hoped for is an online softmax (`mha_tiled`); its proof of concept was a Metal kernel that failed on
@@ -90,7 +90,7 @@ def _over_cells(figure: str, ratios: Sequence[Ratio]) -> list[dict[str, Any]]:
 
 SUITE = Suite(
     name=NAME,
-    purpose="Document 002's 48 cells: manual, fused and tiled attention, and a Metal kernel where there is Metal.",
+    purpose="The flash comparison's 48 cells: manual, fused and tiled attention, and a kernel where there is Metal.",
     groups=groups,
     summary=summary,
 )

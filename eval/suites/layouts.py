@@ -1,4 +1,4 @@
-"""Document 003: five layouts of one input, for one linear layer and for the attention layer, at B=1 and B=4.
+"""PyTorch issue 181725: five layouts of one input, for one linear layer and for the attention layer, at B=1 and B=4.
 
 On Apple's GPU PyTorch takes a slow path for a transposed view whose strides only look contiguous; here the same five
 inputs meet MLX. The builder says what each layout is.
@@ -70,7 +70,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 SUITE = Suite(
     name=NAME,
-    purpose="Five layouts of one input to a linear layer and to the attention layer (document 003).",
+    purpose="Five layouts of one input to a linear layer and to the attention layer (PyTorch issue 181725).",
     groups=groups,
     summary=summary,
 )

@@ -9,7 +9,7 @@ import yaml
 
 from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
-from zoo.config import require
+from zoo.config import UserError, require
 
 # Two ways to say the same; a variant takes at most one of them.
 _RIVALS = {"num_kv_heads": "queries_per_kv_head", "queries_per_kv_head": "num_kv_heads"}
@@ -61,6 +61,17 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     return Series(name=f"{name}({given})" if given else name, mapping=mapping)
 
 
+def changed_parameters(text: str) -> dict[str, Any]:
+    """What a series' name changes in the variant's YAML; None for a parameter that another one takes the place of.
+
+    Raises:
+        UserError: As for `named_parameters`.
+    """
+    name, parameters = named_parameters(text)
+    gone = set(variant_mapping(name)) - set(series(name, **parameters).mapping)
+    return {**dict.fromkeys(sorted(gone)), **parameters}
+
+
 def named_parameters(text: str) -> tuple[str, dict[str, Any]]:
     """Takes a series' name apart: `swa(window_size=32)` is `swa` with a window of 32.
 
@@ -71,7 +82,12 @@ def named_parameters(text: str) -> tuple[str, dict[str, Any]]:
     pairs = [pair.partition("=") for pair in inside.removesuffix(")").split(",")] if opening else []
     well_formed = not opening or (text.endswith(")") and all(key.strip() and value for key, _, value in pairs))
     require(well_formed, "variants", "be names such as swa or swa(window_size=32)", text)
-    parameters = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
+    try:
+        parameters = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError:
+        raise UserError(
+            f"variants: parameters must have plain values, as in swa(window_size=32); got {text!r}"
+        ) from None
     series(name, **parameters)
     return name, parameters
 

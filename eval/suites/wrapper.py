@@ -1,4 +1,4 @@
-"""Document 003: what the layer costs beside the same projections written around MLX's attention by hand.
+"""PyTorch issue 181725: what the layer costs beside the same projections written around MLX's attention by hand.
 
 Six shapes at B=1 and B=4, eager and compiled, equal weights; the gate asks for outputs that are equal to the last bit,
 so that every difference in time is overhead and none is mathematics.
@@ -17,7 +17,7 @@ from eval.suites.series import series
 from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "wrapper"
-# (L, D, N): the document's shapes, for self-attention.
+# (L, D, N), for self-attention: query lengths and widths of the issue's table, some of whose shapes attend across.
 SHAPES = ((32, 512, 8), (64, 512, 8), (128, 512, 8), (256, 512, 8), (64, 768, 12), (512, 512, 8))
 BATCH_SIZES = (1, 4)
 LAYER, INLINED = "mha", "mha_hand_inlined"
@@ -86,7 +86,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 SUITE = Suite(
     name=NAME,
-    purpose="The registry's layer against the same code written out by hand, equal to the last bit (document 003).",
+    purpose="The registry's layer against the same code by hand, equal to the last bit (PyTorch issue 181725).",
     groups=groups,
     summary=summary,
 )

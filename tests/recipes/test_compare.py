@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import recipes.train
 from eval.rows import read_rows
 from recipes.app import execute
-from recipes.compare import main
-from recipes.comparison_run import ComparisonRun
+from recipes.compare import attention_overrides, main
+from recipes.comparison_run import ComparisonRun, begun_steps
 from recipes.scripts import listed
 from tests.recipes.tiny_train import TINY
 from zoo.config import UserError
+from zoo.models import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = [argument for argument in TINY if not argument.startswith("attention=")]
@@ -94,6 +96,9 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
         ("attention=swa", "attention must not be given: a comparison sets it for each run; use variants and seeds"),
         ("seed=4", "seed must not be given: a comparison sets it for each run; use variants and seeds"),
         ("training.stepz=4", "unknown key 'stepz'"),
+        ("budget_minutes=0", "budget_minutes must be above 0; got 0"),
+        ("max_batches=0", "max_batches must be at least 1 or null; got 0"),
+        ("tasks=[langage]", "tasks must be known ones; got 'langage'"),
     ],
 )
 def test_mistakes_are_one_line(argument, message, text_corpus, cache, tmp_path, capsys):
@@ -108,6 +113,39 @@ def test_the_name_of_a_series_reaches_a_script_as_a_text():
     names = ["mha", "swa(window_size=32)", "blocksparse(block_size=16, num_global_tokens=1)"]
     (override,) = OverridesParser.create().parse_overrides([f"variants={listed(names)}"])
     assert override.value() == names
+
+
+@pytest.mark.parametrize(
+    ("name", "num_kv_heads"), [("gqa(num_kv_heads=4)", 4), ("mqa(queries_per_kv_head=2)", 2), ("mqa", 1)]
+)
+def test_a_parameter_takes_the_place_of_its_rival_in_the_training_too(name, num_kv_heads, tmp_path, monkeypatch):
+    built = []
+
+    def recorded(config):
+        built.append(build_model(config))
+        return built[-1]
+
+    monkeypatch.setattr(recipes.train, "build_model", recorded)
+    monkeypatch.setattr(recipes.train, "_train", lambda *_: {})
+    monkeypatch.chdir(tmp_path)
+    assert execute("train", recipes.train.main, [*attention_overrides(name), "model=gpt_tiny"]) == 0
+    assert built[0].layers[0].self_attn.num_kv_heads == num_kv_heads
+
+
+def test_further_seeds_take_the_steps_that_equal_seconds_were_begun_with(tmp_path):
+    run = ComparisonRun(
+        variant="swa(window_size=8)",
+        seed=0,
+        regime="equal_seconds",
+        folder=tmp_path / "equal_seconds-swa(window_size=8)-seed0",
+        overrides=("attention=swa", "training.steps=37"),
+        evaluation=None,
+        logs=tmp_path,
+    )
+    run.carry_out(Recorder())
+    assert begun_steps(tmp_path, "equal_seconds", "swa(window_size=8)") == ("training.steps=37",)
+    assert begun_steps(tmp_path, "equal_seconds", "swa") == ()
+    assert begun_steps(tmp_path, "equal_tokens", "swa(window_size=8)") == ()
 
 
 def test_another_evaluation_is_made_again_without_training_again(tmp_path):
@@ -141,4 +179,4 @@ class Recorder:
 
     def run(self, script):
         self.seen.append(script)
-        return {}
+        return {"interrupted": False}

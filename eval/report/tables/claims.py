@@ -23,7 +23,7 @@ def _line(finding: Finding) -> tuple[str, ...]:
     claim = finding.claim
     value = interval(finding.value, finding.low, finding.high) if finding.value is not None else _open(finding)
     return (
-        f"{claim.statement} (document {claim.document}; {claim.id})",
+        f"{claim.statement} ({claim.source}; {claim.id})",
         finding.verdict,
         claim.published,
         finding.ours or NOTHING,

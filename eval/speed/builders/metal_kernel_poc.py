@@ -1,4 +1,4 @@
-"""Attention as a Metal kernel of our own: what document 002's proof of concept was meant to be.
+"""Attention as a Metal kernel of our own: what the flash comparison's proof of concept was meant to be.
 
 One thread computes one output row with an online softmax (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867),
 so that the scores are never in memory. It is a proof of concept, without tiles in threadgroup memory. There is no

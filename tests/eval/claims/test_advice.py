@@ -45,7 +45,7 @@ def test_a_difference_between_equal_ones_shows_in_the_controls():
         row.model_copy(
             update={
                 "timing": row.timing.model_copy(
-                    update={"samples_seconds": [1.5 * seconds for seconds in row.timing.samples_seconds]}
+                    update={"samples_seconds": [1.05 * seconds for seconds in row.timing.samples_seconds]}
                 )
             }
         )

@@ -171,7 +171,7 @@ def quality_rows(losses: Mapping[str, Sequence[float]]) -> list[Row]:
 
 @functools.cache
 def published_world() -> tuple[Row, ...]:
-    """Rows in which everything is as the four documents have it, on a CPU."""
+    """Rows in which everything is as the sources have it, on a CPU."""
     return (
         *published_attnbench(),
         *grid_rows(),
@@ -210,4 +210,6 @@ def like_for_like(finding):
     if finding.verdict != OTHER:
         return finding.verdict
     said = finding.reason.split("Like for like")[1]
+    if said.startswith(": undecided"):
+        return "undecided"
     return NO if NO in said else YES

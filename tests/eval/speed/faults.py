@@ -19,7 +19,7 @@ WINDOW = 5
 
 
 def heads_as_sequence(q_BNLH: mx.array, k_BNLH: mx.array, v_BNLH: mx.array, spec: ScoreSpec) -> mx.array:
-    """Document 002: [B, L, N, H] goes in where [B, N, L, H] is meant."""
+    """The flash comparison: [B, L, N, H] goes in where [B, N, L, H] is meant."""
     q, k, v = (array.swapaxes(1, 2) for array in (q_BNLH, k_BNLH, v_BNLH))
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=spec.scale).swapaxes(1, 2)
 
@@ -86,6 +86,12 @@ def no_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: Scor
     return softmax.manual(mx.stop_gradient(q_BNLH), k_BKSH, v_BKSH, spec)
 
 
+def repeated_in_turn(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Query head n reads key/value head n mod K, not n // (N / K): right at the first head and at the last."""
+    groups = q_BNLH.shape[1] // k_BKSH.shape[1]
+    return softmax.manual(q_BNLH, mx.tile(k_BKSH, (1, groups, 1, 1)), mx.tile(v_BKSH, (1, groups, 1, 1)), spec)
+
+
 def half_precision(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
     """Computes in bfloat16 what was asked for in float32."""
     halves = (array.astype(mx.bfloat16) for array in (q_BNLH, k_BKSH, v_BKSH))
@@ -105,6 +111,7 @@ WINDOWED: Mapping[str, Callable[..., mx.array]] = {
     "window_too_long": functools.partial(window_off_by_one, by=1),
     "window_too_short": functools.partial(window_off_by_one, by=-1),
 }
+GROUPED: Mapping[str, Callable[..., mx.array]] = {"repeated_in_turn": repeated_in_turn}
 GRADIENT: Mapping[str, Callable[..., mx.array]] = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient}
 
 
@@ -114,7 +121,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> None:
         "right": lambda config: functools.partial(band.chunked, window_size=config.window_size)
     }
     full: dict[str, Callable[[Any], Any]] = {"right": lambda _: softmax.fused}
-    for name, op in {**FULL, **GRADIENT}.items():
+    for name, op in {**FULL, **GROUPED, **GRADIENT}.items():
         full[name] = lambda _, op=op: op
     for name, op in WINDOWED.items():
         window[name] = lambda _, op=op: op

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 # Sources by name of the mechanism; the published mistakes, word for word in MLX.
-HEADS_AS_SEQUENCE = '''"""Document 002: queries, keys and values go in as [B, L, H, D] where MLX wants [B, H, L, D]."""
+HEADS_AS_SEQUENCE = '''"""The flash comparison: q, k and v go in as [B, L, H, D] where MLX wants [B, H, L, D]."""
 
 import mlx.core as mx
 

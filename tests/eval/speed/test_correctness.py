@@ -46,6 +46,14 @@ def test_a_wrong_implementation_does_not_pass(level: str, fault: str) -> None:
         assert "values against the float64 reference" in found.checks
 
 
+@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
+@pytest.mark.parametrize("fault", faults.GROUPED)
+def test_shared_heads_in_another_order_do_not_pass(fault: str, mode: str) -> None:
+    heads = {"num_heads": 4, "num_kv_heads": 2, "mode": mode}
+    assert not BUILDERS["op"](_cell("op", fault, **heads)).check().passed
+    assert BUILDERS["op"](_cell("op", "right", **heads)).check().passed
+
+
 @pytest.mark.parametrize("fault", [name for name in VALUES if name not in ("half_precision", "missing_scale")])
 def test_mistakes_of_function_are_seen_in_half_precision_too(fault: str) -> None:
     assert not BUILDERS["op"](_cell("op", fault, dtype="bfloat16")).check().passed

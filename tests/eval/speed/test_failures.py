@@ -16,7 +16,7 @@ from zoo.config import FieldError
         (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), Stage.CALLING, "out_of_memory", "9 bytes"),
         (RuntimeError("[matmul] shapes differ"), Stage.CALLING, "crashed", "RuntimeError: [matmul] shapes differ"),
         (FieldError("causal must be true"), Stage.CALLING, "unavailable", "causal must be true"),
-        (ValueError("no kernel here"), Stage.BUILDING, "unavailable", "no kernel here"),
+        (ValueError("[matmul] shapes"), Stage.BUILDING, "crashed", "ValueError: [matmul] shapes"),
         (ValueError("[reshape] wrong size"), Stage.CALLING, "crashed", "ValueError: [reshape] wrong size"),
         (TypeError("one\nlast line"), Stage.CHECKING, "crashed", "TypeError: last line (while it was checked)"),
     ],

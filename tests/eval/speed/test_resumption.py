@@ -1,5 +1,6 @@
 """A run goes on where another one stopped, and measures again what may come out differently."""
 
+import dataclasses
 import json
 
 import pytest
@@ -63,6 +64,15 @@ def test_a_group_is_finished_if_all_its_times_are_of_the_same_rounds() -> None:
     assert _is_finished(_failed("crashed"), *(_timed(cell) for cell in cells[1:]))
     assert not _is_finished(_timed(cells[0], "another"), *(_timed(cell) for cell in cells[1:]))
     assert not _is_finished(_timed(cells[0], None), *(_timed(cell) for cell in cells[1:]))
+
+
+def test_what_a_group_skipped_is_unfinished_once_it_is_asked_for() -> None:
+    reason = "far too slow by default"
+    by_default = dataclasses.replace(GROUP, skipped={GROUP.cells[1].identity: reason})
+    cells = (*GROUP.cells, control_cell(GROUP))
+    rows = [_failed("skipped", reason, cell) if cell == GROUP.cells[1] else _timed(cell) for cell in cells]
+    assert _is_finished(*rows, group=by_default)
+    assert not _is_finished(*rows)
 
 
 def test_what_did_not_fit_is_unfinished_once_it_fits() -> None:
