@@ -47,7 +47,7 @@ class BenchmarkRecipe(GridChoices):
         suite: Name of a suite, or None for a grid of one's own.
         rounds: Timed rounds of a group.
         run_dir: Where `rows.jsonl` goes, or None for a new folder under `runs/`; what it holds is not measured again.
-        seed: Of inputs' order and rounds.
+        seed: Of the order within rounds, and of where arrays lie.
         device: Back end.
         variants: Names of variants, or of series such as `swa(window_size=32)`.
         budget_minutes: For everything, or None for no limit.

@@ -20,15 +20,22 @@ from zoo.config import UserError
 # Keys whose values are texts or paths, in whatever script they occur. A list may be given where one makes sense.
 TEXTS = frozenset(
     {
+        "attention.calibration",
         "checkpoint",
         "compare_to",
         "data.cache_dir",
+        "data.field",
+        "data.name",
         "data.path",
         "data.validation_path",
+        "harness.folder",
+        "out",
+        "pictures",
         "prompt",
         "prompt_file",
         "run_dir",
         "stop",
+        "title",
         "tokenizer.path",
         "training.sample_prompt",
     }

@@ -81,7 +81,7 @@ class _Budget:
         return max(0.0, self._deadline - time.monotonic()) / groups
 
 
-class _MemoryClock:
+class MemoryClock:
     """How long measuring the memory of a cell takes, told from those measured so far."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class _Run:
     machine: Machine
     device: Group
     should_stop: Callable[[], bool]
-    memory_clock: _MemoryClock = dataclasses.field(default_factory=_MemoryClock)
+    memory_clock: MemoryClock = dataclasses.field(default_factory=MemoryClock)
 
     def rows(self, group: Group, seconds: float | None) -> list[Row]:
         """Measures a group, or says why not."""

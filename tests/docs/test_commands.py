@@ -1,4 +1,4 @@
-"""Runs every command that README and guide show, as written but for its size: a few steps on a small corpus."""
+"""Runs what README and guide show of training, generating and evaluating, as written but for its size: a few steps."""
 
 import io
 import json

@@ -85,6 +85,7 @@ def test_a_grid_leaves_rows_a_table_and_a_json_line_and_compares(
         ("levels=[layers]", "layer"),
         ("modes=[backward]", "forward_backward"),
         ("modes=forward", "modes must be a list"),
+        ("lengths=[256,256]", "lengths must name nothing twice; got [256, 256]"),
         ("lengths=[0]", "lengths must be a list of whole numbers of at least 1"),
         ("lengths=[many]", "lengths[0] must be a whole number"),
         ("batch_sizes=[]", "batch_sizes"),

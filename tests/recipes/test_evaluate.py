@@ -118,6 +118,15 @@ def test_a_setting_that_the_positions_do_not_reach_is_a_row_with_the_reason(eval
     assert {row.quality.length for row in rows if row.status == "ok"} == {None, 17}
 
 
+def test_asking_otherwise_adds_rows_and_asking_again_does_not(evaluate, run_of):
+    own = (f"checkpoint={run_of('gpt')}", "tasks=[language]", "max_batches=1")
+    counts = []
+    for more in (["sequence_length=17"], ["sequence_length=33"], ["sequence_length=17"]):
+        _, result, _ = evaluate(*own, *more)
+        counts.append(len(read_rows(Path(result["rows_path"]))))
+    assert counts[1] == counts[2] == 2 * counts[0]
+
+
 def test_other_settings_of_the_task_can_be_asked(evaluate, synthetic):
     _, result, _ = evaluate(f"checkpoint={synthetic / 'mqar'}", "max_batches=1", "data.num_pairs=[1,4]")
     assert [each.get("num_pairs") for each in result["tasks"]["mqar"]["details"]] == [None, 1, 4]

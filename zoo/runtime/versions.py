@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,17 @@ def describe() -> dict[str, Any]:
             "how": library.how,
         },
         "allocator": allocator.activate(),
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "platform": f"{platform.system()} {_kernel_version()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": uncommitted_changes(),
     }
+
+
+def _kernel_version() -> str:
+    """The numbers of the operating system's release; what builders of kernels append tells nothing of speed."""
+    return re.split(r"[^\d.]", platform.release(), maxsplit=1)[0]
 
 
 def device_label() -> str:

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from eval.rows import RowStore, only_writer, read_rows
@@ -117,3 +119,13 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
         RowStore(tmp_path)
     with pytest.raises(UserError, match="must go to a file that can be written"), only_writer(tmp_path):
         raise AssertionError
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = RowStore(tmp_path / "rows.jsonl")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"rows must go to a file that can be written.*No space left on device"):
+        store.append([speed(64)])

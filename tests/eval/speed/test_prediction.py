@@ -175,6 +175,17 @@ def test_a_fault_at_short_lengths_is_left_for_its_own_process_to_report(monkeypa
     footprint.cache_clear()
 
 
+def test_what_no_refusal_is_made_of_is_left_for_its_own_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise ValueError("a mechanism of another package")
+
+    monkeypatch.setattr(prediction, "build_attention", breaks)
+    monkeypatch.setattr(prediction, "footprint", breaks)
+    asked = _cell("layer", "mha", hidden_size=10)
+    assert inability(asked) is None
+    assert refusal(asked, 1) is None
+
+
 def test_the_device_itself_is_never_refused() -> None:
     fields = {"suite": "device", "group": "device", "builder": "device", "variant": "copy", "level": "device"}
     assert refusal(Cell.model_validate({**fields, "mode": "copy", "length": 1}), 1) is None

@@ -15,7 +15,7 @@ from eval.speed.options import MeasureOptions
 from eval.speed.process import Worker, WorkerDeathError
 from eval.speed.protocol import Job, MemoryJob, TimingJob
 from eval.speed.resumption import TIME_BUDGET
-from eval.speed.runner import MEMORY_NOT_MEASURED, measure
+from eval.speed.runner import MEMORY_NOT_MEASURED, MemoryClock, measure
 from tests.eval.speed.cells import planted, planted_group
 from tests.eval.speed.planted import listen
 
@@ -129,6 +129,14 @@ def test_a_budget_that_is_used_up_leaves_rows_that_a_later_run_replaces(path: Pa
     assert all(row.reason.startswith(TIME_BUDGET) for row in rows.values())
     rows = _measure(groups, path)
     assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "wrong": "incorrect"}
+
+
+def test_the_time_that_memory_takes_is_told_from_the_cells_before() -> None:
+    clock = MemoryClock()
+    assert clock.expected(3) == 0.0
+    clock.add(4.0, 2)
+    clock.add(2.0, 1)
+    assert clock.expected(3) == 6.0
 
 
 def test_a_budget_shortens_the_rounds_to_five_at_least(path: Path) -> None:
