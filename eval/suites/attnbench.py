@@ -1,9 +1,9 @@
 """The grid of AttnBench, done right: one attention layer, B=1, D=512, 8 heads of 64, float32, no causal mask.
 
 The published eight mechanisms, with every parameter setting a series of its own, against an unfused MHA as published;
-MLX's fused attention is one of the candidates. Forward at lengths 128 to 2048; forward and backward up to 512, at 1024
-for one setting of each mechanism, and at 2048 for the sliding windows. What is causal is compared with the same
-mechanism without its mask, in the same rounds.
+MLX's fused attention is one of the candidates. Forward at lengths 128 to 1024, and at 2048 for one setting of each
+mechanism; forward and backward up to 512, at 1024 for one setting of the published ones, and at 2048 for the sliding
+windows against the masked one. What is causal is compared with the same mechanism without its mask, in the same rounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,22 @@ BASELINE, FUSED, MASKED = "mha_manual", "mha", "swa_masked(window_size=64)"
 WINDOWS = ("swa(window_size=64)", "swa_gather_slices(window_size=64)", "swa_gather_index(window_size=64)")
 # Their rivals in the published crossovers.
 CROSSING = ("blocksparse(block_size=32, num_global_tokens=1)", "linear")
+SHARED = ("gqa(num_kv_heads=4)", "mqa")
+LEGACY = "blocksparse_legacy(block_size=32)"
 
 # A backward pass of the slices adds up one array as large as k for each of them: 5 s and 4.8 GB at 1024 on a CPU.
 _SLICES_BACKWARD_LENGTH = 512
-# Backward, dense attention takes half a second at 1024 and two at 2048, whatever its parameters.
-_EVERY_BACKWARD_LENGTH, _DENSE_BACKWARD_LENGTH = 512, 1024
+# Beyond, dense attention takes half a second a call, and two in a backward pass of 2048, whatever its parameters: then
+# fewer series are measured, those of the first length that is not exceeded.
+_SERIES_UP_TO: Mapping[str, Mapping[int, frozenset[str]]] = {
+    "forward": {2048: frozenset({BASELINE, FUSED, "mha_tiled", *SHARED, MASKED, *WINDOWS, *CROSSING, LEGACY})},
+    "forward_backward": {
+        1024: frozenset({BASELINE, FUSED, MASKED, *WINDOWS, *CROSSING}),
+        2048: frozenset({MASKED, *WINDOWS}),
+    },
+}
+_EVERY_LENGTH = {"forward": 1024, "forward_backward": 512}
+_CONTROLLED_LENGTH = 1024
 # Seconds a call: eight heads of 2048² scores take half a second forward on a slow core.
 _MAX_ROUNDS = {1024: 10, 2048: 5}
 
@@ -85,9 +96,11 @@ def _setting(group: str, mode: str, length: int) -> dict[str, Any]:
 
 def _main_group(mode: str, length: int) -> Group:
     chosen = all_series()
-    if mode == "forward_backward" and length > _EVERY_BACKWARD_LENGTH:
-        kept = {BASELINE, MASKED, *WINDOWS, *((FUSED, *CROSSING) if length <= _DENSE_BACKWARD_LENGTH else ())}
+    if length > _EVERY_LENGTH[mode]:
+        limits = _SERIES_UP_TO[mode]
+        kept = limits[min((limit for limit in limits if length <= limit), default=max(limits))]
         chosen = [each for each in chosen if each.name in kept]
+        chosen.sort(key=lambda each: each.name not in (BASELINE, MASKED))
     cells = cells_of(chosen, _setting(f"{mode} L={length}", mode, length))
     skipped = {}
     if mode == "forward_backward" and length > _SLICES_BACKWARD_LENGTH:
@@ -101,7 +114,7 @@ def _main_group(mode: str, length: int) -> Group:
         skipped=skipped,
         max_rounds=_max_rounds(length),
         # A second baseline that takes a second a call says nothing that shorter lengths do not.
-        control=length <= _DENSE_BACKWARD_LENGTH,
+        control=length <= _CONTROLLED_LENGTH,
     )
 
 
