@@ -10,6 +10,7 @@ from eval.report.svg import svg_text
 from eval.report.tables.claims import claims_table
 from eval.report.tables.coverage import coverage_table, reasons_table
 from eval.report.tables.machines import commits, machines_table
+from eval.report.tables.recall import recall_table
 from eval.report.tables.suites import SuiteSection, suite_sections
 from eval.report.tables.table import Table
 from eval.report.tables.trainings import trainings_table
@@ -47,6 +48,7 @@ class DeviceReport:
         commits: Of the rows.
         variants: What each variant costs and is worth.
         trainings: What each variant reached in training.
+        recall: Accuracy by number of pairs.
         claims: Verdicts.
         figures: All of them, drawn or not.
         suites: What was measured.
@@ -60,6 +62,7 @@ class DeviceReport:
     commits: str
     variants: Table
     trainings: Table
+    recall: Table
     claims: Table
     figures: tuple[DrawnFigure, ...]
     suites: tuple[SuiteSection, ...]
@@ -85,6 +88,7 @@ def _device_report(label: str, slug: str, rows: Sequence[Row], *, suffix: str) -
         commits=commits(rows),
         variants=variants_table(rows),
         trainings=trainings_table(rows),
+        recall=recall_table(rows),
         claims=claims_table(rows),
         figures=tuple(_drawn(kind, rows, f"{kind.name}{suffix}") for kind in FIGURES),
         suites=tuple(suite_sections(rows)),

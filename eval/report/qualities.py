@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
 
+RECALL_TASK = "mqar"
 _TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
@@ -114,6 +115,25 @@ def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
     return next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
 
 
+def recall_rows(rows: Sequence[Row]) -> list[Row]:
+    """Accuracies by number of pairs, and those that were skipped, of one model, data and regime."""
+    return comparable_rows(
+        row
+        for row in rows
+        if row.quality is not None
+        and row.quality.task == RECALL_TASK
+        and row.quality.num_pairs is not None
+        and row.quality.quantity == "accuracy"
+    )
+
+
+def comparable_rows(rows: Iterable[Row]) -> list[Row]:
+    """Of quality rows of one task, those that may stand in one figure."""
+    found = [row for row in rows if row.quality is not None]
+    kept = {id(quality) for quality in of_main_subject([row.quality for row in found if row.quality])}
+    return [row for row in found if id(row.quality) in kept]
+
+
 class QualityBook:
     """Looks up what variants reached: bits per byte, and accuracy at recall."""
 
@@ -121,7 +141,7 @@ class QualityBook:
         """Takes the rows of one device."""
         found = [quality for quality in qualities(rows) if quality.is_overall]
         self._text = [each for each in found if each.task in _TEXT_TASKS and each.quantity == "bits_per_byte"]
-        self._recall = [each for each in found if each.task == "mqar" and each.quantity == "accuracy"]
+        self._recall = [each for each in found if each.task == RECALL_TASK and each.quantity == "accuracy"]
         self.recalling = main_subject(self._recall)
 
     def trained(self, model: str | None = None) -> Subject | None:

@@ -117,6 +117,7 @@ def _device_data(device: DeviceReport) -> dict[str, Any]:
         "commits": device.commits,
         "variants": _records(device.variants),
         "trainings": _records(device.trainings),
+        "recall": _records(device.recall),
         "claims": _records(device.claims),
         "figures": [
             {"name": each.name, "title": each.kind.title, "drawn": each.svg is not None, "reason": each.reason}

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.recall import comparable_rows, mean_cell, subject_words
+from eval.report.figures.recall import mean_cell, subject_words
+from eval.report.qualities import comparable_rows
 from eval.rows import Row
 
 TASK = "needle"

@@ -1,23 +1,21 @@
 """Multi-query associative recall: accuracy by variant and number of pairs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, HeatCell, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.qualities import of_main_subject, one_per_seed, over_seeds, subject_of
+from eval.report.qualities import RECALL_TASK, one_per_seed, over_seeds, recall_rows, subject_of
 from eval.rows import Quality, Row
-
-TASK = "mqar"
 
 
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Mean over seeds with the spread; a panel for each length of the rows."""
     found = recall_rows(rows)
     if not found:
-        return Absent(reason=f"no accuracy of task {TASK} by number of pairs")
+        return Absent(reason=f"no accuracy of task {RECALL_TASK} by number of pairs")
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})
     figure = Figure(figsize=(3.2 + 3.9 * len(lengths), 1.7 + 0.34 * len(names)), layout="constrained")
@@ -32,25 +30,6 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         axes.set_xlabel("pairs to remember")
     draw_scale(panels, SEQUENTIAL, scale, {0: "0", 0.5: "0.5", 1: "1"}, "accuracy")
     return figure
-
-
-def recall_rows(rows: Sequence[Row]) -> list[Row]:
-    """Accuracies by number of pairs, and those that were skipped, of one model, data and regime."""
-    return comparable_rows(
-        row
-        for row in rows
-        if row.quality is not None
-        and row.quality.task == TASK
-        and row.quality.num_pairs is not None
-        and row.quality.quantity == "accuracy"
-    )
-
-
-def comparable_rows(rows: Iterable[Row]) -> list[Row]:
-    """Of quality rows of one task, those that may stand in one figure."""
-    found = [row for row in rows if row.quality is not None]
-    kept = {id(quality) for quality in of_main_subject([row.quality for row in found if row.quality])}
-    return [row for row in found if id(row.quality) in kept]
 
 
 def subject_words(rows: Sequence[Row]) -> str:
