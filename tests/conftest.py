@@ -2,6 +2,7 @@
 
 import os
 import sysconfig
+import tempfile
 from pathlib import Path
 
 # Workers of pytest-xdist share the cores; with a thread pool each they would fight over them.
@@ -12,10 +13,19 @@ import hypothesis
 import pytest
 
 import zoo  # noqa: F401
+from zoo.runtime.cache import default_cache_dir
 
 # The same examples in every run, and no deadline: a shared machine may stall.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+# The user's cache without this device's calibration, which would change what adaptive attention chooses. Not in a
+# fixture: some suites are asked for their groups when tests are collected.
+_cache = tempfile.TemporaryDirectory(prefix="zoo-tests-")
+for _entry in default_cache_dir().iterdir() if default_cache_dir().is_dir() else ():
+    if _entry.name != "calibration":
+        (Path(_cache.name) / _entry.name).symlink_to(_entry)
+os.environ["ZOO_CACHE"] = _cache.name
 
 
 @pytest.fixture(scope="session")
