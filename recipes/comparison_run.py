@@ -144,7 +144,8 @@ def begun_steps(runs: Path, regime: Regime, variant: str) -> tuple[str, ...]:
         return ()
     for begun in sorted(runs.glob(f"{glob.escape(f'{regime}-{variant}-seed')}*/{_BEGUN}")):
         overrides = json.loads(begun.read_text(encoding="utf-8"))["overrides"]
-        return (overrides[-1],)
+        # The last one counts; another was typed for the comparison.
+        return tuple(each for each in overrides if each.startswith("training.steps="))[-1:]
     return ()
 
 
