@@ -136,10 +136,17 @@ def _run_regime(
     runner: ScriptRunner,
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
-    steps = {
-        name: begun_steps(folder / "runs", regime, name) or _steps(regime, name, recipe, earlier)
-        for name in recipe.variants
-    }
+    steps = {name: _steps(regime, name, recipe, earlier) for name in recipe.variants}
+    if regime == "equal_seconds":
+        begun = begun_steps(folder / "runs", recipe.variants)
+        first = recipe.variants[0]
+        if begun and begun.get(first) != steps[first]:
+            raise UserError(
+                f"variants must begin with the one whose seconds were held equal in {str(folder)!r}, or run_dir be new;"
+                f" got {first!r}"
+            )
+        # Further seeds and variants take no others than those that were begun, whatever their own speed was.
+        steps |= begun
     cells = [
         ComparisonRun(
             variant=name,
@@ -221,7 +228,8 @@ def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Pa
             rows += [_of_regime(row, cell.regime) for row in read_rows(cell.evaluation_rows)]
     if recipe.benchmark:
         rows += read_rows(folder / "benchmark" / "rows.jsonl")
-    return rows
+    # A run that was evaluated in several ways gives one figure here, the newest.
+    return list({row.identity: row for row in sorted(rows, key=lambda row: row.recorded_at)}.values())
 
 
 def _of_regime(row: Row, regime: Regime) -> Row:

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,18 +136,15 @@ class ComparisonRun:
         partial.replace(self.folder / name)
 
 
-def begun_steps(runs: Path, regime: Regime, variant: str) -> tuple[str, ...]:
-    """The steps that runs of a variant at equal seconds were begun with, as overrides; none where none was begun.
-
-    Further seeds take as many, whatever speeds they were measured at.
-    """
-    if regime != "equal_seconds":
-        return ()
-    for begun in sorted(runs.glob(f"{glob.escape(f'{regime}-{variant}-seed')}*/{_BEGUN}")):
-        overrides = json.loads(begun.read_text(encoding="utf-8"))["overrides"]
-        # The last one counts; another was typed for the comparison.
-        return tuple(each for each in overrides if each.startswith("training.steps="))[-1:]
-    return ()
+def begun_steps(runs: Path, variants: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The steps that runs at equal seconds were begun with, as overrides, by variant; without those not begun yet."""
+    found = {}
+    for name in variants:
+        for begun in sorted(runs.glob(f"{glob.escape(f'equal_seconds-{name}-seed')}*/{_BEGUN}")):
+            overrides = json.loads(begun.read_text(encoding="utf-8"))["overrides"]
+            # The last one counts; another was typed for the comparison.
+            found[name] = tuple(each for each in overrides if each.startswith("training.steps="))[-1:]
+    return found
 
 
 def evaluation_overrides(

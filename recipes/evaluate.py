@@ -218,7 +218,7 @@ def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     """Names the weights, the data and how they are asked, which no row's description tells apart for certain."""
     manifest = (loaded.folder / MANIFEST).read_bytes()
     asked = [evaluated.sequence_length, evaluated.max_batches, dtype_name(evaluated.dtype)]
-    asked += [recipe.harness.limit, recipe.harness.num_shots]
+    asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
     return hashlib.sha256(manifest + json.dumps([evaluated.fingerprint, asked]).encode()).hexdigest()
 
 

@@ -69,16 +69,14 @@ def _broadcasting(evidence: Evidence) -> Judgement:
     pair = evidence.pair(FUSED, MQA, FORWARD.at(128))
     low, high = known(pair.ratio.low, pair.ratio.high)
     slow = same_side(low, high, above=False)
+    absent = "whether it is slow here is undecided" if low <= 1 else "the slowness to be explained is not there"
     return Judgement(
         verdict="not measurable on this device" if slow else verdict(False),
         ours=f"fused MHA over MQA, N=128: {words.times(pair)}",
         value=pair.ratio.ratio,
         low=low,
         high=high,
-        reason=(
-            "A time does not show what it was spent on. " if slow else "The slowness to be explained is not there. "
-        )
-        + BOTH_FUSED,
+        reason=f"A time does not show what it was spent on{'' if slow else f', and {absent}'}. {BOTH_FUSED}",
         evidence=pair.identities,
     )
 

@@ -64,7 +64,8 @@ def _values(rows: Sequence[Row]) -> list[float]:
 
 
 def _setting(quality: Quality, metric: str) -> str:
-    return f"{metric} of {quality.task} ({quality.model}, {quality.data})"
+    steps = "" if quality.steps is None else f", {quality.steps} steps"
+    return f"{metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
 
 
 def _text(name: str, found: DifferenceEstimate) -> str:

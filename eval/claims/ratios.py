@@ -89,7 +89,7 @@ class RatioJudge:
         if self.kind in ("above", "below"):
             return low <= 1 <= high
         claims_tie = self.kind == "tie" or is_tie(self.published[index])
-        return may_tie(low, high) if claims_tie else overlaps(low, high, self.published[index])
+        return may_tie(low, high) if claims_tie else overlaps(low, high, self.published[index]) and low <= 1 <= high
 
     def _what_is_open(self) -> str:
         if self.kind in ("above", "below"):

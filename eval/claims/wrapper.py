@@ -152,12 +152,12 @@ def _bits(evidence: Evidence) -> Judgement:
     errors = [check.max_error for _, check in checks if check is not None and check.max_error is not None]
     if not errors:
         raise MissingRowsError("no outputs of layer and inlined code were compared (suite wrapper)")
+    equal = max(errors) == 0 and all(check is None or check.passed for _, check in checks)
     return Judgement(
         verdict=OTHERS,
         ours=f"of this library's layer: largest difference {max(errors):.2g} over {len(errors)} cells",
         value=max(errors),
-        reason=f"{OTHER_SOFTWARE} Like for like: {verdict(max(errors) == 0)}. Compared in the same run, before the "
-        "clock.",
+        reason=f"{OTHER_SOFTWARE} Like for like: {verdict(equal)}. Compared in the same run, before the clock.",
         evidence=tuple(row.identity for row, _ in checks),
     )
 

@@ -108,10 +108,24 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     return max(variants, key=lambda subject: tuple(len(names) for names in variants[subject]), default=None)
 
 
+def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
+    """The figures of a subject, of trainings at equal tokens only those on as many as most variants had.
+
+    Args:
+        found: Of one subject.
+    """
+    variants: dict[int | None, set[str]] = {}
+    for quality in found:
+        if quality.regime == "equal_tokens":
+            variants.setdefault(quality.tokens, set()).add(quality.variant)
+    kept = max(variants, key=lambda tokens: (len(variants[tokens]), tokens or 0), default=None)
+    return [quality for quality in found if quality.regime != "equal_tokens" or quality.tokens == kept]
+
+
 def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
     """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens."""
     subject = main_subject(found)
-    own = [quality for quality in found if subject_of(quality) == subject]
+    own = of_one_budget([quality for quality in found if subject_of(quality) == subject])
     return next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
 
 
@@ -176,7 +190,7 @@ class QualityBook:
         attention: str | None,
         regime: Regime,
     ) -> OverSeeds | None:
-        own = [each for each in wanted if subject_of(each) == subject]
+        own = of_one_budget([each for each in wanted if subject_of(each) == subject])
         found = self._of_variant([each for each in own if each.regime == regime], variant, attention)
         if found is not None or regime != "equal_tokens":
             return found

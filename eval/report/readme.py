@@ -97,7 +97,7 @@ def _line(facts: VariantFacts) -> tuple[str, ...]:
     speed = facts.speed
     return (
         f"`{facts.name}`",
-        NOTHING if speed is None else interval(speed.ratio, speed.low, speed.high),
+        facts.untimed if speed is None else interval(speed.ratio, speed.low, speed.high),
         num_bytes(facts.peak_bytes),
         NOTHING if facts.decoding is None else interval(*facts.decoding),
         num_bytes(facts.cache_bytes),

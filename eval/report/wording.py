@@ -1,5 +1,7 @@
 """How numbers are written in tables: few digits, a unit, and an interval wherever there is one."""
 
+import math
+
 NOTHING = "–"
 _KIBI = 1024
 _SECONDS_PER_UNIT = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
@@ -13,8 +15,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     if abs(value) >= 1e9 or abs(value) < 1e-4:
         return f"{value:.{digits - 1}e}"
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    decimals = max(0, digits - whole) if whole else digits
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
 
 
@@ -23,6 +24,20 @@ def interval(value: float | None, low: float | None, high: float | None, digits:
     if low is None or high is None:
         return number(value, digits)
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def open_interval(low: float | None, high: float | None, form: str) -> str:
+    """An interval of which an end may be beyond all that was measured; empty if both are.
+
+    Args:
+        low: Lower end, or None.
+        high: Upper end, or None.
+        form: How a number is formatted.
+    """
+    if low is None and high is None:
+        return ""
+    ends = ("…" if end is None else format(end, form) for end in (low, high))
+    return f"[{', '.join(ends)}]"
 
 
 def seconds(value: float | None, low: float | None = None, high: float | None = None) -> str:

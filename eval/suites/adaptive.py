@@ -115,7 +115,7 @@ def _verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
             adaptive[mapping["of"]] = row
         else:
             fixed.setdefault(mapping["mechanism"], {})[mapping["implementation"]] = row
-    return [_verdict(name, row, fixed[name]) for name, row in adaptive.items() if fixed.get(name)]
+    return [_verdict(name, row, fixed[name]) for name, row in adaptive.items() if len(fixed.get(name, {})) > 1]
 
 
 def _verdict(name: str, row: Row, fixed: dict[str, Row]) -> dict[str, Any]:

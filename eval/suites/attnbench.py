@@ -2,8 +2,9 @@
 
 The published eight mechanisms, with every parameter setting a series of its own, against an unfused MHA as published;
 MLX's fused attention is one of the candidates. Forward at lengths 128 to 1024, and at 2048 for one setting of each
-mechanism; forward and backward up to 512, at 1024 for one setting of the published ones, and at 2048 for the sliding
-windows against the masked one. What is causal is compared with the same mechanism without its mask, in the same rounds.
+mechanism; forward and backward up to 512, at 1024 for MHA, the sliding windows and the published rivals in a crossover,
+and at 2048 for the sliding windows alone. What is causal is compared with the same mechanism without its mask, in the
+same rounds.
 """
 
 from collections.abc import Mapping, Sequence

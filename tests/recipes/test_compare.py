@@ -143,9 +143,38 @@ def test_further_seeds_take_the_steps_that_equal_seconds_were_begun_with(tmp_pat
         logs=tmp_path,
     )
     run.carry_out(Recorder())
-    assert begun_steps(tmp_path, "equal_seconds", "swa(window_size=8)") == ("training.steps=37",)
-    assert begun_steps(tmp_path, "equal_seconds", "swa") == ()
-    assert begun_steps(tmp_path, "equal_tokens", "swa(window_size=8)") == ()
+    variants = ("mha", "swa(window_size=8)", "swa")
+    assert begun_steps(tmp_path, variants) == {"swa(window_size=8)": ("training.steps=37",)}
+
+
+def test_another_first_variant_is_another_clock_and_refused(tmp_path, capsys, monkeypatch):
+    speeds = {"mha": 100.0, "swa": 200.0, "linear": 50.0}
+
+    def begin(run, _):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "begun.json").write_text(json.dumps({"overrides": run.overrides}))
+
+    def result(run):
+        return {"tokens_per_second": speeds[run.variant], "steps": 10}
+
+    monkeypatch.setattr(ComparisonRun, "carry_out", begin)
+    monkeypatch.setattr(ComparisonRun, "result", result)
+    # What follows the runs is not at issue.
+    monkeypatch.setattr(recipes.compare, "_collected", lambda *_: [])
+    own = ["seeds=[0]", "tasks=[]", "benchmark=false", f"run_dir={tmp_path}"]
+    ends = []
+    for variants in ("[mha,swa]", "[mha,swa,linear]", "[swa,mha]"):
+        execute("compare", main, [f"variants={variants}", *own])
+        ends.append(capsys.readouterr().err.splitlines()[-1])
+        # Measured again, the same run is never equally fast.
+        speeds["swa"] = 220.0
+    assert ends[:2] == ["error: rows must hold one row at least; got none"] * 2
+    assert "variants must begin with the one whose seconds were held equal" in ends[2]
+    begun = {
+        path.parent.name: json.loads(path.read_text())["overrides"][-1] for path in tmp_path.glob("runs/*/begun.json")
+    }
+    steps = {"mha": 10, "swa": 20, "linear": 5}
+    assert {f"equal_seconds-{name}-seed0": f"training.steps={n}" for name, n in steps.items()}.items() <= begun.items()
 
 
 def test_another_evaluation_is_made_again_without_training_again(tmp_path):

@@ -4,8 +4,8 @@
 opened before `mlx.core` is imported: Python loads extension modules with RTLD_NOW, which settles the symbol for good.
 On macOS MLX uses Accelerate, and nothing is done.
 
-The first of these that works: the library that `ZOO_BLAS` names (`ZOO_BLAS=none` switches this off), the PyPI
-package `scipy-openblas32`, an OpenBLAS of the system.
+The first of these that works: the library that `ZOO_BLAS` names (`ZOO_BLAS=none` switches this off), one that
+is loaded already, the PyPI package `scipy-openblas32`, an OpenBLAS of the system.
 """
 
 import ctypes

@@ -1,8 +1,9 @@
 """Optimizers and learning-rate schedules, all from `mlx.optimizers`; here only which parameter gets which.
 
 Weight decay acts on matrices alone: norms, biases and embeddings are left out. Muon (Jordan, 2024,
-https://kellerjordan.github.io/posts/muon/) updates the matrices inside the blocks; embeddings, the output
-projection and vectors go to AdamW. MLX's Muon adds its weight decay to the gradient, the others decay the weight.
+https://kellerjordan.github.io/posts/muon/) updates the matrices of the blocks and of an encoder's heads; embeddings,
+the output projection and vectors go to AdamW. MLX's Muon adds its weight decay to the gradient, the others decay the
+weight.
 """
 
 import dataclasses

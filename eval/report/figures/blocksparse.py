@@ -10,6 +10,7 @@ from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines
 from eval.report.figures.style import BAND_ALPHA, INK, PALETTE, length_axis, log_ticks, status_key
 from eval.report.selection import Measured, by_series
+from eval.report.wording import open_interval
 from eval.rows import Row
 from eval.statistics.scaling import Crossover, crossover
 
@@ -61,7 +62,8 @@ def _mark_crossover(axes: Axes, found: Crossover | None) -> None:
     elif found.length is None:
         text = f"crossover: none (block-sparse is faster at {found.faster_at})"
     else:
-        ends = "" if found.low is None or found.high is None else f" [{found.low:.0f}, {found.high:.0f}]"
+        ends = open_interval(found.low, found.high, ".0f")
+        ends = f" {ends}" if ends else ""
         text = f"crossover at {found.length:.0f}{ends}: faster at {found.faster_at}"
         axes.axvline(found.length, color=PALETTE[3], linewidth=1.2)
         if found.low is not None and found.high is not None:

@@ -49,15 +49,15 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
 
 def _panels(rows: Sequence[Row]) -> list[Panel]:
     decoding = measured(rows, mode="decode")
-    models = dict.fromkeys((each.cell.model, each.cell.batch_size) for each in decoding if each.cache_bytes)
+    settings = dict.fromkeys(_decoded(each) for each in decoding if each.cache_bytes)
     panels = [
         Panel(
-            title=f"cache while decoding, {model or 'one layer'}, B={batch_size}",
-            rows=[each for each in decoding if (each.cell.model, each.cell.batch_size) == (model, batch_size)],
+            title=f"cache while decoding, {model or 'one layer'}, B={batch_size}, {dtype}",
+            rows=[each for each in decoding if _decoded(each) == (model, batch_size, dtype)],
             size=lambda each: each.cache_bytes,
             formula=lambda each: each.analytic_cache_bytes,
         )
-        for model, batch_size in models
+        for model, batch_size, dtype in settings
     ]
     long = measured(rows, suites=("long",))
     for level, mode, heads in dict.fromkeys(_kind(each) for each in long if each.peak_bytes):
@@ -68,6 +68,10 @@ def _panels(rows: Sequence[Row]) -> list[Panel]:
         chosen = [each for each in found if each.cell.length in known]
         panels.append(Panel(title=title, rows=chosen, size=lambda each: each.peak_bytes))
     return panels
+
+
+def _decoded(each: Measured) -> tuple[str | None, int, str]:
+    return each.cell.model, each.cell.batch_size, each.cell.dtype
 
 
 def _kind(each: Measured) -> tuple[str, str, int]:

@@ -51,7 +51,7 @@ def cache_rows(rows: Sequence[Row]) -> list[Measured]:
     """Decoding rows of softmax attention in one group: of the published heads, else the one with most of them."""
     decoding = [each for each in measured(rows, mode="decode") if each.mechanism == "softmax"]
     published = [each for each in decoding if _has_published_heads(each) and each.cache_bytes]
-    decoding = [each for each in decoding if each.rounds in {other.rounds for other in published}] or decoding
+    decoding = [each for each in decoding if each.place in {other.place for other in published}] or decoding
     return most_common_rounds(same_rounds(each for each in decoding if each.cache_bytes or each.row.status != "ok"))
 
 

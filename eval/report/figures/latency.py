@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, time_lines
+from eval.report.figures.lines import draw_legend, draw_lines, lengths_of, own_looks, time_lines
 from eval.report.figures.style import length_axis, log_ticks, status_key
 from eval.report.selection import Measured
 from eval.rows import Row
@@ -24,15 +24,22 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     panels = figure.subplots(len(families), len(by_mode), squeeze=False)
     marked: list[str] = []
     for family, line_of_panels in zip(families, panels, strict=True):
-        for (mode, found), axes in zip(by_mode.items(), line_of_panels, strict=True):
-            chosen = [each for each in found if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
-            lines = time_lines(chosen, references=(UNFUSED,))
+        by_panel = {
+            mode: time_lines(
+                [each for each in found if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)],
+                references=(UNFUSED,),
+            )
+            for mode, found in by_mode.items()
+        }
+        every = [line for lines in by_panel.values() for line in lines]
+        styles = own_looks(every)
+        for (mode, lines), axes in zip(by_panel.items(), line_of_panels, strict=True):
             axes.set_title(f"{family}, {MODE_TITLES[mode]}")
-            marked += draw_lines(axes, lines)
+            marked += draw_lines(axes, lines, styles)
             length_axis(axes, lengths_of(lines))
             axes.set_ylabel("ms")
             log_ticks(axes, "y")
-        line_of_panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        draw_legend(line_of_panels[-1], every, styles)
     status_key(figure, marked)
     return figure
 

@@ -1,11 +1,12 @@
 """Series over lengths: medians with their intervals, and a mark for every length that has no value."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, looks
+from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, named_looks
 from eval.report.selection import Measured, by_series, ratio_of
 
 REFERENCE = Look(colour=INK, line="--", marker=".")
@@ -82,6 +83,7 @@ def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False)
     """Time of each series over a rival's that was timed in the same rounds; inverted, the speed-up over it."""
     found = list(rows)
     rivals = {each.rounds: each for each in found if each.cell.variant == rival}
+    untimed = {each.place: each.row.status for each in found if each.cell.variant == rival and each.timing is None}
     lines = []
     for name, series in by_series(found).items():
         if name == rival:
@@ -93,7 +95,15 @@ def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False)
             ratio = None if pair[0] is None or pair[1] is None else ratio_of(pair[0], pair[1])
             if ratio is not None:
                 points.append(Point(x=each.cell.length, value=ratio.ratio, low=ratio.low, high=ratio.high))
-        lines.append(_line(name, points, series))
+        line = _line(name, points, series)
+        present = {at.x for at in (*line.points, *line.gaps)}
+        # What was timed beside a rival that was not is a gap for the rival's reason.
+        alone = [
+            Gap(x=each.cell.length, status=untimed[each.place])
+            for each in series
+            if each.cell.length not in present and each.place in untimed
+        ]
+        lines.append(dataclasses.replace(line, gaps=(*line.gaps, *alone)))
     return lines
 
 
@@ -115,23 +125,29 @@ def size_lines(
     return lines
 
 
-def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
+def draw_lines(axes: Axes, lines: Sequence[Line], styles: Mapping[str, Look] | None = None) -> list[str]:
     """Draws series, intervals as bands, and missing lengths as marks along the top.
+
+    Args:
+        axes: Where.
+        lines: Series.
+        styles: The look of each label, where several panels share a legend; None for looks of this panel's own.
 
     Returns:
         The statuses that were marked.
     """
-    styles = looks()
+    styles = own_looks(lines) if styles is None else styles
     marked = []
     level = 0
     # Many bands over each other would be one: they fade, and the bars at the lengths remain.
     alpha = BAND_ALPHA * min(1, 3 / max(1, len(lines)))
     for line in lines:
-        look = REFERENCE if line.reference else next(styles)
+        look = REFERENCE if line.reference else styles[line.label]
         colour = look.colour
         xs = [point.x for point in line.points]
         values = [point.value for point in line.points]
-        axes.plot(xs, values, look.line, color=colour, marker=look.marker, label=line.label)
+        filled = [index for index, point in enumerate(line.points) if not point.by_formula]
+        axes.plot(xs, values, look.line, color=colour, marker=look.marker, markevery=filled, label=line.label)
         hollow = [point for point in line.points if point.by_formula]
         if hollow:
             places, sizes = [point.x for point in hollow], [point.value for point in hollow]
@@ -159,6 +175,21 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> list[str]:
     if level:
         axes.set_title(axes.get_title(loc="left"), loc="left", pad=8 + 7 * level)
     return marked
+
+
+def own_looks(lines: Iterable[Line]) -> dict[str, Look]:
+    """A look for each line that is no reference."""
+    return named_looks(line.label for line in lines if not line.reference)
+
+
+def draw_legend(axes: Axes, lines: Iterable[Line], styles: Mapping[str, Look]) -> None:
+    """A legend beside the last of several panels, of whatever any of them draws."""
+    drawn = {line.label: REFERENCE if line.reference else styles[line.label] for line in lines}
+    handles = [
+        Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=label)
+        for label, look in drawn.items()
+    ]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def lengths_of(lines: Iterable[Line]) -> list[float]:

@@ -15,7 +15,7 @@ from eval.rows import Quality, Row
 _VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}
 _REGIMES = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
 
-Subject = tuple[str, str, str, str]
+Subject = tuple[str, str, str, str, int | None]
 Curve = list[tuple[float, float, float, float]]
 
 
@@ -28,7 +28,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     for (subject, variants), panels in zip(
         subjects.items(), figure.subplots(len(subjects), 2, squeeze=False), strict=True
     ):
-        model, data, metric, regime = subject
+        model, data, metric, regime, _ = subject
         for axes, by, label in zip(panels, ("tokens", "seconds"), ("training tokens", "training seconds"), strict=True):
             styles = looks()
             for name, seeds in variants.items():
@@ -43,14 +43,15 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
 
 
 def curves(rows: Sequence[Row]) -> dict[Subject, dict[str, dict[int, Quality]]]:
-    """(model, data, metric, regime) -> variant -> seed -> a row with that training's curve."""
+    """(model, data, metric, regime, equal tokens) -> variant -> seed -> a row with that training's curve."""
     found: dict[Subject, dict[str, list[Quality]]] = {}
     for row in rows:
         quality = row.quality
         # An evaluation repeats the curve of its training beside every figure: the training's own row has its metric.
         if quality is None or not quality.curve or not quality.is_of_training:
             continue
-        subject = (quality.model, quality.data, quality.quantity, quality.regime)
+        tokens = quality.tokens if quality.regime == "equal_tokens" else None
+        subject = (quality.model, quality.data, quality.quantity, quality.regime, tokens)
         found.setdefault(subject, {}).setdefault(quality.variant, []).append(quality)
     return {
         subject: {name: one_per_seed(each) for name, each in variants.items()} for subject, variants in found.items()

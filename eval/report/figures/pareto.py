@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.style import INK, Look, byte_axis, log_ticks, looks
+from eval.report.figures.style import INK, Look, byte_axis, log_ticks, named_looks
 from eval.report.qualities import QualityBook
 from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
 from eval.rows import Row
@@ -37,6 +37,9 @@ class Spot:
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Bits per byte against training speed, decoding speed, and memory."""
     facts = variant_facts(rows)
+    if any(each.quality and not each.quality.checkpoint for each in facts):
+        # A model that was trained for itself, for as long as it liked, is in no comparison.
+        facts = [each for each in facts if each.quality and not each.quality.checkpoint]
     planes = {
         f"training speed over {setting_of(rows).reference_name} (×)": (_training(facts), True),
         "decoding (tokens/s)": (_decoding(facts), True),
@@ -46,7 +49,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     if not planes:
         return Absent(reason="no variant has both a speed or memory row of a model, and bits per byte")
     names = list(dict.fromkeys(spot.name for spots, _ in planes.values() for spot in spots))
-    styles = dict(zip(names, looks(), strict=False))
+    styles = named_looks(names)
     figure = Figure(figsize=(11.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
     for (label, (spots, more_is_better)), axes in zip(planes.items(), panels, strict=True):

@@ -48,7 +48,7 @@ def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
             elif ratio is None:
                 cell = HeatCell(value=None, text="no baseline")
             else:
-                sure = "" if ratio.differs else "≈"
+                sure = "" if ratio.differs else "≈" if ratio.low is not None else "once "
                 shown = math.exp(max(-math.log(FURTHEST), min(math.log(FURTHEST), math.log(ratio.ratio))))
                 cell = HeatCell(value=shown, text=f"{sure}{ratio.ratio:.2g}")
             cells[each.cell.variant, f"{each.cell.length}"] = cell
@@ -63,7 +63,7 @@ KIND = FigureKind(
     name="speedups",
     title="Speed-ups over unfused attention",
     caption="Blue is faster than unfused MHA, orange slower, grey equal; the colours are logarithmic, centred on 1. "
-    "≈: the 95 % interval contains 1. Other mechanisms are other functions; what they cost in quality stands in the "
-    "table of variants.",
+    "≈: the 95 % interval contains 1; once: a single sample, which has none. Other mechanisms are other functions; "
+    "what they cost in quality stands in the table of variants.",
     draw=draw,
 )

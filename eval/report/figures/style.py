@@ -1,8 +1,8 @@
 """How every figure looks: colours that can be told apart on light and on dark, text in the page's own colour."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle, product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ INK = "#0a0b0c"
 PALETTE = ("#3b82d6", "#d4691a", "#2b9a66", "#d6457b", "#8b6ad9", "#12929e", "#a1782b", "#6b8e23", "#e0533d", "#7d8590")
 LINESTYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_MARKER_STEP = 3
 # Bad, good: of points beside the line they should lie on.
 WARNING, FINE = "#e0533d", "#2b9a66"
 STATUS_MARKERS: Mapping[str, str] = {
@@ -80,9 +81,18 @@ class Look:
 
 
 def looks() -> Iterator[Look]:
-    """One for each series; all colours before any line style comes again."""
-    for line, (colour, marker) in cycle(product(LINESTYLES, zip(PALETTE, MARKERS, strict=True))):
-        yield Look(colour=colour, line=line, marker=marker)
+    """One for each series; all colours before any comes again, and then with another marker and line."""
+    for turn in count():
+        line = LINESTYLES[turn % len(LINESTYLES)]
+        # The step has no factor in common with their number, so that every colour meets every marker.
+        markers = MARKERS[_MARKER_STEP * turn % len(MARKERS) :] + MARKERS[: _MARKER_STEP * turn % len(MARKERS)]
+        for colour, marker in zip(PALETTE, markers, strict=True):
+            yield Look(colour=colour, line=line, marker=marker)
+
+
+def named_looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, the same wherever the name is drawn."""
+    return dict(zip(dict.fromkeys(names), looks(), strict=False))
 
 
 def length_axis(axes: Axes, lengths: Sequence[float], label: str = "length (tokens)") -> None:

@@ -66,6 +66,9 @@ def predictions(rows: Sequence[Row]) -> list[Prediction]:
         if op_ratio is None or found_ratio is None:
             continue
         share = model_shape(each.cell.model).num_layers * _median(base_op) / _median(base)
+        # Timed apart, an op may take longer than the model that holds it: then there is nothing to predict from.
+        if share >= 1:
+            continue
         predicted.append(
             Prediction(
                 variant=each.cell.variant,
@@ -73,7 +76,7 @@ def predictions(rows: Sequence[Row]) -> list[Prediction]:
                 mode=each.cell.mode,
                 length=each.cell.length,
                 share=share,
-                predicted=1 / max(1 - share + share * op_ratio.ratio, 1e-9),
+                predicted=1 / (1 - share + share * op_ratio.ratio),
                 measured=found_ratio.ratio,
                 low=found_ratio.low,
                 high=found_ratio.high,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines, time_lines
+from eval.report.figures.lines import draw_legend, draw_lines, lengths_of, own_looks, ratio_lines, time_lines
 from eval.report.figures.style import INK, length_axis, log_ticks, status_key
 from eval.report.selection import Measured
 from eval.rows import Row
@@ -27,21 +27,23 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     figure = Figure(figsize=(10.5, 6), layout="constrained")
     panels = figure.subplots(2, len(by_mode), squeeze=False, sharex="col")
     marked: list[str] = []
+    every = [line for found in by_mode.values() for line in time_lines(found, references=(MASKED,))]
+    styles = own_looks(every)
     for column, (mode, found) in enumerate(by_mode.items()):
         times = time_lines(found, references=(MASKED,))
         above, below = panels[0][column], panels[1][column]
         above.set_title(MODE_TITLES[mode])
-        marked += draw_lines(above, times)
+        marked += draw_lines(above, times, styles)
         above.set_ylabel("ms")
         log_ticks(above, "y")
         ratios = ratio_lines(found, MASKED)
-        draw_lines(below, [line for line in ratios if line.points])
+        draw_lines(below, [line for line in ratios if line.points], styles)
         below.axhline(1, color=INK, linewidth=1, linestyle="--")
         below.set_ylabel("time over masked")
         length_axis(below, lengths_of(times))
         log_ticks(below, "y")
-    panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    panels[1][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    draw_legend(panels[0][-1], every, styles)
+    draw_legend(panels[1][-1], [line for line in every if not line.reference], styles)
     status_key(figure, marked)
     return figure
 

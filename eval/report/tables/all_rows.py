@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eval.report.tables.coverage import section_of
-from eval.report.wording import NOTHING, interval, num_bytes, number, percent, seconds
+from eval.report.wording import NOTHING, interval, num_bytes, number, percent, plain, seconds
 from eval.rows import Row
 
 Value = str | int | float | bool | None
@@ -71,6 +71,7 @@ COLUMNS = (
     Column(name="L", key="length", text=_text),
     Column(name="median", key="timing.median_seconds", text=seconds, ends=_ENDS_OF_TIME),
     Column(name="over baseline", key="comparison.ratio", text=interval, ends=_ENDS_OF_RATIO),
+    Column(name="same function", key="comparison.same_function", text=plain),
     Column(name="value", key="quality.value", text=number),
     Column(name="± s.e.", key="quality.standard_error", text=number),
     Column(name="metric", key="quality.metric", text=_text),
@@ -89,6 +90,8 @@ COLUMNS = (
     Column(name="mode", key="cell.mode", text=_text),
     Column(name="model", key="model", text=_text),
     Column(name="B", key="cell.batch_size", text=_text),
+    Column(name="causal", key="cell.causal", text=plain),
+    Column(name="dtype", key="cell.dtype", text=_text),
     Column(name="device", key="machine.device", text=_text),
     Column(name="commit", key="machine.commit", text=lambda value: _text(value)[:10]),
     Column(name="flags", key="flags", text=lambda value: _text(value).replace("_", " ")),

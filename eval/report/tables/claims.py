@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from eval.claims import Finding, judge
 from eval.report.tables.table import Table
-from eval.report.wording import NOTHING, interval
+from eval.report.wording import NOTHING, interval, number, open_interval
 from eval.rows import Row
 
 COLUMNS = ("claim", "verdict", "published", "ours", "value and 95 % interval", "reason")
@@ -21,7 +21,7 @@ def claims_table(rows: Sequence[Row]) -> Table:
 
 def _line(finding: Finding) -> tuple[str, ...]:
     claim = finding.claim
-    value = interval(finding.value, finding.low, finding.high) if finding.value is not None else _open(finding)
+    value = _value(finding)
     return (
         f"{claim.statement} ({claim.source}; {claim.id})",
         finding.verdict,
@@ -32,9 +32,11 @@ def _line(finding: Finding) -> tuple[str, ...]:
     )
 
 
-def _open(finding: Finding) -> str:
-    """An interval without a value: of a crossover that the medians do not show."""
-    if finding.low is None and finding.high is None:
-        return NOTHING
-    low, high = ("…" if end is None else f"{end:.3g}" for end in (finding.low, finding.high))
-    return f"none [{low}, {high}]"
+def _value(finding: Finding) -> str:
+    """The value with its interval, either of which may be open or missing, as those of a crossover are."""
+    if finding.low is not None and finding.high is not None and finding.value is not None:
+        return interval(finding.value, finding.low, finding.high)
+    ends = open_interval(finding.low, finding.high, ".3g")
+    if finding.value is None:
+        return f"none {ends}" if ends else NOTHING
+    return f"{number(finding.value)} {ends}".strip()

@@ -88,18 +88,20 @@ def _group_table(group: Sequence[Measured], book: QualityBook) -> Table:
             "recall" if recalling is None else f"recall of {recalling.model} trained with it",
             "status",
         ),
-        rows=tuple(_line(each, book, model) for each in group),
+        rows=tuple(_line(each, book, model, baseline) for each in group),
         note=("" if baseline is None else f"Baseline: {baseline}. ≠: another function than the baseline's. ")
         + book.words(model),
     )
 
 
-def _line(each: Measured, book: QualityBook, model: str | None) -> tuple[str, ...]:
+def _line(each: Measured, book: QualityBook, model: str | None, baseline: str | None) -> tuple[str, ...]:
     row, timing, comparison = each.row, each.timing, each.row.comparison
     ratio = NOTHING
     if comparison is not None:
         ratio = interval(comparison.ratio, comparison.ratio_low, comparison.ratio_high)
         ratio += "" if comparison.same_function else " ≠"
+        # Two runs may have measured the group, each against its own first variant.
+        ratio += "" if comparison.baseline == baseline else f" over {comparison.baseline}"
     status = row.status.replace("_", " ") + (f": {row.reason}" if row.reason else "")
     return (
         f"{each.cell.variant}{', causal' if each.cell.causal and each.cell.group.startswith('causal') else ''}",

@@ -27,4 +27,4 @@ class Table:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    return cell.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

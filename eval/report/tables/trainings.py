@@ -13,8 +13,8 @@ from eval.statistics.differences import paired_difference
 _EQUAL: dict[Regime, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 _METRICS = {"bits_per_byte": "bits per byte"}
 
-# What may be compared: one model, data and metric, trained under one regime.
-_Comparison = tuple[Subject, str, Regime]
+# What may be compared: one model, data and metric, trained under one regime; at equal tokens, on as many.
+_Comparison = tuple[Subject, str, Regime, int | None]
 
 
 def trainings_table(rows: Sequence[Row]) -> Table:
@@ -24,7 +24,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
         rows: Of one device.
     """
     lines = []
-    for (subject, metric, regime), variants in _comparisons(rows).items():
+    for (subject, metric, regime, _), variants in _comparisons(rows).items():
         first = next(iter(variants.values()))
         for name, seeds in variants.items():
             lines.append(
@@ -64,7 +64,8 @@ def _comparisons(rows: Sequence[Row]) -> dict[_Comparison, dict[str, dict[int, Q
     found: dict[_Comparison, dict[str, list[Quality]]] = {}
     for quality in qualities(rows):
         if quality.is_of_training and quality.is_overall:
-            comparison = (subject_of(quality), quality.quantity, quality.regime)
+            tokens = quality.tokens if quality.regime == "equal_tokens" else None
+            comparison = (subject_of(quality), quality.quantity, quality.regime, tokens)
             found.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
     return {
         comparison: {name: one_per_seed(each) for name, each in variants.items()}

@@ -43,6 +43,11 @@ class VariantFacts:
     quality_equal_seconds: OverSeeds | None = None
     recall: OverSeeds | None = None
 
+    @property
+    def untimed(self) -> str:
+        """What stands in the place of a speed that there is none of."""
+        return NOTHING if self.status in (None, "ok") else str(self.status).replace("_", " ")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -77,7 +82,8 @@ class Setting:
             parts.append(f"Training steps of {cell.model} (B={cell.batch_size}, L={cell.length}, {cell.dtype})")
         if self.decode:
             cell = self.decode[0].cell
-            parts.append(f"decoding of {cell.model or 'one layer'} after {cell.length} tokens (B={cell.batch_size})")
+            where = f"after {cell.length} tokens (B={cell.batch_size}, {cell.dtype})"
+            parts.append(f"decoding of {cell.model or 'one layer'} {where}")
         sentence = "; ".join(parts)
         if not parts:
             return "No training or decoding steps of a model."
@@ -98,10 +104,15 @@ def setting_of(rows: Sequence[Row]) -> Setting:
     model = step[0].cell.model if step else None
     decoding = measured(rows, mode="decode")
     same_model = [each for each in decoding if each.cell.model == model]
-    decode = most_common_rounds(same_rounds(same_model or decoding))
+    same_way = [each for each in same_model if step and _way(each) == _way(step[0])]
+    decode = most_common_rounds(same_rounds(same_way or same_model or decoding))
     reference = next((each for each in step if each.cell.variant == REFERENCE and each.samples), None)
     reference = reference or next((each for each in step if each.cell.role == "baseline" and each.samples), None)
     return Setting(step=tuple(step), decode=tuple(decode), reference=reference)
+
+
+def _way(each: Measured) -> tuple[str, str]:
+    return each.cell.dtype, each.cell.execution
 
 
 def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
@@ -154,18 +165,18 @@ def variants_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(variant_line(each) for each in facts),
         note=f"{setting.words} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte (less is "
-        "better) and recall (accuracy) are means over n seeds ± standard deviation. "
+        "better) and recall (accuracy) are means over n seeds ± standard deviation. Training peaks are those of "
+        f"{'the training steps' if any(each.peak_bytes for each in setting.step) else 'whole trainings'}. "
         f"{QualityBook(rows).words(setting.model)}",
     )
 
 
 def variant_line(facts: VariantFacts) -> tuple[str, ...]:
     """A line of the table."""
-    untimed = facts.status.replace("_", " ") if facts.status not in (None, "ok") else NOTHING
     speed = facts.speed
     return (
         facts.name,
-        untimed if facts.tokens_per_second is None else number(facts.tokens_per_second),
+        facts.untimed if facts.tokens_per_second is None else number(facts.tokens_per_second),
         NOTHING if speed is None else interval(speed.ratio, speed.low, speed.high),
         num_bytes(facts.peak_bytes),
         NOTHING if facts.decoding is None else interval(*facts.decoding),

@@ -87,3 +87,13 @@ def test_a_figure_holds_one_model_data_and_regime() -> None:
     assert of_main_subject(qualities([*others, alone, *rows])) == qualities(rows)
     assert of_main_subject(qualities([others[0], alone])) == qualities([alone])
     assert of_main_subject([]) == []
+
+
+def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None:
+    rows = [changed(quality_row(name, 0, 2.0), tokens=100) for name in ("mha", "swa")]
+    rows += [changed(quality_row("mha", 0, 1.5), tokens=1000), changed(quality_row("linear", 0, 1.6), tokens=1000)]
+    rows += [changed(quality_row("mqa", 0, 2.1), tokens=100)]
+    for each in (rows, rows[::-1]):
+        book = QualityBook(each)
+        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
+        assert book.bits_per_byte("linear", None) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.report.wording import interval, num_bytes, number, percent, plain, seconds
+from eval.report.wording import interval, num_bytes, number, open_interval, percent, plain, seconds
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,19 @@ def test_sizes_are_in_binary_units(value: int | None, text: str) -> None:
 def test_shares_and_anything_else() -> None:
     assert percent(0.125) == "12.5 %"
     assert [plain(each) for each in (True, None, ["a", 1], 2.0)] == ["yes", "–", "a, 1", "2.00"]
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    assert [number(value) for value in (0.00044, 0.0123, 0.162, 0.5, 1.0, 331.4)] == [
+        "0.000440",
+        "0.0123",
+        "0.162",
+        "0.500",
+        "1.00",
+        "331",
+    ]
+
+
+def test_an_open_end_is_told() -> None:
+    assert open_interval(310.4, None, ".0f") == "[310, …]"
+    assert open_interval(None, None, ".0f") == ""

@@ -22,6 +22,7 @@ from eval.report.figures.attnbench_rows import main_rows
 from eval.report.figures.lines import ratio_lines, time_lines
 from eval.report.figures.pareto import Spot
 from eval.report.figures.speedups import speedup_cells
+from eval.report.figures.style import named_looks
 from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
 from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, recall_row
@@ -137,13 +138,19 @@ def test_the_front_holds_what_none_beats_in_both() -> None:
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
     curves = loss_curves.curves(rows)
-    seeds = curves["gpt_tiny", "stdlib", "bits_per_byte", "equal_tokens"]["mha"]
+    seeds = curves["gpt_tiny", "stdlib", "bits_per_byte", "equal_tokens", None]["mha"]
     assert sorted(seeds) == [0, 1, 2]
     by_tokens = loss_curves.mean_curve(list(seeds.values()), by="tokens")
     firsts = [quality.curve[0].value for quality in seeds.values()]
     assert by_tokens[0][0] == 4096
     assert by_tokens[0][1] == pytest.approx(sum(firsts) / 3)
     assert by_tokens[0][2:] == (min(firsts), max(firsts))
+
+
+def test_a_look_is_one_series_alone_and_one_name_has_one_look() -> None:
+    names = [f"variant {index}" for index in range(60)]
+    looks = named_looks([*names, *names])
+    assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
 
 
 def test_recall_is_a_mean_over_seeds_with_its_spread() -> None:

@@ -65,7 +65,7 @@ def test_another_function_than_the_baselines_is_marked(rows: list[Row]) -> None:
     other = row.model_copy(update={"comparison": row.comparison.model_copy(update={"same_function": False})})
     (section,) = suite_sections([other])
     (table,) = section.groups.values()
-    assert table.rows[0][2].endswith("≠")
+    assert table.rows[0][2].endswith("≠ over mha_manual")
 
 
 def test_commits_tell_of_changes_that_were_not_committed() -> None:

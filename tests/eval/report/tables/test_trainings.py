@@ -40,6 +40,12 @@ def test_models_regimes_and_metrics_are_never_subtracted_from_each_other() -> No
     assert {line["difference to the first"] for line in lines} == {"–"}
 
 
+def test_other_budgets_are_other_comparisons() -> None:
+    longer = [changed(row, tokens=1000) for row in (*_trained("mha", [1.5]), *_trained("linear", [1.6]))]
+    lines = _lines([*_trained("mha", [2.0]), *longer])
+    assert [line["difference to the first"] for line in lines] == ["–", "–", "+0.100"]
+
+
 def test_evaluations_and_single_settings_are_other_tables() -> None:
     rows = [quality_row("mha", 0, 2.0), *[changed(row, length=512) for row in _trained("mha", [2.0])]]
     assert _lines(rows) == []
