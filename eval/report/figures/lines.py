@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, named_looks
 from eval.report.selection import Measured, by_series, ratio_of
@@ -96,7 +95,7 @@ def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False)
             if ratio is not None:
                 points.append(Point(x=each.cell.length, value=ratio.ratio, low=ratio.low, high=ratio.high))
         line = _line(name, points, series)
-        present = {at.x for at in (*line.points, *line.gaps)}
+        present = {*(point.x for point in line.points), *(gap.x for gap in line.gaps)}
         # What was timed beside a rival that was not is a gap for the rival's reason.
         alone = [
             Gap(x=each.cell.length, status=untimed[each.place])
@@ -186,7 +185,7 @@ def draw_legend(axes: Axes, lines: Iterable[Line], styles: Mapping[str, Look]) -
     """A legend beside the last of several panels, of whatever any of them draws."""
     drawn = {line.label: REFERENCE if line.reference else styles[line.label] for line in lines}
     handles = [
-        Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=label)
+        axes.plot([], [], look.line, color=look.colour, marker=look.marker, label=label)[0]
         for label, look in drawn.items()
     ]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
