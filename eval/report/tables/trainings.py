@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from eval.report.qualities import Subject, one_per_seed, over_seeds, qualities, subject_of
 from eval.report.tables.table import Table
-from eval.report.wording import NOTHING, num_bytes, number
+from eval.report.wording import NOTHING, num_bytes
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
 from eval.statistics.differences import paired_difference
@@ -89,4 +89,4 @@ def _value(quality: Quality) -> float:
 
 def _number_of_all(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return number(statistics.median(known)) if known else NOTHING
+    return f"{statistics.median(known):,.0f}" if known else NOTHING
