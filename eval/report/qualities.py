@@ -5,6 +5,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
@@ -13,6 +14,8 @@ RECALL_TASK = "mqar"
 _TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
+# What adaptive attention says of its choice, beside the mechanism's own parameters.
+_OF_A_CHOICE = ("of", "parameters", "allow_mechanisms", "calibration", "phase")
 # They change how a function is computed, not which.
 _NO_FUNCTION = ("name", "implementation", "chunk_size", "tile_size")
 
@@ -216,10 +219,18 @@ class QualityBook:
         return None if found is None else dataclasses.replace(found, of=name)
 
 
+def _without_a_choice(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adaptive attention that crosses no mechanisms computes the one that it chooses implementations of."""
+    if mapping.get("mechanism") != "adaptive" or mapping.get("allow_mechanisms"):
+        return mapping
+    own = {key: value for key, value in mapping.items() if key not in _OF_A_CHOICE}
+    return {**own, "mechanism": mapping.get("of", "softmax"), **(mapping.get("parameters") or {})}
+
+
 def function_of(attention: str | None) -> str | None:
     """Names the function that a mapping computes, whatever its implementation; None without a mapping."""
     if attention is None:
         return None
-    mapping: Mapping[str, object] = json.loads(attention)
+    mapping = _without_a_choice(json.loads(attention))
     kept = {key: value for key, value in mapping.items() if key not in _NO_FUNCTION and value is not None}
     return json.dumps(kept, sort_keys=True)

@@ -1,5 +1,7 @@
 """The quality beside a speed is that of the same function, over its own seeds."""
 
+import json
+
 import pytest
 
 from eval.report.qualities import QualityBook, function_of, of_main_subject, qualities
@@ -30,6 +32,14 @@ def test_another_implementation_of_the_same_function_lends_its_quality_and_is_na
     assert (found.of, found.num_seeds) == ("mha", 3)
     assert book.bits_per_byte("swa", attention("swa")) is None
     assert function_of(attention("mha")) != function_of(attention("mqa"))
+
+
+def test_adaptive_attention_is_the_function_that_it_chooses_for_and_no_other() -> None:
+    assert function_of(attention("adaptive")) == function_of(attention("mha"))
+    chosen = {**json.loads(attention("adaptive")), "of": "sliding_window", "parameters": {"window_size": 64}}
+    assert function_of(json.dumps(chosen)) == function_of(attention("swa"))
+    crossing = {**json.loads(attention("adaptive")), "allow_mechanisms": ["sliding_window"]}
+    assert function_of(json.dumps(crossing)) != function_of(attention("mha"))
 
 
 def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
