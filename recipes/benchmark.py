@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -175,8 +175,9 @@ def _result(
     limits = reference_group(measured_cells(groups)).cells
     device = [store.rows[cell.identity] for cell in limits if cell.identity in store.rows]
     machine = current_machine()
+    kept: Mapping[str, Any] = {}
     if suite.conclude is not None and all(is_finished(store.rows.get(cell.identity), machine) for cell in cells):
-        suite.conclude(rows)
+        kept = suite.conclude(rows)
     print(*table_lines([*device, *rows]), sep="\n", file=sys.stderr)
     result = {
         "rows_path": str(store.path),
@@ -185,6 +186,7 @@ def _result(
         "statuses": dict(collections.Counter(row.status for row in rows)),
         "summary": suite.summary(rows),
         "interrupted": interrupted,
+        **kept,
     }
     if other_rows is None:
         return result

@@ -99,7 +99,6 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         "met": share >= TARGET_SHARE and not any(cell["slower_than_worst"] for cell in cells),
         "best": sum(cell["chosen"] == cell["best"] for cell in cells) / len(cells),
         "slower_than_worst": sum(cell["slower_than_worst"] for cell in cells),
-        "calibrated": load_calibration(None) is not None,
     }
     return [head, *cells]
 

@@ -67,11 +67,16 @@ def _group(mode: Any, batch_size: int, length: int) -> Group:
     return Group(cells=tuple(cells), control=(batch_size, length) == CONTROLLED, max_rounds=ROUNDS)
 
 
-def conclude(rows: Sequence[Row]) -> None:
-    """Writes the calibration of this device from rows, beside what it holds already; nothing if there are none."""
+def conclude(rows: Sequence[Row]) -> dict[str, Any]:
+    """Writes the calibration of this device from rows, beside what it holds already; nothing if there are none.
+
+    Returns:
+        `calibration`, where it lies, and `up_to_date`, whether there was nothing to add.
+    """
+    told = {"calibration": str(calibration_path())}
     timed = [row for row in _without_controls(rows) if row.status == "ok" and row.timing is not None]
     if not timed:
-        return
+        return {**told, "up_to_date": True}
     new = [_measurement(row) for row in timed]
     settings = {_setting(each) for each in new}
     present = load_calibration(None)
@@ -79,6 +84,7 @@ def conclude(rows: Sequence[Row]) -> None:
     path = calibration_path()
     write_calibration(path, Calibration(provenance=_provenance(timed), measurements=(*kept, *new)))
     logger.info("calibration of %d times written to %s", len(kept) + len(new), path)
+    return {**told, "up_to_date": False}
 
 
 def _without_controls(rows: Sequence[Row]) -> list[Row]:
@@ -126,9 +132,9 @@ def _cell_setting(cell: Cell) -> tuple[object, ...]:
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Where the calibration lies and whether it was up to date; then the fastest implementation of each setting."""
+    """How many times were measured; then the fastest implementation of each setting."""
     rows = _without_controls(rows)
-    head = {"calibration": str(calibration_path()), "up_to_date": not rows, "measured": len(rows), "command": REMEDY}
+    head = {"measured": len(rows), "command": REMEDY}
     fastest: dict[tuple[object, ...], Measurement] = {}
     for row in rows:
         if row.timing is None:

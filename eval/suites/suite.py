@@ -53,12 +53,13 @@ class Suite:
         name: As in `suite=NAME`.
         purpose: One line.
         groups: From a request to what is measured.
-        summary: From the suite's rows to a few JSON-ready figures.
-        conclude: What is kept beyond the rows once all are there, such as a calibration; None for nothing.
+        summary: From the suite's rows, and nothing else, to a few JSON-ready figures.
+        conclude: Keeps something beyond the rows once all are there, such as a calibration, and says on this machine
+            alone what and where, JSON-ready; None for nothing.
     """
 
     name: str
     purpose: str
     groups: Callable[[SuiteRequest], Sequence[Group]]
     summary: Callable[[Sequence[Row]], list[dict[str, Any]]]
-    conclude: Callable[[Sequence[Row]], None] | None = None
+    conclude: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None
