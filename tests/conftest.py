@@ -12,7 +12,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import hypothesis
 import pytest
 
-import zoo  # noqa: F401
 from zoo.runtime.cache import default_cache_dir
 
 # The same examples in every run, and no deadline: a shared machine may stall.

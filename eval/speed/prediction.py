@@ -88,9 +88,11 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
         return None
     reason = inability(cell)
     usable = int(USABLE_SHARE * available_bytes)
-    if reason is not None or _most_bytes(cell) <= usable:
+    if reason is not None:
         return reason
     try:
+        if _most_bytes(cell) <= usable:
+            return None
         found = footprint(_bare(cell))
     # A mechanism of any package may be asked for: nobody can name what it raises. Whatever is wrong with it at short
     # lengths, building it in a process of its own will say.

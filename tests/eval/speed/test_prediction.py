@@ -181,9 +181,12 @@ def test_what_no_refusal_is_made_of_is_left_for_its_own_process_too(monkeypatch:
 
     monkeypatch.setattr(prediction, "build_attention", breaks)
     monkeypatch.setattr(prediction, "footprint", breaks)
+    monkeypatch.setattr(prediction, "build_model", breaks)
     asked = _cell("layer", "mha", hidden_size=10)
     assert inability(asked) is None
     assert refusal(asked, 1) is None
+    # A whole model is built to count its weights.
+    assert refusal(settings.cell("model", "mha", model="gpt_tiny"), ROOMY) is None
 
 
 def test_the_device_itself_is_never_refused() -> None:
