@@ -111,6 +111,24 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     return max(variants, key=lambda subject: tuple(len(names) for names in variants[subject]), default=None)
 
 
+# What may be compared: one model, data and quantity, trained under one regime; at equal tokens, on as many.
+Comparison = tuple[Subject, str, Regime, int | None]
+
+
+def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
+    """Comparison -> variant -> seed -> what training itself reported last, over all settings of its task."""
+    compared: dict[Comparison, dict[str, list[Quality]]] = {}
+    for quality in found:
+        if quality.is_of_training and quality.is_overall:
+            tokens = quality.tokens if quality.regime == "equal_tokens" else None
+            comparison = (subject_of(quality), quality.quantity, quality.regime, tokens)
+            compared.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
+    return {
+        comparison: {name: one_per_seed(each) for name, each in variants.items()}
+        for comparison, variants in compared.items()
+    }
+
+
 def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
     """The figures of a subject, of trainings at equal tokens only those on as many as most variants had.
 

@@ -9,13 +9,12 @@ from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
-from eval.report.qualities import one_per_seed
+from eval.report.qualities import Comparison, trainings
 from eval.rows import Quality, Row
 
 _VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}
 _REGIMES = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
 
-Subject = tuple[str, str, str, str, int | None]
 Curve = list[tuple[float, float, float, float]]
 
 
@@ -28,13 +27,13 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     for (subject, variants), panels in zip(
         subjects.items(), figure.subplots(len(subjects), 2, squeeze=False), strict=True
     ):
-        model, data, metric, regime, _ = subject
+        trained, metric, regime, _ = subject
         for axes, by, label in zip(panels, ("tokens", "seconds"), ("training tokens", "training seconds"), strict=True):
             styles = looks()
             for name, seeds in variants.items():
                 look = next(styles)
                 _draw_curve(axes, mean_curve(list(seeds.values()), by=by), name, look)
-            axes.set_title(f"{model} on {data}, {_REGIMES[regime]}")
+            axes.set_title(f"{trained}, {_REGIMES[regime]}")
             axes.set_xlabel(label)
             axes.set_ylabel(_VALUES.get(metric, metric))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -42,20 +41,9 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     return figure
 
 
-def curves(rows: Sequence[Row]) -> dict[Subject, dict[str, dict[int, Quality]]]:
-    """(model, data, metric, regime, equal tokens) -> variant -> seed -> a row with that training's curve."""
-    found: dict[Subject, dict[str, list[Quality]]] = {}
-    for row in rows:
-        quality = row.quality
-        # An evaluation repeats the curve of its training beside every figure: the training's own row has its metric.
-        if quality is None or not quality.curve or not quality.is_of_training:
-            continue
-        tokens = quality.tokens if quality.regime == "equal_tokens" else None
-        subject = (quality.model, quality.data, quality.quantity, quality.regime, tokens)
-        found.setdefault(subject, {}).setdefault(quality.variant, []).append(quality)
-    return {
-        subject: {name: one_per_seed(each) for name, each in variants.items()} for subject, variants in found.items()
-    }
+def curves(rows: Sequence[Row]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
+    """Comparison -> variant -> seed -> a training's own figure with its curve; evaluations repeat it beside others."""
+    return trainings(row.quality for row in rows if row.quality is not None and row.quality.curve)
 
 
 def mean_curve(seeds: Sequence[Quality], *, by: str) -> Curve:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from eval.report.qualities import Subject, one_per_seed, over_seeds, qualities, subject_of
+from eval.report.qualities import over_seeds, qualities, trainings
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, num_bytes
 from eval.rows import Quality, Row
@@ -13,9 +13,6 @@ from eval.statistics.differences import paired_difference
 _EQUAL: dict[Regime, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 _METRICS = {"bits_per_byte": "bits per byte"}
 
-# What may be compared: one model, data and metric, trained under one regime; at equal tokens, on as many.
-_Comparison = tuple[Subject, str, Regime, int | None]
-
 
 def trainings_table(rows: Sequence[Row]) -> Table:
     """A line for each variant of each comparison, in the order in which they were trained.
@@ -24,7 +21,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
         rows: Of one device.
     """
     lines = []
-    for (subject, metric, regime, _), variants in _comparisons(rows).items():
+    for (subject, metric, regime, _), variants in trainings(qualities(rows)).items():
         first = next(iter(variants.values()))
         for name, seeds in variants.items():
             lines.append(
@@ -57,20 +54,6 @@ def trainings_table(rows: Sequence[Row]) -> Table:
         "interval; one that includes 0 tells nothing apart. Tokens per second are those of the trainings, medians over "
         "seeds, with whatever ran beside them: speeds are compared by interleaved rounds, in the suites.",
     )
-
-
-def _comparisons(rows: Sequence[Row]) -> dict[_Comparison, dict[str, dict[int, Quality]]]:
-    """Comparison -> variant -> seed -> what training itself reported last."""
-    found: dict[_Comparison, dict[str, list[Quality]]] = {}
-    for quality in qualities(rows):
-        if quality.is_of_training and quality.is_overall:
-            tokens = quality.tokens if quality.regime == "equal_tokens" else None
-            comparison = (subject_of(quality), quality.quantity, quality.regime, tokens)
-            found.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
-    return {
-        comparison: {name: one_per_seed(each) for name, each in variants.items()}
-        for comparison, variants in found.items()
-    }
 
 
 def _difference(seeds: dict[int, Quality], first: dict[int, Quality]) -> str:

@@ -23,6 +23,7 @@ from eval.report.figures.lines import ratio_lines, time_lines
 from eval.report.figures.pareto import Spot
 from eval.report.figures.speedups import speedup_cells
 from eval.report.figures.style import named_looks
+from eval.report.qualities import Subject
 from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
 from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, recall_row
@@ -138,7 +139,7 @@ def test_the_front_holds_what_none_beats_in_both() -> None:
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
     curves = loss_curves.curves(rows)
-    seeds = curves["gpt_tiny", "stdlib", "bits_per_byte", "equal_tokens", None]["mha"]
+    seeds = curves[Subject(model="gpt_tiny", data="stdlib"), "bits_per_byte", "equal_tokens", None]["mha"]
     assert sorted(seeds) == [0, 1, 2]
     by_tokens = loss_curves.mean_curve(list(seeds.values()), by="tokens")
     firsts = [quality.curve[0].value for quality in seeds.values()]
