@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+# Characters of a value that a message shows.
+SHOWN = 200
+
 
 class UserError(ValueError):
     """A mistake that the user can mend; its message is one line that names the mistake and the choices.
@@ -30,4 +33,14 @@ def require(condition: bool, field: str, must: str, got: object, *, allowed: Ite
     if condition:
         return
     choices = "" if allowed is None else f" (choices: {', '.join(str(choice) for choice in allowed)})"
-    raise FieldError(f"{field} must {must}; got {got!r}{choices}")
+    raise FieldError(f"{field} must {must}; got {shortened(got)}{choices}")
+
+
+def shortened(value: object) -> str:
+    """A value as messages show it, quoted: values from outside can be of any length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # A whole number of more digits than Python prints, or a list that holds itself.
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -2,12 +2,13 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from zoo.config.errors import FieldError, UserError
+from zoo.config.errors import SHOWN, FieldError, UserError, shortened
 
 ConfigT = TypeVar("ConfigT")
 
@@ -31,7 +32,7 @@ def from_mapping(cls: type[ConfigT], mapping: Mapping[str, Any], *, path: str) -
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
-            raise UserError(f"{path}: unknown key {key!r}{_suggestion(str(key), fields)}")
+            raise UserError(f"{path}: unknown key {shortened(key)}{_suggestion(str(key)[:SHOWN], fields)}")
     values = {}
     for name, field in fields.items():
         if name in mapping:
@@ -74,7 +75,7 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
         return _coerce_union(arguments, value, path)
     if origin is typing.Literal:
         if value not in arguments:
-            raise UserError(f"{path} must be one of {', '.join(map(str, arguments))}; got {value!r}")
+            raise UserError(f"{path} must be one of {', '.join(map(str, arguments))}; got {shortened(value)}")
         return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
@@ -111,15 +112,15 @@ def _coerce_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[An
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_coerce(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if len(arguments) != len(value):
-        raise UserError(f"{path} must have {len(arguments)} items; got {list(value)!r}")
+        raise UserError(f"{path} must have {len(arguments)} items; got {shortened(list(value))}")
     pairs = zip(arguments, value, strict=True)
     return tuple(_coerce(argument, item, f"{path}[{index}]") for index, (argument, item) in enumerate(pairs))
 
 
 def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(value, path)
     if hint is int and isinstance(value, bool):
         raise _wrong_type(path, names[int], value)
     if hint in names:
@@ -129,5 +130,16 @@ def _coerce_scalar(hint: Any, value: Any, path: str) -> Any:
     raise TypeError(f"{path}: {hint!r} is not a type that a config field may have")
 
 
+def _finite(value: float, path: str) -> float:
+    """A number that can be reckoned with: where "no limit" is meant, a field takes null."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"{path} must be a finite number; got {shortened(value)}")
+    return number
+
+
 def _wrong_type(path: str, expected: str, value: Any) -> UserError:
-    return UserError(f"{path} must be {expected}; got {value!r}")
+    return UserError(f"{path} must be {expected}; got {shortened(value)}")
