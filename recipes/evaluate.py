@@ -22,7 +22,7 @@ from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
 from zoo.config import UserError, from_mapping, require
-from zoo.data import data_config_from_mapping, prepare
+from zoo.data import DERIVED_KEYS, data_config_from_mapping, prepare
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.seeds import seed_everything
@@ -188,7 +188,7 @@ def _data_mapping(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> dict[str,
     given = recipe.data or {}
     if "corpus" in given:
         return given
-    saved = {key: value for key, value in loaded.config.get("data", {}).items() if key != "fingerprint"}
+    saved = {key: value for key, value in loaded.config.get("data", {}).items() if key not in DERIVED_KEYS}
     if not saved:
         raise UserError(
             f"data must be chosen, as in data=text data.path=FILE; {loaded.folder} does not say what it was trained on"

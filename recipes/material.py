@@ -7,6 +7,7 @@ from zoo.config import UserError, require
 from zoo.data import (
     CausalLoader,
     DataConfig,
+    DataIdentity,
     MaskedTokenLoader,
     SyntheticLoader,
     SyntheticTask,
@@ -37,6 +38,7 @@ class Material(Protocol):
     Attributes:
         vocab_size: Of its tokens.
         tokenizer: Between text and tokens; None if tokens are no text.
+        identity: What the documents or rows are, by their content.
         fingerprint: Names all that decides the tokens.
     """
 
@@ -45,6 +47,9 @@ class Material(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer | None: ...
+
+    @property
+    def identity(self) -> DataIdentity: ...
 
     @property
     def fingerprint(self) -> str: ...
@@ -68,6 +73,10 @@ class TextMaterial:
     @property
     def tokenizer(self) -> Tokenizer:
         return self._corpus.tokenizer
+
+    @property
+    def identity(self) -> DataIdentity:
+        return self._corpus.identity
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +112,10 @@ class SyntheticMaterial:
     @property
     def tokenizer(self) -> None:
         return None
+
+    @property
+    def identity(self) -> DataIdentity:
+        return self._task.identity
 
     @property
     def fingerprint(self) -> str:

@@ -104,7 +104,12 @@ class _Plan:
         data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
         return {
             "model": model.as_mapping(),
-            "data": {**data, "fingerprint": material.fingerprint},
+            "data": {
+                **data,
+                "identity": material.identity.as_mapping(),
+                "tokenizer": None if material.tokenizer is None else material.tokenizer.fingerprint,
+                "fingerprint": material.fingerprint,
+            },
             "tokenizer": None if self.tokenizer is None else self.tokenizer.as_mapping(),
             "optimizer": optimizer_config_as_mapping(self.optimizer),
             "training": to_mapping(self.training),

@@ -10,7 +10,7 @@ from recipes.app import execute
 from recipes.generate import main as generate
 from recipes.train import main
 from zoo.checkpoints import load_checkpoint
-from zoo.data import data_source_from_mapping
+from zoo.data import DERIVED_KEYS, data_source_from_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
 
 TINY = (
@@ -72,9 +72,10 @@ def test_every_task_trains_and_its_checkpoint_knows_the_task(task, trained, tmp_
     loaded = load_checkpoint(tmp_path / "run")
     assert loaded.tokenizer is None
     assert loaded.config["tokenizer"] is None
-    data = {key: value for key, value in loaded.config["data"].items() if key != "fingerprint"}
+    data = {key: value for key, value in loaded.config["data"].items() if key not in DERIVED_KEYS}
     again = data_source_from_mapping(data)
     assert again.fingerprint == loaded.config["data"]["fingerprint"]
+    assert again.identity.as_mapping() == loaded.config["data"]["identity"]
     assert again.validation_rows == 10
     assert loaded.model.config.vocab_size == again.vocab_size
     assert not (tmp_path / "run" / "samples.txt").exists()

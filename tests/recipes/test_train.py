@@ -167,3 +167,18 @@ def test_another_configuration_does_not_go_on(change, words, train, tmp_path):
     assert (code, result) == (2, None)
     assert words in errors
     assert errors.count("\n") == 1
+
+
+def test_a_run_goes_on_with_the_same_text_elsewhere_and_not_with_another_one_in_its_place(train, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    here, moved = tmp_path / "here.txt", tmp_path / "moved.txt"
+    text = "".join(f"paragraph {number} of the text\n\n" for number in range(99))
+    for path in (here, moved):
+        path.write_text(text, encoding="utf-8")
+    train(run_dir, f"data.path={here}")
+    assert train(run_dir, "resume=auto", f"data.path={moved}", "training.steps=7")["resumed_from_step"] == 6
+    for path, message in ((here, "data.path must stay"), (moved, "the training text of data has changed since")):
+        path.write_text(f"{text}one more\n", encoding="utf-8")
+        code, result, errors = train.attempt(run_dir, "resume=auto", f"data.path={path}", "training.steps=9")
+        assert (code, result) == (2, None)
+        assert f"error: resume: {message}" in errors

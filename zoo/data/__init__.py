@@ -2,16 +2,19 @@
 
 from zoo.data.corpora import DataConfig, data_config_from_mapping
 from zoo.data.dataset import TokenCorpus, prepare
+from zoo.data.identity import DataIdentity, data_identity_from_mapping
 from zoo.data.loader import Batch, CausalLoader, Loader, MaskedTokenLoader, ProcessShare
 from zoo.data.shards import TokenSplit
-from zoo.data.source import DataSource, data_source_from_mapping
+from zoo.data.source import DERIVED_KEYS, DataSource, data_source_from_mapping
 from zoo.data.synthetic import SyntheticLoader, SyntheticTask
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer, tokenizer_config_from_mapping
 
 __all__ = [
+    "DERIVED_KEYS",
     "Batch",
     "CausalLoader",
     "DataConfig",
+    "DataIdentity",
     "DataSource",
     "Loader",
     "MaskedTokenLoader",
@@ -23,6 +26,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "data_config_from_mapping",
+    "data_identity_from_mapping",
     "data_source_from_mapping",
     "load_tokenizer",
     "prepare",

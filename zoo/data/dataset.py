@@ -8,13 +8,16 @@ from pathlib import Path
 from zoo.config import UserError
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
+from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
 from zoo.data.shards import ShardWriter, TokenSplit, open_split
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig
 from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
 
-# A change of how shards are written or documents are held out makes older ones stale.
-_FORMAT = 1
+# A change of how a folder of shards is written makes older ones stale.
+_FORMAT = 2
+# A change of which tokens a corpus becomes makes older runs incomparable.
+_MEANING = 1
 _SUMMARY = "summary.json"
 # Text encoded at a time, in characters: bounds memory, and keeps every thread busy.
 _BATCH_LENGTH = 4 * 2**20
@@ -29,12 +32,15 @@ class TokenCorpus:
         train: Tokens to learn from.
         validation: Tokens held out.
         tokenizer: What made them.
-        fingerprint: Names corpus, splits and tokenizer; equal fingerprints mean equal tokens.
+        identity: What the documents are, by their content.
+        fingerprint: Names corpus, splits and tokenizer; equal fingerprints mean equal tokens, but equal tokens under
+            other names of files have another one.
     """
 
     train: TokenSplit
     validation: TokenSplit
     tokenizer: Tokenizer
+    identity: DataIdentity
     fingerprint: str
 
 
@@ -63,27 +69,37 @@ def prepare(
             "tokenizer must give every text back exactly, since models learn from its tokens and are measured in bits "
             "per byte; this one changes or drops characters"
         )
-    key = key_of("tokens", _FORMAT, corpus.fingerprint(), built.fingerprint)
+    what = (corpus.fingerprint(), built.fingerprint)
+    key = key_of("shards", _FORMAT, *what)
     folder = cached_folder(root, "tokens", key, lambda partial: _write(partial, corpus, built))
     summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
     train, validation = (open_split(folder, split, built, num_tokens=summary[split]["tokens"]) for split in _SPLITS)
-    return TokenCorpus(train=train, validation=validation, tokenizer=built, fingerprint=key)
+    return TokenCorpus(
+        train=train,
+        validation=validation,
+        tokenizer=built,
+        identity=data_identity_from_mapping(summary["identity"]),
+        fingerprint=key_of("tokens", _MEANING, *what),
+    )
 
 
 def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
     token_byte_lengths_V = tokenizer.token_byte_lengths()
     num_threads = usable_cores()
+    digests: dict[Split, TextDigest] = {split: TextDigest() for split in _SPLITS}
     with ShardWriter(folder, "train", tokenizer) as train, ShardWriter(folder, "validation", tokenizer) as validation:
         writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
         for documents in _batches(documents_of(corpus)):
             tokens = tokenizer.encode_batch([document.text for document in documents], num_threads=num_threads)
             for document, ids in zip(documents, tokens, strict=True):
                 _require_exact(document, int(token_byte_lengths_V[ids].sum()))
+                digests[document.split].add(document.text, complete=document.complete)
                 writers[document.split].add(ids, document.source, complete=document.complete)
         _require_documents(train.num_documents, validation.num_documents)
-        summary = {
+        summary: dict[str, dict[str, int | str]] = {
             split: {"tokens": writer.num_tokens, "documents": writer.num_documents} for split, writer in writers.items()
         }
+        summary["identity"] = {split: digest.hexdigest() for split, digest in digests.items()}
     (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
 

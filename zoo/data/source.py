@@ -8,6 +8,8 @@ from zoo.data.corpora import CORPORA, DataConfig, data_config_from_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 
 DataSource = DataConfig | SyntheticTask
+# What a checkpoint's description of its data says beside the fields of the source: digests of what came of them.
+DERIVED_KEYS = frozenset({"fingerprint", "identity", "tokenizer"})
 
 
 def data_source_from_mapping(mapping: Mapping[str, Any], *, path: str = "data") -> DataSource:

@@ -1,7 +1,7 @@
 """What a run remembers besides weights and optimizer, and what may change when it goes on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, cast
 
 import mlx.core as mx
@@ -9,6 +9,17 @@ import mlx.core as mx
 from zoo.config import UserError
 from zoo.training.config import RESUMABLE_CHANGES
 
+# Fields of a corpus that its text does not decide: how tokens become rows.
+_ROW_FIELDS = frozenset({"data.packing", "data.mask_documents"})
+_IDENTITY = frozenset({"data.identity.train", "data.identity.validation"})
+_FINGERPRINT = "data.fingerprint"
+# What digests stand for, in words.
+_DIGESTS = {
+    "data.identity.train": "the training text of data",
+    "data.identity.validation": "the validation text of data",
+    "data.tokenizer": "the tokenizer",
+    _FINGERPRINT: "the text of data, or its tokenizer,",
+}
 # The fields by which a section says what it is; its other fields follow.
 _CHOICES = ("name", "family", "kind", "corpus")
 
@@ -66,6 +77,9 @@ class TrainingState:
 def require_same_configuration(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Refuses to go on with a run under another configuration.
 
+    Data and tokenizer are compared by their content: the same text under another path is the same, another text under
+    the same path is not. Checkpoints from before data had an identity are compared by their fingerprint.
+
     Args:
         saved: Nested, JSON-ready configuration of the run.
         current: The one asked for.
@@ -74,14 +88,38 @@ def require_same_configuration(saved: Mapping[str, Any], current: Mapping[str, A
         UserError: Names the choice that differs before what follows from it, and what may differ.
     """
     before, now = _flatten(saved, ""), _flatten(current, "")
-    for key in sorted(before.keys() | now.keys(), key=_consequence):
-        if before.get(key) == now.get(key) or key in RESUMABLE_CHANGES:
+    keys = before.keys() | now.keys()
+    for key in sorted(keys - RESUMABLE_CHANGES - _known_by_content(before, now), key=_consequence):
+        if before.get(key) == now.get(key):
             continue
+        if key in _DIGESTS:
+            raise UserError(
+                f"resume: {_DIGESTS[key]} has changed since the run began (bring back what it was, or choose another "
+                "run_dir)"
+            )
         allowed = ", ".join(sorted(RESUMABLE_CHANGES))
         raise UserError(
             f"resume: {_as_typed(key)} must stay {before.get(key)!r} as in the run; got {now.get(key)!r} (only these "
             f"may change: {allowed}; or choose another run_dir)"
         )
+
+
+def _known_by_content(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Keys that need not be compared, since digests say the same of the content."""
+    text, tokenizer, known = _IDENTITY, frozenset({"data.tokenizer"}), {_FINGERPRINT}
+    if not text <= before.keys():
+        known = {*text, *tokenizer}
+        text = tokenizer = frozenset({_FINGERPRINT})
+
+    def same(digests: Set[str]) -> bool:
+        return all(before.get(key) is not None and before[key] == now.get(key) for key in digests)
+
+    keys = before.keys() | now.keys()
+    if same(text):
+        known |= {key for key in keys - _ROW_FIELDS - _DIGESTS.keys() if key.startswith("data.")}
+    if same(tokenizer):
+        known |= {key for key in keys if key.startswith("tokenizer.")}
+    return known
 
 
 def _as_typed(key: str) -> str:
@@ -91,8 +129,7 @@ def _as_typed(key: str) -> str:
 
 def _consequence(key: str) -> tuple[int, str]:
     """Sorts choices first and digests of everything last."""
-    last = key.rpartition(".")[2]
-    return (0 if last in _CHOICES else 2 if last == "fingerprint" else 1), key
+    return (0 if key.rpartition(".")[2] in _CHOICES else 2 if key in _DIGESTS else 1), key
 
 
 def _flatten(value: Any, path: str) -> dict[str, Any]:

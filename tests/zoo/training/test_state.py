@@ -64,9 +64,50 @@ def test_the_choice_is_named_before_what_follows_from_it_and_a_digest_last():
     changes: list[tuple[dict[str, Any], str]] = [
         ({"model": {"attention": attention}}, "resume: attention.name must stay 'a' as in the run; got 'b'"),
         ({"data": {"fingerprint": "1", "path": "y"}}, "resume: data.path must stay 'x'"),
-        ({"data": {"fingerprint": "1", "path": "x"}}, "resume: data.fingerprint must stay '0'"),
+        ({"data": {"fingerprint": "1", "path": "x"}}, "resume: the text of data, or its tokenizer, has changed since"),
         ({"optimizer": {"betas": [0.9], "name": "lion"}}, "resume: optimizer.name must stay 'adamw'"),
     ]
     for change, message in changes:
         with pytest.raises(UserError, match=message):
             require_same_configuration(saved, {**saved, **change})
+
+
+DATA = {
+    "path": "a",
+    "packing": "stream",
+    "identity": {"train": "1", "validation": "2"},
+    "tokenizer": "t",
+    "fingerprint": "f",
+}
+KNOWN = {"data": DATA, "tokenizer": {"kind": "pretrained", "path": "p"}}
+
+
+def test_the_same_text_and_tokenizer_under_other_names_are_accepted():
+    moved = {"data": {**DATA, "path": "b", "field": "x", "fingerprint": "g"}, "tokenizer": {"kind": "x", "path": "q"}}
+    require_same_configuration(KNOWN, moved)
+
+
+@pytest.mark.parametrize(
+    ("current", "message"),
+    [
+        ({"identity": {"train": "0", "validation": "2"}}, "resume: the training text of data has changed since"),
+        ({"identity": {"train": "1", "validation": "0"}}, "resume: the validation text of data has changed since"),
+        ({"tokenizer": "u"}, "resume: the tokenizer has changed since"),
+        ({"packing": "documents"}, "resume: data.packing must stay 'stream'"),
+        ({"path": "b", "identity": {"train": "0", "validation": "0"}}, "resume: data.path must stay 'a'"),
+    ],
+)
+def test_another_content_under_the_same_names_is_refused(current, message):
+    with pytest.raises(UserError, match=message) as caught:
+        require_same_configuration(KNOWN, {**KNOWN, "data": {**DATA, **current}})
+    assert "run_dir" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_an_identity_is_compared_by_its_fingerprint():
+    old = {"data": {key: DATA[key] for key in ("path", "packing", "fingerprint")}, "tokenizer": KNOWN["tokenizer"]}
+    require_same_configuration(old, KNOWN)
+    require_same_configuration(old, {**KNOWN, "data": {**DATA, "path": "b"}})
+    for change in ({"packing": "documents"}, {"fingerprint": "g"}):
+        with pytest.raises(UserError, match="resume: "):
+            require_same_configuration(old, {**KNOWN, "data": {**DATA, **change}})

@@ -12,6 +12,7 @@ Letters: B rows, L row length, T = L + 1 tokens of a row.
 
 import abc
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -20,6 +21,7 @@ import numpy as np
 
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.data.cache import key_of
+from zoo.data.identity import DataIdentity
 from zoo.data.loader import Batch, ProcessShare
 from zoo.data.randomness import key_from
 from zoo.data.synthetic.draws import RowDraws
@@ -87,6 +89,17 @@ class SyntheticTask(abc.ABC):
     def fingerprint(self) -> str:
         """Names the task and its parameters; equal fingerprints mean equal rows."""
         return key_of("synthetic", _FORMAT, self.as_mapping())
+
+    @property
+    def identity(self) -> DataIdentity:
+        """What the rows are: digests of all that decides them, since no row is stored."""
+        rows = {key: value for key, value in self.as_mapping().items() if key != "validation_rows"}
+        splits = {"train": rows, "validation": self.as_mapping()}
+        digests = {
+            split: hashlib.sha256(repr(("synthetic", split, _FORMAT, sorted(what.items()))).encode()).hexdigest()
+            for split, what in splits.items()
+        }
+        return DataIdentity(**digests)
 
     def as_mapping(self) -> dict[str, Any]:
         """The plain mapping from which `synthetic_task_from_mapping` builds an equal task."""
