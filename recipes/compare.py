@@ -15,7 +15,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -44,7 +44,7 @@ class CompareRecipe:
         seeds: Of weights and data order.
         regimes: What is held equal.
         tasks: For `evaluate.py`; None for all that fit, empty for only what training itself reports.
-        max_batches: Most batches of an evaluation, or None.
+        max_batches: Most batches of an evaluation, as for `evaluate.py`.
         benchmark: Whether whole-model speed and memory are measured as well.
         budget_minutes: Of the benchmark, or None.
         jobs: Trainings at the same time.
@@ -56,7 +56,7 @@ class CompareRecipe:
     regimes: tuple[Regime, ...]
     run_dir: str
     tasks: tuple[str, ...] | None = None
-    max_batches: int | None = None
+    max_batches: int | Literal["auto"] | None = "auto"
     benchmark: bool = True
     budget_minutes: float | None = None
     jobs: int = 1
@@ -73,7 +73,7 @@ class CompareRecipe:
         budget = self.budget_minutes
         require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
         most = self.max_batches
-        require(most is None or most >= 1, "max_batches", "be at least 1 or null", most)
+        require(most is None or most == "auto" or most >= 1, "max_batches", "be at least 1 or null", most)
         require_known(self.tasks or ())
         cores = usable_cores()
         require(1 <= self.jobs <= cores, "jobs", f"be at least 1 and at most {cores}, the cores", self.jobs)

@@ -148,7 +148,7 @@ def begun_steps(runs: Path, variants: Sequence[str]) -> dict[str, tuple[str, ...
 
 
 def evaluation_overrides(
-    tasks: tuple[str, ...] | None, max_batches: int | None, device: tuple[str, ...]
+    tasks: tuple[str, ...] | None, max_batches: int | str | None, device: tuple[str, ...]
 ) -> tuple[str, ...] | None:
     """What `evaluate.py` is told; None where no task is wanted."""
     if tasks == ():

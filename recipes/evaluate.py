@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,8 +29,8 @@ from zoo.runtime.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
 
-# Rows at a time for a checkpoint that does not say how it was trained.
-_BATCH_SIZE = 8
+# Rows at a time, and batches, for a checkpoint that does not say how it was trained.
+_BATCH_SIZE, _MAX_BATCHES = 8, 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class EvaluateRecipe:
         tasks: Names of tasks, or None for all that fit.
         data: Corpus to take held-out text from, or keys to change in the one of the training, or None.
         attention: Another variant or hybrid for the same weights, or None.
-        max_batches: Most batches of one figure, or None for all.
+        max_batches: Most batches of one figure; None for all; "auto" for as much text as the training's own
+            evaluations looked at.
         batch_size: Rows at a time, or None for as many as in training.
         sequence_length: Tokens of a row, or None for as many as in training.
         run_dir: Where the rows go.
@@ -58,7 +59,7 @@ class EvaluateRecipe:
     tasks: tuple[str, ...] | None = None
     data: dict[str, Any] | None = None
     attention: dict[str, Any] | None = None
-    max_batches: int | None = None
+    max_batches: int | Literal["auto"] | None = "auto"
     batch_size: int | None = None
     sequence_length: int | None = None
     seed: int = 0
@@ -72,7 +73,7 @@ class EvaluateRecipe:
         require(bool(self.run_dir), "run_dir", "name a folder", self.run_dir)
         for field in ("max_batches", "batch_size", "sequence_length"):
             value = getattr(self, field)
-            require(value is None or value >= 1, field, "be at least 1 or null", value)
+            require(value in (None, "auto") or value >= 1, field, "be at least 1 or null", value)
         nothing = self.tasks == () and not self.harness.tasks
         require(not nothing, "tasks", "name at least one task, or be null for all that fit", [])
         require_known(self.tasks or ())
@@ -143,6 +144,7 @@ def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> Evaluated:
     else:
         task, (text, fingerprint) = None, _text(mapping, loaded)
         length = recipe.sequence_length or training.get("sequence_length") or model.config.max_seq_len
+    batch_size = recipe.batch_size or training.get("batch_size") or _BATCH_SIZE
     return Evaluated(
         model=model,
         data=name,
@@ -151,12 +153,22 @@ def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> Evaluated:
         text=text,
         task=task,
         sequence_length=length,
-        batch_size=recipe.batch_size or training.get("batch_size") or _BATCH_SIZE,
-        max_batches=recipe.max_batches,
+        batch_size=batch_size,
+        **_limits(recipe, training, text is not None),
         seed=recipe.seed,
         dtype=parse_dtype(recipe.dtype),
         compile=recipe.compile,
     )
+
+
+def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) -> dict[str, int | None]:
+    """How much is looked at: by "auto" the very rows that the training's own evaluations looked at."""
+    if recipe.max_batches != "auto":
+        return {"max_batches": recipe.max_batches}
+    if not of_text:
+        return {"max_batches": _MAX_BATCHES}
+    batches = training.get("eval_batches", _MAX_BATCHES)
+    return {"max_rows": None if batches is None else batches * (training.get("batch_size") or _BATCH_SIZE)}
 
 
 def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOutText, str]:
@@ -217,7 +229,7 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
 def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:
     """Names the weights, the data and how they are asked, which no row's description tells apart for certain."""
     manifest = (loaded.folder / MANIFEST).read_bytes()
-    asked = [evaluated.sequence_length, evaluated.max_batches, dtype_name(evaluated.dtype)]
+    asked = [evaluated.sequence_length, evaluated.max_batches, evaluated.max_rows, dtype_name(evaluated.dtype)]
     asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
     return hashlib.sha256(manifest + json.dumps([evaluated.fingerprint, asked]).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from eval.quality.predictions import Predictions, Predictor
 from zoo.config import require
@@ -43,6 +44,7 @@ class Evaluated:
         sequence_length: Tokens of a row in training.
         batch_size: Rows at a time.
         max_batches: Most batches of one figure, or None for all there are.
+        max_rows: Most rows of text of the trained length, whatever the size of a batch; None for no other limit.
         seed: Of whatever a task draws.
         dtype: Of the forward pass.
         compile: Whether graphs are compiled.
@@ -57,6 +59,7 @@ class Evaluated:
     sequence_length: int
     batch_size: int
     max_batches: int | None = None
+    max_rows: int | None = None
     seed: int = 0
     dtype: mx.Dtype = mx.float32
     compile: bool = True
@@ -110,9 +113,9 @@ class Evaluated:
         """
         assert self.text is not None, "text is asked for by tasks of text only"
         batch_size = max(1, self.batch_size // shrink)
-        limit = None
-        if self.max_batches is not None:
-            limit = -(-self.max_batches * self.batch_size // (shrink * batch_size))
+        limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
+        limits += [] if self.max_rows is None else [self.max_rows]
+        num_rows = -(-min(limits) // shrink) if limits else None
         kind = CausalLoader if self.causal else MaskedTokenLoader
         loader = kind(
             self.text.split,
@@ -122,4 +125,9 @@ class Evaluated:
             mask_documents=self.text.mask_documents,
             packing=self.text.packing,
         )
-        return loader.validation_batches(limit)
+        limit = None if num_rows is None else -(-num_rows // batch_size)
+        for number, batch in enumerate(loader.validation_batches(limit)):
+            weights_BL = batch.weights_BL
+            if num_rows is not None and (rest := num_rows - number * batch_size) < batch_size:
+                weights_BL = weights_BL * (np.arange(batch_size) < rest)[:, None].astype(np.float32)
+            yield dataclasses.replace(batch, weights_BL=weights_BL)

@@ -1,7 +1,9 @@
 """Loss by position in the context: what more context is worth to a model.
 
 Bins double in width, [0, 1), [1, 2), [2, 4), [4, 8), …: context matters most where there is little of it. Position 0
-is the target after the first token of a row. Weighted by their counts, the bins average to the loss over all.
+is the target after the first token of a row. Weighted by their counts, the bins' losses average to the loss over all;
+weighted by the bytes of their targets, their bits per byte to those over all. Where all targets of a bin are ends of
+documents there are no bytes, and its nats are in the loss alone.
 """
 
 import math

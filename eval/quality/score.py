@@ -36,7 +36,8 @@ class Score:
 def score_of(metric: str, mean: Mean, *, count: int, length: int | None = None, position: int | None = None) -> Score:
     """The score that a mean over `count` tokens is; one that is no finite number says so instead of a value."""
     finite = mean.value is not None and math.isfinite(mean.value)
-    why = "nothing was counted" if mean.value is None else f"it is {mean.value}"
+    nothing = "its targets stand for no bytes" if count else "nothing was counted"
+    why = nothing if mean.value is None else f"it is {mean.value}"
     return Score(
         metric=metric,
         value=mean.value if finite else None,

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from eval.quality.run_rows import rows_of_run
 from eval.rows import read_rows
@@ -16,6 +18,8 @@ from zoo.attention.catalog import variant_mapping
 from zoo.checkpoints import load_model, save_checkpoint
 from zoo.data.synthetic import MultiQueryRecall, Needle
 from zoo.models import build_model, model_config_from_mapping
+
+METRICS = {"bits_per_byte": "val_bits_per_byte", "loss": "val_loss", "accuracy": "val_accuracy"}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,42 @@ def test_all_that_fits_a_language_model_is_asked_and_agrees_with_its_training(ev
         same = {"attention", "steps", "tokens", "train_seconds", "tokens_per_second", "peak_bytes", "curve"}
         assert quality.model_dump(include=same) == training.quality.model_dump(include=same)
         assert quality.num_parameters == trained["num_parameters"]
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """Texts of all lengths around a row's 11 tokens; some rows hold nothing but a document's end."""
+    folder = tmp_path_factory.mktemp("documents")
+    for number in range(90):
+        (folder / f"{number:02}.txt").write_text("the quick brown fox jumps over"[: 1 + number % 30])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "packing", [["packing=stream"], ["packing=stream", "mask_documents=true"], ["packing=documents"]], ids=" ".join
+)
+@pytest.mark.parametrize("family", ["gpt", "llama", "bert"])
+def test_an_evaluation_is_the_trainings_own_whatever_the_batch(family, packing, documents, cache, tmp_path):
+    run = tmp_path / "run"
+    options = [f"model={family}_tiny", *(f"data.{each}" for each in packing), "data.validation_fraction=0.4"]
+    options += ["training.steps=2", "training.sequence_length=11", "training.sample_tokens=0", f"run_dir={run}"]
+    options += ["training.eval_batches=9", "optimizer.learning_rate=0.01"]
+    assert execute("train", train_main, arguments(documents, cache, *options)) == 0
+    trained = json.loads((run / "result.json").read_text())
+    tasks = ["masked"] if family == "bert" else ["language", "positions", "extrapolation"]
+    for batch_size in (None, 2, 7):
+        asked = {"checkpoint": str(run), "run_dir": str(tmp_path / "rows"), "tasks": tasks, "compile": False}
+        found = main(OmegaConf.create({**asked, "batch_size": batch_size}))["tasks"]
+        details = [each for task in found.values() for each in task["details"]]
+        whole = [each for each in details if each.get("position") is None and each.get("length", 11) == 11]
+        values = {metric: [each["value"] for each in whole if each["metric"] == metric] for metric in METRICS}
+        for metric, own in METRICS.items():
+            if trained[own] is not None and values[metric]:
+                assert values[metric] == pytest.approx([trained[own]] * len(values[metric]), rel=1e-6), metric
+        bins = [each for each in details if each.get("position") is not None and each["metric"] == "loss"]
+        if bins:
+            mean = np.average([each["value"] for each in bins], weights=[each["count"] for each in bins])
+            assert mean == pytest.approx(trained["val_loss"], rel=1e-6)
 
 
 def test_an_encoder_is_asked_for_hidden_tokens(evaluate, run_of):

@@ -48,3 +48,30 @@ def test_one_row_is_not_sure_of_anything_and_none_has_no_mean() -> None:
     assert (one.value, one.standard_error) == (2, None)
     none = clustered_mean(np.zeros(4), np.zeros(4))
     assert (none.value, none.standard_error) == (None, None)
+
+
+def test_a_row_of_weight_0_counts_with_its_sum() -> None:
+    mean = clustered_mean(np.array([3.0, 5.0]), np.array([2.0, 0.0]))
+    assert (mean.value, mean.standard_error) == (4, 5)
+    nothing = clustered_mean(np.array([3.0, 5.0]), np.zeros(2))
+    assert (nothing.value, nothing.standard_error) == (None, None)
+
+
+def test_rows_that_add_nothing_change_nothing() -> None:
+    sums, weights = rows(31)
+    padded = clustered_mean(np.append(sums, [0, 0]), np.append(weights, [0, 0]))
+    assert padded == clustered_mean(sums, weights)
+
+
+def test_intervals_hold_the_truth_where_some_rows_have_no_weight() -> None:
+    generator = np.random.default_rng(7)
+    held = []
+    for _ in range(800):
+        weights = generator.integers(3, 40, 90) * (generator.random(90) < 0.7)
+        # Every row adds about 6 beside its weights' own.
+        sums = 2.0 * weights + generator.normal(6, 3, 90)
+        mean = clustered_mean(sums, weights.astype(float))
+        assert mean.value is not None
+        assert mean.standard_error is not None
+        held.append(abs(mean.value - (2 + 6 / (0.7 * 21))) < 1.96 * mean.standard_error)
+    assert 0.92 < np.mean(held) < 0.975
