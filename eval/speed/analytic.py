@@ -61,19 +61,8 @@ def op_bytes(setting: OpSetting, work: Work, *, gradient: bool) -> int:
         work: Says whether MLX's attention took a fused kernel, which has no score matrix.
         gradient: Whether the call includes the backward pass.
     """
-    sizes = {
-        "B": setting.batch_size,
-        "N": setting.num_heads,
-        "K": setting.num_kv_heads,
-        "L": setting.length,
-        "H": setting.head_dim,
-    }
-    outer = sizes["B"] * sizes["N"] * sizes["L"] * sizes["H"] * setting.dtype.size
-    for axes in setting.axes:
-        count = setting.dtype.size
-        for axis in axes:
-            count *= sizes[axis]
-        outer += count
+    output = setting.batch_size * setting.num_heads * setting.length * setting.head_dim * setting.dtype.size
+    outer = output + setting.input_bytes
     if gradient:
         outer *= 2
     return outer + _large_bytes(setting, work, gradient=gradient)

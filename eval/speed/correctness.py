@@ -1,9 +1,10 @@
 """The gate before the clock: a call is timed only if it computes what its mechanism's float64 reference says.
 
 The gate runs the very function that is timed, compiled or not, on the very arrays. It compares the first head of the
-first row, and the second and the last of the last row; heads and rows are independent by the definition of every
-mechanism, so the reference sees one head of one row at a time, and a mix-up of axes cannot hide: only between the ends
-do heads that repeat in another order part. Gradients are compared by a directional derivative: <gradient, direction>
+first row, and the second and the last of the last row; where heads and rows are independent by the definition of the
+mechanism, the reference sees one head of one row at a time, and a mix-up of axes cannot hide: only between the ends
+do heads that repeat in another order part. Heads that know of each other are compared together, and a call whose
+inputs cannot be told apart by row as a whole. Gradients are compared by a directional derivative: <gradient, direction>
 against the central difference of the float64 reference.
 
 Letters: B batch, L length, N query heads, K key/value heads, H head_dim.
@@ -17,12 +18,15 @@ import mlx.core as mx
 import numpy as np
 
 from eval.rows import Correctness
-from eval.speed.op_setting import OpSetting
+from eval.speed.op_setting import MIXED, OpSetting
 from eval.speed.tolerances import tolerance
 from eval.speed.trees import are_finite
 
 # The reference holds several L x L arrays of float64: 134 MB each here. Beyond, the first tokens are compared.
 MAX_REFERENCE_LENGTH = 4096
+# What is compared together: rows of the batch, and query heads of them.
+Place = tuple[slice, slice]
+_ALL = slice(None)
 # A row of outputs below this share of the largest counts as noise of that share, or rounding near 0 would be an error.
 _FLOOR = 1e-2
 # Of the central difference: truncation and rounding of the reference both stay near 1e-8.
@@ -72,20 +76,21 @@ def check_op(setting: OpSetting, *, gradient: bool, timed: Callable[..., Any] | 
     """Compares an op with its mechanism's reference.
 
     Args:
-        setting: What is timed. Above `MAX_REFERENCE_LENGTH` tokens the first of the timed call are compared where the
+        setting: What is timed. Above `reference_length` tokens the first of the timed call are compared where the
             future is hidden, and otherwise the same op on that many; all of the timed call must be finite.
         gradient: Whether the backward pass is compared too.
         timed: The function that is timed, `setting.backward()` or `setting.forward()`; None to make it anew.
     """
     function = timed or (setting.backward() if gradient else setting.forward())
-    if setting.length <= MAX_REFERENCE_LENGTH:
+    length = reference_length(setting)
+    if setting.length <= length:
         return _findings(setting, setting.length, function, gradient=gradient)
-    if setting.causal:
+    if setting.causal and _has_rows(setting):
         # No output knows how long the text is: the first tokens of the timed call are those of a shorter one.
-        findings = _findings(setting, MAX_REFERENCE_LENGTH, function, gradient=gradient)
-        note = f" (first {MAX_REFERENCE_LENGTH} tokens of the timed call)"
+        findings = _findings(setting, length, function, gradient=gradient)
+        note = f" (first {length} tokens of the timed call)"
     else:
-        within = dataclasses.replace(setting, length=MAX_REFERENCE_LENGTH)
+        within = dataclasses.replace(setting, length=length)
         findings = _findings(within, within.length, function, gradient=gradient)
         note = f" (at length {within.length}, not {setting.length}: the reference's arrays grow with its square)"
     given = [setting.cotangent(), *setting.inputs()] if gradient else setting.inputs()
@@ -98,12 +103,33 @@ def check_op(setting: OpSetting, *, gradient: bool, timed: Callable[..., Any] | 
     ]
 
 
+def reference_length(setting: OpSetting) -> int:
+    """Longest text that is compared: `MAX_REFERENCE_LENGTH` for one head of one row, shorter for several at once."""
+    heads = 1 if setting.declared.separate_heads else setting.num_heads
+    together = heads if _has_rows(setting) else setting.num_heads * setting.batch_size
+    return max(1, int(MAX_REFERENCE_LENGTH / together**0.5))
+
+
+def _has_rows(setting: OpSetting) -> bool:
+    """Whether it is known what of the inputs belongs to a row, a head and a token."""
+    return all(MIXED not in axes for axes in setting.axes)
+
+
+def _places(setting: OpSetting) -> tuple[list[Place], Place]:
+    """What is compared, and through which of it the gradient is asked for."""
+    if not _has_rows(setting):
+        return [(_ALL, _ALL)], (_ALL, _ALL)
+    last = slice(setting.batch_size - 1, setting.batch_size)
+    if not setting.declared.separate_heads:
+        return [(slice(0, 1), _ALL), (last, _ALL)], (last, _ALL)
+    ends = [slice(head, head + 1) for head in (0, min(1, setting.num_heads - 1), setting.num_heads - 1)]
+    return [(slice(0, 1), ends[0]), (last, ends[1]), (last, ends[2])], (last, ends[1])
+
+
 def _findings(setting: OpSetting, length: int, function: Callable[..., Any], *, gradient: bool) -> list[Finding]:
     """Compares the first `length` tokens of a call."""
     arrays = setting.inputs()
-    last = setting.batch_size - 1
-    inner = (last, min(1, setting.num_heads - 1))
-    places = [(0, 0), inner, (last, setting.num_heads - 1)]
+    places, inner = _places(setting)
     findings = _value_findings(setting, length, arrays, places, function, gradient=gradient)
     if gradient and all(finding.passed for finding in findings):
         findings += _gradient_findings(setting, length, arrays, inner, function)
@@ -127,7 +153,7 @@ def _value_findings(
     setting: OpSetting,
     length: int,
     arrays: list[mx.array],
-    places: Sequence[tuple[int, int]],
+    places: Sequence[Place],
     function: Callable[..., Any],
     *,
     gradient: bool,
@@ -138,23 +164,23 @@ def _value_findings(
     if y_BNLH.shape != shape:
         return [Finding(check=f"output shape {y_BNLH.shape} instead of {shape}", error=float("inf"), tolerance=bound)]
     error = 0.0
-    for row, head in dict.fromkeys(places):
-        expected = setting.reference(_sliced(setting, arrays, row, head, length))[0, 0]
-        error = max(error, relative_error(_numpy(y_BNLH[row, head, :length]), expected))
+    for place in places:
+        expected = setting.reference(_sliced(setting, arrays, place, length))
+        error = max(error, relative_error(_numpy(y_BNLH[(*place, slice(length))]), expected))
     return [Finding(check="values against the float64 reference", error=error, tolerance=bound)]
 
 
 def _gradient_findings(
-    setting: OpSetting, length: int, arrays: list[mx.array], place: tuple[int, int], function: Callable[..., Any]
+    setting: OpSetting, length: int, arrays: list[mx.array], place: Place, function: Callable[..., Any]
 ) -> list[Finding]:
-    """One directional derivative through one head of one row, and no gradient anywhere else."""
-    row, head = place
+    """One directional derivative through what is compared together, and no gradient anywhere else."""
+    here = (*place, slice(length))
     cotangent_BNLH = mx.zeros_like(setting.cotangent())
-    cotangent_BNLH[row, head, :length] = setting.cotangent()[row, head, :length]
+    cotangent_BNLH[here] = setting.cotangent()[here]
     _, gradients = function(cotangent_BNLH, *arrays)
-    cotangent_LH = _numpy(cotangent_BNLH[row, head, :length])
-    cuts = _cuts(setting, row, head, length)
-    inside = _sliced(setting, gradients, row, head, length)
+    cotangent = _numpy(cotangent_BNLH[here])
+    cuts = _cuts(setting, place, length)
+    inside = _sliced(setting, gradients, place, length)
     norms = [float(np.linalg.norm(gradient)) for gradient in inside]
     largest = max(norms)
     bound = tolerance(setting.dtype).gradient
@@ -167,9 +193,9 @@ def _gradient_findings(
         scale * generator.standard_normal(gradient.shape) for scale, gradient in zip(scales, inside, strict=True)
     ]
     actual = sum(float((gradient * way).sum()) for gradient, way in zip(inside, directions, strict=True))
-    exact = _sliced(setting, arrays, row, head, length)
+    exact = _sliced(setting, arrays, place, length)
     step = _STEP / max(1.0, *(float(np.abs(way).max()) for way in directions))
-    ends = [(setting.reference(_moved(exact, directions, sign * step))[0, 0] * cotangent_LH).sum() for sign in (1, -1)]
+    ends = [(setting.reference(_moved(exact, directions, sign * step)) * cotangent).sum() for sign in (1, -1)]
     expected = float(ends[0] - ends[1]) / (2 * step)
     # A derivative along a random direction is of the order of the gradient's norm, which is 1 per array here.
     error = abs(actual - expected) / len(inside) ** 0.5
@@ -191,16 +217,20 @@ def _largest_outside(array: mx.array, cut: tuple[slice, ...]) -> float:
     return float(np.abs(_numpy(rest)).max())
 
 
-def _sliced(setting: OpSetting, arrays: Sequence[mx.array], row: int, head: int, length: int) -> list[np.ndarray]:
-    """What the first `length` queries of a head and row depend on, as float64 arrays of one row and one head."""
-    return [_numpy(array[cut]) for array, cut in zip(arrays, _cuts(setting, row, head, length), strict=True)]
+def _sliced(setting: OpSetting, arrays: Sequence[mx.array], place: Place, length: int) -> list[np.ndarray]:
+    """What the first `length` queries of a place depend on, as float64 arrays of its rows and heads alone."""
+    return [_numpy(array[cut]) for array, cut in zip(arrays, _cuts(setting, place, length), strict=True)]
 
 
-def _cuts(setting: OpSetting, row: int, head: int, length: int) -> list[tuple[slice, ...]]:
+def _cuts(setting: OpSetting, place: Place, length: int) -> list[tuple[slice, ...]]:
     """Where that is in each input array."""
-    index = {"B": row, "N": head, "K": head * setting.num_kv_heads // setting.num_heads}
-    cut = {"L": slice(length), **{axis: slice(at, at + 1) for axis, at in index.items()}}
-    return [tuple(cut.get(axis, slice(None)) for axis in axes) for axes in setting.axes]
+    rows, heads = place
+    kv_heads = heads
+    if heads != _ALL:
+        shared = heads.start * setting.num_kv_heads // setting.num_heads
+        kv_heads = slice(shared, shared + 1)
+    cut = {"B": rows, "N": heads, "K": kv_heads, "L": slice(length) if _has_rows(setting) else _ALL}
+    return [tuple(cut.get(axis, _ALL) for axis in axes) for axes in setting.axes]
 
 
 def _numpy(array: mx.array) -> np.ndarray:

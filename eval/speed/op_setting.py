@@ -19,8 +19,10 @@ from zoo.config import UserError
 from zoo.ops.masks import MaskSpec
 from zoo.runtime.backend import parse_dtype
 
-# Sizes that `axes` asks an op's inputs for: pairwise different, and with heads that can be shared.
-_PROBE = {"B": 2, "L": 3, "N": 10, "K": 5, "H": 7}
+# Sizes that `axes` asks an op's inputs for, twice: pairwise different, and with heads that can be shared.
+_PROBES = ({"B": 2, "L": 3, "N": 10, "K": 5, "H": 8}, {"B": 4, "L": 13, "N": 22, "K": 11, "H": 16})
+# An axis whose size is no matter of the call, and one whose size is made of several.
+FIXED, MIXED = "1", "?"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,21 +77,32 @@ class OpSetting:
 
     @functools.cached_property
     def axes(self) -> tuple[str, ...]:
-        """The axes of each input array by letter, such as "BNLH"; read off the shapes of sample inputs."""
+        """The axes of each input array by letter, such as "BNLH", or `FIXED` or `MIXED`; read off sample inputs."""
         grouped = self.variant.capabilities.grouped_heads
-        sizes = {**_PROBE, "K": _PROBE["K"] if grouped else _PROBE["N"]}
-        arrays = self.declared.sample_inputs(np.random.default_rng(0), **sizes)
-        letters = {size: letter for letter, size in reversed(sizes.items())}
-        return tuple("".join(letters[size] for size in array.shape) for array in arrays)
+        probes = [{**probe, "K": probe["K"] if grouped else probe["N"]} for probe in _PROBES]
+        shapes = [[array.shape for array in self._samples(np.random.default_rng(0), **probe)] for probe in probes]
+        letters = {(probes[0][letter], probes[1][letter]): letter for letter in reversed(probes[0])}
+
+        def axis(sizes: tuple[int, int]) -> str:
+            return FIXED if sizes[0] == sizes[1] else letters.get(sizes, MIXED)
+
+        pairs = zip(*shapes, strict=True)
+        return tuple("".join(axis(sizes) for sizes in zip(*pair, strict=True)) for pair in pairs)
+
+    @functools.cached_property
+    def input_bytes(self) -> int:
+        """Of all input arrays."""
+        return sum(array.nbytes for array in self.inputs())
+
+    def _samples(self, generator: np.random.Generator, **sizes: int) -> tuple[np.ndarray, ...]:
+        return self.declared.sample_inputs(generator, *(sizes[axis] for axis in "BLNKH"))
 
     def inputs(self) -> list[mx.array]:
         """Random arrays, the same for every variant that takes the same kind of arrays; evaluated."""
         generator = np.random.default_rng(self.seed)
-        sizes = self.batch_size, self.length, self.num_heads, self.num_kv_heads, self.head_dim
-        arrays = [
-            mx.array(array.astype(np.float32)).astype(self.dtype)
-            for array in self.declared.sample_inputs(generator, *sizes)
-        ]
+        sizes = {"B": self.batch_size, "L": self.length, "N": self.num_heads, "K": self.num_kv_heads}
+        samples = self._samples(generator, **sizes, H=self.head_dim)
+        arrays = [mx.array(array.astype(np.float32)).astype(self.dtype) for array in samples]
         mx.eval(arrays)
         return arrays
 

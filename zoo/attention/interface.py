@@ -1,6 +1,6 @@
 """The attention contract: what a model may know of an attention layer, and what a layer knows of its model.
 
-Letters: B batch, L query length, D hidden.
+Letters: B batch, L query length, D hidden, N query heads, H head_dim.
 """
 
 import abc
@@ -119,6 +119,23 @@ class Attention(nn.Module, abc.ABC):
         Raises:
             UserError: If the mask or the cache asks for something outside `capabilities`.
         """
+
+    def op_inputs(self, x_BLD: mx.array, *, mask: MaskSpec) -> tuple[mx.array, ...] | None:
+        """What the mechanism's op takes before its last argument, made of x by the layer's own projections.
+
+        With `output` it says what is the layer and what the mechanism: a call without a cache equals
+        `output(x_BLD, op(*op_inputs(x_BLD, mask=mask), spec))`, and the tests hold it to that with the reference in
+        place of the op. None, which those tests refuse, if the layer does not tell.
+        """
+        return None
+
+    def output(self, x_BLD: mx.array, y_BNLH: mx.array) -> mx.array:
+        """What the layer makes of the op's result, [B, L, D]; x_BLD is what it was called with.
+
+        Raises:
+            NotImplementedError: If the layer does not tell.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def make_cache(self) -> Cache:

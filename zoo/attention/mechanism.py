@@ -69,6 +69,7 @@ class Mechanism:
         reference: The explicit float64 NumPy meaning, with the op's signature.
         sample_inputs: Random float64 inputs of the op from (generator, B, L, N, K, H).
         pattern: `allowed(query_index, key_index, config)`, for softmax mechanisms.
+        separate_heads: Whether a query head's output depends on nothing of other heads, their number included.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Mechanism:
     reference: Callable[..., np.ndarray]
     sample_inputs: Callable[..., tuple[np.ndarray, ...]]
     pattern: Callable[[Any, Any, Any], Any] | None = None
+    separate_heads: bool = True
 
 
 def sample_qkv(

@@ -51,6 +51,25 @@ class ProjectedAttention(Attention):
 
     def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
         require_mask(self.capabilities, mask, cache)
+        q_BNLH, k_BKLH, v_BKLH = self._projected(x_BLD, mask)
+        return self.output(x_BLD, self.mix(q_BNLH, k_BKLH, v_BKLH, mask=mask, cache=cache))
+
+    def op_inputs(self, x_BLD: mx.array, *, mask: MaskSpec) -> tuple[mx.array, ...] | None:
+        """Queries, keys, values, and the layer's own learned arrays in the order in which they were set."""
+        return (*self._projected(x_BLD, mask), *self.own_arrays())
+
+    def own_arrays(self) -> tuple[mx.array, ...]:
+        """What the layer learns besides its projections."""
+        own = [value for name, value in self.items() if isinstance(value, mx.array) and not name.startswith("_")]
+        return tuple(own)
+
+    def output(self, x_BLD: mx.array, y_BNLH: mx.array) -> mx.array:
+        B, N, L, H = y_BNLH.shape
+        y_BLD: mx.array = self.o_proj(y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, N * H))
+        return y_BLD
+
+    def _projected(self, x_BLD: mx.array, mask: MaskSpec) -> tuple[mx.array, mx.array, mx.array]:
+        """q_BNLH, k_BKLH and v_BKLH, normalised and turned to their positions as the model asks."""
         B, L, _ = x_BLD.shape
         shape = self.shape
         q_BNLH = self.q_proj(x_BLD).reshape(B, L, shape.num_heads, shape.head_dim)
@@ -61,8 +80,7 @@ class ProjectedAttention(Attention):
         q_BNLH, k_BKLH = q_BNLH.transpose(0, 2, 1, 3), k_BKLH.transpose(0, 2, 1, 3)
         if shape.positions == "rotary":
             q_BNLH, k_BKLH = self.rope(q_BNLH, offset=mask.offset), self.rope(k_BKLH, offset=mask.offset)
-        y_BNLH = self.mix(q_BNLH, k_BKLH, v_BKLH, mask=mask, cache=cache)
-        return self.o_proj(y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, shape.num_heads * shape.head_dim))
+        return q_BNLH, k_BKLH, v_BKLH
 
     @abc.abstractmethod
     def mix(

@@ -44,6 +44,10 @@ class Case:
     def op(self) -> Any:
         return self.mechanism.implementations[self.implementation](self.parameters)
 
+    def samples(self, generator: np.random.Generator, *sizes: int) -> tuple[np.ndarray, ...]:
+        """Float64 inputs of the op from (B, L, N, K, H)."""
+        return self.mechanism.sample_inputs(generator, *sizes)
+
     def spec(self, mask: MaskSpec, slopes_N: mx.array | None = None) -> Any:
         return self.mechanism.make_spec(self.parameters, mask, HEAD_DIM, slopes_N)
 

@@ -17,7 +17,7 @@ LENGTHS = [1, 3, 5, 11, 29]
 
 def _inputs(case: Case, seed: int, batch_size: int, length: int, num_kv_heads: int = NUM_HEADS) -> list[np.ndarray]:
     generator = np.random.default_rng(seed)
-    arrays = case.mechanism.sample_inputs(generator, batch_size, length, NUM_HEADS, num_kv_heads, HEAD_DIM)
+    arrays = case.samples(generator, batch_size, length, NUM_HEADS, num_kv_heads, HEAD_DIM)
     # Through float32, so that reference and op see the very same numbers.
     return [array.astype(np.float32) for array in arrays]
 

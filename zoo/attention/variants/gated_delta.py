@@ -15,6 +15,7 @@ Letters: B batch, L length, D hidden, N heads, H head_dim, W taps.
 
 import dataclasses
 import math
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -121,25 +122,39 @@ class GatedDeltaAttention(Attention):
 
     def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
         require_mask(self.capabilities, mask, cache)
-        B, L, _ = x_BLD.shape
-        N, H = self.shape.num_heads, self.shape.head_dim
         state_BNHH, *tails = [None] * 4 if cache is None else cache.cache
-        mixed, projections = [], (self.q_proj, self.k_proj, self.v_proj)
-        for index, convolve in enumerate((self.q_conv, self.k_conv, self.v_conv)):
-            projected = projections[index](x_BLD)
-            y_BLC, tails[index] = convolve(projected, tail_BPC=tails[index], segments_BL=mask.segments_BL)
-            mixed.append(y_BLC.reshape(B, L, N, H))
-        q_BNLH, k_BNLH, v_BNLH = (array.swapaxes(1, 2) for array in (_unit(mixed[0]), _unit(mixed[1]), mixed[2]))
-        spec = GatedDeltaSpec(scale=H**-0.5, mask=mask)
-        gates_BLN = self._gates(x_BLD)
+        (q_BNLH, k_BNLH, v_BNLH), tails = self._projected(x_BLD, mask, tails)
+        spec = GatedDeltaSpec(scale=self.shape.head_dim**-0.5, mask=mask)
         y_BNLH, state_BNHH = gated_delta.update(
-            self._recurrence, q_BNLH, k_BNLH, v_BNLH, gates_BLN, spec, state_BNHH=state_BNHH
+            self._recurrence, q_BNLH, k_BNLH, v_BNLH, self._gates(x_BLD), spec, state_BNHH=state_BNHH
         )
         if cache is not None:
             cache.cache = [state_BNHH, *tails]
-            cache.advance(L)
+            cache.advance(x_BLD.shape[1])
+        return self.output(x_BLD, y_BNLH)
+
+    def op_inputs(self, x_BLD: mx.array, *, mask: MaskSpec) -> tuple[mx.array, ...]:
+        qkv, _ = self._projected(x_BLD, mask, [None] * 3)
+        return (*qkv, *self._gates(x_BLD))
+
+    def output(self, x_BLD: mx.array, y_BNLH: mx.array) -> mx.array:
+        B, N, L, H = y_BNLH.shape
         gate_BLNH = silu(self.g_proj(x_BLD)).reshape(B, L, N, H)
-        return self.o_proj((self.o_norm(y_BNLH.swapaxes(1, 2)) * gate_BLNH).reshape(B, L, N * H))
+        y_BLD: mx.array = self.o_proj((self.o_norm(y_BNLH.swapaxes(1, 2)) * gate_BLNH).reshape(B, L, N * H))
+        return y_BLD
+
+    def _projected(
+        self, x_BLD: mx.array, mask: MaskSpec, tails_BPC: list[Any]
+    ) -> tuple[list[mx.array], list[mx.array]]:
+        """q, k and v [B, N, L, H], convolved, q and k of norm 1; and what the convolutions have to remember."""
+        B, L, _ = x_BLD.shape
+        projections, convolutions = (self.q_proj, self.k_proj, self.v_proj), (self.q_conv, self.k_conv, self.v_conv)
+        mixed, remembered = [], []
+        for project, convolve, tail in zip(projections, convolutions, tails_BPC, strict=True):
+            y_BLC, remains = convolve(project(x_BLD), tail_BPC=tail, segments_BL=mask.segments_BL)
+            mixed.append(y_BLC.reshape(B, L, self.shape.num_heads, self.shape.head_dim))
+            remembered.append(remains)
+        return [each.swapaxes(1, 2) for each in (_unit(mixed[0]), _unit(mixed[1]), mixed[2])], remembered
 
     def _gates(self, x_BLD: mx.array) -> tuple[mx.array, mx.array]:
         """gamma and beta, float32 [B, L, N]."""
