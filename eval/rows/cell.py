@@ -5,14 +5,55 @@ Letters: B batch, L query length, S key length, D hidden, N query heads, K key/v
 
 import hashlib
 import json
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from zoo.config.files import parse_json
 
 Level = Literal["device", "op", "layer", "model"]
 Mode = Literal["forward", "forward_backward", "step", "prefill", "decode", "null", "matmul", "copy"]
 Role = Literal["candidate", "baseline", "control"]
 Execution = Literal["latency", "throughput"]
+
+
+# Wider than anything that is measured, and narrow enough that no sum, square or ratio of them overflows.
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+Seconds = Annotated[float, Field(ge=1e-15, le=1e15)]
+Figure = Annotated[float, Field(ge=-1e100, le=1e100)]
+Name = Annotated[str, Field(max_length=1000)]
+
+
+def _without_infinities(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# What is no number, such as the error of an output that is none, is no figure; a file cannot say it otherwise.
+FigureOrNone = Annotated[Figure | None, BeforeValidator(_without_infinities)]
+
+
+def _attention_json(text: str) -> str:
+    """A variant's mapping, in which the keys that are read here are what they must be."""
+    mapping = parse_json(text, where="attention")
+    if not isinstance(mapping, dict):
+        raise ValueError("attention must be a JSON object")
+    for key in ("name", "mechanism", "implementation", "of"):
+        value = mapping.get(key)
+        if value is not None and not (isinstance(value, str) and value.isprintable()):
+            raise ValueError(f"attention.{key} must be a printable text")
+    for key in ("num_kv_heads", "queries_per_kv_head"):
+        value = mapping.get(key)
+        if value is not None and not (type(value) is int and value >= 1):
+            raise ValueError(f"attention.{key} must be a whole number of at least 1")
+    if not isinstance(mapping.get("parameters") or {}, dict):
+        raise ValueError("attention.parameters must be a JSON object")
+    return text
+
+
+AttentionJson = Annotated[str, AfterValidator(_attention_json)]
 
 
 class Strict(BaseModel):
@@ -27,29 +68,31 @@ class Cell(Strict):
     Cells of one group are timed against each other, round by round, and compared with the group's baseline.
     """
 
-    suite: str = Field(description="suite that asked for it")
-    group: str = Field(description="cells of one suite and group are timed against each other")
-    builder: str = Field(description="how it is built: a key of eval.speed.builders.BUILDERS")
-    variant: str = Field(description="name of the series in tables, for example swa or swa(window_size=32)")
-    attention: str | None = Field(default=None, description="the variant's whole mapping as JSON, its name included")
+    suite: Name = Field(description="suite that asked for it")
+    group: Name = Field(description="cells of one suite and group are timed against each other")
+    builder: Name = Field(description="how it is built: a key of eval.speed.builders.BUILDERS")
+    variant: Name = Field(description="name of the series in tables, for example swa or swa(window_size=32)")
+    attention: AttentionJson | None = Field(
+        default=None, description="the variant's whole mapping as JSON, its name included"
+    )
     role: Role = "candidate"
     level: Level
     mode: Mode
-    model: str | None = Field(default=None, description="a YAML of configs/model, for cells of a whole model")
-    batch_size: int = 1
-    length: int = Field(description="L: tokens, or queries; for decode the tokens already in the cache")
-    num_heads: int = 8
-    num_kv_heads: int | None = Field(default=None, description="the model's own grouping; null: as num_heads")
-    head_dim: int = 64
-    hidden_size: int | None = Field(default=None, description="null: num_heads * head_dim")
+    model: Name | None = Field(default=None, description="a YAML of configs/model, for cells of a whole model")
+    batch_size: Positive = 1
+    length: Positive = Field(description="L: tokens, or queries; for decode the tokens already in the cache")
+    num_heads: Positive = 8
+    num_kv_heads: Positive | None = Field(default=None, description="the model's own grouping; null: as num_heads")
+    head_dim: Positive = 64
+    hidden_size: Positive | None = Field(default=None, description="null: num_heads * head_dim")
     causal: bool = True
-    dtype: str = "float32"
+    dtype: Name = "float32"
     compiled: bool = True
     execution: Execution = Field(
         default="latency", description="latency: each call evaluated; throughput: many calls, one evaluation"
     )
-    seed: int = 0
-    detail: str = Field(default="", description="what else the builder needs to know, for example a layout's name")
+    seed: Seed = 0
+    detail: Name = Field(default="", description="what else the builder needs to know, for example a layout's name")
 
     @property
     def identity(self) -> str:

@@ -5,34 +5,47 @@ Times are seconds, sizes bytes, losses nats per token unless a name says otherwi
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from eval.rows.cell import Cell, Strict
+from eval.rows.cell import (
+    AttentionJson,
+    Cell,
+    Count,
+    Figure,
+    FigureOrNone,
+    Name,
+    Positive,
+    Seconds,
+    Seed,
+    Strict,
+)
 from zoo.runtime.versions import describe
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "incorrect", "skipped", "out_of_memory", "crashed", "unavailable"]
 Kind = Literal["speed", "quality"]
 Regime = Literal["equal_tokens", "equal_seconds", "checkpoint"]
+# Of two times that are within `Seconds`.
+Ratio = Annotated[float, Field(ge=1e-30, le=1e30)]
 
 
 class Machine(Strict):
     """Where a row was measured."""
 
-    device: str = Field(description="the device by its own name, never a guess")
-    backend: str
-    cores: int
-    blas: str
-    blas_threads: int | None
-    platform: str
-    python: str
-    attention_zoo: str | None
-    mlx: str | None
-    mlx_lm: str | None
-    numpy: str | None
-    commit: str | None
+    device: Name = Field(description="the device by its own name, never a guess")
+    backend: Name
+    cores: Count
+    blas: Name
+    blas_threads: Count | None
+    platform: Name
+    python: Name
+    attention_zoo: Name | None
+    mlx: Name | None
+    mlx_lm: Name | None
+    numpy: Name | None
+    commit: Name | None
     uncommitted_changes: bool | None
 
 
@@ -41,58 +54,58 @@ class Correctness(Strict):
 
     passed: bool
     checks: str = Field(description="what was compared with what")
-    max_error: float | None = Field(description="largest error relative to the tolerance's scale; null if none applies")
-    tolerance: float | None
+    max_error: FigureOrNone = Field(description="largest error relative to the tolerance's scale; null if none applies")
+    tolerance: FigureOrNone
 
 
 class Timing(Strict):
     """Raw samples and what follows from them alone."""
 
-    first_call_seconds: float = Field(description="compilation included; in no other figure")
-    warmup_calls: int
-    calls_per_sample: int = Field(description="a sample is the mean of this many calls")
-    samples_seconds: list[float] = Field(description="seconds per call, one sample a round")
-    rounds_id: str | None = Field(
+    first_call_seconds: Seconds = Field(description="compilation included; in no other figure")
+    warmup_calls: Count
+    calls_per_sample: Positive = Field(description="a sample is the mean of this many calls")
+    samples_seconds: list[Seconds] = Field(min_length=1, description="seconds per call, one sample a round")
+    rounds_id: Name | None = Field(
         default=None, description="names the rounds that the samples come from; only rows of equal ids pair by index"
     )
-    median_seconds: float
-    mean_seconds: float
-    interval_low: float | None = Field(description="95 % bootstrap interval of the median; null for one sample")
-    interval_high: float | None
-    coefficient_of_variation: float | None
+    median_seconds: Seconds
+    mean_seconds: Seconds
+    interval_low: Seconds | None = Field(description="95 % bootstrap interval of the median; null for one sample")
+    interval_high: Seconds | None
+    coefficient_of_variation: FigureOrNone
 
 
 class Comparison(Strict):
     """Against the baseline of the same group, paired round by round."""
 
-    baseline: str = Field(description="the baseline's variant")
+    baseline: Name = Field(description="the baseline's variant")
     same_function: bool = Field(description="false: two different functions are compared")
-    ratio: float = Field(description="median of time / baseline's time; below 1 is faster")
-    ratio_low: float | None
-    ratio_high: float | None
-    p_value: float | None = Field(description="Welch's t-test on log seconds, not corrected")
+    ratio: Ratio = Field(description="median of time / baseline's time; below 1 is faster")
+    ratio_low: Ratio | None
+    ratio_high: Ratio | None
+    p_value: FigureOrNone = Field(description="Welch's t-test on log seconds, not corrected")
 
 
 class Memory(Strict):
     """Bytes, from MLX's allocator in a process of its own."""
 
-    peak_bytes: int | None
-    cache_bytes: int | None = Field(default=None, description="held by the decoding cache, measured")
-    analytic_bytes: int | None = Field(default=None, description="by formula, beside the measured ones")
-    analytic_cache_bytes: int | None = None
+    peak_bytes: Count | None
+    cache_bytes: Count | None = Field(default=None, description="held by the decoding cache, measured")
+    analytic_bytes: Count | None = Field(default=None, description="by formula, beside the measured ones")
+    analytic_cache_bytes: Count | None = None
 
 
 class Work(Strict):
     """How much useful work a call is, and how much of the device it uses."""
 
-    useful_flops: int | None = Field(description="projections and allowed scores only; a multiply-add counts as 2")
-    tokens: int | None = Field(default=None, description="tokens that one call processes")
-    graph_nodes: int | None = Field(default=None, description="operations of one uncompiled call")
-    attention_path: str | None = Field(default=None, description="fused or fallback, where MLX decides")
-    peak_flops_per_second: float | None = Field(default=None, description="measured matrix product peak of this device")
-    utilisation: float | None = Field(default=None, description="useful FLOPs per second over that peak")
-    bandwidth_bytes_per_second: float | None = Field(default=None, description="measured copy of this device")
-    bandwidth_share: float | None = Field(
+    useful_flops: Count | None = Field(description="projections and allowed scores only; a multiply-add counts as 2")
+    tokens: Count | None = Field(default=None, description="tokens that one call processes")
+    graph_nodes: Count | None = Field(default=None, description="operations of one uncompiled call")
+    attention_path: Name | None = Field(default=None, description="fused or fallback, where MLX decides")
+    peak_flops_per_second: FigureOrNone = Field(default=None, description="measured matrix product peak of this device")
+    utilisation: FigureOrNone = Field(default=None, description="useful FLOPs per second over that peak")
+    bandwidth_bytes_per_second: FigureOrNone = Field(default=None, description="measured copy of this device")
+    bandwidth_share: FigureOrNone = Field(
         default=None, description="analytic_bytes per second, the least that must move, over that bandwidth"
     )
 
@@ -100,9 +113,9 @@ class Work(Strict):
 class CurvePoint(Strict):
     """One evaluation during training."""
 
-    tokens: int
-    seconds: float
-    value: float
+    tokens: Count
+    seconds: Annotated[float, Field(ge=0, le=1e15)]
+    value: Figure
 
 
 # Begins the metrics that training itself reports of its held-out data.
@@ -112,27 +125,29 @@ _OF_TRAINING = "val_"
 class Quality(Strict):
     """How good a trained model is at one task, under one setting."""
 
-    task: str
-    metric: str = Field(description="for example bits_per_byte, accuracy, perplexity")
-    value: float | None
-    standard_error: float | None
-    count: int | None = Field(description="what the value is an average of: tokens or examples")
-    variant: str
-    attention: str | None = Field(description="the variant's whole mapping as JSON")
-    model: str
-    data: str
+    task: Name
+    metric: Name = Field(description="for example bits_per_byte, accuracy, perplexity")
+    value: FigureOrNone
+    standard_error: FigureOrNone
+    count: Count | None = Field(description="what the value is an average of: tokens or examples")
+    variant: Name
+    attention: AttentionJson | None = Field(description="the variant's whole mapping as JSON")
+    model: Name
+    data: Name
     regime: Regime
-    seed: int
-    steps: int | None = None
-    tokens: int | None = None
-    train_seconds: float | None = None
-    tokens_per_second: float | None = None
-    peak_bytes: int | None = None
-    num_parameters: int | None = None
-    length: int | None = Field(default=None, description="tokens of the context, where the task varies it")
-    num_pairs: int | None = None
-    depth: float | None = Field(default=None, description="where in the context the answer lies, from 0 to 1")
-    position: int | None = Field(default=None, description="first position of the bin, where losses go by position")
+    seed: Seed
+    steps: Count | None = None
+    tokens: Count | None = None
+    train_seconds: FigureOrNone = None
+    tokens_per_second: FigureOrNone = None
+    peak_bytes: Count | None = None
+    num_parameters: Count | None = None
+    length: Positive | None = Field(default=None, description="tokens of the context, where the task varies it")
+    num_pairs: Count | None = None
+    depth: float | None = Field(
+        default=None, ge=0, le=1, description="where in the context the answer lies, from 0 to 1"
+    )
+    position: Count | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
 
     @property
@@ -154,13 +169,13 @@ class Quality(Strict):
 class Row(Strict):
     """One measured fact."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     kind: Kind
     identity: str = Field(description="names what was measured; the newest row of an identity counts")
     status: Status
     reason: str | None = Field(default=None, description="why the status is not ok")
-    flags: list[str] = Field(default_factory=list, description="for example overhead_bound, constant_spread")
-    recorded_at: str = Field(description="UTC, ISO 8601")
+    flags: list[Name] = Field(default_factory=list, description="for example overhead_bound, constant_spread")
+    recorded_at: Name = Field(description="UTC, ISO 8601")
     machine: Machine
     cell: Cell | None = None
     correctness: Correctness | None = None
@@ -169,6 +184,13 @@ class Row(Strict):
     memory: Memory | None = None
     work: Work | None = None
     quality: Quality | None = None
+
+    @model_validator(mode="after")
+    def _holds_what_its_kind_says(self) -> Self:
+        own, other = (self.cell, self.quality) if self.kind == "speed" else (self.quality, self.cell)
+        if own is None or other is not None:
+            raise ValueError("a record of speed must have a cell, one of quality a quality, and neither both")
+        return self
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,13 +3,21 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from eval.rows.schema import Row
 from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.config.files import open_regular, parse_json, read_bytes
+
+_WHAT = "rows"
+
+
+# A curve of a hundred thousand points has less; a longer line is no record.
+LIMIT_LINE_BYTES = 8 * 2**20
 
 
 class RowStore:
@@ -22,17 +30,17 @@ class RowStore:
             UserError: If the file cannot be written, or holds something that is no row.
         """
         self.path = path
+        _require_regular(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:
-                file.seek(0)
-                content = file.read()
-                complete = content.rfind(b"\n") + 1
-                if complete < len(content):
-                    file.truncate(complete)
+            path.open("ab").close()
+            content = read_bytes(path, what=_WHAT)
+            complete = content.rfind(b"\n") + 1
+            if complete < len(content):
+                os.truncate(path, complete)
         except OSError as error:
             raise _unwritable(path, error) from None
-        self.rows = {row.identity: row for row in read_rows(path)}
+        self.rows = {row.identity: row for row in _parsed(path, content[:complete].split(b"\n")[:-1])}
 
     def append(self, rows: Iterable[Row]) -> None:
         """Writes rows; they are on disk when this returns.
@@ -60,24 +68,32 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: If the file cannot be read, or a line is no row; names the line.
     """
-    try:
-        *lines, unfinished = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"rows must be a file of rows; got {str(path)!r} ({error.strerror})") from None
-    if unfinished and not lines:
-        lines = [unfinished]
+    *lines, unfinished = read_bytes(path, what=_WHAT).split(b"\n")
+    return _parsed(path, [unfinished] if unfinished and not lines else lines)
+
+
+def _parsed(path: Path, lines: Sequence[bytes]) -> list[Row]:
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, start=1):
-        try:
-            row = Row.model_validate_json(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: line {number} must be a row; it is no UTF-8 text") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UserError(f"{path}: line {number} must be a row; {where}: {first['msg']}") from None
+        row = _row(line, where=f"{_WHAT}: {path}: line {number}")
         rows[row.identity] = row
     return list(rows.values())
+
+
+def _row(line: bytes, *, where: str) -> Row:
+    if len(line) > LIMIT_LINE_BYTES:
+        raise UserError(f"{where} must be a row; it has more than {LIMIT_LINE_BYTES} bytes")
+    try:
+        # Pydantic would take NaN, and the last of two equal keys.
+        parse_json(line.decode("utf-8"), where=where)
+        return Row.model_validate_json(line, strict=True)
+    except UnicodeDecodeError:
+        raise UserError(f"{where} must be a row; it is no UTF-8 text") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] in ("missing", "json_invalid") else f"; got {shortened(first['input'])}"
+        raise UserError(f"{where} must be a row; {field + ': ' if field else ''}{first['msg']}{got}") from None
 
 
 @contextlib.contextmanager
@@ -87,6 +103,7 @@ def only_writer(path: Path) -> Iterator[RowStore]:
     Raises:
         UserError: If another one writes there now, or as for `RowStore`.
     """
+    _require_regular(path)
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +115,16 @@ def only_writer(path: Path) -> Iterator[RowStore]:
         except OSError as error:
             raise _unwritable(path, error) from None
         yield RowStore(path)
+
+
+def _require_regular(path: Path) -> None:
+    """Refuses a pipe, whose opening waits for a reader, and a device, which never ends."""
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if exists:
+        open_regular(path, what=_WHAT).close()
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -8,6 +8,7 @@ one line that names the file. What the content has to be is then for `from_mappi
 import contextlib
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import yaml
 
-from zoo.config.errors import UserError
+from zoo.config.errors import UserError, shortened
 from zoo.config.strict import from_mapping
 
 ConfigT = TypeVar("ConfigT")
@@ -103,6 +104,11 @@ def parse_json(text: str, *, where: str) -> Any:
     def refuse_constant(name: str) -> NoReturn:
         raise UserError(f"{where} must hold finite numbers; got {name}")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        # 1e999 is JSON, and no number of ours.
+        return number if math.isfinite(number) else refuse_constant(shortened(digits))
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
         if len(mapping) < len(pairs):
@@ -112,7 +118,7 @@ def parse_json(text: str, *, where: str) -> Any:
         return mapping
 
     try:
-        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=unique)
+        value = json.loads(text, parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise UserError(f"{where} must be JSON; {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UserError:

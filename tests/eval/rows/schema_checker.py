@@ -13,6 +13,12 @@ TYPES = {
     "boolean": bool,
     "null": type(None),
 }
+BOUNDS = {
+    "minimum": ((int, float), lambda value, bound: value >= bound),
+    "maximum": ((int, float), lambda value, bound: value <= bound),
+    "maxLength": (str, lambda value, bound: len(value) <= bound),
+    "minItems": (list, lambda value, bound: len(value) >= bound),
+}
 
 
 def faults(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], where: str = "row") -> Iterator[str]:
@@ -32,6 +38,10 @@ def faults(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]
         elif keyword in ("enum", "const"):
             if value not in (argument if keyword == "enum" else [argument]):
                 yield f"{where}: {value!r} is not among {argument}"
+        elif keyword in BOUNDS:
+            kind, holds = BOUNDS[keyword]
+            if isinstance(value, kind) and not isinstance(value, bool) and not holds(value, argument):
+                yield f"{where}: {value!r} breaks {keyword} {argument}"
         elif keyword == "items":
             for index, item in enumerate(value if isinstance(value, list) else []):
                 yield from faults(item, argument, definitions, f"{where}[{index}]")

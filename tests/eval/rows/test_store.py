@@ -1,10 +1,16 @@
 import errno
+import json
+import math
+import os
 
 import pytest
 
-from eval.rows import RowStore, only_writer, read_rows
+from eval.rows import Row, RowStore, only_writer, read_rows
+from tests.eval.report.random_rows import mutants
 from tests.eval.rows.made import quality, skipped, speed
 from zoo.config import UserError
+
+WRONG = {"passed": False, "checks": "outputs", "tolerance": 1e-4}
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -58,7 +64,7 @@ def test_readers_leave_out_a_last_line_that_is_not_finished(tmp_path):
     assert read_rows(path) == [speed(64)]
     assert path.read_bytes() == whole[:-40], "reading changes nothing"
     path.write_bytes(b"no rows at all")
-    with pytest.raises(UserError, match="line 1 must be a row"):
+    with pytest.raises(UserError, match="line 1 must be JSON"):
         read_rows(path)
 
 
@@ -95,12 +101,12 @@ def test_a_fault_while_writing_alone_is_not_taken_for_one_of_the_file(tmp_path):
         (tmp_path / "missing").read_bytes()
 
 
-@pytest.mark.parametrize("line", ["{}", "not JSON", '{"kind": "speed"}', ""])
+@pytest.mark.parametrize("line", ["{}", "not JSON", '{"kind": "speed"}', "", "[" * 100_000, "1" * 5000, "null"])
 def test_a_line_that_is_no_row_is_named(tmp_path, line):
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{speed(64).model_dump_json()}\n{line}\n", encoding="utf-8")
 
-    with pytest.raises(UserError, match=r"rows\.jsonl: line 2 must be a row"):
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 2 must be"):
         RowStore(path)
 
 
@@ -113,12 +119,97 @@ def test_a_row_of_another_programs_is_refused_by_its_field(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
-    with pytest.raises(UserError, match="must be a file of rows"):
+    with pytest.raises(UserError, match=r"missing\.jsonl must exist"):
         read_rows(tmp_path / "missing.jsonl")
-    with pytest.raises(UserError, match="must go to a file that can be written"):
-        RowStore(tmp_path)
-    with pytest.raises(UserError, match="must go to a file that can be written"), only_writer(tmp_path):
-        raise AssertionError
+    (tmp_path / "file").touch()
+    for opened in (RowStore, lambda path: only_writer(path).__enter__()):
+        with pytest.raises(UserError, match="must be a regular file"):
+            opened(tmp_path)
+        with pytest.raises(UserError, match="must go to a file that can be written"):
+            opened(tmp_path / "file" / "rows.jsonl")
+
+
+def test_a_pipe_and_a_device_are_refused_and_never_waited_for(tmp_path):
+    pipe, device = tmp_path / "pipe", tmp_path / "zeros"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        for opened in (read_rows, RowStore, lambda path: only_writer(path).__enter__()):
+            with pytest.raises(UserError, match="must be a regular file"):
+                opened(path)
+
+
+@pytest.mark.parametrize("version", [0, 2, -1, "1", 1.5, True, None])
+def test_only_a_known_version_of_the_schema_is_read(tmp_path, version):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**json.loads(speed(64).model_dump_json()), "schema_version": version}) + "\n")
+
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 1 must be a row; schema_version: Input should be .*; got "):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("made", [speed(64), skipped(64), quality(0)], ids=["speed", "skipped", "quality"])
+def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names_file_and_line(tmp_path, made):
+    path = tmp_path / "rows.jsonl"
+    unlike = (None, True, -1, 0, 1.5, -1e300, 10**400, "", "x" * 2000, [], {}, [[]], {"a": 1})
+    lines = mutants(made, unlike)
+    said = []
+    for line in lines:
+        path.write_bytes(made.model_dump_json().encode() + b"\n" + line + b"\n")
+        try:
+            read_rows(path)
+        except UserError as error:
+            said.append(str(error))
+    assert [each for each in said if not each.startswith(f"rows: {path}: line 2 must ") or "\n" in each] == []
+    assert max(len(each) for each in said) < 700
+    assert len(said) > len(lines) / 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (b'"median_seconds":', b'"median_seconds":0.0,"median_seconds":', "each key once; got 'median_seconds' twice"),
+        (b'"length":64', b'"length":1e999', "must hold finite numbers"),
+        (b'"length":64', b'"length":NaN', "must hold finite numbers"),
+        (b'"length":64', b'"length":"64"', "cell.length: Input should be a valid integer; got '64'"),
+        (b'"length":64', b'"length":0', "greater than or equal to 1; got 0"),
+        (b'"attention":null', b'"attention":"{"', "cell.attention: Value error, attention must be JSON"),
+        (b'"attention":null', b'"attention":"{\\"num_kv_heads\\": 0}"', "at least 1"),
+        (b'"attention":null', b'"attention":"{\\"mechanism\\": \\"\\\\u001b[31m\\"}"', "printable"),
+        (b'"kind":"speed"', b'"kind":"quality"', "neither both; got {"),
+        (b'"kind":"speed"', b'"Kind":"speed"', "kind: Field required"),
+        (b'"kind":"speed"', b'"kind":"speed","nats":1', "nats: Extra inputs are not permitted; got 1"),
+        (b'"variant":"mha"', b'"variant":"\\ud800"', "Invalid JSON"),
+    ],
+)
+def test_a_mistake_in_a_row_is_named(tmp_path, old, new, named):
+    path = tmp_path / "rows.jsonl"
+    line = speed(64).model_dump_json().encode()
+    assert old in line
+    path.write_bytes(line.replace(old, new) + b"\n")
+
+    with pytest.raises(UserError) as refused:
+        read_rows(path)
+    assert str(refused.value).startswith(f"rows: {path}: line 1 must ")
+    assert named in str(refused.value)
+
+
+def test_a_line_longer_than_any_row_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    RowStore(path).append([speed(64)])
+    monkeypatch.setattr("eval.rows.store.LIMIT_LINE_BYTES", 1000)
+
+    with pytest.raises(UserError, match="line 1 must be a row; it has more than 1000 bytes"):
+        read_rows(path)
+
+
+def test_a_figure_that_is_no_number_is_no_figure(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    row = Row.model_validate({**speed(64).model_dump(), "correctness": {**WRONG, "max_error": math.nan}})
+    RowStore(path).append([row])
+
+    assert read_rows(path) == [row]
+    assert row.correctness.max_error is None
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
