@@ -6,19 +6,22 @@ from zoo.checkpoints.load import (
     find_checkpoint,
     load_checkpoint,
     load_model,
+    open_checkpoint,
     read_config,
     restore_model,
     restore_optimizer,
 )
-from zoo.checkpoints.manifest import verify_manifest
+from zoo.checkpoints.manifest import VerifiedFiles, verify_manifest
 from zoo.checkpoints.save import save_checkpoint
 
 __all__ = [
     "History",
     "LoadedCheckpoint",
+    "VerifiedFiles",
     "find_checkpoint",
     "load_checkpoint",
     "load_model",
+    "open_checkpoint",
     "read_config",
     "restore_model",
     "restore_optimizer",

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: `step_000120/` folders, the newest few of them, and a link `last` to the newest."""
+"""The checkpoints of one run: `step_000120/` folders, the newest few of them. The newest is the one of most steps."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,11 +8,14 @@ from typing import Any
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
+from zoo.checkpoints.manifest import MANIFEST
 from zoo.checkpoints.save import PARTIAL_PREFIX, save_checkpoint
+from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 
-LAST = "last"
 _PREFIX = "step_"
+# Earlier versions kept a link of this name to the newest checkpoint; in a copied run it can be a folder.
+_FORMER_LINK = "last"
 
 
 class History:
@@ -32,8 +35,9 @@ class History:
         """Steps that have a checkpoint, oldest first."""
         if not self.folder.is_dir():
             return []
-        names = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))
-        return sorted(int(name) for name in names if name.isdecimal())
+        names = {path.name for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir()}
+        numbers = {int(digits) for name in names if (digits := name.removeprefix(_PREFIX)).isdecimal()}
+        return sorted(number for number in numbers if self.path(number).name in names)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of a step."""
@@ -54,41 +58,42 @@ class History:
         training_state: Mapping[str, Any],
         config: Mapping[str, Any],
     ) -> Path:
-        """Saves the checkpoint of a step, points `last` to it, and only then drops the oldest ones.
+        """Saves the checkpoint of a step, and only then drops the oldest ones.
 
         Raises:
             UserError: If it cannot be written.
         """
-        self._sweep()
-        folder = save_checkpoint(
-            self.path(step),
-            model=model,
-            tokenizer=tokenizer,
-            optimizer=optimizer,
-            training_state=training_state,
-            config=config,
-        )
-        self._point(folder)
-        self._prune()
+        try:
+            self._sweep()
+            folder = save_checkpoint(
+                self.path(step),
+                model=model,
+                tokenizer=tokenizer,
+                optimizer=optimizer,
+                training_state=training_state,
+                config=config,
+            )
+            self._prune()
+        except OSError as error:
+            raise UserError(f"checkpoint: {self.folder} must be writable; {error.strerror or error}") from error
         return folder
 
-    def _point(self, folder: Path) -> None:
-        link = self.folder / f"{PARTIAL_PREFIX}{LAST}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-        link.replace(self.folder / LAST)
-
     def _prune(self) -> None:
-        for step in self.steps()[: -self.keep]:
+        doomed = [self.path(step) for step in self.steps()[: -self.keep]]
+        former = self.folder / _FORMER_LINK
+        if former.is_symlink():
+            former.unlink()
+        elif (former / MANIFEST).is_file():
+            doomed.append(former)
+        for path in doomed:
             # Renamed first: a kill during the removal must not leave half a checkpoint under a good name.
-            doomed = self.folder / f"{PARTIAL_PREFIX}{self.path(step).name}-dropped"
-            self.path(step).rename(doomed)
+            path.rename(self.folder / f"{PARTIAL_PREFIX}{path.name}-dropped")
         self._sweep()
 
     def _sweep(self) -> None:
         """Removes what a killed process left unfinished."""
         for path in self.folder.glob(f"{PARTIAL_PREFIX}*"):
-            if path.is_symlink():
-                path.unlink()
-            else:
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,8 +1,6 @@
 """Reads checkpoints: verified first, then built, then filled; another attention can take the place of the saved one."""
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,36 @@ from mlx.utils import tree_flatten, tree_unflatten
 from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
 from zoo.checkpoints.history import History
-from zoo.checkpoints.manifest import MANIFEST, verify_manifest
+from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
-from zoo.config import UserError
+from zoo.checkpoints.tensors import read_tensors
+from zoo.config import UserError, from_mapping
+from zoo.config.errors import shortened
 from zoo.data.tokenizers import Tokenizer, load_tokenizer
 from zoo.models import build_model, model_config_from_mapping
 
 RUN_CHECKPOINTS = "checkpoints"
+# How often a run may drop the checkpoint that was about to be opened; opening takes less than a millisecond.
+_ATTEMPTS = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedConfig:
+    """`config.json` of a checkpoint.
+
+    Attributes:
+        format: Who wrote it.
+        format_version: Of the checkpoint's layout.
+        has_tokenizer: Whether a tokenizer was saved with the model.
+        model: The model's config as a mapping.
+        run: What `save_checkpoint` was given as `config`.
+    """
+
+    format: str
+    format_version: int
+    has_tokenizer: bool
+    model: dict[str, Any]
+    run: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,24 +77,27 @@ def load_checkpoint(
     Raises:
         UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention.
     """
-    folder = find_checkpoint(Path(folder))
-    verify_manifest(folder)
-    saved = read_config(folder)
-    mapping = dict(saved["model"])
-    if attention is not None:
-        chosen = variant(attention) if isinstance(attention, str) else attention
-        mapping["attention"] = chosen.as_mapping()
-    model = build_model(model_config_from_mapping(mapping, path=f"checkpoint {folder / CONFIG}: model"))
-    restore_model(model, folder)
-    model.eval()
-    state = folder / TRAINING_STATE
-    return LoadedCheckpoint(
-        model=model,
-        tokenizer=load_tokenizer(folder) if saved["has_tokenizer"] else None,
-        training_state=json.loads(state.read_text(encoding="utf-8")) if state.is_file() else None,
-        config=saved["run"],
-        folder=folder,
-    )
+    with open_checkpoint(Path(folder)) as files:
+        saved = read_config(files)
+        mapping = dict(saved.model)
+        if attention is not None:
+            chosen = variant(attention) if isinstance(attention, str) else attention
+            mapping["attention"] = chosen.as_mapping()
+        where = f"checkpoint: {files.folder / CONFIG}"
+        model = build_model(model_config_from_mapping(mapping, path=f"{where}: model"))
+        restore_model(model, files)
+        model.eval()
+        tokenizer = _tokenizer(files) if saved.has_tokenizer else None
+        if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
+            sizes = f"{model.config.vocab_size} for {tokenizer.vocab_size} tokens"
+            raise UserError(f"{where}: model.vocab_size must be at least the tokenizer's; got {sizes}")
+        return LoadedCheckpoint(
+            model=model,
+            tokenizer=tokenizer,
+            training_state=files.mapping(TRAINING_STATE) if TRAINING_STATE in files else None,
+            config=saved.run,
+            folder=files.folder,
+        )
 
 
 def load_model(
@@ -92,53 +116,57 @@ def load_model(
         UserError: If nothing is found there, it is damaged or holds no tokenizer, or its weights do not fit.
     """
     path = Path(path_or_hub_id)
-    folder = path if path.exists() else _download(str(path_or_hub_id))
+    folder = path if _exists(path) else _download(str(path_or_hub_id))
     loaded = load_checkpoint(folder, attention=attention)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded.model, loaded.tokenizer
 
 
-def restore_model(model: nn.Module, folder: Path) -> None:
-    """Gives a model the weights that were saved in a (verified) checkpoint.
+def restore_model(model: nn.Module, files: VerifiedFiles) -> None:
+    """Gives a model the weights that were saved in a checkpoint.
 
     Raises:
-        UserError: If names or shapes do not fit; names those that do not.
+        UserError: If names, shapes or dtypes do not fit, or a weight is not finite; names those that do not.
     """
-    path = folder / MODEL
-    arrays = _arrays(path)
     wanted = dict(tree_flatten(model.parameters()))
-    missing, extra = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
-    if missing or extra:
-        lines = [
-            f"{what}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-            for what, names in (("missing", missing), ("unexpected", extra))
-            if names
-        ]
-        raise UserError(f"checkpoint: {path} must hold exactly the model's parameters; {'; '.join(lines)}")
-    for name, array in wanted.items():
-        if arrays[name].shape != array.shape:
-            raise UserError(f"checkpoint: {path}: {name} must have shape {array.shape}; got {arrays[name].shape}")
+    path, what = files.folder / MODEL, "the model's parameters"
+    arrays = read_tensors(files.stream(MODEL), path, wanted, what=what, same_dtypes=False)
     model.load_weights(list(arrays.items()), strict=True)
     mx.eval(model.parameters())
 
 
-def restore_optimizer(optimizer: Optimizer, folder: Path) -> None:
-    """Gives an initialised optimizer the state that was saved in a (verified) checkpoint.
+def restore_optimizer(optimizer: Optimizer, files: VerifiedFiles) -> None:
+    """Gives an initialised optimizer the state that was saved in a checkpoint.
 
     Raises:
         UserError: If the checkpoint was saved without one, or with that of another optimizer.
     """
-    path = folder / OPTIMIZER
-    if not path.is_file():
+    path = files.folder / OPTIMIZER
+    if OPTIMIZER not in files:
         raise UserError(f"checkpoint: {path} must exist to go on training; it was saved without an optimizer")
-    saved = _arrays(path)
-    names = list(dict(tree_flatten(optimizer.state)))
-    if saved.keys() != set(names):
-        raise UserError(f"checkpoint: {path} must hold the state of this optimizer; its arrays have other names")
+    wanted = dict(tree_flatten(optimizer.state))
+    what = "the state of this optimizer"
     # In the optimizer's own order: a resumed run must build the very graph of an uninterrupted one.
-    optimizer.state = tree_unflatten([(name, saved[name]) for name in names])
+    arrays = read_tensors(files.stream(OPTIMIZER), path, wanted, what=what, same_dtypes=True)
+    optimizer.state = tree_unflatten(list(arrays.items()))
     mx.eval(optimizer.state)
+
+
+def open_checkpoint(path: Path) -> VerifiedFiles:
+    """Opens what `find_checkpoint` finds; a checkpoint that its run drops meanwhile gives way to a newer one.
+
+    Raises:
+        UserError: If there is none, or it is damaged.
+    """
+    for _ in range(_ATTEMPTS):
+        folder = find_checkpoint(path)
+        try:
+            return VerifiedFiles(folder)
+        except UserError:
+            if folder == path or folder.exists():
+                raise
+    raise UserError(f"checkpoint: {path} must keep a checkpoint for as long as it takes to open; each was dropped")
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -147,7 +175,7 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UserError: If there is none.
     """
-    if (path / MANIFEST).is_file():
+    if _exists(path / MANIFEST):
         return path
     newest = History(path / RUN_CHECKPOINTS).newest()
     if newest is not None:
@@ -157,28 +185,32 @@ def find_checkpoint(path: Path) -> Path:
     raise UserError(f"checkpoint: {path} must be the folder of a checkpoint or of a run; it holds no {MANIFEST}")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a verified checkpoint.
+def read_config(files: VerifiedFiles) -> SavedConfig:
+    """The `config.json` of a checkpoint.
 
     Raises:
-        UserError: If another library or a newer version wrote it.
+        UserError: If another library or a newer version wrote it, or a field is missing or mistyped.
     """
-    path = folder / CONFIG
+    saved = files.mapping(CONFIG)
+    where = f"checkpoint: {files.folder / CONFIG}"
+    if saved.get("format") != FORMAT:
+        raise UserError(f"{where} must be written by Attention Zoo (format {FORMAT!r})")
+    version = saved.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise UserError(f"{where}: format_version must be {FORMAT_VERSION}; got {shortened(version)}")
+    return from_mapping(SavedConfig, saved, path=where)
+
+
+def _tokenizer(files: VerifiedFiles) -> Tokenizer:
+    with files.copied(without=(MODEL, OPTIMIZER, TRAINING_STATE)) as folder:
+        return load_tokenizer(folder)
+
+
+def _exists(path: Path) -> bool:
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"checkpoint: {path} must be readable JSON") from None
-    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT:
-        raise UserError(f"checkpoint: {path} must be written by Attention Zoo (format {FORMAT!r})")
-    if saved["format_version"] != FORMAT_VERSION:
-        raise UserError(f"checkpoint: {path}: format_version must be {FORMAT_VERSION}; got {saved['format_version']!r}")
-    return dict(saved)
-
-
-def _arrays(path: Path) -> dict[str, mx.array]:
-    arrays = mx.load(str(path))
-    assert isinstance(arrays, dict)
-    return arrays
+        return path.exists()
+    except OSError as error:
+        raise UserError(f"checkpoint: {path} must be readable; {error.strerror}") from None
 
 
 def _download(hub_id: str) -> Path:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from zoo.checkpoints.manifest import sync, sync_folder, write_manifest
+from zoo.checkpoints.manifest import sync_folder, write_manifest
+from zoo.checkpoints.tensors import write_tensors
 from zoo.config import UserError
+from zoo.config.files import sync
 from zoo.data.tokenizers import Tokenizer
 
 CONFIG = "config.json"
@@ -55,9 +56,9 @@ def save_checkpoint(
     partial = folder.parent / f"{PARTIAL_PREFIX}{folder.name}-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
-        _write(partial / MODEL, model.parameters())
+        write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
         if optimizer is not None:
-            _write(partial / OPTIMIZER, optimizer.state)
+            write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer.state)))
         if training_state is not None:
             write_json(partial / TRAINING_STATE, training_state)
         if tokenizer is not None:
@@ -79,8 +80,3 @@ def save_checkpoint(
 def write_json(path: Path, value: Any) -> None:
     """Writes readable JSON; every float comes back bit for bit."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _write(path: Path, tree: Any) -> None:
-    arrays = dict(tree_flatten(tree))
-    mx.save_safetensors(str(path), arrays, metadata={"format": "mlx"})

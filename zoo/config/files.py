@@ -12,8 +12,9 @@ import math
 import os
 import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -30,7 +31,7 @@ LIMIT_DEPTH = 64
 _LIMIT_NODES = 100_000
 
 
-def open_regular(path: Path, *, what: str) -> BinaryIO:
+def open_regular(path: Path, *, what: str) -> BufferedReader:
     """Opens a regular file for reading; a pipe, a socket or a device is refused and never waited for.
 
     Args:
@@ -235,22 +236,29 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def inside(folder: Path, name: str, *, what: str) -> Path:
+def inside(folder: Path, name: str, *, what: str, linked: Path | None = None) -> Path:
     """The path of a file that another file names, which must lie in that file's folder.
 
     Args:
         folder: The folder.
         name: A relative path, with `/` between its parts.
         what: Whose file it is, for messages.
+        linked: Another folder that links may lead to.
 
     Raises:
         UserError: If the path is absolute, has a part `..`, or leads out of the folder through a link.
     """
     parts = name.split("/")
     if not name or "\0" in name or name.startswith("/") or not all(part not in ("", ".", "..") for part in parts):
-        raise UserError(f"{what}: {folder} must name files inside itself; got {name!r}")
+        raise UserError(f"{what}: {folder} must name files inside itself; got {shortened(name)}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise UserError(f"{what}: {folder} must name files that there can be; got {shortened(name)}") from None
     path = folder.joinpath(*parts)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Unlike Path.resolve, realpath gives links that lead in a circle back as they are.
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(os.path.realpath(root)) for root in (folder, linked) if root is not None):
         raise UserError(f"{what}: {path} must lie inside its folder; it is a link out of it")
     return path
 

@@ -1,6 +1,5 @@
 """Going on with a run: its newest checkpoint goes back into model, optimizer and random generator."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
-from zoo.checkpoints import History, read_config, restore_model, restore_optimizer, verify_manifest
+from zoo.checkpoints import History, VerifiedFiles, read_config, restore_model, restore_optimizer
 from zoo.checkpoints.save import TRAINING_STATE
+from zoo.config import UserError
 from zoo.training.state import TrainingState, require_same_configuration
 
 
@@ -30,11 +30,16 @@ def resume_run(
     Raises:
         UserError: If the checkpoint is damaged, or the configuration differs.
     """
-    newest = History(checkpoints).newest()
+    history = History(checkpoints)
+    newest = history.newest()
     if newest is None:
         return TrainingState()
-    verify_manifest(newest)
-    require_same_configuration(read_config(newest)["run"], run_config)
-    restore_model(model, newest)
-    restore_optimizer(optimizer, newest)
-    return TrainingState.restore(json.loads((newest / TRAINING_STATE).read_text(encoding="utf-8")))
+    with VerifiedFiles(newest) as files:
+        require_same_configuration(read_config(files).run, run_config)
+        restore_model(model, files)
+        restore_optimizer(optimizer, files)
+        where = f"checkpoint: {newest / TRAINING_STATE}"
+        state = TrainingState.restore(files.mapping(TRAINING_STATE), path=where)
+    if history.path(state.step) != newest:
+        raise UserError(f"{where}: step must be that of its folder's name; got {state.step}")
+    return state

@@ -3,7 +3,7 @@
 config.yaml       the resolved configuration
 environment.json  device, back end, BLAS, versions, commit
 metrics.jsonl     one row per logged step or evaluation
-checkpoints/      step_000100/ … and `last`
+checkpoints/      step_000100/ …
 loss.png, samples.txt, result.json
 """
 
@@ -19,8 +19,8 @@ from typing import Any, Self
 import yaml
 
 from zoo.checkpoints.history import History
-from zoo.checkpoints.manifest import sync
 from zoo.config import UserError
+from zoo.config.files import read_json_mapping, replace_file
 
 _LOCK = ".lock"
 _CONFIG = "config.yaml"
@@ -96,10 +96,9 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """Result of a finished run; None if there is none that can be read."""
         try:
-            result = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_json_mapping(self.path / _RESULT, what="run")
+        except UserError:
             return None
-        return result if isinstance(result, dict) else None
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -116,7 +115,4 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         with self.writing(name) as path:
-            partial = self.path / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            sync(partial)
-            partial.replace(path)
+            replace_file(path, text)

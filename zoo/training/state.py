@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from zoo.config import UserError
+from zoo.config import UserError, from_mapping, require
 from zoo.training.config import RESUMABLE_CHANGES
 
 # Fields of a corpus that its text does not decide: how tokens become rows.
@@ -65,13 +65,57 @@ class TrainingState:
         return {**dataclasses.asdict(self), "random_state": key.tolist()}
 
     @classmethod
-    def restore(cls, mapping: Mapping[str, Any]) -> "TrainingState":
-        """Makes a state of what `as_mapping` gave, and puts the random generator where it was."""
-        rest = dict(mapping)
-        high, low = rest.pop("random_state")
+    def parse(cls, mapping: Mapping[str, Any], *, path: str) -> "TrainingState":
+        """Makes a state of what `as_mapping` gave; the random generator stays as it is.
+
+        Args:
+            mapping: Perhaps from a stranger's file.
+            path: Where it stands, for messages.
+
+        Raises:
+            UserError: On a missing, unknown or mistyped field.
+        """
+        return from_mapping(_Saved, mapping, path=path).without_random_state()
+
+    @classmethod
+    def restore(cls, mapping: Mapping[str, Any], *, path: str = "training_state") -> "TrainingState":
+        """Makes a state of what `as_mapping` gave, and puts the random generator where it was.
+
+        Raises:
+            UserError: As `parse`.
+        """
+        saved = from_mapping(_Saved, mapping, path=path)
+        high, low = saved.random_state
         # The generator's key cannot be assigned; a seed of 64 bits is that key.
         mx.random.seed((high << 32) | low)
-        return cls(**rest)
+        return saved.without_random_state()
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Saved(TrainingState):
+    """A state as a checkpoint holds it.
+
+    Attributes:
+        random_state: The random generator's key.
+    """
+
+    random_state: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        # Doubles count no further.
+        for field in ("step", "tokens", "timed_tokens"):
+            require(0 <= getattr(self, field) < 2**53, field, "be at least 0 and below 2^53", getattr(self, field))
+        for field in ("seconds", "timed_seconds", "window_weight"):
+            require(getattr(self, field) >= 0, field, "be at least 0", getattr(self, field))
+        require(all(0 <= half < 2**32 for half in self.random_state), "random_state", "be 32 bits each", "others")
+        for name, value in self.evaluation.items():
+            number = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+            require(number and (name != "step" or isinstance(value, int)), f"evaluation.{name}", "be a number", value)
+
+    def without_random_state(self) -> TrainingState:
+        """What the run goes on with."""
+        fields = dataclasses.fields(TrainingState)
+        return TrainingState(**{field.name: getattr(self, field.name) for field in fields})
 
 
 def require_same_configuration(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:

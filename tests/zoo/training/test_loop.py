@@ -239,7 +239,7 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     run = TinyRun(tmp_path, checkpoint_every=2, keep_checkpoints=3)
     run.go()
     assert History(tmp_path / "checkpoints").steps() == [8, 10, 12]
-    assert (tmp_path / "checkpoints" / "last").resolve() == (tmp_path / "checkpoints" / "step_000012").resolve()
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
 
 
 def test_a_checkpoint_of_a_damaged_run_is_refused_on_resuming(tmp_path):

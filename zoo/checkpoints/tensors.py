@@ -1,0 +1,160 @@
+"""Safetensors files, read with suspicion: MLX's reader sees a file only after its header has proved well-formed.
+
+Format: https://huggingface.co/docs/safetensors, eight bytes with the header's length, the header as JSON, the arrays'
+bytes without a gap. A header that lies makes a native reader fail in ways that cannot be caught.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mlx.core as mx
+
+from zoo.config import UserError, from_mapping
+from zoo.config.errors import shortened
+from zoo.config.files import parse_json
+
+# A tenth of this holds the header of a model of a hundred layers.
+_MAX_HEADER_BYTES = 2**22
+# MLX counts elements along an axis in 32 bits; no array of a model has more than a few axes.
+_MAX_LENGTH, _MAX_AXES = 2**31 - 1, 16
+_DTYPES: dict[str, mx.Dtype] = {
+    "F32": mx.float32,
+    "F16": mx.float16,
+    "BF16": mx.bfloat16,
+    "F64": mx.float64,
+    "I8": mx.int8,
+    "I16": mx.int16,
+    "I32": mx.int32,
+    "I64": mx.int64,
+    "U8": mx.uint8,
+    "U16": mx.uint16,
+    "U32": mx.uint32,
+    "U64": mx.uint64,
+    "BOOL": mx.bool_,
+    "C64": mx.complex64,
+}
+# What weights are made of; 64 bits there are on CPUs alone.
+_WEIGHTS = (mx.float32, mx.float16, mx.bfloat16)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """An array as the header describes it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def write_tensors(path: Path, arrays: Mapping[str, mx.array]) -> None:
+    """Writes arrays by name.
+
+    Raises:
+        OSError: If that fails.
+    """
+    # Through Python's own file: MLX's takes no path that is not UTF-8 and tells no reason when the disk is full.
+    with path.open("wb") as stream:
+        mx.save_safetensors(stream, dict(arrays), metadata={"format": "mlx"})
+
+
+def read_tensors(
+    stream: BinaryIO, path: Path, wanted: Mapping[str, mx.array], *, what: str, same_dtypes: bool
+) -> dict[str, mx.array]:
+    """Reads exactly the arrays that are wanted.
+
+    Args:
+        stream: The file, at its start.
+        path: Its name in messages.
+        wanted: Arrays of the names, shapes and, with `same_dtypes`, dtypes that the file has to have.
+        what: What they are, for messages (for example `the model's parameters`).
+        same_dtypes: Whether dtypes must be those of `wanted`; else any that weights are made of.
+
+    Returns:
+        The arrays in the order of `wanted`, in memory.
+
+    Raises:
+        UserError: If the file is malformed, or holds other arrays, or numbers that are not finite.
+    """
+    where = f"checkpoint: {path}"
+    entries = _header(stream, where)
+    _require_names(entries, wanted, f"{where} must hold exactly {what}")
+    for name, array in wanted.items():
+        entry = entries[name]
+        if entry.shape != array.shape:
+            raise UserError(f"{where}: {name} must have shape {array.shape}; got {shortened(entry.shape)}")
+        allowed = (array.dtype,) if same_dtypes else _WEIGHTS
+        if _DTYPES[entry.dtype] not in allowed:
+            names = " or ".join(str(dtype).rpartition(".")[2] for dtype in allowed)
+            raise UserError(f"{where}: {name} must be {names}; got {entry.dtype}")
+    stream.seek(0)
+    try:
+        arrays: Any = mx.load(stream, format="safetensors")
+        mx.eval(arrays)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{where} must be readable; {' '.join(str(error).split())}") from error
+    floats = {name: array for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
+    finite = {name: mx.all(mx.isfinite(array)) for name, array in floats.items()}
+    mx.eval(finite)
+    for name, answer in finite.items():
+        if not answer.item():
+            raise UserError(f"{where}: {name} must hold finite numbers; it holds others")
+    return {name: arrays[name] for name in wanted}
+
+
+def _header(stream: BinaryIO, where: str) -> dict[str, _Entry]:
+    """The header, by the letter of the format."""
+    size = os.fstat(stream.fileno()).st_size
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+        raise UserError(f"{where} must begin with a header inside the file; got {size} bytes and a header of {length}")
+    try:
+        text = stream.read(length).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} must have a header in UTF-8; {error.reason} at byte {8 + error.start}") from None
+    header = parse_json(text, where=f"{where}: the header")
+    if not isinstance(header, dict):
+        raise UserError(f"{where}: the header must be a JSON object; got {type(header).__name__}")
+    if not isinstance(header.pop("__metadata__", {}), dict):
+        raise UserError(f"{where}: __metadata__ must be a JSON object")
+    entries = {}
+    for name, entry in header.items():
+        if not isinstance(entry, dict):
+            raise UserError(f"{where}: {shortened(name)} must be a JSON object; got {type(entry).__name__}")
+        entries[name] = from_mapping(_Entry, entry, path=f"{where}: {shortened(name)}")
+    _require_extents(entries, size - 8 - length, where)
+    return entries
+
+
+def _require_extents(entries: Mapping[str, _Entry], size: int, where: str) -> None:
+    """Refuses arrays that do not lie one after the other, each in its own size, up to the end of the file."""
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        what = f"{where}: {shortened(name)}"
+        if entry.dtype not in _DTYPES:
+            known = ", ".join(_DTYPES)
+            raise UserError(f"{what} must have a known dtype; got {shortened(entry.dtype)} (choices: {known})")
+        if len(entry.shape) > _MAX_AXES or not all(0 <= length <= _MAX_LENGTH for length in entry.shape):
+            raise UserError(f"{what} must have a shape of an array; got {shortened(entry.shape)}")
+        expected = (end, end + math.prod(entry.shape) * _DTYPES[entry.dtype].size)
+        if entry.data_offsets != expected:
+            got = shortened(entry.data_offsets)
+            raise UserError(f"{what} must lie at bytes {expected}, after the array before it; got {got}")
+        end = expected[1]
+    if end != size:
+        raise UserError(f"{where} must hold {end} bytes of arrays; got {size}")
+
+
+def _require_names(found: Mapping[str, object], wanted: Mapping[str, object], must: str) -> None:
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing or extra:
+        extra = [shortened(name) for name in extra]
+        lines = [
+            f"{kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+            for kind, names in (("missing", missing), ("unexpected", extra))
+            if names
+        ]
+        raise UserError(f"{must}; {'; '.join(lines)}")
