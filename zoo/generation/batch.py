@@ -7,7 +7,7 @@ Letters: B batch, V vocabulary.
 """
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -20,7 +20,7 @@ from zoo.generation.model import LanguageModel, evaluating, require_language_mod
 from zoo.generation.prompt import prompt_ids
 from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
-from zoo.generation.sampling import RowSampler, logits_processors
+from zoo.generation.sampling import RowSampler, logits_processors, most_probable
 from zoo.layers.caches import merge_rows
 
 # As often as mlx-lm's own loop: caches that grow leave buffers behind that fit nothing any more.
@@ -28,7 +28,12 @@ _STEPS_PER_CLEARING = 256
 
 
 def stream_batch(
-    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[str | Sequence[int]], config: GenerationConfig
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Sequence[int]],
+    config: GenerationConfig,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Generator[TextPiece, None, None]:
     """Continues several prompts together.
 
@@ -40,13 +45,15 @@ def stream_batch(
         tokenizer: Its tokenizer.
         prompts: Texts, possibly empty, or tokens; at least one prompt.
         config: How to sample and when to end, for every row.
+        interrupted: Asked after each step and each chunk of a prompt; all texts end where it says true.
 
     Yields:
         Pieces of text as they come, those of one step in the order of the rows; the last one of a row carries its
         result.
 
     Raises:
-        UserError: If there is no prompt, or the model cannot generate or cannot continue one of them.
+        UserError: If there is no prompt, the model cannot generate, cannot continue one of them, or gives scores that
+            are no numbers.
     """
     require_language_model(model)
     if not prompts:
@@ -57,9 +64,13 @@ def stream_batch(
         for index, ids in enumerate(every_ids)
     ]
     with evaluating(model):
-        logits_BV, cache = _prefill_all(model, rows, config.prefill_step_size)
+        read = _prefill_all(model, rows, config.prefill_step_size, interrupted)
+        if read is None:
+            yield from (row.cut_short(cache_bytes=0) for row in rows)
+            return
+        logits_BV, cache = read
         choose = _Chooser(rows, config, vocab_size=model.config.vocab_size, num_texts=tokenizer.vocab_size)
-        yield from _decode(model, rows, logits_BV, cache, choose)
+        yield from _decode(model, rows, logits_BV, cache, choose, interrupted)
 
 
 def generate_batch(
@@ -71,23 +82,38 @@ def generate_batch(
     return [results[row] for row in range(len(prompts))]
 
 
-def _prefill_all(model: LanguageModel, rows: Sequence[Row], step_size: int) -> tuple[mx.array, list[Any]]:
-    """Processes the prompts one by one; returns their last logits [B, V] and the merged cache of each layer."""
+def _prefill_all(
+    model: LanguageModel, rows: Sequence[Row], step_size: int, interrupted: Callable[[], bool]
+) -> tuple[mx.array, list[Any]] | None:
+    """Processes the prompts one by one; returns their last logits [B, V] and the merged cache of each layer.
+
+    Returns None if it was interrupted.
+    """
     logits, caches = [], []
     for row in rows:
         cache = model.make_cache()
         row.start()
-        logits.append(_prefill(model, row.prompt_ids, cache, step_size))
+        logits_1V = _prefill(model, row.prompt_ids, cache, step_size, interrupted)
+        if logits_1V is None:
+            return None
+        logits.append(logits_1V)
         row.prefilled()
         caches.append(cache)
     return mx.concatenate(logits), [merge_rows(layers) for layers in zip(*caches, strict=True)]
 
 
-def _prefill(model: LanguageModel, ids: Sequence[int], cache: list[Any], step_size: int) -> mx.array:
-    """Processes one prompt in chunks, its last token by itself as `generate_step` does; returns logits [1, V]."""
+def _prefill(
+    model: LanguageModel, ids: Sequence[int], cache: list[Any], step_size: int, interrupted: Callable[[], bool]
+) -> mx.array | None:
+    """Processes one prompt in chunks, its last token by itself as `generate_step` does; returns logits [1, V].
+
+    Returns None if it was interrupted.
+    """
     tokens = mx.array(list(ids), dtype=mx.int32)[None]
     last = len(ids) - 1
     for start in range(0, last, step_size):
+        if interrupted():
+            return None
         model(tokens[:, start : min(last, start + step_size)], cache=cache)
         mx.eval([layer.state for layer in cache])
         mx.clear_cache()
@@ -110,13 +136,13 @@ class _Chooser:
     def __call__(self, logits_BV: mx.array) -> mx.array:
         """The next tokens, int32 [B]."""
         if self._together:
-            return mx.argmax(logits_BV - mx.logsumexp(logits_BV, axis=-1, keepdims=True), axis=-1).astype(mx.int32)
+            return most_probable(logits_BV - mx.logsumexp(logits_BV, axis=-1, keepdims=True))
         return mx.concatenate([self._choose(row, logits_BV[row : row + 1]) for row in range(len(self._samplers))])
 
     def _choose(self, row: int, logits_1V: mx.array) -> mx.array:
         for processor in self._processors:
             logits_1V = processor(self._recent[row], logits_1V)
-        token_1 = self._samplers[row](logits_1V - mx.logsumexp(logits_1V, keepdims=True)).astype(mx.int32)
+        token_1 = self._samplers[row](logits_1V - mx.logsumexp(logits_1V, keepdims=True))
         if self._processors:
             self._recent[row] = mx.concatenate([self._recent[row], token_1])[-self._context_size :]
         return token_1
@@ -132,7 +158,12 @@ def _on_host(tokens_B: mx.array) -> list[int]:
 
 
 def _decode(
-    model: LanguageModel, rows: list[Row], logits_BV: mx.array, cache: list[Any], choose: _Chooser
+    model: LanguageModel,
+    rows: list[Row],
+    logits_BV: mx.array,
+    cache: list[Any],
+    choose: _Chooser,
+    interrupted: Callable[[], bool],
 ) -> Generator[TextPiece, None, None]:
     tokens_B = choose(logits_BV)
     mx.async_eval(tokens_B)
@@ -143,8 +174,9 @@ def _decode(
             mx.async_eval(next_B, [layer.state for layer in cache])
         count = len(rows)
         share_bytes = sum(layer.nbytes for layer in cache) // count
+        last = interrupted()
         for row, token in zip(rows, _on_host(tokens_B), strict=True):
-            yield row.add(token, cache_bytes=share_bytes)
+            yield row.add(token, cache_bytes=share_bytes, interrupted=last)
         keep = [index for index, row in enumerate(rows) if not row.ended]
         rows = [rows[index] for index in keep]
         if not rows:

@@ -23,9 +23,11 @@ def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: 
     limit = model.config.position_limit
     if limit is not None and len(ids) >= limit:
         raise UserError(f"prompt must have fewer tokens than model.max_seq_len = {limit}; got {len(ids)}")
-    if not 0 <= min(ids) <= max(ids) < model.config.vocab_size:
+    vocab_size = model.config.vocab_size
+    unknown = next((token for token in ids if not 0 <= token < vocab_size), None)
+    if unknown is not None:
         raise UserError(
-            f"prompt must have tokens below model.vocab_size = {model.config.vocab_size}; got {max(ids)};"
+            f"prompt must have tokens from 0 to {vocab_size - 1}, as model.vocab_size says; got {unknown};"
             " the tokenizer belongs to another model"
         )
     return ids

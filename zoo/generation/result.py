@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-FinishReason = Literal["eos", "stop", "max_tokens", "max_seq_len"]
+FinishReason = Literal["eos", "stop", "max_tokens", "max_seq_len", "interrupted"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,11 +12,11 @@ class GenerationResult:
 
     Attributes:
         text: The continuation, without the prompt.
-        finish_reason: What ended it: the end-of-document token, a stop string, the number of tokens asked for, or
-            the longest sequence that the model's learned positions know.
+        finish_reason: What ended it: the end-of-document token, a stop string, the number of tokens asked for, the
+            longest sequence that the model's learned positions know, or the caller's wish.
         prompt_tokens: Tokens of the prompt.
         generated_tokens: Tokens sampled, the one that ended the text included.
-        prefill_seconds: From the start of the prompt until its last scores were there.
+        prefill_seconds: From the start of the prompt until its last scores were there; 0 if it was not read to its end.
         decode_seconds: From the first generated token to the last, the receiver's time between pieces included.
         cache_bytes: What the caches held at the end of the row; of a batch, the row's share.
     """
@@ -30,9 +30,9 @@ class GenerationResult:
     cache_bytes: int
 
     @property
-    def prefill_tokens_per_second(self) -> float:
-        """Speed of reading the prompt."""
-        return self.prompt_tokens / self.prefill_seconds
+    def prefill_tokens_per_second(self) -> float | None:
+        """Speed of reading the prompt; None where it was not read to its end."""
+        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds else None
 
     @property
     def decode_tokens_per_second(self) -> float | None:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Sequence
 
+from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
+from zoo.generation.sampling import NO_TOKEN
 from zoo.generation.stopping import StopScanner
 
 
@@ -59,19 +61,28 @@ class Row:
 
     def start(self) -> None:
         """Notes that reading the prompt begins now."""
-        self._started = time.perf_counter()
+        self._started = self._prefilled = time.perf_counter()
 
     def prefilled(self) -> None:
         """Notes that the scores after the prompt are there."""
         self._prefilled = time.perf_counter()
 
-    def add(self, token: int, *, cache_bytes: int) -> TextPiece:
+    def add(self, token: int, *, cache_bytes: int, interrupted: bool = False) -> TextPiece:
         """Takes the next generated token and returns the text that it makes certain.
 
         Args:
             token: The token.
             cache_bytes: What the row's caches hold now.
+            interrupted: Whether this is to be the last one.
+
+        Raises:
+            UserError: If it is no token, because the model's scores are no numbers.
         """
+        if token == NO_TOKEN:
+            raise UserError(
+                f"checkpoint must give scores that are numbers; got NaN for token {self._count + 1} of the text: its"
+                " weights are no numbers, or too large for the dtype"
+            )
         self._count += 1
         self._latest = time.perf_counter()
         if self._count == 1:
@@ -84,6 +95,8 @@ class Row:
             text = self._scanner.feed(self._detokenizer.last_segment)
             if self._count == self._limit:
                 self._finish_reason = self._limit_reason
+            elif interrupted:
+                self._finish_reason = "interrupted"
         if self.ended and not self._scanner.stopped:
             self._detokenizer.finalize()
             text += self._scanner.feed(self._detokenizer.last_segment)
@@ -92,6 +105,11 @@ class Row:
             self._finish_reason = "stop"
         self._text.append(text)
         return TextPiece(row=self.index, text=text, result=self._result(cache_bytes) if self.ended else None)
+
+    def cut_short(self, *, cache_bytes: int) -> TextPiece:
+        """The last piece of a row that was interrupted before its first token."""
+        self._finish_reason = "interrupted"
+        return TextPiece(row=self.index, text="", result=self._result(cache_bytes))
 
     def _result(self, cache_bytes: int) -> GenerationResult:
         assert self._finish_reason is not None

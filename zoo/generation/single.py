@@ -1,6 +1,7 @@
 """Streaming the continuation of one prompt, over mlx-lm's `generate_step`."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.generate import generate_step
@@ -14,8 +15,17 @@ from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors
 
 
+class _CutShortError(Exception):
+    """Leaves mlx-lm's loop while it reads the prompt."""
+
+
 def stream_text(
-    model: LanguageModel, tokenizer: Tokenizer, prompt: str | Sequence[int], config: GenerationConfig
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[int],
+    config: GenerationConfig,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Generator[TextPiece, None, None]:
     """Continues one prompt.
 
@@ -24,12 +34,13 @@ def stream_text(
         tokenizer: Its tokenizer.
         prompt: Text, possibly empty, or tokens.
         config: How to sample and when to end.
+        interrupted: Asked after each token and each chunk of the prompt; the text ends where it says true.
 
     Yields:
         Pieces of text as they come; the last one carries the result.
 
     Raises:
-        UserError: If the model cannot generate or cannot continue this prompt.
+        UserError: If the model cannot generate, cannot continue this prompt, or gives scores that are no numbers.
     """
     require_language_model(model)
     cache = model.make_cache()
@@ -40,6 +51,8 @@ def stream_text(
     def progress(processed: int, total: int) -> None:
         if processed == total:
             row.prefilled()
+        elif interrupted():
+            raise _CutShortError
 
     sampler = RowSampler(config, vocab_size=vocab_size)
     sampler.warm_up(vocab_size)
@@ -57,10 +70,13 @@ def stream_text(
         prompt_progress_callback=progress,
     )
     with evaluating(model):
-        for token, _ in steps:
-            yield row.add(token, cache_bytes=sum(layer.nbytes for layer in cache))
-            if row.ended:
-                return
+        try:
+            for token, _ in steps:
+                yield row.add(token, cache_bytes=_cache_bytes(cache), interrupted=interrupted())
+                if row.ended:
+                    return
+        except _CutShortError:
+            yield row.cut_short(cache_bytes=_cache_bytes(cache))
 
 
 def generate_text(
@@ -70,3 +86,7 @@ def generate_text(
     results = [piece.result for piece in stream_text(model, tokenizer, prompt, config)]
     assert results[-1] is not None
     return results[-1]
+
+
+def _cache_bytes(cache: Sequence[Any]) -> int:
+    return sum(layer.nbytes for layer in cache)

@@ -1,5 +1,7 @@
 """Several prompts in one batch: each row as if it were alone."""
 
+import itertools
+
 import pytest
 
 from tests.zoo.generation.scripted import PieceTokenizer, ScriptedModel, chain
@@ -93,3 +95,24 @@ def test_dropout_is_off_while_generating_and_back_afterwards():
     generate_batch(model, TOKENIZER, PROMPTS, GenerationConfig())
     assert set(model.modes) == {False}
     assert model.training
+
+
+def test_scores_that_are_no_numbers_are_a_mistake_in_a_batch_too():
+    tokenizer = PieceTokenizer("a", "b")
+    for choices in ({}, {"temperature": 0.8}):
+        with pytest.raises(UserError, match="must give scores that are numbers; got NaN for token 1"):
+            generate_batch(ScriptedModel([1, 2, 0], margin=float("nan")), tokenizer, "ab", GenerationConfig(**choices))
+
+
+@pytest.mark.parametrize(("calls", "text"), [(0, ""), (1, "b"), (2, "ba"), (3, "bab")])
+def test_an_interruption_ends_every_row_with_a_result(calls, text):
+    counted = itertools.count(0)
+    config = GenerationConfig(max_tokens=None, prefill_step_size=1)
+    model = ScriptedModel([1, 2, 1])
+    stream = stream_batch(
+        model, PieceTokenizer("a", "b"), ["a", "ba", "a"], config, interrupted=lambda: next(counted) >= calls
+    )
+    results = {piece.row: piece.result for piece in stream if piece.result is not None}
+    assert {result.finish_reason for result in results.values()} == {"interrupted"}
+    assert [results[row].text for row in range(3)] == [text] * 3
+    assert {result.generated_tokens for result in results.values()} == {len(text)}

@@ -1,6 +1,7 @@
 """One prompt: where its text ends, what is reported, and which draws the seed decides."""
 
 import collections
+import itertools
 
 import mlx.core as mx
 import pytest
@@ -94,6 +95,49 @@ def test_a_prompt_without_room_for_a_token_is_refused(length):
 def test_a_tokenizer_of_another_model_is_refused():
     with pytest.raises(UserError, match="belongs to another model"):
         generate_text(ScriptedModel([0, 0]), PieceTokenizer("a", "b"), "b", GenerationConfig())
+
+
+@pytest.mark.parametrize("token", [2, 10**8, 10**30, -1])
+def test_a_token_that_the_model_does_not_know_is_named(token):
+    with pytest.raises(UserError, match=f"tokens from 0 to 1, as model.vocab_size says; got {token};"):
+        generate_text(ScriptedModel([0, 0]), PieceTokenizer("a"), [1, token, 0], GenerationConfig())
+
+
+@pytest.mark.parametrize("choices", [{}, {"temperature": 0.8}, {"temperature": 0.8, "repetition_penalty": 1.5}])
+def test_scores_that_are_no_numbers_are_a_mistake_and_not_token_zero(choices):
+    model = ScriptedModel([1, 2, 0], margin=float("nan"))
+    with pytest.raises(UserError, match="must give scores that are numbers; got NaN for token 1"):
+        generate_text(model, PieceTokenizer("a", "b"), "a", GenerationConfig(max_tokens=4, **choices))
+
+
+def after(calls):
+    """Says true from the given call on."""
+    counted = itertools.count(1)
+    return lambda: next(counted) >= calls
+
+
+def test_an_interruption_ends_the_text_with_a_result():
+    tokenizer = PieceTokenizer("a", "b")
+    config = GenerationConfig(max_tokens=None, stop=("baa",))
+    pieces = list(stream_text(ScriptedModel([1, 2, 1]), tokenizer, "a", config, interrupted=after(4)))
+    result = pieces[-1].result
+    assert "".join(piece.text for piece in pieces) == result.text == "bab"
+    assert (result.finish_reason, result.generated_tokens) == ("interrupted", 3)
+
+
+def test_an_interruption_while_the_prompt_is_read_leaves_an_empty_text():
+    config = GenerationConfig(max_tokens=None, prefill_step_size=2)
+    model = ScriptedModel([1, 2, 1])
+    (piece,) = stream_text(model, PieceTokenizer("a", "b"), "ababababab", config, interrupted=after(3))
+    assert len(model.calls) == 2
+    result = piece.result
+    assert (result.text, result.finish_reason, result.generated_tokens) == ("", "interrupted", 0)
+    assert (result.prefill_tokens_per_second, result.decode_tokens_per_second) == (None, None)
+
+
+def test_the_number_of_tokens_asked_for_costs_nothing_before_they_come():
+    result = generate(max_tokens=10**12)
+    assert (result.text, result.finish_reason) == (" two three four!\n", "eos")
 
 
 def test_an_encoder_is_refused():
