@@ -1,17 +1,22 @@
-"""Finding, fingerprinting and reading files: every fault names the file, and the line where there is one."""
+"""Reading and fingerprinting files: every fault names the file, and the line where there is one."""
 
+import codecs
+import contextlib
 import dataclasses
-import difflib
 import hashlib
-import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.config import UserError
+from zoo.config.files import LIMIT_BYTES, open_regular
 
 # Longer files are read in parts of about this size, so that memory stays bounded however long a document is.
 PART_BYTES = 4 * 2**20
-_LISTED = 8
+_BOM = "\ufeff"
+# Enough to tell UTF-16 by.
+_HEAD_BYTES = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,69 +26,145 @@ class SourceFile:
     Attributes:
         path: Where it is.
         name: Its path relative to the folder that was asked for: equal wherever that folder lies.
+        stamp: Device, inode, size and times when it was found, by which a change since then is seen.
     """
 
     path: Path
     name: str
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def at(cls, path: Path, name: str, status: os.stat_result) -> "SourceFile":
+        """The file at a path, which has this status."""
+        return cls(path=path, name=name, stamp=_stamp(status))
+
+    @property
+    def real(self) -> tuple[int, int]:
+        """Names the real file, whatever path leads to it."""
+        return self.stamp[0], self.stamp[1]
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size when it was found."""
+        return self.stamp[2]
 
 
-def find_files(paths: str | tuple[str, ...], *, pattern: str, field: str) -> list[SourceFile]:
-    """Finds the files that paths stand for.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileContent:
+    """What a file holds.
 
-    Args:
-        paths: Files, folders or globs. `~` stands for the home folder.
-        pattern: Which files of a folder count, as a glob below it; hidden ones never do.
-        field: Config path for messages.
+    Attributes:
+        digest: SHA-256 of its bytes, hexadecimal.
+        blank: Whether it holds nothing but white space.
+        marked: Whether it begins with the byte order mark of UTF-8.
+    """
 
-    Returns:
-        Each file once; for each path in turn, sorted by name.
+    digest: str
+    blank: bool
+    marked: bool
+
+
+@contextlib.contextmanager
+def opened(file: SourceFile) -> Iterator[BinaryIO]:
+    """A file of a corpus, open for reading.
 
     Raises:
-        UserError: If a path stands for no file.
+        UserError: If it cannot be read, or is not what it was when it was found: then tokens would be cached under
+            the name of another text.
     """
-    found: dict[Path, SourceFile] = {}
-    for path in (paths,) if isinstance(paths, str) else paths:
-        try:
-            files = _find(path, pattern, field)
-        except OSError as error:
-            raise UserError(f"{field}: {path} cannot be read: {error.strerror}") from None
-        if not files:
-            raise UserError(f"{field}: {path} must hold at least one file {pattern}; got none")
-        for file in files:
-            found.setdefault(file.path, file)
-    return list(found.values())
+    try:
+        with open_regular(file.path, what="data.path") as stream:
+            _require_unchanged(file, stream)
+            yield stream
+            _require_unchanged(file, stream)
+    except OSError as error:
+        raise UserError(f"data.path: {file.path} cannot be read: {error.strerror or error}") from None
 
 
-def fingerprint_files(files: Iterable[SourceFile], *settings: object) -> str:
+def content_of(file: SourceFile) -> FileContent:
+    """Reads a file once and says what it holds.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    blank = True
+    with opened(file) as stream:
+        marked = stream.read(len(_BOM.encode())) == _BOM.encode()
+        stream.seek(0)
+        while chunk := stream.read(PART_BYTES):
+            digest.update(chunk)
+            blank = blank and not chunk.strip()
+    return FileContent(digest=digest.hexdigest(), blank=blank, marked=marked)
+
+
+def fingerprint_files(files: Iterable[tuple[SourceFile, FileContent]], *settings: object) -> str:
     """A digest of names, contents and whatever else decides what documents come of them."""
     digest = hashlib.sha256(repr(settings).encode())
-    for file in files:
-        with _opened(file) as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name}\0{content}\0".encode(errors="surrogateescape"))
+    for file, content in files:
+        digest.update(f"{file.name}\0{content.digest}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
 def read_lines(file: SourceFile) -> Iterator[tuple[int, str]]:
-    """Numbers (from 1) and texts of a file's lines, line ends included.
+    """Numbers (from 1) and texts of a file's lines, line ends included, without a byte order mark.
+
+    A line of more than `PART_BYTES` comes in several pieces of the same number, all but the last without a line end.
 
     Raises:
         UserError: If it cannot be read or is not UTF-8.
     """
-    # A file is decoded line by line, since no other character of UTF-8 contains the byte of a line end.
-    with _opened(file) as stream:
-        for number, line in enumerate(stream, start=1):
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    number, num_bytes = 1, 0
+    with opened(file) as stream:
+        _require_no_utf16(file, stream)
+        while True:
+            piece = stream.readline(PART_BYTES)
+            held_back = len(decoder.getstate()[0])
             try:
-                yield number, line.decode("utf-8")
+                text = decoder.decode(piece, final=not piece)
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"data.path: {file.path}:{number}: must be UTF-8; "
-                    f"got byte 0x{line[error.start]:02x} at column {error.start + 1} ({error.reason})"
+                    f"data.path: {file.path}:{number}: must be UTF-8; got byte 0x{error.object[error.start]:02x} at "
+                    f"column {num_bytes - held_back + error.start + 1} ({error.reason})"
                 ) from None
+            if not piece:
+                return
+            if number == 1 and num_bytes == 0:
+                # Some programs begin a file of UTF-8 with a mark, which is no part of the text.
+                text = text.removeprefix(_BOM)
+            num_bytes += len(piece)
+            if text:
+                yield number, text
+            if piece.endswith(b"\n"):
+                number, num_bytes = number + 1, 0
+
+
+def read_whole_lines(file: SourceFile) -> Iterator[tuple[int, str]]:
+    """As `read_lines`, each line in one piece.
+
+    Raises:
+        UserError: As `read_lines`, and on a line of more than `LIMIT_BYTES`.
+    """
+    pieces: list[str] = []
+    length = before = 0
+    for number, piece in read_lines(file):
+        if pieces and number != before:
+            yield before, "".join(pieces)
+            pieces, length = [], 0
+        before = number
+        pieces.append(piece)
+        length += len(piece)
+        if length > LIMIT_BYTES:
+            raise UserError(
+                f"data.path: {file.path}:{number}: must be a line of at most {LIMIT_BYTES} bytes; it is longer"
+            )
+    if pieces:
+        yield before, "".join(pieces)
 
 
 def read_parts(file: SourceFile) -> Iterator[tuple[str, bool]]:
-    """The text of a file in parts of whole lines, with whether the part is the last one.
+    """The text of a file in parts of whole lines where they are short enough, with whether the part is the last one.
 
     Raises:
         UserError: If it cannot be read or is not UTF-8.
@@ -100,53 +181,21 @@ def read_parts(file: SourceFile) -> Iterator[tuple[str, bool]]:
     yield "".join(lines), True
 
 
-def missing_path(path: str, field: str, wanted: str) -> UserError:
-    """What to say about a path that leads nowhere: with what there is to choose from where it was looked for."""
-    folder = Path(path).expanduser().parent
-    if not folder.is_dir():
-        return UserError(f"{field} must be an existing {wanted}; got {path!r}, and there is no folder {folder}")
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    close = difflib.get_close_matches(Path(path).name, names)
-    names = [*close, *(name for name in names if name not in close)]
-    listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-    return UserError(
-        f"{field} must be an existing {wanted}; got {path!r} (choices in {folder.resolve()}: {listed or 'none'})"
-    )
+def _require_unchanged(file: SourceFile, stream: BinaryIO) -> None:
+    if _stamp(os.fstat(stream.fileno())) != file.stamp:
+        raise UserError(f"data.path: {file.path} must stay as it is while it is read; it has changed, so start again")
 
 
-def _opened(file: SourceFile) -> io.BufferedReader:
-    try:
-        return file.path.open("rb")
-    except OSError as error:
-        raise UserError(f"data.path: {file.path} cannot be read: {error.strerror}") from None
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _find(path: str, pattern: str, field: str) -> list[SourceFile]:
-    here = Path(path).expanduser()
-    if here.is_file():
-        return [SourceFile(path=here, name=here.name)]
-    if here.is_dir():
-        names = sorted(file.relative_to(here).as_posix() for file in here.glob(pattern) if file.is_file())
-        return [SourceFile(path=here / name, name=name) for name in names if not _is_hidden(name)]
-    if _has_wildcard(path):
-        root, rest = _split_glob(here)
-        names = sorted(file.relative_to(root).as_posix() for file in root.glob(rest) if file.is_file())
-        return [SourceFile(path=root / name, name=name) for name in names if not _is_hidden(name)]
-    raise missing_path(path, field, "file, folder or glob")
-
-
-def _has_wildcard(text: str) -> bool:
-    return any(wildcard in text for wildcard in "*?[")
-
-
-def _split_glob(pattern: Path) -> tuple[Path, str]:
-    """The folder that a glob starts from, and the glob below it."""
-    parts = pattern.parts
-    first = next(index for index, part in enumerate(parts) if _has_wildcard(part))
-    # By itself, ** stands for folders only.
-    rest = (*parts[first:], "*") if parts[-1] == "**" else parts[first:]
-    return Path(*parts[:first]), "/".join(rest)
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in Path(name).parts)
+def _require_no_utf16(file: SourceFile, stream: BinaryIO) -> None:
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(0)
+    # Of Latin letters in UTF-16, every second byte is zero.
+    zeros = len(head) >= 4 and any(head) and (not any(head[::2]) or not any(head[1::2]))
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or zeros:
+        raise UserError(
+            f"data.path: {file.path}: must be UTF-8; it begins like UTF-16 (iconv -f UTF-16 -t UTF-8 converts it)"
+        )

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from zoo.config import require
+from zoo.config import UserError, require
+from zoo.config.errors import SHOWN
 from zoo.data.corpora.config import DataConfig
 from zoo.data.corpora.document import Document, split_of
-from zoo.data.corpora.files import SourceFile, fingerprint_files, missing_path
+from zoo.data.corpora.files import SourceFile, content_of, fingerprint_files, opened
+from zoo.data.corpora.finding import missing_path, user_path
 
 _LEFT_OUT_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 _LEFT_OUT_PREFIX = "_sysconfigdata"
@@ -46,23 +48,26 @@ class StdlibCorpus:
 
     def __init__(self, config: StdlibConfig) -> None:
         self._fraction = config.validation_fraction
-        folder = Path(sysconfig.get_path("stdlib") if config.path is None else config.path).expanduser()
+        path = sysconfig.get_path("stdlib") if config.path is None else config.path
+        folder = user_path(path, "data.path")
         if not folder.is_dir():
             raise missing_path(str(folder), "data.path", "folder of a Python standard library")
         self._files = sorted(_sources(folder), key=lambda file: file.name)
 
     def fingerprint(self) -> str:
-        return fingerprint_files(self._files, "stdlib", self._fraction)
+        contents = ((file, content_of(file)) for file in self._files)
+        return fingerprint_files(contents, "stdlib", self._fraction)
 
     def documents(self) -> Iterator[Document]:
         topics: dict[str, str] = {}
         for file in self._files:
             try:
-                text = file.path.read_bytes().decode("utf-8")
+                with opened(file) as stream:
+                    text = stream.read().decode("utf-8")
             except UnicodeDecodeError:
                 continue
             if file.name == _TOPICS:
-                topics = _topics(text)
+                topics = _topics(text, file)
             else:
                 yield self._document(text, file.name)
         for name, text in sorted(topics.items()):
@@ -79,12 +84,16 @@ def _sources(folder: Path) -> Iterator[SourceFile]:
         for name in names:
             path = Path(current, name)
             if name.endswith(".py") and not name.startswith(_LEFT_OUT_PREFIX) and path.is_file():
-                yield SourceFile(path=path, name=path.relative_to(folder).as_posix())
+                yield SourceFile.at(path, path.relative_to(folder).as_posix(), path.stat())
 
 
-def _topics(source: str) -> dict[str, str]:
+def _topics(source: str, file: SourceFile) -> dict[str, str]:
     """The dictionary that the module of topics assigns; read, not executed."""
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign):
-            return {str(name): str(text) for name, text in ast.literal_eval(statement.value).items()}
+    try:
+        for statement in ast.parse(source).body:
+            if isinstance(statement, ast.Assign):
+                return {str(name): str(text) for name, text in ast.literal_eval(statement.value).items()}
+    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:SHOWN]
+        raise UserError(f"data.path: {file.path} must assign a dictionary of topics; {reason}") from None
     return {}
