@@ -1,9 +1,8 @@
-"""Continues one prompt, streamed to stdout, or several in one batch."""
+"""Continues one prompt, streamed to stdout, or several in one batch; fills the masks of prompts for an encoder."""
 
 import dataclasses
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,10 +11,20 @@ from recipes.app import show
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import load_model
 from zoo.config import UserError, from_mapping, require
-from zoo.generation import GenerationConfig, GenerationResult, TextPiece, stream_batch, stream_text
+from zoo.config.files import LIMIT_BYTES, typed_path
+from zoo.generation import (
+    FilledText,
+    GenerationConfig,
+    GenerationResult,
+    TextPiece,
+    fill_masks,
+    stream_batch,
+    stream_text,
+)
 from zoo.runtime import blas
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.versions import device_label
+from zoo.training.signals import StopRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,15 +58,15 @@ class GenerateRecipe(GenerationConfig):
 
 
 def main(config: DictConfig) -> dict[str, Any]:
-    """Streams the text to stdout; of several prompts each text when it is finished.
+    """Streams the text to stdout; of several prompts each text when it is finished. Ctrl-C and SIGTERM end the texts.
 
     Returns:
-        The command contract's keys and `finish_reason`; for `prompts`, lists of texts and reasons, sums of tokens
-        and bytes, and `results`, one object for each prompt.
+        The command contract's keys, `finish_reason` and `interrupted`; for `prompts`, lists of texts and reasons, sums
+        of tokens and bytes, and `results`, one object for each prompt. For an encoder, the filled text and `guesses`.
 
     Raises:
-        UserError: On impossible choices, a checkpoint that cannot be loaded or is no language model's, or a prompt
-            that it cannot continue.
+        UserError: On impossible choices, a checkpoint that cannot be loaded, or a prompt that its model cannot
+            continue or fill.
     """
     recipe = _recipe(config)
     choose_backend(recipe.device)
@@ -65,7 +74,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
-    loaded, tokenizer = load_model(Path(recipe.checkpoint).expanduser(), attention=attention)
+    loaded, tokenizer = load_model(typed_path(recipe.checkpoint, what="checkpoint"), attention=attention)
     model: Any = loaded
     model.set_dtype(dtype)
     about = {
@@ -76,9 +85,20 @@ def main(config: DictConfig) -> dict[str, Any]:
         "device": device_label(),
         "blas": blas.active().name,
     }
-    if recipe.prompts is None:
-        return {**_facts(_print_stream(stream_text(model, tokenizer, prompts[0], recipe))), **about}
-    return {**_print_batch(stream_batch(model, tokenizer, prompts, recipe), len(prompts)), **about}
+    with StopRequest() as request:
+
+        def interrupted() -> bool:
+            return request.name is not None
+
+        if not model.config.causal:
+            filled = [fill_masks(model, tokenizer, prompt) for prompt in prompts]
+            facts = _print_filled(filled, single=recipe.prompts is None)
+        elif recipe.prompts is None:
+            facts = _facts(_print_stream(stream_text(model, tokenizer, prompts[0], recipe, interrupted=interrupted)))
+        else:
+            pieces = stream_batch(model, tokenizer, prompts, recipe, interrupted=interrupted)
+            facts = _print_batch(pieces, len(prompts))
+    return {**facts, "interrupted": "interrupted" in facts["finish_reason"], **about}
 
 
 def _recipe(config: DictConfig) -> GenerateRecipe:
@@ -100,10 +120,17 @@ def _prompt(recipe: GenerateRecipe) -> str:
         return recipe.prompt
     try:
         if recipe.prompt_file == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
-        return Path(recipe.prompt_file).expanduser().read_bytes().decode("utf-8")
+            content = sys.stdin.buffer.read(LIMIT_BYTES + 1)
+        else:
+            # It may well be a pipe, as `<(command)` is one.
+            with typed_path(recipe.prompt_file, what="prompt_file").open("rb") as stream:
+                content = stream.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise UserError(f"prompt_file must be readable; got {recipe.prompt_file!r} ({error.strerror})") from None
+    if len(content) > LIMIT_BYTES:
+        raise UserError(f"prompt_file must have at most {LIMIT_BYTES} bytes; {recipe.prompt_file!r} has more")
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
             f"prompt_file must hold UTF-8 text; got {recipe.prompt_file!r}, byte {error.start + 1} is none"
@@ -130,7 +157,9 @@ def _print_batch(pieces: Iterable[TextPiece], num_prompts: int) -> dict[str, Any
         _end_line(piece.result.text or " ")
     results = [finished[row] for row in range(num_prompts)]
     prompt_tokens = sum(result.prompt_tokens for result in results)
-    after_first = sum(result.generated_tokens - 1 for result in results)
+    prefill_seconds = sum(result.prefill_seconds for result in results)
+    whole = all(result.prefill_seconds for result in results)
+    after_first = sum(max(0, result.generated_tokens - 1) for result in results)
     # Prompts are read one after another, texts are written together.
     decode_seconds = max(result.decode_seconds for result in results)
     return {
@@ -138,7 +167,7 @@ def _print_batch(pieces: Iterable[TextPiece], num_prompts: int) -> dict[str, Any
         "finish_reason": [result.finish_reason for result in results],
         "prompt_tokens": prompt_tokens,
         "generated_tokens": sum(result.generated_tokens for result in results),
-        "prefill_tokens_per_second": prompt_tokens / sum(result.prefill_seconds for result in results),
+        "prefill_tokens_per_second": prompt_tokens / prefill_seconds if whole else None,
         "decode_tokens_per_second": after_first / decode_seconds if after_first else None,
         "cache_bytes": sum(result.cache_bytes for result in results),
         "results": [_facts(result) for result in results],
@@ -154,6 +183,36 @@ def _facts(result: GenerationResult) -> dict[str, Any]:
         "prefill_tokens_per_second": result.prefill_tokens_per_second,
         "decode_tokens_per_second": result.decode_tokens_per_second,
         "cache_bytes": result.cache_bytes,
+    }
+
+
+def _print_filled(filled: Sequence[FilledText], *, single: bool) -> dict[str, Any]:
+    results = []
+    for number, each in enumerate(filled, start=1):
+        show(each.text if single else f"--- prompt {number} of {len(filled)}\n{each.text}")
+        _end_line(each.text)
+        facts = {
+            "text": each.text,
+            "finish_reason": "filled",
+            "guesses": [[dataclasses.asdict(guess) for guess in guesses] for guesses in each.guesses],
+            "prompt_tokens": each.prompt_tokens,
+            "generated_tokens": len(each.guesses),
+            "prefill_tokens_per_second": each.prompt_tokens / each.seconds,
+            "decode_tokens_per_second": None,
+            "cache_bytes": 0,
+        }
+        results.append(facts)
+    if single:
+        return results[0]
+    prompt_tokens = sum(each.prompt_tokens for each in filled)
+    return {
+        **{key: [facts[key] for facts in results] for key in ("text", "finish_reason", "guesses")},
+        "prompt_tokens": prompt_tokens,
+        "generated_tokens": sum(len(each.guesses) for each in filled),
+        "prefill_tokens_per_second": prompt_tokens / sum(each.seconds for each in filled),
+        "decode_tokens_per_second": None,
+        "cache_bytes": 0,
+        "results": results,
     }
 
 

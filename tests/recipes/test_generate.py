@@ -3,23 +3,27 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from recipes.app import execute
 from recipes.generate import main
 from zoo.attention.catalog import variant_mapping
 from zoo.checkpoints import load_model, save_checkpoint
-from zoo.data.tokenizers import BytesTokenizer
+from zoo.data.tokenizers import BytesTokenizer, Tokenizer
 from zoo.generation import GenerationConfig, generate_text
+from zoo.generation.row import Row
 from zoo.models import build_model, model_config_from_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
+BYTES = BytesTokenizer()
 KEYS = {
     "text",
     "finish_reason",
@@ -31,12 +35,12 @@ KEYS = {
 }
 
 
-def save(folder: Path, family: str) -> str:
+def save(folder: Path, family: str, tokenizer: Tokenizer | None = BYTES) -> str:
     mx.random.seed(3)
     sizes = {"num_layers": 2, "hidden_size": 20, "num_heads": 4, "head_dim": 6, "intermediate_size": 22}
     mapping: dict[str, Any] = {"family": family, "vocab_size": 270, "max_seq_len": 60, "init_std": 0.8, **sizes}
     model = build_model(model_config_from_mapping({**mapping, "attention": variant_mapping("mha")}))
-    save_checkpoint(folder, model=model, tokenizer=BytesTokenizer())
+    save_checkpoint(folder, model=model, tokenizer=tokenizer)
     return str(folder)
 
 
@@ -55,12 +59,21 @@ def bert(tmp_path_factory) -> str:
     return save(tmp_path_factory.mktemp("encoder") / "bert", "bert")
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> dict[str, str]:
+    """A model with learned positions, and one that was saved without its tokenizer."""
+    folder = tmp_path_factory.mktemp("others")
+    return {"gpt": save(folder / "gpt", "gpt"), "untold": save(folder / "untold", "llama", tokenizer=None)}
+
+
 @pytest.fixture
 def generate(capsys):
     """Runs the recipe with a command line; gives (code, text on stdout, JSON object or None, text on stderr)."""
 
     def call(*arguments: str) -> tuple[int, str, Any, str]:
-        code = execute("generate", main, arguments)
+        # Greedy unless asked otherwise: what is compared must not hang on a seed.
+        sampled = any(argument.startswith("temperature=") for argument in arguments)
+        code = execute("generate", main, arguments if sampled else [*arguments, "temperature=0"])
         captured = capsys.readouterr()
         shown, _, last = captured.out.removesuffix("\n").rpartition("\n")
         # The line end that separates the JSON object is the text's own where it has one.
@@ -105,6 +118,64 @@ def test_every_choice_reaches_the_generation(generate, run_dir):
     _, _, result, _ = generate(f"checkpoint={run_dir}", "prompt=abcd", *(f"{k}={v}" for k, v in chosen.items()))
     assert result["text"] == expected(run_dir, "abcd", **chosen)
     assert result["text"] != expected(run_dir, "abcd", **{**chosen, "seed": 12})
+
+
+def test_without_a_temperature_text_is_sampled_and_repeats(capsys, run_dir):
+    texts = []
+    for more in ([], [], ["temperature=0.8", "top_p=0.95", "seed=0"], ["seed=1"], ["temperature=0"]):
+        assert execute("generate", main, [f"checkpoint={run_dir}", "prompt=abcd", "max_tokens=25", *more]) == 0
+        texts.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
+    assert texts[0] == texts[1] == texts[2]
+    assert len(set(texts)) == 3
+
+
+@pytest.mark.parametrize("more", [["prompt=abc"], ["prompts=[abc,b]"]])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_endless_text_with_the_json_of_what_was_generated(number, more, generate, run_dir, monkeypatch):
+    def count_and_stop(row, token, **facts):
+        if row.index == 0 and row._count == 4:
+            os.kill(os.getpid(), number)
+        return add(row, token, **facts)
+
+    add = Row.add
+    monkeypatch.setattr(Row, "add", count_and_stop)
+    code, shown, result, error = generate(f"checkpoint={run_dir}", "max_tokens=null", "stop_at_eos=false", *more)
+    assert (code, error) == (0, "")
+    assert result["interrupted"] is True
+    for row in result.get("results", [result]):
+        assert row["finish_reason"] == "interrupted"
+        assert 5 <= row["generated_tokens"] <= 7
+        assert row["text"] in shown
+
+
+def test_an_encoder_fills_the_masks_of_a_prompt(generate, bert):
+    code, shown, result, error = generate(f"checkpoint={bert}", "prompt=ab[MASK]d [MASK]!")
+    assert code == 0, error
+    assert result.keys() >= KEYS
+    assert (result["prompt_tokens"], result["generated_tokens"], result["cache_bytes"]) == (8, 2, 0)
+    model, _ = load_model(bert)
+    ids = [BYTES.eos_id, *b"ab", BYTES.mask_id, *b"d ", BYTES.mask_id, *b"!"]
+    # Only bytes have a text.
+    chances = np.array(mx.softmax(model(mx.array([ids]))[0, :, :256], axis=-1))
+    for place, guesses in zip((3, 6), result["guesses"], strict=True):
+        best = np.argsort(-chances[place])[:5]
+        assert [guess["text"] for guess in guesses] == [BYTES.decode([token]) for token in best.tolist()]
+        assert [guess["probability"] for guess in guesses] == pytest.approx(chances[place, best].tolist(), rel=1e-4)
+    first, second = (guesses[0]["text"] for guesses in result["guesses"])
+    assert shown == result["text"] == f"ab{first}d {second}!"
+
+
+def test_an_encoder_fills_several_prompts(generate, bert):
+    _, shown, result, _ = generate(f"checkpoint={bert}", "prompts=['a[MASK]','[MASK][MASK]']")
+    single = [generate(f"checkpoint={bert}", f"prompt={prompt}")[2] for prompt in ("a[MASK]", "[MASK][MASK]")]
+    assert result["text"] == [each["text"] for each in single]
+    assert [row["guesses"] for row in result["results"]] == [each["guesses"] for each in single]
+    assert f"--- prompt 2 of 2\n{single[1]['text']}" in shown
+
+
+def test_a_mask_in_the_prompt_of_a_language_model_is_text(generate, run_dir):
+    _, _, result, _ = generate(f"checkpoint={run_dir}", "prompt=[MASK]", "max_tokens=3")
+    assert result["prompt_tokens"] == 7
 
 
 def test_stop_texts_end_the_text(generate, run_dir):
@@ -172,7 +243,13 @@ def test_another_attention_takes_the_same_weights(generate, run_dir):
         (["checkpoint={run}", "prompt=a", "prompts=[b]"], ["exactly one way", "['prompt', 'prompts']"]),
         (["checkpoint={run}", "prompts=[]"], ["prompts must hold at least one"]),
         (["checkpoint={run}", "prompt_file=/no/such/file"], ["prompt_file", "/no/such/file"]),
-        (["checkpoint={bert}", "prompt=a"], ["language model", "bert"]),
+        (["checkpoint={run}", "prompt_file=~no_such_user/prompt"], ["prompt_file", "home folder", "~no_such_user/prompt"]),
+        (["checkpoint=~no_such_user/run", "prompt=a"], ["checkpoint", "home folder", "~no_such_user/run"]),
+        (["checkpoint={bert}", "prompt=a"], ["prompt must hold [MASK]", "encoder", "'a'"]),
+        (["checkpoint={bert}", "prompt=[MASK]" + 60 * "a"], ["at most model.max_seq_len = 60 tokens; got 62"]),
+        (["checkpoint={gpt}", "prompt=" + 70 * "a"], ["fewer tokens than model.max_seq_len = 60; got 71"]),
+        (["checkpoint={untold}", "prompt=a"], ["must hold a tokenizer"]),
+        (["checkpoint={run}", "prompt=a", "max_tokens=0"], ["max_tokens must be at least 1 or null", "0"]),
         (["checkpoint={run}", "prompt=a", "temperature=-1"], ["temperature must be at least 0", "-1"]),
         (["checkpoint={run}", "prompt=a", "top_p=1.2"], ["top_p must be in (0, 1]", "1.2"]),
         (["checkpoint={run}", "prompt=a", "max_tokens=many"], ["max_tokens must be a whole number", "many"]),
@@ -185,8 +262,8 @@ def test_another_attention_takes_the_same_weights(generate, run_dir):
         (["checkpoint={run}", "prompt=a", "dtype=int8"], ["dtype", "int8", "float32"]),
     ],
 )
-def test_mistakes_are_one_line_that_names_them(generate, run_dir, bert, arguments, words):
-    code, _, _, error = generate(*(argument.format(run=run_dir, bert=bert) for argument in arguments))
+def test_mistakes_are_one_line_that_names_them(generate, run_dir, bert, others, arguments, words):
+    code, _, _, error = generate(*(argument.format(run=run_dir, bert=bert, **others) for argument in arguments))
     assert code == 2
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -203,7 +280,13 @@ def test_a_prompt_file_that_is_no_text_is_refused(generate, run_dir, tmp_path):
 
 @pytest.mark.slow
 def test_the_script_streams_from_any_folder(run_dir, tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), f"checkpoint={run_dir}", "prompt=f(x): {"]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "generate.py"),
+        f"checkpoint={run_dir}",
+        "prompt=f(x): {",
+        "temperature=0",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "max_tokens=15"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

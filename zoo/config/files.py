@@ -31,6 +31,18 @@ LIMIT_DEPTH = 64
 _LIMIT_NODES = 100_000
 
 
+def typed_path(text: str, *, what: str) -> Path:
+    """The path that a user typed, a leading `~` or `~name` replaced by that home folder.
+
+    Raises:
+        UserError: If there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{what} must begin with a home folder that exists, or with ./~; got {text!r}") from None
+
+
 def open_regular(path: Path, *, what: str) -> BufferedReader:
     """Opens a regular file for reading; a pipe, a socket or a device is refused and never waited for.
 

@@ -1,15 +1,19 @@
-"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches and samplers."""
+"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches; filling an encoder's masks."""
 
 from zoo.generation.batch import generate_batch, stream_batch
 from zoo.generation.config import GenerationConfig
+from zoo.generation.filling import FilledText, Guess, fill_masks
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
 from zoo.generation.single import generate_text, stream_text
 
 __all__ = [
+    "FilledText",
     "FinishReason",
     "GenerationConfig",
     "GenerationResult",
+    "Guess",
     "TextPiece",
+    "fill_masks",
     "generate_batch",
     "generate_text",
     "stream_batch",

@@ -73,6 +73,7 @@ class Tokenizer(abc.ABC):
         eos_id: Ends a document in the data, and starts the text of a model that has seen nothing yet.
         pad_id: Fills rows up; never counted.
         mask_id: Hides a token from a model that has to guess it; None if the vocabulary has no such token.
+        mask_text: How a prompt spells that token, for `encode_masked` alone: elsewhere it is text like any other.
         lossless: Whether the laws above hold; only a checkpoint's tokenizer can break them.
     """
 
@@ -81,6 +82,7 @@ class Tokenizer(abc.ABC):
     eos_id: int
     pad_id: int
     mask_id: int | None
+    mask_text: str = "[MASK]"
 
     @property
     def vocab_size(self) -> int:
@@ -111,6 +113,12 @@ class Tokenizer(abc.ABC):
     def encode_prompt(self, text: str) -> list[int]:
         """The tokens of a text that a model is to continue or judge: those of `encode`, after a document's end."""
         return [self.eos_id, *self.encode(text)]
+
+    def encode_masked(self, text: str) -> list[int]:
+        """The tokens of a prompt in which `mask_text` stands for `mask_id`, which must not be None."""
+        assert self.mask_id is not None
+        first, *others = text.split(self.mask_text)
+        return [*self.encode_prompt(first), *(token for part in others for token in (self.mask_id, *self.encode(part)))]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens; special ones have none, and bytes that are no UTF-8 become U+FFFD.

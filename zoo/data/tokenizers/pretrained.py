@@ -67,6 +67,7 @@ class PretrainedTokenizer(Tokenizer):
         pad_id = self.wrapper.pad_token_id
         self.pad_id = self.eos_id if pad_id is None else pad_id
         self.mask_id = self.wrapper.mask_token_id
+        self.mask_text = self.wrapper.mask_token or self.mask_text
         backend = json.loads(self.wrapper.backend_tokenizer.to_str())
         self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
         self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
@@ -93,6 +94,11 @@ class PretrainedTokenizer(Tokenizer):
         return [np.array(ids, dtype=np.int32) for ids in lists]
 
     def encode_prompt(self, text: str) -> list[int]:
+        require_unicode(text)
+        return list(self.wrapper.encode(text))
+
+    def encode_masked(self, text: str) -> list[int]:
+        # It knows its own mask, which may take the space before it along.
         require_unicode(text)
         return list(self.wrapper.encode(text))
 
