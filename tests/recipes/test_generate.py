@@ -243,7 +243,10 @@ def test_another_attention_takes_the_same_weights(generate, run_dir):
         (["checkpoint={run}", "prompt=a", "prompts=[b]"], ["exactly one way", "['prompt', 'prompts']"]),
         (["checkpoint={run}", "prompts=[]"], ["prompts must hold at least one"]),
         (["checkpoint={run}", "prompt_file=/no/such/file"], ["prompt_file", "/no/such/file"]),
-        (["checkpoint={run}", "prompt_file=~no_such_user/prompt"], ["prompt_file", "home folder", "~no_such_user/prompt"]),
+        (
+            ["checkpoint={run}", "prompt_file=~no_such_user/prompt"],
+            ["prompt_file", "home folder", "~no_such_user/prompt"],
+        ),
         (["checkpoint=~no_such_user/run", "prompt=a"], ["checkpoint", "home folder", "~no_such_user/run"]),
         (["checkpoint={bert}", "prompt=a"], ["prompt must hold [MASK]", "encoder", "'a'"]),
         (["checkpoint={bert}", "prompt=[MASK]" + 60 * "a"], ["at most model.max_seq_len = 60 tokens; got 62"]),
