@@ -163,7 +163,9 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     _typed.set(tuple(overrides))
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
-    wanted = rewritten(overrides, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep)
+    wanted = rewritten(
+        overrides, script=config_name, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep
+    )
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
@@ -193,7 +195,9 @@ def _offer_external_mechanisms() -> None:
 
 def _with_attention(config: DictConfig) -> DictConfig:
     """Gives the chosen attention its name, and a hybrid the variants that it names."""
-    missing = sorted(OmegaConf.missing_keys(config))
+    typed = HydraConfig.get().overrides.task
+    # OmegaConf's word for a value that has to be given is a text like any other where it was typed for one.
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if f"++{key}={quoted('???')}" not in typed)
     if missing:
         raise UserError(f"{missing[0]} must be given; for example {missing[0]}=VALUE")
     name = HydraConfig.get().runtime.choices.get("attention")

@@ -1,46 +1,39 @@
-"""The command line as a user types it -> the one that Hydra takes.
+r"""The command line as a user types it -> the one that Hydra takes.
 
 - Flags may stand anywhere, and an unknown one is named.
 - `attention=` and the other config groups take the name of a YAML and nothing else.
-- Texts and paths are taken as typed: Hydra's grammar would trip over `prompt=f(x): {` or `run_dir=a=b`.
+- A value whose field is a text is taken as typed, quotes and `${…}` included; the field's type decides (see
+  `recipes.fields`). `null` is no value. Where a field takes a list, `[a,b]` is one; there, and between the runs of a
+  sweep, commas separate, and an item in quotes may hold commas. In prompts and stop texts `\n` is a new line.
+- All other values follow Hydra's grammar, without `${…}`.
 - `key=value` may set a key that the YAMLs do not mention; whether it exists is for the config dataclasses to say.
 """
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 
+from recipes.fields import is_section, is_text, is_texts, key_types
 from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.config.files import LIMIT_DEPTH
 
-# Keys whose values are texts or paths, in whatever script they occur. A list may be given where one makes sense.
-TEXTS = frozenset(
-    {
-        "attention.calibration",
-        "checkpoint",
-        "compare_to",
-        "data.cache_dir",
-        "data.field",
-        "data.name",
-        "data.path",
-        "data.validation_path",
-        "harness.folder",
-        "out",
-        "pictures",
-        "prompt",
-        "prompt_file",
-        "run_dir",
-        "stop",
-        "title",
-        "tokenizer.path",
-        "training.sample_prompt",
-    }
-)
-_LISTS = frozenset({"data.path", "data.validation_path", "stop"})
+# Texts that a model reads or writes: a shell makes new lines awkward to type, and these need them.
+_WITH_NEW_LINES = frozenset({"prompt", "prompts", "stop", "training.sample_prompt"})
+_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+_QUOTES = ("'", '"', "")
+_QUOTED = re.compile(r""" *(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)") *""", re.DOTALL)
+_OPENING = re.compile(r" *\[ *")
+# Longest value that follows Hydra's grammar, whose parser is slow: a list of thousands of numbers.
+_LIMIT_CHARACTERS = 20_000
 
 MULTIRUN = "--multirun"
 _SHORT = {
@@ -109,24 +102,30 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(flags.values()), overrides
 
 
-def rewritten(overrides: Sequence[str], *, config: Path, groups: Mapping[str, Sequence[str]], sweep: bool) -> list[str]:
+def rewritten(
+    overrides: Sequence[str], *, script: str, config: Path, groups: Mapping[str, Sequence[str]], sweep: bool
+) -> list[str]:
     """Overrides as Hydra has to see them.
 
     Args:
         overrides: As typed.
+        script: Name of the recipe, whose fields decide what is a text.
         config: The script's YAML.
         groups: Choices by config group.
-        sweep: Whether `a,b` stands for two jobs. Then texts follow Hydra's grammar like all else.
+        sweep: Whether `a,b` stands for two jobs.
 
     Raises:
-        UserError: On a config group whose value is none of its choices.
+        UserError: On what is no override, a config group whose value is none of its choices, or a value that cannot
+            be read.
     """
     result = []
     for override in overrides:
+        _require_characters(override)
         key, equals, value = override.partition("=")
         bare = key.lstrip("+~")
         group = bare.partition("@")[0]
         if not equals or not bare:
+            _parsed(override)
             result.append(override)
         elif group in groups or "/" in group:
             # Hydra takes no null for a group, even where that is the default.
@@ -135,12 +134,13 @@ def rewritten(overrides: Sequence[str], *, config: Path, groups: Mapping[str, Se
                 result.append(override)
         elif bare == "hydra":
             raise UserError(f"hydra must be set by its keys, as in hydra.verbose=true; got {value!r}")
-        elif bare != key or "@" in key or key.split(".")[0] == "hydra":
+        elif key.startswith("~") or "@" in key or key.split(".")[0] == "hydra":
+            _parsed(override)
             result.append(override)
-        elif key in TEXTS and not sweep and not _is_for_hydra(key, value):
-            result.append(f"++{key}={quoted(value)}")
+        elif not _KEY.fullmatch(bare):
+            raise UserError(f"{shortened(key)} must be a key, as in training.steps=300")
         else:
-            result.append(f"++{override}")
+            result.append(f"++{bare}={_value(script, bare, value, sweep=sweep)}")
     return result
 
 
@@ -151,11 +151,14 @@ def one_of(name: str, choice: object, choices: Sequence[str]) -> str:
     return f"{name} must be one of its choices; got {choice!r}{hint} (choices: {', '.join(choices)})"
 
 
+def in_quotes(text: str) -> str:
+    """A text as an item of a list on a command line; Hydra's grammar and ours have one rule for it."""
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
+
+
 def quoted(text: str) -> str:
-    """A text as Hydra's grammar has it, so that it comes out as it went in."""
-    # Twofold: for Hydra's grammar, and for OmegaConf, which would fill in ${…}.
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return QuotedString(text=literal, quote=Quote.single).with_quotes()
+    """A text as Hydra has to see it, so that it comes out as it went in: OmegaConf would fill in ${…}."""
+    return in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
 
 
 def _following(flag: str, rest: list[str]) -> str:
@@ -165,10 +168,114 @@ def _following(flag: str, rest: list[str]) -> str:
     return rest.pop(0) if rest else ""
 
 
-def _is_for_hydra(key: str, value: str) -> bool:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    listed = key in _LISTS and value.startswith("[") and value.endswith("]")
-    return quoted or listed or value == "null"
+def _value(script: str, key: str, value: str, *, sweep: bool) -> str:
+    """A value in Hydra's grammar: of texts each as typed, of all else what was typed."""
+    types = key_types(script)
+    hints = types.get(key, ())
+    parents = [key.rsplit(".", depth)[0] for depth in range(1, key.count(".") + 1)]
+    inside_a_value = not hints and any(parent in types and not is_section(parent) for parent in parents)
+    # A key that no dataclass has counts as a text, since it is refused later, by name.
+    if inside_a_value or not all(is_text(hint) or is_texts(hint) for hint in hints):
+        if "${" in value:
+            raise UserError(f"{key} must be written out, for ${{…}} is filled in only in YAMLs; got {shortened(value)}")
+        _parsed(f"{key}={value}")
+        return value
+    texts = any(map(is_texts, hints))
+    if sweep and value:
+        return ",".join(_written(key, item) for item in _items(key, value, lists=texts)[0])
+    if texts and value.startswith("[") and value.endswith("]"):
+        return _written(key, _items(key, value[1:-1])[0] if value[1:-1].strip() else [])
+    return _written(key, None if value == "null" else value)
+
+
+def _written(key: str, value: Any) -> str:
+    """A text, a list of texts or None in Hydra's grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(_written(key, item) for item in value)}]"
+    return quoted(_with_new_lines(value) if key in _WITH_NEW_LINES else value)
+
+
+def _with_new_lines(text: str) -> str:
+    r"""`\n` as a new line; one more backslash before it keeps it as it is."""
+    return re.sub(r"(\\+)n", lambda found: "\n" if len(found[1]) == 1 else f"{found[1][1:]}n", text)
+
+
+def _items(key: str, text: str, start: int = 0, *, lists: bool = False, closing: str = "") -> tuple[list[Any], int]:
+    """What commas separate, and where it ends: texts as typed or in quotes, None for null, lists where there may be.
+
+    Raises:
+        UserError: On an empty item, or a quote or bracket that is not closed.
+    """
+    items: list[Any] = []
+    position = start
+    while True:
+        item: Any
+        quotation = _QUOTED.match(text, position)
+        opening = _OPENING.match(text, position) if lists else None
+        if quotation is not None:
+            item, position = _unquoted(quotation), quotation.end()
+        elif opening is not None:
+            item, position = _items(key, text, opening.end(), closing="]")
+        else:
+            begin, position = position, _end(text, position, closing)
+            item = text[begin:position].strip(" ")
+            if closing and not item and not items and text[position:].startswith(closing):
+                return [], position + 1
+            if item[:1] in _QUOTES:
+                raise UserError(f"{key} must be items between commas, each quote closed; got {shortened(text)}")
+            item = None if item == "null" else item
+        items.append(item)
+        following = text[position : position + 1]
+        if following == closing:
+            return items, position + len(closing)
+        if following != ",":
+            raise UserError(f"{key} must be items between commas, each bracket closed; got {shortened(text)}")
+        position += 1
+
+
+def _end(text: str, position: int, closing: str) -> int:
+    """Where an item without quotes ends."""
+    found = re.compile(f"[,{re.escape(closing)}]").search(text, position)
+    return len(text) if found is None else found.start()
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    """Backslashes before a quote, or before the end, stand for half as many, as in Hydra's grammar."""
+    quote, text = ("'", found[1]) if found[1] is not None else ('"', found[2])
+    return re.sub(rf"(\\+)({quote}|\Z)", lambda run: run[1][: len(run[1]) // 2] + run[2], text)
+
+
+def _require_characters(override: str) -> None:
+    try:
+        override.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{shortened(override)} must be UTF-8, as everything that is saved") from None
+    if "\0" in override:
+        raise UserError(f"{shortened(override)} must hold no null character")
+
+
+def _parsed(override: str) -> Override:
+    """What follows Hydra's grammar.
+
+    Raises:
+        UserError: If it is longer or nested deeper than anybody means.
+        OverrideParseException: If it does not follow it.
+    """
+    if len(override) > _LIMIT_CHARACTERS:
+        raise UserError(f"{shortened(override)} must have at most {_LIMIT_CHARACTERS} characters")
+    depth = max(itertools.accumulate((each in "[{(") - (each in "]})") for each in override), default=0)
+    if depth > LIMIT_DEPTH:
+        raise UserError(f"{shortened(override)} must be nested at most {LIMIT_DEPTH} deep; it is deeper")
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        return parsed
+    except HydraException:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        # A number of thousands of digits, a function with wrong arguments: the parser lets Python's own errors out.
+        raise UserError(f"{shortened(override)} must follow Hydra's grammar; {error}") from None
 
 
 def _has_no_default(config: Path, group: str) -> bool:
@@ -178,9 +285,9 @@ def _has_no_default(config: Path, group: str) -> bool:
 
 def _require_names(override: str, group: str, choices: Sequence[str] | None) -> None:
     """Refuses what is no name; a name that does not exist is for Hydra, which also searches elsewhere, to find."""
-    parsed = OverridesParser.create().parse_override(override)
+    parsed = _parsed(override)
     values = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
     for value in values:
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and all(part not in ("", ".", "..") for part in value.split("/")):
             continue
         raise UserError(f"{group} must be a name; got {value!r}" if choices is None else one_of(group, value, choices))

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from recipes.app import END_WITH_PARENT
-from recipes.command_line import quoted
+from recipes.command_line import in_quotes
 from zoo.config import UserError
 from zoo.runtime.blas import THREAD_VARIABLES
 
@@ -122,8 +122,8 @@ def stopping_at_the_end(runner: ScriptRunner) -> Iterator[None]:
 
 
 def listed(values: Sequence[object]) -> str:
-    """A list as an override takes it; texts such as `swa(window_size=32)` are no calls of functions."""
-    return "[" + ",".join(quoted(str(value)) for value in values) + "]"
+    """A list as an override takes it; in quotes, for texts may hold commas."""
+    return "[" + ",".join(in_quotes(str(value)) for value in values) + "]"
 
 
 def _last_line(log: Path) -> str:

@@ -188,35 +188,6 @@ def test_a_flag_takes_its_value_wherever_it_stands(capsys):
     assert "dtype: float32" in shown
 
 
-@pytest.mark.parametrize("key", ["run_dir", "data.path", "tokenizer.path"])
-@pytest.mark.parametrize(
-    "text",
-    ["~/x", "/tmp/a=b", "a (1), b", "zoö/é", "a'b\"c", "\\", "a\\'", "x\\${seed}", "${seed} {", "[1]x", " 3", "1e3"],
-)
-@pytest.mark.parametrize("attention", ["attention=mha", "attention=hybrid_swa"])
-def test_texts_are_taken_as_typed(key, text, attention, capsys):
-    def main(config):
-        section, _, field = key.rpartition(".")
-        return {"text": (config[section] if section else config)[field]}
-
-    assert run([f"{key}={text}", attention], main, capsys) == (0, {"text": text}, "")
-
-
-def test_quoted_texts_lists_and_null_are_hydras(capsys):
-    def main(config):
-        path = config.data.path
-        return {"path": path if isinstance(path, str) else list(path), "run_dir": config.run_dir}
-
-    arguments = ["data.path=[a, b]", "run_dir='it is'"]
-    assert run(arguments, main, capsys)[1] == {"path": ["a", "b"], "run_dir": "it is"}
-    assert run(["run_dir=null", "data.path='[a]'"], main, capsys)[1] == {"path": "[a]", "run_dir": None}
-
-
-def test_a_sweep_may_go_over_texts(capsys):
-    execute("train", lambda config: {"run_dir": config.run_dir}, ["-m", "run_dir=a,b"])
-    assert [json.loads(line)["run_dir"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
-
-
 SCRIPT = """
 from recipes.app import run, show
 
