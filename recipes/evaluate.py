@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.quality.evaluated import Evaluated, HeldOutText
 from eval.quality.harness import HarnessConfig, harness
-from eval.quality.run_facts import cache_of_run, facts_of_checkpoint
+from eval.quality.run_facts import cache_of_run, facts_of_checkpoint, section, with_settings
 from eval.quality.run_rows import Origin, data_name, quality_row
 from eval.quality.score import Score
 from eval.quality.series import attention_json, series_name
@@ -22,7 +22,7 @@ from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
 from zoo.config import UserError, from_mapping, require
-from zoo.data import DERIVED_KEYS, data_config_from_mapping, prepare
+from zoo.data import DERIVED_KEYS, DataIdentity, data_config_from_mapping, prepare
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.seeds import seed_everything
@@ -109,8 +109,10 @@ def main(config: DictConfig) -> dict[str, Any]:
             store.append(_row(origin, task.name, score, digest) for score in scores)
             results[task.name] = _summary(scores)
         if recipe.harness.tasks:
+            # What the harness asks is no content of ours.
+            asked = dataclasses.replace(origin, measured_on=None)
             for name, scores in harness(evaluated, recipe.harness).items():
-                store.append(_row(origin, name, score, digest) for score in scores)
+                store.append([_row(asked, name, score, digest) for score in scores])
                 results[name] = _summary(scores)
     return {
         "checkpoint": str(loaded.folder),
@@ -140,15 +142,15 @@ def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> Evaluated:
     if name in SYNTHETIC_TASKS:
         task: SyntheticTask | None = _task(mapping, loaded)
         assert task is not None
-        text, fingerprint, length = None, task.fingerprint, task.length
+        text, identity, length = None, task.identity, task.length
     else:
-        task, (text, fingerprint) = None, _text(mapping, loaded)
+        task, (text, identity) = None, _text(mapping, loaded)
         length = recipe.sequence_length or training.get("sequence_length") or model.config.max_seq_len
     batch_size = recipe.batch_size or training.get("batch_size") or _BATCH_SIZE
     return Evaluated(
         model=model,
         data=name,
-        fingerprint=fingerprint,
+        identity=identity,
         tokenizer=loaded.tokenizer,
         text=text,
         task=task,
@@ -171,8 +173,8 @@ def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) 
     return {"max_rows": None if batches is None else batches * (training.get("batch_size") or _BATCH_SIZE)}
 
 
-def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOutText, str]:
-    """Held-out text in the checkpoint's own tokens, and what names it."""
+def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOutText, DataIdentity]:
+    """Held-out text in the checkpoint's own tokens, and what it is."""
     if loaded.tokenizer is None:
         raise UserError(
             f"data must be what the checkpoint was trained on; {loaded.folder} has no tokenizer to read text with"
@@ -180,7 +182,7 @@ def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOut
     data = data_config_from_mapping(mapping)
     corpus = prepare(data, loaded.tokenizer)
     text = HeldOutText(split=corpus.validation, packing=data.packing, mask_documents=data.mask_documents)
-    return text, corpus.fingerprint
+    return text, corpus.identity
 
 
 def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
@@ -212,6 +214,8 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     config = evaluated.model.config
     facts = facts_of_checkpoint(loaded.folder, loaded.training_state)
     facts = dataclasses.replace(facts, num_parameters=evaluated.model.num_parameters())
+    trained = None if recipe.attention is None else section(section(loaded.config, "model"), "attention")
+    facts = with_settings(facts, loaded.config, attention=trained)
     if recipe.attention is not None:
         # What the training cost and how it went is another attention's.
         facts = dataclasses.replace(facts, tokens_per_second=None, peak_bytes=None, curve=())
@@ -223,6 +227,7 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
         regime="checkpoint",
         seed=int(loaded.config.get("seed", recipe.seed)),
         facts=facts,
+        measured_on=evaluated.identity.validation,
     )
 
 
@@ -231,7 +236,9 @@ def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     manifest = (loaded.folder / MANIFEST).read_bytes()
     asked = [evaluated.sequence_length, evaluated.max_batches, evaluated.max_rows, dtype_name(evaluated.dtype)]
     asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
-    return hashlib.sha256(manifest + json.dumps([evaluated.fingerprint, asked]).encode()).hexdigest()
+    text = evaluated.text
+    rows = None if text is None else [text.packing, text.mask_documents]
+    return hashlib.sha256(manifest + json.dumps([evaluated.identity.as_mapping(), rows, asked]).encode()).hexdigest()
 
 
 def _row(origin: Origin, task: str, score: Score, digest: str) -> Row:

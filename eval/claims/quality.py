@@ -1,5 +1,7 @@
 """Claims about what an approximation costs in quality."""
 
+import collections
+import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
@@ -38,7 +40,7 @@ def _differences(
     evidence: Evidence, metric: str, variant: str, baseline: str
 ) -> dict[str, tuple[DifferenceEstimate, tuple[Row, ...]]]:
     """Mean difference of the seeds that both had, for every task and setting that both were trained on."""
-    found: dict[str, dict[str, dict[int, Row]]] = {}
+    found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
     # What an evaluation says counts before a training's own last value of the same seed.
     for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
         quality = row.quality
@@ -48,14 +50,19 @@ def _differences(
             continue
         # Of the whole task only: where along an axis the difference lies is another table.
         if quality.variant in (variant, baseline) and quality.is_overall:
-            found.setdefault(_setting(quality, metric), {}).setdefault(quality.variant, {})[quality.seed] = row
+            setting = (_setting(quality, metric), quality.trained_on, quality.measured_on, quality.budget)
+            found.setdefault(setting, {}).setdefault(quality.variant, {})[quality.seed] = row
     differences = {}
-    for name, rows in found.items():
+    named = collections.Counter(name for name, *_ in found)
+    for (name, trained_on, *rest), rows in found.items():
         ours, theirs = rows.get(variant, {}), rows.get(baseline, {})
         seeds = sorted(set(ours) & set(theirs))
         if len(seeds) > 1:
             compared = [[each[seed] for seed in seeds] for each in (ours, theirs)]
-            differences[name] = (paired_difference(*map(_values, compared)), tuple(itertools.chain(*compared)))
+            # Settings of one name are told apart by what names all that differs.
+            which = hashlib.sha256(repr((trained_on, *rest)).encode()).hexdigest()[:8]
+            key = str(name) if named[name] == 1 else f"{name}, {which}"
+            differences[key] = (paired_difference(*map(_values, compared)), tuple(itertools.chain(*compared)))
     return differences
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.quality.predictions import Predictions, Predictor
 from zoo.config import require
-from zoo.data import Batch, CausalLoader, MaskedTokenLoader, Tokenizer, TokenSplit
+from zoo.data import Batch, CausalLoader, DataIdentity, MaskedTokenLoader, Tokenizer, TokenSplit
 from zoo.data.corpora.config import Packing
 from zoo.data.synthetic import SyntheticTask
 
@@ -37,7 +37,7 @@ class Evaluated:
     Attributes:
         model: Of `zoo.models`, in evaluation mode.
         data: Name of the data.
-        fingerprint: Names the data's content.
+        identity: What the data is, by its content.
         tokenizer: Its own, or None for a model of a synthetic task.
         text: Held-out text, or None for a model of a synthetic task.
         task: The synthetic task that the model was trained on, or None for text.
@@ -52,7 +52,7 @@ class Evaluated:
 
     model: Any
     data: str
-    fingerprint: str
+    identity: DataIdentity
     tokenizer: Tokenizer | None
     text: HeldOutText | None
     task: SyntheticTask | None

@@ -13,9 +13,20 @@ import numpy as np
 import yaml
 
 from eval.rows import CurvePoint
+from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.data import DataIdentity
+from zoo.data.identity import data_identity_from_mapping
 from zoo.training import read_metrics
 from zoo.training.run_folder import RunFolder
 
+# How a training is watched, which changes nothing of what it reaches.
+_WATCHING = frozenset(
+    {
+        *("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+        *("sample_prompt", "sample_tokens", "loggers", "compile"),
+    }
+)
 # What training reports of its evaluations, the most telling first. Tokens of synthetic tasks stand for no bytes.
 VALIDATION_METRICS = ("val_bits_per_byte", "val_accuracy", "val_loss")
 
@@ -33,6 +44,8 @@ class RunFacts:
         peak_bytes: Largest that MLX's allocator held.
         num_parameters: Of the model.
         curve: Validation values.
+        trained_on: Names the content that was trained on.
+        settings: How it was trained, as JSON: all that decides it but attention, data and seed.
     """
 
     model: str | None = None
@@ -43,6 +56,59 @@ class RunFacts:
     peak_bytes: int | None = None
     num_parameters: int | None = None
     curve: tuple[CurvePoint, ...] = ()
+    trained_on: str | None = None
+    settings: str | None = None
+
+
+def with_settings(
+    facts: RunFacts, config: Mapping[str, Any], *, attention: Mapping[str, Any] | None = None
+) -> RunFacts:
+    """The facts with what a checkpoint's configuration says of the training.
+
+    Args:
+        facts: Of the run.
+        config: What `train.py` saves with a checkpoint; of one that was not trained by it, or long ago, keys may miss.
+        attention: The one that was trained, where another one is evaluated.
+    """
+    identity = identity_of(config)
+    facts = dataclasses.replace(facts, trained_on=None if identity is None else identity.train)
+    if not {"model", "optimizer", "training"} <= config.keys():
+        return facts
+    model = {key: value for key, value in section(config, "model").items() if key != "attention"}
+    data = section(config, "data")
+    training = {key: value for key, value in section(config, "training").items() if key not in _WATCHING}
+    settings = {
+        "model": model,
+        "attention": attention,
+        "rows": {key: data[key] for key in ("packing", "mask_documents") if key in data},
+        "tokenizer": data.get("tokenizer"),
+        "optimizer": section(config, "optimizer"),
+        "training": training,
+        "dtype": config.get("dtype"),
+    }
+    return dataclasses.replace(facts, settings=json.dumps(settings, sort_keys=True))
+
+
+def identity_of(config: Mapping[str, Any]) -> DataIdentity | None:
+    """What a checkpoint was trained on; None if it does not say.
+
+    Raises:
+        UserError: If what it says is no identity.
+    """
+    identity = section(config, "data").get("identity")
+    return None if identity is None else data_identity_from_mapping(identity, path="checkpoint: run.data.identity")
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a checkpoint's configuration; empty if there is none.
+
+    Raises:
+        UserError: If it is no mapping.
+    """
+    found = config.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise UserError(f"checkpoint: run.{name} must be a mapping; got {shortened(found)}")
+    return found or {}
 
 
 def facts_of_run(folder: Path, *, metric: str | None = None) -> RunFacts:

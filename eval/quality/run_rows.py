@@ -8,14 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.quality.run_facts import RunFacts, best_metric, environment, facts_of_run, run_config
+from eval.quality.run_facts import (
+    RunFacts,
+    best_metric,
+    environment,
+    facts_of_run,
+    identity_of,
+    run_config,
+    section,
+    with_settings,
+)
 from eval.quality.score import Score
 from eval.quality.series import attention_json, series_name
 from eval.rows import Machine, Quality, Row, current_machine, machine_of
 from eval.rows.schema import Regime
 from zoo.attention import variant_from_mapping
 from zoo.attention.catalog import expand
+from zoo.checkpoints import History
+from zoo.checkpoints.save import CONFIG
 from zoo.config import UserError
+from zoo.config.files import read_json_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.models.config import FAMILIES
 from zoo.training.run_folder import RunFolder
@@ -57,6 +69,7 @@ class Origin:
         regime: How the model was trained in comparison with others.
         seed: Of the training.
         facts: Of the training.
+        measured_on: Names the content that is measured on; None if it is not known.
     """
 
     variant: str
@@ -66,6 +79,7 @@ class Origin:
     regime: Regime
     seed: int
     facts: RunFacts
+    measured_on: str | None = None
 
     def quality(self, task: str, score: Score) -> Quality:
         """A figure with all that belongs to it."""
@@ -80,6 +94,7 @@ class Origin:
             data=self.data,
             regime=self.regime,
             seed=self.seed,
+            measured_on=self.measured_on,
             **{**facts, "curve": list(self.facts.curve)},
             **figure,
         )
@@ -118,7 +133,11 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
     metric = best_metric(result)
     if metric is None:
         raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
-    facts = facts_of_run(run_dir, metric=metric)
+    # Its checkpoint says what it was trained on, and as what.
+    newest = History(RunFolder(run_dir).checkpoints).newest()
+    saved = {} if newest is None else section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
+    facts = with_settings(facts_of_run(run_dir, metric=metric), saved)
+    identity = identity_of(saved)
     attention = variant_from_mapping(expand(config["attention"]))
     data = data_name(config["data"])
     origin = Origin(
@@ -129,6 +148,7 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
         regime=regime,
         seed=int(config["seed"]),
         facts=facts,
+        measured_on=None if identity is None else identity.validation,
     )
     text_task = "language" if FAMILIES[config["model"]["family"]].causal else "masked"
     task = data if data in SYNTHETIC_TASKS else text_task

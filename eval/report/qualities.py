@@ -18,6 +18,8 @@ COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
 _OF_A_CHOICE = ("of", "parameters", "allow_mechanisms", "calibration", "phase")
 # They change how a function is computed, not which.
 _NO_FUNCTION = ("name", "implementation", "chunk_size", "tile_size")
+# Digits of a digest that tell the few of one table apart.
+_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,28 @@ def has_value(quality: Quality) -> bool:
 
 
 def one_per_seed(found: Sequence[Quality]) -> dict[int, Quality]:
-    """A figure of each seed, an evaluation's before a training's own."""
-    ordered = sorted(found, key=lambda quality: not quality.is_of_training)
+    """A figure of each seed of one way to train, an evaluation's before a training's own."""
+    ordered = sorted(of_one_training(found), key=lambda quality: not quality.is_of_training)
     return {quality.seed: quality for quality in ordered}
+
+
+def of_one_training(found: Iterable[Quality]) -> list[Quality]:
+    """The figures of the trainings that differ in their seed only: of several such, those of most seeds, then the last.
+
+    Args:
+        found: Of one variant.
+    """
+    groups = list(by_training(found).values())
+    seeds = [len({quality.seed for quality in group}) for group in groups]
+    return next((group for count, group in zip(seeds[::-1], groups[::-1], strict=True) if count == max(seeds)), [])
+
+
+def by_training(found: Iterable[Quality]) -> dict[tuple[str | int | None, ...], list[Quality]]:
+    """The figures by how their models were trained, seeds apart."""
+    groups: dict[tuple[str | int | None, ...], list[Quality]] = {}
+    for quality in found:
+        groups.setdefault(quality.training, []).append(quality)
+    return groups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,10 +100,14 @@ class Subject:
     Attributes:
         model: Its name.
         data: The data's name.
+        trained_on: Names the content that was trained on; None if it is not known.
+        measured_on: Names the content that was measured on.
     """
 
     model: str
     data: str
+    trained_on: str | None = None
+    measured_on: str | None = None
 
     def __str__(self) -> str:
         return f"{self.model} on {self.data}"
@@ -90,7 +115,9 @@ class Subject:
 
 def subject_of(quality: Quality) -> Subject:
     """Whose figure it is."""
-    return Subject(model=quality.model, data=quality.data)
+    return Subject(
+        model=quality.model, data=quality.data, trained_on=quality.trained_on, measured_on=quality.measured_on
+    )
 
 
 def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subject | None:
@@ -111,43 +138,105 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     return max(variants, key=lambda subject: tuple(len(names) for names in variants[subject]), default=None)
 
 
-# What may be compared: one model, data and quantity, trained under one regime; at equal tokens, on as many.
-Comparison = tuple[Subject, str, Regime, int | None]
+# What may be compared: one subject and quantity, under one regime, of one budget.
+Comparison = tuple[Subject, str, Regime, tuple[int | None, str | None]]
 
 
 def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
-    """Comparison -> variant -> seed -> what training itself reported last, over all settings of its task."""
+    """Comparison -> variant -> seed -> what training itself reported last, over all settings of its task.
+
+    A variant that was trained in several ways within a comparison stands there once for each, with its steps and the
+    beginning of its settings' digest.
+    """
     compared: dict[Comparison, dict[str, list[Quality]]] = {}
     for quality in found:
         if quality.is_of_training and quality.is_overall:
-            tokens = quality.tokens if quality.regime == "equal_tokens" else None
-            comparison = (subject_of(quality), quality.quantity, quality.regime, tokens)
+            comparison = (subject_of(quality), quality.quantity, quality.regime, quality.budget)
             compared.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
     return {
-        comparison: {name: one_per_seed(each) for name, each in variants.items()}
+        comparison: {name: one_per_seed(own) for name, each in variants.items() for name, own in _named(name, each)}
         for comparison, variants in compared.items()
     }
 
 
+def _named(variant: str, found: Sequence[Quality]) -> list[tuple[str, list[Quality]]]:
+    groups = list(by_training(found).values())
+    if len(groups) == 1:
+        return [(variant, groups[0])]
+    return [(f"{variant} ({_way(group[0])})", group) for group in groups]
+
+
+def _way(quality: Quality) -> str:
+    return f"{quality.steps} steps" + (f", {quality.settings_digest[:_SHOWN]}" if quality.settings_digest else "")
+
+
+def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str]:
+    """The subject of each, with what tells those of one name apart: the content of data, and settings that differ."""
+    groups: dict[tuple[str, str, Regime], list[Comparison]] = {}
+    for comparison in comparisons:
+        subject, quantity, regime, _ = comparison
+        groups.setdefault((str(subject), quantity, regime), []).append(comparison)
+    return {
+        comparison: ", ".join([name, *_differences(comparison, group)])
+        for (name, *_), group in groups.items()
+        for comparison in group
+    }
+
+
+def _differences(comparison: Comparison, group: Sequence[Comparison]) -> list[str]:
+    own, all_facts = _facts(comparison), [_facts(each) for each in group]
+    differing = [key for key in own if len({facts.get(key) for facts in all_facts}) > 1]
+    differing += sorted({key for facts in all_facts for key in facts} - own.keys())
+    return [f"{key} {own.get(key, 'unknown')}" for key in differing]
+
+
+def _facts(comparison: Comparison) -> dict[str, str]:
+    subject, _, _, (_, settings) = comparison
+    contents = {"trained on": subject.trained_on, "measured on": subject.measured_on}
+    facts = {key: value[:_SHOWN] for key, value in contents.items() if value is not None}
+    # Trainings of other lengths are told apart by their steps, which have a column.
+    flat = {} if settings is None else _flat(json.loads(settings))
+    return facts | {key: value for key, value in flat.items() if key != "training.steps"}
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in mapping.items():
+        # As JSON writes it: a name from a file may hold anything.
+        name = prefix + json.dumps(key)[1:-1]
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: json.dumps(value)}
+    return flat
+
+
 def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of a subject, of trainings at equal tokens only those on as many as most variants had.
+    """The figures of a subject, of each regime only those of the budget that most variants had.
 
     Args:
         found: Of one subject.
     """
-    variants: dict[int | None, set[str]] = {}
+    variants: dict[Regime, dict[tuple[int | None, str | None], set[str]]] = {}
     for quality in found:
-        if quality.regime == "equal_tokens":
-            variants.setdefault(quality.tokens, set()).add(quality.variant)
-    kept = max(variants, key=lambda tokens: (len(variants[tokens]), tokens or 0), default=None)
-    return [quality for quality in found if quality.regime != "equal_tokens" or quality.tokens == kept]
+        variants.setdefault(quality.regime, {}).setdefault(quality.budget, set()).add(quality.variant)
+    kept = {
+        regime: max(budgets, key=lambda budget: (len(budgets[budget]), budget[0] or 0))
+        for regime, budgets in variants.items()
+    }
+    return [quality for quality in found if quality.budget == kept[quality.regime]]
 
 
 def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens."""
+    """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens.
+
+    Of each variant they are those of one way to train.
+    """
     subject = main_subject(found)
     own = of_one_budget([quality for quality in found if subject_of(quality) == subject])
-    return next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
+    kept = next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
+    variants: dict[str, list[Quality]] = {}
+    for quality in kept:
+        variants.setdefault(quality.variant, []).append(quality)
+    one_way = {id(quality) for each in variants.values() for quality in of_one_training(each)}
+    return [quality for quality in kept if id(quality) in one_way]
 
 
 def recall_rows(rows: Sequence[Row]) -> list[Row]:

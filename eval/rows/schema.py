@@ -4,10 +4,12 @@ Every key is always written, null where it does not apply, so that tables of row
 Times are seconds, sizes bytes, losses nats per token unless a name says otherwise.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eval.rows.cell import (
     AttentionJson,
@@ -21,12 +23,16 @@ from eval.rows.cell import (
     Seed,
     Strict,
 )
+from zoo.config.errors import shortened
+from zoo.config.files import parse_json
 from zoo.runtime.versions import describe
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "incorrect", "skipped", "out_of_memory", "crashed", "unavailable"]
 Kind = Literal["speed", "quality"]
 Regime = Literal["equal_tokens", "equal_seconds", "checkpoint"]
+# SHA-256 of a content, as `zoo.data.identity` takes it.
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of two times that are within `Seconds`.
 Ratio = Annotated[float, Field(ge=1e-30, le=1e30)]
 
@@ -136,6 +142,11 @@ class Quality(Strict):
     data: Name
     regime: Regime
     seed: Seed
+    trained_on: Digest | None = Field(default=None, description="names the content trained on; null if unknown")
+    measured_on: Digest | None = Field(default=None, description="names the held-out content of this figure")
+    settings: str | None = Field(
+        default=None, description="how it was trained, as JSON: all that decides it but attention, data and seed"
+    )
     steps: Count | None = None
     tokens: Count | None = None
     train_seconds: FigureOrNone = None
@@ -149,6 +160,16 @@ class Quality(Strict):
     )
     position: Count | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_are_a_mapping(cls, settings: str | None) -> str | None:
+        if settings is not None:
+            where = "settings"
+            mapping = parse_json(settings, where=where)
+            if not isinstance(mapping, dict) or not isinstance(mapping.get("training", {}), dict):
+                raise ValueError(f"{where} must be a mapping of sections; got {shortened(settings)}")
+        return settings
 
     @property
     def is_of_training(self) -> bool:
@@ -164,6 +185,31 @@ class Quality(Strict):
     def is_overall(self) -> bool:
         """Whether the figure is over all settings of its task."""
         return all(axis is None for axis in (self.length, self.num_pairs, self.depth, self.position))
+
+    @property
+    def settings_digest(self) -> str | None:
+        """Names the settings."""
+        return None if self.settings is None else hashlib.sha256(self.settings.encode()).hexdigest()[:16]
+
+    @property
+    def budget(self) -> tuple[int | None, str | None]:
+        """What trainings of several variants share where they are compared: tokens, and how they were trained."""
+        if self.regime == "checkpoint":
+            return None, None
+        if self.regime == "equal_tokens" or self.settings is None:
+            return (self.tokens if self.regime == "equal_tokens" else None), self.settings
+        # Of equal seconds each variant makes as many steps as it can.
+        mapping = json.loads(self.settings)
+        mapping["training"] = {**mapping.get("training", {}), "steps": None}
+        return None, json.dumps(mapping, sort_keys=True)
+
+    @property
+    def training(self) -> tuple[str | int | None, ...]:
+        """What trainings of a subject share that differ in their seed only."""
+        limits = {} if self.settings is None else json.loads(self.settings).get("training", {})
+        # By its time or its accuracy each seed ends after another number of steps.
+        ends_itself = any(limits.get(limit) is not None for limit in ("max_seconds", "target_accuracy"))
+        return self.variant, self.attention, self.regime, self.settings, None if ends_itself else self.steps
 
 
 class Row(Strict):

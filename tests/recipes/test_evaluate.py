@@ -90,6 +90,22 @@ def test_all_that_fits_a_language_model_is_asked_and_agrees_with_its_training(ev
         same = {"attention", "steps", "tokens", "train_seconds", "tokens_per_second", "peak_bytes", "curve"}
         assert quality.model_dump(include=same) == training.quality.model_dump(include=same)
         assert quality.num_parameters == trained["num_parameters"]
+        of_training = {"trained_on", "measured_on", "settings"}
+        assert quality.model_dump(include=of_training) == training.quality.model_dump(include=of_training)
+        assert None not in quality.model_dump(include=of_training).values()
+
+
+def test_settings_are_equal_where_only_the_seed_and_what_is_watched_differ(train, tmp_path):
+    asked = (["seed=1"], ["seed=2", "training.log_every=1"], ["optimizer.learning_rate=0.02"], ["model.num_layers=2"])
+    found = []
+    for number, more in enumerate(asked):
+        train("training.steps=1", f"run_dir={tmp_path / str(number)}", *more)
+        found.append(rows_of_run(tmp_path / str(number), regime="checkpoint")[0].quality)
+    assert found[0].training == found[1].training
+    assert len({quality.settings for quality in found}) == 3
+    assert len({quality.trained_on for quality in found}) == 1
+    # What one machine alone knows is no setting.
+    assert not any(str(tmp_path.parent) in quality.settings for quality in found)
 
 
 @pytest.fixture(scope="module")

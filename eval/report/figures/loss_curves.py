@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
-from eval.report.qualities import Comparison, trainings
+from eval.report.qualities import Comparison, named_comparisons, trainings
 from eval.rows import Quality, Row
 
 _VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}
@@ -23,17 +23,18 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     subjects = curves(rows)
     if not subjects:
         return Absent(reason="no quality row has a curve of its training")
+    names = named_comparisons(subjects)
     figure = Figure(figsize=(10.5, 3.4 * len(subjects)), layout="constrained")
-    for (subject, variants), panels in zip(
+    for (comparison, variants), panels in zip(
         subjects.items(), figure.subplots(len(subjects), 2, squeeze=False), strict=True
     ):
-        trained, metric, regime, _ = subject
+        _, metric, regime, _ = comparison
         for axes, by, label in zip(panels, ("tokens", "seconds"), ("training tokens", "training seconds"), strict=True):
             styles = looks()
             for name, seeds in variants.items():
                 look = next(styles)
                 _draw_curve(axes, mean_curve(list(seeds.values()), by=by), name, look)
-            axes.set_title(f"{trained}, {_REGIMES[regime]}")
+            axes.set_title(f"{names[comparison]}, {_REGIMES[regime]}")
             axes.set_xlabel(label)
             axes.set_ylabel(_VALUES.get(metric, metric))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from eval.report.qualities import over_seeds, qualities, trainings
+from eval.report.qualities import named_comparisons, over_seeds, qualities, trainings
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, num_bytes
 from eval.rows import Quality, Row
@@ -21,12 +21,15 @@ def trainings_table(rows: Sequence[Row]) -> Table:
         rows: Of one device.
     """
     lines = []
-    for (subject, metric, regime, _), variants in trainings(qualities(rows)).items():
+    compared = trainings(qualities(rows))
+    names = named_comparisons(compared)
+    for comparison, variants in compared.items():
+        _, metric, regime, _ = comparison
         first = next(iter(variants.values()))
         for name, seeds in variants.items():
             lines.append(
                 (
-                    str(subject),
+                    names[comparison],
                     _EQUAL[regime],
                     name,
                     _number_of_all([each.steps for each in seeds.values()]),

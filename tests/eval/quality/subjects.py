@@ -46,7 +46,7 @@ def reads_text(model: Any, corpus: TokenCorpus, **choices: Any) -> Evaluated:
     return Evaluated(
         model=model,
         data="text",
-        fingerprint=corpus.fingerprint,
+        identity=corpus.identity,
         tokenizer=corpus.tokenizer,
         text=HeldOutText(split=corpus.validation),
         task=None,
@@ -60,7 +60,7 @@ def recalls(model: Any, task: SyntheticTask, **choices: Any) -> Evaluated:
     return Evaluated(
         model=model,
         data=task.name,
-        fingerprint=task.fingerprint,
+        identity=task.identity,
         tokenizer=None,
         text=None,
         task=task,

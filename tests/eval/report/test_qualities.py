@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from eval.report.qualities import QualityBook, function_of, of_main_subject, qualities
+from eval.report.qualities import QualityBook, function_of, named_comparisons, of_main_subject, qualities, trainings
+from eval.report.tables.recall import recall_table
+from eval.report.tables.trainings import trainings_table
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
 
 
@@ -107,3 +109,80 @@ def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None
         book = QualityBook(each)
         assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
         assert book.bits_per_byte("linear", None) is None
+
+
+def settings(**training: object) -> str:
+    return json.dumps({"optimizer": {"lr": training.pop("lr", 0.1)}, "training": training}, sort_keys=True)
+
+
+# Two trainings that no report may take for two seeds of one.
+APART = (
+    ({"trained_on": "a" * 64}, {"trained_on": "b" * 64}),
+    ({"measured_on": "a" * 64}, {"measured_on": "b" * 64}),
+    ({"settings": settings(lr=0.1)}, {"settings": settings(lr=0.2)}),
+    ({"settings": settings(batch_size=2)}, {"settings": settings(batch_size=4)}),
+    ({"settings": settings()}, {"settings": None}),
+    ({"trained_on": "a" * 64}, {"trained_on": None}),
+)
+
+
+@pytest.mark.parametrize("regime", ["equal_tokens", "equal_seconds", "checkpoint"])
+@pytest.mark.parametrize("apart", APART, ids=str)
+def test_trainings_on_other_data_or_with_other_settings_are_no_seeds_of_one(apart, regime) -> None:
+    def trained(seed: int, value: float, facts: dict[str, object], metric: str = "val_bits_per_byte"):
+        return quality_row("mha", seed, value, regime=regime, metric=metric, **facts)
+
+    first, second = apart
+    rows = [trained(0, 6.0, first), trained(1, 6.2, first), trained(2, 9.0, second)]
+    for each in (rows, rows[::-1]):
+        lines = trainings_table(each).rows
+        assert {line[5] for line in lines} == {"6.100 ± 0.141 (n=2)", "9.000 (n=1)"}
+        # No two of them look alike.
+        assert len({line[:3] for line in lines}) == 2
+        evaluated = [changed(row, metric="bits_per_byte") for row in each]
+        shown = QualityBook(evaluated).bits_per_byte("mha", None, regime=regime)
+        assert shown is None or str(shown).removesuffix(", checkpoint") in ("6.100 ± 0.141 (n=2)", "9.000 (n=1)")
+
+
+@pytest.mark.parametrize("apart", APART, ids=str)
+def test_recall_of_other_trainings_is_not_pooled_either(apart) -> None:
+    rows = [changed(recall_row("mha", seed, 0.5 + seed / 4, 4), **facts) for seed, facts in enumerate(apart)]
+    (line,) = recall_table(rows).rows
+    assert line[-1] in ("0.500 (n=1)", "0.750 (n=1)")
+
+
+def test_seeds_of_one_training_are_pooled_and_two_checkpoints_of_one_run_are_not() -> None:
+    facts = {"trained_on": "a" * 64, "settings": settings(steps=9), "regime": "checkpoint"}
+    rows = [changed(quality_row("mha", seed, 2.0 + seed / 10), steps=9, **facts) for seed in (0, 1)]
+    earlier = changed(quality_row("mha", 2, 5.0), steps=4, **facts)
+    for each in ([*rows, earlier], [earlier, *rows]):
+        assert "2.050" in str(QualityBook(each).bits_per_byte("mha", None))
+        assert "(n=2)" in str(QualityBook(each).bits_per_byte("mha", None))
+    # By their time each ends after another number of steps.
+    facts["settings"] = settings(steps=9, max_seconds=3.0)
+    rows = [changed(quality_row("mha", seed, 2.0), steps=4 + seed, **facts) for seed in (0, 1)]
+    assert "(n=2)" in str(QualityBook(rows).bits_per_byte("mha", None))
+
+
+def test_at_equal_seconds_variants_are_compared_though_their_steps_differ() -> None:
+    rows = [
+        quality_row(
+            name, seed, 2.0, metric="val_bits_per_byte", regime="equal_seconds", settings=settings(steps=n), steps=n
+        )
+        for name, n in (("mha", 9), ("swa", 13))
+        for seed in range(2)
+    ]
+    (variants,) = trainings(qualities(rows)).values()
+    assert {name: len(seeds) for name, seeds in variants.items()} == {"mha": 2, "swa": 2}
+
+
+def test_comparisons_of_one_name_are_told_apart_by_what_differs() -> None:
+    asked = ((0.1, "a"), (0.2, "a"), (0.1, "b"))
+    rows = [
+        quality_row("mha", 0, 2.0, metric="val_loss", settings=settings(lr=lr), trained_on=text * 64)
+        for lr, text in asked
+    ]
+    names = list(named_comparisons(trainings(qualities(rows))).values())
+    assert names == [f"gpt_tiny on stdlib, trained on {text * 8}, optimizer.lr {lr}" for lr, text in asked]
+    alone = named_comparisons(trainings(qualities(rows[:1])))
+    assert list(alone.values()) == ["gpt_tiny on stdlib"]

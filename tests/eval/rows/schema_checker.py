@@ -1,5 +1,6 @@
 """Checks a value against a JSON Schema: the keywords that ours uses, and an error for any other."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ BOUNDS = {
     "minimum": ((int, float), lambda value, bound: value >= bound),
     "maximum": ((int, float), lambda value, bound: value <= bound),
     "maxLength": (str, lambda value, bound: len(value) <= bound),
+    "pattern": (str, lambda value, pattern: re.search(pattern, value) is not None),
     "minItems": (list, lambda value, bound: len(value) >= bound),
 }
 

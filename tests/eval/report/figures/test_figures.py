@@ -139,7 +139,7 @@ def test_the_front_holds_what_none_beats_in_both() -> None:
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
     curves = loss_curves.curves(rows)
-    seeds = curves[Subject(model="gpt_tiny", data="stdlib"), "bits_per_byte", "equal_tokens", None]["mha"]
+    seeds = curves[Subject(model="gpt_tiny", data="stdlib"), "bits_per_byte", "equal_tokens", (None, None)]["mha"]
     assert sorted(seeds) == [0, 1, 2]
     by_tokens = loss_curves.mean_curve(list(seeds.values()), by="tokens")
     firsts = [quality.curve[0].value for quality in seeds.values()]
