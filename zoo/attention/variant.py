@@ -8,6 +8,7 @@ from zoo.attention.interface import Attention, Capabilities, LayerShape
 from zoo.attention.projected import require_capable
 from zoo.attention.registry import mechanism
 from zoo.config import UserError, from_mapping, to_mapping
+from zoo.config.errors import shortened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,18 +80,20 @@ def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention")
     rest = dict(mapping)
     name = rest.pop("name", None)
     if not isinstance(name, str):
-        raise UserError(f"{path}.name must be a text; got {name!r}")
+        raise UserError(f"{path}.name must be a text; got {shortened(name)}")
     if "layer_pattern" in rest:
         return _hybrid(name, rest, path)
     if "mechanism" not in rest:
         raise UserError(f"{path}: missing key 'mechanism' (or 'layer_pattern')")
-    declared = mechanism(rest.pop("mechanism"))
+    named = rest.pop("mechanism")
+    if not isinstance(named, str):
+        raise UserError(f"{path}.mechanism must be a text; got {shortened(named)}")
+    declared = mechanism(named)
     implementation = rest.pop("implementation", None) or next(iter(declared.implementations))
-    if implementation not in declared.implementations:
+    if not isinstance(implementation, str) or implementation not in declared.implementations:
         choices = ", ".join(declared.implementations)
-        raise UserError(
-            f"{path}.implementation must be one of {declared.name}'s; got {implementation!r} (choices: {choices})"
-        )
+        got = f"got {shortened(implementation)} (choices: {choices})"
+        raise UserError(f"{path}.implementation must be one of {declared.name}'s; {got}")
     parameters = from_mapping(declared.config, rest, path=path)
     return VariantConfig(name=name, mechanism=declared.name, implementation=implementation, parameters=parameters)
 
@@ -100,11 +103,11 @@ def _hybrid(name: str, rest: dict[str, Any], path: str) -> LayerPattern:
     if rest:
         raise UserError(f"{path}: a hybrid has only 'name' and 'layer_pattern'; got also {', '.join(rest)}")
     if not isinstance(layers, list | tuple) or not layers:
-        raise UserError(f"{path}.layer_pattern must be a non-empty list of variants; got {layers!r}")
+        raise UserError(f"{path}.layer_pattern must be a non-empty list of variants; got {shortened(layers)}")
     variants = []
     for index, layer in enumerate(layers):
         if not isinstance(layer, Mapping):
-            raise UserError(f"{path}.layer_pattern[{index}] must be a variant; got {layer!r}")
+            raise UserError(f"{path}.layer_pattern[{index}] must be a variant; got {shortened(layer)}")
         variant = variant_from_mapping(layer, path=f"{path}.layer_pattern[{index}]")
         if isinstance(variant, LayerPattern):
             raise UserError(f"{path}.layer_pattern[{index}] must not be a hybrid itself; got {variant.name!r}")

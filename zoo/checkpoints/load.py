@@ -84,7 +84,10 @@ def load_checkpoint(
             chosen = variant(attention) if isinstance(attention, str) else attention
             mapping["attention"] = chosen.as_mapping()
         where = f"checkpoint: {files.folder / CONFIG}"
-        model = build_model(model_config_from_mapping(mapping, path=f"{where}: model"))
+        try:
+            model = build_model(model_config_from_mapping(mapping))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         restore_model(model, files)
         model.eval()
         tokenizer = _tokenizer(files) if saved.has_tokenizer else None

@@ -118,8 +118,9 @@ def _header(stream: BinaryIO, where: str) -> dict[str, _Entry]:
     header = parse_json(text, where=f"{where}: the header")
     if not isinstance(header, dict):
         raise UserError(f"{where}: the header must be a JSON object; got {type(header).__name__}")
-    if not isinstance(header.pop("__metadata__", {}), dict):
-        raise UserError(f"{where}: __metadata__ must be a JSON object")
+    # MLX itself writes null where there is none.
+    if not isinstance(header.pop("__metadata__", None), dict | None):
+        raise UserError(f"{where}: __metadata__ must be a JSON object or null")
     entries = {}
     for name, entry in header.items():
         if not isinstance(entry, dict):

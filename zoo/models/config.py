@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from zoo.attention import LayerPattern, LayerShape, PositionKind, RotaryConfig, VariantConfig, variant_from_mapping
 from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.config.errors import shortened
 from zoo.ops.activations import ActivationName
 
 Family = Literal["gpt", "bert", "llama"]
@@ -224,13 +225,12 @@ def model_config_from_mapping(
     """
     rest = dict(mapping)
     family = rest.pop("family", None)
-    if family not in FAMILIES:
-        raise UserError(
-            f"{path}: family must be one of the model families; got {family!r} (choices: {', '.join(FAMILIES)})"
-        )
+    if not isinstance(family, str) or family not in FAMILIES:
+        got = f"got {shortened(family)} (choices: {', '.join(FAMILIES)})"
+        raise UserError(f"{path}: family must be one of the model families; {got}")
     attention = rest.pop("attention", None)
     if not isinstance(attention, Mapping):
-        raise UserError(f"{path}: attention must be a variant; got {attention!r}")
+        raise UserError(f"{path}: attention must be a variant; got {shortened(attention)}")
     if rest.get("vocab_size") is None:
         if tokenizer_vocab_size is None:
             raise UserError(f"{path}: vocab_size must be a whole number where no tokenizer says it; got None")

@@ -1,11 +1,12 @@
 """Tokenizers: SentencePiece trained on the corpus, bytes, and those of checkpoints. One file per kind."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError, from_mapping
+from zoo.config.errors import shortened
+from zoo.config.files import read_bytes, read_json_mapping
 from zoo.data.tokenizers.byte_level import BytesConfig, BytesTokenizer
 from zoo.data.tokenizers.interface import TOKENIZER_FILE, StreamingDetokenizer, Tokenizer, TokenizerConfig
 from zoo.data.tokenizers.pretrained import PretrainedConfig, PretrainedTokenizer
@@ -47,7 +48,7 @@ def tokenizer_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "to
     rest = dict(mapping)
     kind = rest.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise UserError(f"{path}: kind must be a known one; got {kind!r} (choices: {', '.join(KINDS)})")
+        raise UserError(f"{path}: kind must be a known one; got {shortened(kind)} (choices: {', '.join(KINDS)})")
     return from_mapping(KINDS[kind], rest, path=path)
 
 
@@ -60,15 +61,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     description = folder / TOKENIZER_FILE
     if not description.is_file():
         return PretrainedTokenizer(folder)
-    try:
-        kind = json.loads(description.read_text(encoding="utf-8"))["kind"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"tokenizer: {description} must say the kind of the tokenizer; {error}") from None
+    kind = read_json_mapping(description, what="tokenizer").get("kind")
     if kind == BytesConfig.kind:
         return BytesTokenizer()
     if kind == SentencePieceConfig.kind:
-        try:
-            return SentencePieceTokenizer((folder / MODEL_FILE).read_bytes())
-        except FileNotFoundError:
-            raise UserError(f"tokenizer: {folder / MODEL_FILE} must exist; it is missing") from None
-    raise UserError(f"tokenizer: {description} must name a kind that is saved like this; got {kind!r}")
+        return SentencePieceTokenizer(read_bytes(folder / MODEL_FILE, what="tokenizer"))
+    choices = f"(choices: {BytesConfig.kind}, {SentencePieceConfig.kind})"
+    raise UserError(f"tokenizer: {description}: kind must be one that is saved so; got {shortened(kind)} {choices}")

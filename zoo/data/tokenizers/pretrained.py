@@ -5,22 +5,27 @@ take "</s>" for the end of a document wherever a text spells it. For documents t
 stand for exactly the text's bytes. A prompt is encoded as the checkpoint itself does it, start token included.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from zoo.config import UserError, require
+from zoo.config.errors import shortened
+from zoo.config.files import read_json_mapping
 from zoo.data.corpora import Corpus
 from zoo.data.tokenizers.interface import SPACE, Tokenizer, TokenizerConfig, encode_around_space, require_unicode
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "config.json")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
+_LARGEST_ID = 2**22
 # These change a text and are not needed to split it.
 _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 # Runs of spaces, line ends, capitals, what normal forms merge, rare and unassigned characters, special tokens.
@@ -62,19 +67,23 @@ class PretrainedTokenizer(Tokenizer):
         Raises:
             UserError: If the folder has none, or one that cannot be read without executing the checkpoint's code.
         """
-        self.wrapper = _read(folder)
-        self.eos_id = _end_id(self.wrapper, folder)
-        pad_id = self.wrapper.pad_token_id
-        self.pad_id = self.eos_id if pad_id is None else pad_id
-        self.mask_id = self.wrapper.mask_token_id
-        self.mask_text = self.wrapper.mask_token or self.mask_text
-        backend = json.loads(self.wrapper.backend_tokenizer.to_str())
-        self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
-        self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
-        self.token_bytes_V = _token_bytes(self.wrapper, backend)
-        self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
-        self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
-        self.lossless = self._gives_back(_PROBE)
+        _require_readable(folder)
+        with _reading(folder):
+            self.wrapper = _read(folder)
+            self.eos_id = _end_id(self.wrapper, folder)
+            pad_id = self.wrapper.pad_token_id
+            self.pad_id = self.eos_id if pad_id is None else pad_id
+            self.mask_id = self.wrapper.mask_token_id
+            self.mask_text = self.wrapper.mask_token or self.mask_text
+            backend = json.loads(self.wrapper.backend_tokenizer.to_str())
+            self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
+            self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
+            self.token_bytes_V = _token_bytes(self.wrapper, backend, folder)
+            self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
+            self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
+            self.lossless = self._gives_back(_PROBE)
+            # Settings that no one could encode a prompt with show here and not later.
+            self.wrapper.decode(self.wrapper.encode(_PROBE, verbose=False), skip_special_tokens=True)
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +116,11 @@ class PretrainedTokenizer(Tokenizer):
         return super().decode(ids) if self.lossless else self.wrapper.decode(list(ids), skip_special_tokens=True)
 
     def save(self, folder: Path) -> None:
-        self.wrapper.save_pretrained(folder)
+        try:
+            self.wrapper.save_pretrained(folder)
+        # The part in Rust has no type of its own for a full disk.
+        except Exception as error:
+            raise UserError(f"tokenizer: {folder} must be writable; {' '.join(str(error).split())}") from error
 
     def _encode_exactly(self, text: str) -> list[int]:
         return list(self._exact.encode(text, add_special_tokens=False).ids)
@@ -116,22 +129,42 @@ class PretrainedTokenizer(Tokenizer):
         return b"".join(self.token_bytes_V[token] for token in self.encode(text)) == text.encode()
 
 
+def _require_readable(folder: Path) -> None:
+    """Refuses what transformers would stumble over, hang at or look for elsewhere."""
+    for file in sorted(path for pattern in _FILES for path in folder.glob(pattern)):
+        if not file.is_file() and not file.is_dir():
+            raise UserError(f"tokenizer: {file} must be a regular file; it is a pipe, a device or a broken link")
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer; it has none of {', '.join(_VOCABULARIES)}")
+    for file in sorted({*folder.glob("*token*.json"), *folder.glob("vocab*.json"), *folder.glob("config.json")}):
+        content = read_json_mapping(file, what="tokenizer")
+        # mlx-lm imports a module of its own by these names.
+        for key in ("chat_template_type", "tool_parser_type"):
+            name = content.get(key)
+            if name is not None and not (isinstance(name, str) and name.isidentifier()):
+                raise UserError(f"tokenizer: {file}: {key} must be a name; got {shortened(name)}")
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turns whatever a foreign reader makes of a malformed file into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # Rust's panics are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer that can be read; {reason}") from error
+
+
 def _read(folder: Path) -> Any:
     from mlx_lm import tokenizer_utils
     from transformers import PreTrainedTokenizerFast
 
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
-        raise UserError(f"tokenizer: {folder} must hold a tokenizer; it has none of {', '.join(_VOCABULARIES)}")
-    for file in sorted(folder.glob("*token*.json")):
-        try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"tokenizer: {file} must be JSON; {error}") from None
-    try:
-        wrapper = tokenizer_utils.load(folder, tokenizer_config_extra={"trust_remote_code": False})
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"tokenizer: {folder} must hold a tokenizer that can be read; {reason}") from error
+    wrapper = tokenizer_utils.load(folder, tokenizer_config_extra={"trust_remote_code": False})
     if not isinstance(wrapper._tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"tokenizer: {folder} must hold a tokenizer.json, or files that one can be made of")
     return wrapper
@@ -197,14 +230,17 @@ def _uses_metaspace(backend: dict[str, Any]) -> bool:
     return "ByteLevel" not in _types(backend["normalizer"]) | _types(backend["pre_tokenizer"])
 
 
-def _token_bytes(wrapper: Any, backend: dict[str, Any]) -> list[bytes]:
+def _token_bytes(wrapper: Any, backend: dict[str, Any], folder: Path) -> list[bytes]:
     """What each token stands for, from how its piece is written."""
     pieces: dict[str, int] = wrapper.get_vocab()
+    largest = max(pieces.values())
+    if largest > _LARGEST_ID:
+        raise UserError(f"tokenizer: {folder} must have token numbers of at most {_LARGEST_ID}; got {largest}")
     added = {token["id"]: token for token in backend["added_tokens"]}
     special = {token for token, each in added.items() if each["special"]} | set(wrapper.all_special_ids)
     metaspace = _uses_metaspace(backend)
     fallback = bool(backend["model"].get("byte_fallback"))
-    table = [b""] * (max(pieces.values()) + 1)
+    table = [b""] * (largest + 1)
     for piece, token in pieces.items():
         if token in special:
             continue

@@ -90,13 +90,17 @@ class SentencePieceTokenizer(Tokenizer):
         Raises:
             UserError: If the bytes are no such model.
         """
+        must = f"tokenizer: {MODEL_FILE} must be a SentencePiece model as it is trained here"
+        self._model = model
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise UserError(f"tokenizer: {MODEL_FILE} must be a SentencePiece model; {error}") from None
-        self._model = model
-        self.token_bytes_V = [self._bytes_of(token) for token in range(self._processor.get_piece_size())]
-        self._space_ids = [self._processor.piece_to_id(f"<0x{value:02X}>") for value in SPACE.encode()]
+            self.token_bytes_V = [self._bytes_of(token) for token in range(self._processor.get_piece_size())]
+            self._space_ids = [self._processor.piece_to_id(f"<0x{value:02X}>") for value in SPACE.encode()]
+        # Of bytes that are no model it raises whatever its parts happen to meet.
+        except Exception as error:
+            raise UserError(f"{must}; {' '.join(str(error).split())}") from error
+        if not self._keeps_the_laws():
+            raise UserError(f"{must}: special tokens first, a token for each byte, every text kept as it is")
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +119,17 @@ class SentencePieceTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self._model)
         (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": SentencePieceConfig.kind}), encoding="utf-8")
+
+    def _keeps_the_laws(self) -> bool:
+        size = self._processor.get_piece_size()
+        special = (self.eos_id, self.pad_id, self.mask_id)
+        if size < _NUM_FIXED or any(self.token_bytes_V[token] for token in (0, *special)):
+            return False
+        singles = {token for token in range(size) if self._processor.is_byte(token)}
+        if {self.token_bytes_V[token] for token in singles} != {bytes([value]) for value in range(256)}:
+            return False
+        text = "  a\t\r\n B\x07 é e\u0301 \ufb01 \u2581 漢 🙂 <mask></s>"
+        return b"".join(self.token_bytes_V[token] for token in self.encode(text)) == text.encode()
 
     def _bytes_of(self, token: int) -> bytes:
         piece = self._processor.id_to_piece(token)

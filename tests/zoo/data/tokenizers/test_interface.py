@@ -154,10 +154,10 @@ def test_a_config_survives_its_mapping():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "must say the kind"),
-        ("[]", "must say the kind"),
-        ('{"kind"', "must say the kind"),
-        ('{"kind": "pretrained"}', "must name a kind that is saved like this; got 'pretrained'"),
+        ("{}", "kind must be one that is saved so; got None"),
+        ("[]", "must be a JSON object; got list"),
+        ('{"kind"', "must be JSON"),
+        ('{"kind": "pretrained"}', "kind must be one that is saved so; got 'pretrained'"),
         ('{"kind": "sentencepiece"}', r"tokenizer\.model must exist; it is missing"),
     ],
 )
