@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zoo.config import UserError
+from zoo.config.files import read_json_mapping
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
 from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
@@ -72,7 +73,7 @@ def prepare(
     what = (corpus.fingerprint(), built.fingerprint)
     key = key_of("shards", _FORMAT, *what)
     folder = cached_folder(root, "tokens", key, lambda partial: _write(partial, corpus, built))
-    summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    summary = read_json_mapping(folder / _SUMMARY, what="data.cache_dir")
     train, validation = (open_split(folder, split, built, num_tokens=summary[split]["tokens"]) for split in _SPLITS)
     return TokenCorpus(
         train=train,

@@ -170,16 +170,24 @@ def test_a_tokenizer_that_loses_part_of_a_document_is_refused_by_the_document(tm
     assert entries(config, "tokens") == []
 
 
-def test_damaged_shards_are_refused_with_the_remedy(tmp_path):
-    config = stories(tmp_path, ["a", "b", "c"])
-    prepare(config, BYTES)
-    (path,) = (tmp_path / "cache" / "tokens").glob("*/train.tokens")
-    whole = path.read_bytes()
-    for content in (whole[:-2], whole[:-1], b""):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=r"must be whole.*remove .*made again") as raised:
-            prepare(config, BYTES)
-        assert "\n" not in str(raised.value)
+@pytest.mark.parametrize("section", ["tokens", "tokenizers"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "missing", "same size"])
+def test_every_damaged_file_of_the_cache_is_made_again(tmp_path, caplog, section, damage):
+    config, tokenizer = stories(tmp_path, ["a b", "c d", "e f"]), SentencePieceConfig(vocab_size=530)
+    first = prepare(config, tokenizer)
+    (folder,) = (tmp_path / "cache" / section).iterdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(before) == {"tokens": 10, "tokenizers": 3}[section]
+    for name, content in before.items():
+        path = folder / name
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes({"empty": b"", "cut": content[:-1], "same size": b"\xff" * len(content)}[damage])
+        caplog.clear()
+        again = prepare(config, tokenizer)
+        assert [str(folder) in record.getMessage() for record in caplog.records] == [True]
+        assert (again.identity, again.fingerprint) == (first.identity, first.fingerprint)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 PREPARE = """
@@ -221,7 +229,7 @@ def test_every_process_makes_the_same_tokens(tmp_path):
         subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, stdout=subprocess.DEVNULL)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / seed).glob("tokens/*/*")})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 9
+    assert len(contents[0]) == 10
 
 
 def test_a_checkpoints_tokenizer_can_be_used_by_path(tmp_path):

@@ -33,6 +33,8 @@ from zoo.data.tokenizers.interface import (
     require_unicode,
 )
 
+# A change of what is learnt, or of how a folder of the cache is written, makes older ones stale.
+_FORMAT = 2
 MODEL_FILE = "tokenizer.model"
 # The vocabulary before anything is learnt: 256 bytes; unknown (never used), end, padding, mask.
 _NUM_FIXED = 260
@@ -68,7 +70,7 @@ class SentencePieceConfig(TokenizerConfig):
         require(covered, "character_coverage", "be above 0 and at most 1", self.character_coverage)
 
     def build(self, corpus: Corpus, *, cache_dir: Path) -> "SentencePieceTokenizer":
-        key = key_of("sentencepiece", 1, sentencepiece.__version__, self, corpus.fingerprint())
+        key = key_of("sentencepiece", _FORMAT, sentencepiece.__version__, self, corpus.fingerprint())
 
         def write(folder: Path) -> None:
             SentencePieceTokenizer(_train(self, corpus)).save(folder)
