@@ -2,7 +2,7 @@
 
 Equal tokens: all take the same number of optimizer steps. Equal seconds: each takes as many steps as fit into the
 training time that the first variant needed at equal tokens, at the speed that was measured there, so that every run
-has a whole learning-rate schedule.
+has a whole learning-rate schedule. The first variant's runs are the same under both, and are trained once.
 
 run_dir/
   runs/<regime>-<variant>-seed<n>/   a training run, its evaluation, begun.json and finished.json
@@ -13,7 +13,7 @@ import concurrent.futures
 import dataclasses
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +24,12 @@ from eval.quality.run_rows import quality_identity, rows_of_run
 from eval.quality.tasks import require_known
 from eval.report import write_report
 from eval.rows import Row, only_writer, read_rows
-from eval.suites.series import changed_parameters, named_parameters
+from eval.suites.series import changed_parameters, named_parameters, series_named
 from recipes.app import choice_name, typed_overrides
-from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_steps, evaluation_overrides
+from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_clock, begun_steps, evaluation_overrides
+from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
+from recipes.train import checked_plan
 from zoo.config import UserError, from_mapping, require
 from zoo.runtime.threads import usable_cores
 
@@ -68,6 +70,7 @@ class CompareRecipe:
             require(distinct, field, "be a list of different values, at least one", list(values))
         for name in self.variants:
             named_parameters(name)
+        require(self.run_dir.strip() != "", "run_dir", "name a folder", self.run_dir)
         in_order = self.regimes[0] == "equal_tokens"
         require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
         budget = self.budget_minutes
@@ -93,18 +96,24 @@ def main(config: DictConfig) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(CompareRecipe)]
     recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
     overrides = _training_overrides(recipe)
+    training = {name: value for name, value in plain.items() if name not in names}
+    # Before anything is written, and once for all runs: what a run would refuse, and what it learns from.
+    plans = [checked_plan({**training, "attention": series_named(each).mapping}) for each in recipe.variants]
+    data = open_material(plans[0].data, plans[0].tokenizer).identity.as_mapping()
     folder = Path(recipe.run_dir).expanduser()
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
     cells: list[ComparisonRun] = []
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
         for regime in recipe.regimes:
-            cells += _run_regime(regime, recipe, overrides, folder, runner, cells)
+            cells += _run_regime(_cells(regime, recipe, overrides, data, cells), regime, recipe.jobs, runner)
         if recipe.benchmark:
-            _benchmark(recipe, folder, runner, _device(overrides))
+            _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _device(overrides))
         rows = _collected(cells, recipe, folder)
         store.append(row for row in rows if store.rows.get(row.identity) != row)
     files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
-    return {"report_path": str(files.html), "rows_path": str(store.path), "summary": _summary(cells, recipe)}
+    summary = _summary(cells, recipe)
+    print("\n".join(_table(summary)), file=sys.stderr)
+    return {"report_path": str(files.html), "rows_path": str(store.path), "summary": summary}
 
 
 def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
@@ -128,45 +137,54 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _run_regime(
+def _cells(
     regime: Regime,
     recipe: CompareRecipe,
     overrides: tuple[str, ...],
-    folder: Path,
-    runner: ScriptRunner,
+    data: Mapping[str, str],
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
+    """The runs of a regime; the first variant's at equal seconds are those at equal tokens once more."""
+    folder, first = Path(recipe.run_dir).expanduser(), recipe.variants[0]
     steps = {name: _steps(regime, name, recipe, earlier) for name in recipe.variants}
     if regime == "equal_seconds":
-        begun = begun_steps(folder / "runs", recipe.variants)
-        first = recipe.variants[0]
-        if begun and begun.get(first) != steps[first]:
+        clock = begun_clock(folder / "runs")
+        if clock not in (None, first):
             raise UserError(
-                f"variants must begin with the one whose seconds were held equal in {str(folder)!r}, or run_dir be new;"
-                f" got {first!r}"
+                f"variants must begin with {clock!r}, whose seconds were held equal in {str(folder)!r}, or run_dir be"
+                f" new; got {first!r}"
             )
         # Further seeds and variants take no others than those that were begun, whatever their own speed was.
-        steps |= begun
-    cells = [
-        ComparisonRun(
-            variant=name,
-            seed=seed,
-            regime=regime,
-            folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
-            overrides=(*overrides, *attention_overrides(name), *steps[name]),
-            evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _device(overrides)),
-            logs=folder / "logs",
-        )
-        # Seeds outside: a comparison that is cut short has every variant once before any twice.
-        for seed in recipe.seeds
-        for name in recipe.variants
-    ]
+        steps |= begun_steps(folder / "runs", recipe.variants[1:])
+    cells = []
+    # Seeds outside: a comparison that is cut short has every variant once before any twice.
+    for seed in recipe.seeds:
+        for name in recipe.variants:
+            same = [cell for cell in earlier if name == first and (cell.variant, cell.seed) == (name, seed)]
+            cells += [dataclasses.replace(cell, regime=regime) for cell in same] or [
+                ComparisonRun(
+                    variant=name,
+                    seed=seed,
+                    regime=regime,
+                    folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
+                    overrides=(*overrides, *attention_overrides(name), *steps[name]),
+                    evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _device(overrides)),
+                    logs=folder / "logs",
+                    data=data,
+                    clock=first if regime == "equal_seconds" else None,
+                )
+            ]
     for cell in cells:
         cell.require_same()
+    return cells
+
+
+def _run_regime(cells: list[ComparisonRun], regime: Regime, jobs: int, runner: ScriptRunner) -> list[ComparisonRun]:
+    """Carries out what is not finished, and gives all of them back."""
     waiting = [cell for cell in cells if not cell.is_finished]
     with (
         tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=regime, file=sys.stderr, unit="run") as progress,
-        concurrent.futures.ThreadPoolExecutor(max_workers=recipe.jobs) as pool,
+        concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool,
     ):
         futures = [pool.submit(cell.carry_out, runner) for cell in waiting]
         try:
@@ -206,18 +224,20 @@ def _device(overrides: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(override for override in overrides if override.startswith("device="))
 
 
-def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner, device: tuple[str, ...]) -> None:
+def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner, length: int, device: tuple[str, ...]) -> None:
+    """Times the models at the length that they were trained at, so that speed and quality are of one setting."""
     budget = () if recipe.budget_minutes is None else (f"budget_minutes={recipe.budget_minutes}",)
     arguments = (
         f"variants={listed(recipe.variants)}",
         "levels=[model]",
         f"models=[{choice_name('model')}]",
+        f"lengths=[{length}]",
         f"run_dir={folder / 'benchmark'}",
         *budget,
         *device,
     )
     log = folder / "logs" / "benchmark.log"
-    runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log))
+    runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log, shown=True))
 
 
 def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Path) -> list[Row]:
@@ -246,6 +266,7 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
         for name in recipe.variants:
             results = [cell.result() for cell in cells if (cell.regime, cell.variant) == (regime, name)]
             losses = [result["val_loss"] for result in results]
+            bits = [result["val_bits_per_byte"] for result in results if result["val_bits_per_byte"] is not None]
             # A single step has no speed: the first one compiles.
             speeds = [each["tokens_per_second"] for each in results if each["tokens_per_second"] is not None]
             lines.append(
@@ -256,8 +277,33 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
                     "steps": results[0]["steps"],
                     "mean_val_loss": statistics.fmean(losses),
                     "stdev_val_loss": statistics.stdev(losses) if len(losses) > 1 else None,
+                    "mean_val_bits_per_byte": statistics.fmean(bits) if bits else None,
+                    "stdev_val_bits_per_byte": statistics.stdev(bits) if len(bits) > 1 else None,
                     "median_tokens_per_second": statistics.median(speeds) if speeds else None,
                     "max_peak_memory_bytes": max(each["peak_memory_bytes"] for each in results),
                 }
             )
     return lines
+
+
+def _table(summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The summary for people; bits per byte where tokens are text, else nats per token."""
+    rows = [("regime", "variant", "seeds", "steps", "validation", "tokens/s", "peak MiB")]
+    for line in summary:
+        bits = line["mean_val_bits_per_byte"] is not None
+        name, unit = ("val_bits_per_byte", "bits/byte") if bits else ("val_loss", "nats")
+        mean, deviation = line[f"mean_{name}"], line[f"stdev_{name}"]
+        speed = line["median_tokens_per_second"]
+        rows.append(
+            (
+                line["regime"],
+                line["variant"],
+                str(line["seeds"]),
+                str(line["steps"]),
+                f"{mean:.4f}{'' if deviation is None else f' ± {deviation:.4f}'} {unit}",
+                "–" if speed is None else f"{speed:,.0f}",
+                f"{line['max_peak_memory_bytes'] / 2**20:,.1f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -5,15 +5,28 @@ import dataclasses
 import glob
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from recipes.scripts import Script, ScriptRunner, listed
 from zoo.config import UserError
+from zoo.config.files import read_json_as, replace_file
 from zoo.training import RunFolder
 
 Regime = Literal["equal_tokens", "equal_seconds"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What `begun.json` and `finished.json` hold; earlier versions knew neither data nor clock."""
+
+    overrides: tuple[str, ...]
+    data: Mapping[str, Any] | None = None
+    clock: str | None = None
+    evaluation: tuple[str, ...] | None = None
+    train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
 
 # What would end a run before its last step, so that its tokens were not equal to another's.
 WHOLE_SCHEDULE = ("training.max_seconds=null", "training.target_accuracy=null")
@@ -34,6 +47,8 @@ class ComparisonRun:
         folder: Of the training run; the evaluation lies inside.
         overrides: Of `train.py`, apart from the folder and the seed.
         evaluation: Overrides of `evaluate.py`; None for no evaluation.
+        data: Identity of the data that every run of the comparison learns from.
+        clock: At equal seconds, the variant whose seconds are held equal.
         logs: Folder of the scripts' logs.
     """
 
@@ -44,6 +59,8 @@ class ComparisonRun:
     overrides: tuple[str, ...]
     evaluation: tuple[str, ...] | None
     logs: Path
+    data: Mapping[str, str]
+    clock: str | None = None
 
     @property
     def name(self) -> str:
@@ -54,7 +71,7 @@ class ComparisonRun:
     def is_finished(self) -> bool:
         """Whether it was trained, and evaluated as asked for now."""
         finished = self._read(_FINISHED)
-        return finished is not None and finished.get("evaluation") == self._evaluation_as_kept
+        return finished is not None and finished.evaluation == self.evaluation
 
     @property
     def evaluation_rows(self) -> Path:
@@ -65,20 +82,28 @@ class ComparisonRun:
         """What `train.py` printed, of a finished run."""
         finished = self._read(_FINISHED)
         assert finished is not None, f"{self.name} is not finished"
-        return finished["train"]
+        return dict(finished.train)
 
     def require_same(self) -> None:
-        """Refuses to go on with a run that was begun otherwise.
+        """Refuses to go on with a run that was begun otherwise; one that never came to train was not begun.
 
         Raises:
-            UserError: If it had other overrides; names those that differ.
+            UserError: If it had other overrides, which are named, or learnt from another text.
         """
-        before = self._read(_FINISHED) or self._read(_BEGUN)
-        if before is not None and before["overrides"] != list(self.overrides):
-            changed = sorted(set(before["overrides"]) ^ set(self.overrides))
+        finished = self._read(_FINISHED)
+        before = finished or self._read(_BEGUN)
+        if before is None or (finished is None and not RunFolder(self.folder).holds_run):
+            return
+        if before.overrides != self.overrides:
+            changed = sorted(set(before.overrides) ^ set(self.overrides))
             raise UserError(
                 f"run_dir must be a new folder, or hold this very comparison; {str(self.folder)!r} was made with other"
                 f" overrides: {', '.join(changed)}"
+            )
+        if before.data not in (None, self.data):
+            raise UserError(
+                f"data must be what the comparison was begun with; {str(self.folder)!r} learnt from another text: "
+                "restore it, or choose a new run_dir"
             )
 
     def carry_out(self, runner: ScriptRunner) -> None:
@@ -89,15 +114,17 @@ class ComparisonRun:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._write(_BEGUN, {"overrides": self.overrides})
+            self._write(_BEGUN, {"overrides": self.overrides, "data": self.data, "clock": self.clock})
         except OSError as error:
             raise UserError(f"run_dir must be writable; got {str(self.folder)!r} ({error.strerror})") from None
         finished = self._read(_FINISHED)
-        result = self._train(runner) if finished is None else finished["train"]
+        result = self._train(runner) if finished is None else finished.train
         if self.evaluation is not None:
             self._evaluate(runner, self.evaluation)
-        kept = {"overrides": self.overrides, "evaluation": self._evaluation_as_kept, "train": result}
-        self._write(_FINISHED, kept)
+        self._write(
+            _FINISHED,
+            {"overrides": self.overrides, "data": self.data, "evaluation": self.evaluation, "train": result},
+        )
 
     def _train(self, runner: ScriptRunner) -> dict[str, Any]:
         self._wait_until_free()
@@ -122,29 +149,35 @@ class ComparisonRun:
                 return
             time.sleep(1)
 
-    @property
-    def _evaluation_as_kept(self) -> list[str] | None:
-        return None if self.evaluation is None else list(self.evaluation)
-
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str) -> "_Kept | None":
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json_as(_Kept, path, what="run_dir") if path.exists() else None
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        partial = self.folder / f".{name}.partial"
-        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        partial.replace(self.folder / name)
+        replace_file(self.folder / name, json.dumps(content) + "\n")
 
 
 def begun_steps(runs: Path, variants: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The steps that runs at equal seconds were begun with, as overrides, by variant; without those not begun yet."""
-    found = {}
-    for name in variants:
-        for begun in sorted(runs.glob(f"{glob.escape(f'equal_seconds-{name}-seed')}*/{_BEGUN}")):
-            overrides = json.loads(begun.read_text(encoding="utf-8"))["overrides"]
-            # The last one counts; another was typed for the comparison.
-            found[name] = tuple(each for each in overrides if each.startswith("training.steps="))[-1:]
-    return found
+    """The steps that runs at equal seconds were begun with, as overrides, by variant; without those not begun yet.
+
+    The last override of the steps counts; another was typed for the comparison.
+    """
+    return {
+        name: tuple(each for each in kept.overrides if each.startswith("training.steps="))[-1:]
+        for name in variants
+        for kept in _begun(runs, name)
+    }
+
+
+def begun_clock(runs: Path) -> str | None:
+    """The variant whose seconds were held equal when runs at equal seconds were begun, or None."""
+    return next((kept.clock for kept in _begun(runs, None) if kept.clock is not None), None)
+
+
+def _begun(runs: Path, variant: str | None) -> list[_Kept]:
+    """What runs at equal seconds were begun with: those of a variant, or all."""
+    pattern = "equal_seconds-*" if variant is None else f"{glob.escape(f'equal_seconds-{variant}-seed')}*"
+    return [read_json_as(_Kept, path, what="run_dir") for path in sorted(runs.glob(f"{pattern}/{_BEGUN}"))]
 
 
 def evaluation_overrides(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from recipes.app import END_WITH_PARENT
@@ -31,12 +32,14 @@ class Script:
         script: File name in `scripts/`.
         arguments: Its overrides.
         log: Where its stderr goes.
+        shown: Whether people see that stderr as well, as it comes.
     """
 
     name: str
     script: str
     arguments: tuple[str, ...]
     log: Path
+    shown: bool = False
 
 
 class ScriptRunner:
@@ -60,17 +63,17 @@ class ScriptRunner:
         """
         try:
             script.log.parent.mkdir(parents=True, exist_ok=True)
-            log = script.log.open("a", encoding="utf-8")
+            log = script.log.open("ab", buffering=0)
         except OSError as error:
             raise UserError(f"{script.log} must be writable; got {error.strerror}") from None
-        with log:
+        with log, _told(log, script.shown) as stderr:
             with self._lock:
                 if self._stopped:
                     raise UserError(f"{script.name} was not started: interrupted")
                 process = subprocess.Popen(
                     [sys.executable, str(SCRIPTS / script.script), *script.arguments],
                     stdout=subprocess.PIPE,
-                    stderr=log,
+                    stderr=stderr,
                     text=True,
                     env=self._environment(),
                     # Of its own, so that Ctrl-C reaches it through us alone, once.
@@ -102,6 +105,33 @@ class ScriptRunner:
         chosen = any(name in os.environ for name in THREAD_VARIABLES)
         threads = {} if self._threads_each is None or chosen else {THREAD_VARIABLES[0]: str(self._threads_each)}
         return {**os.environ, **threads, END_WITH_PARENT: "1"}
+
+
+@contextlib.contextmanager
+def _told(log: io.RawIOBase, shown: bool) -> Iterator[int]:
+    """The descriptor for a script's stderr: the log, or a pipe whose content goes there and to people."""
+    if not shown:
+        yield log.fileno()
+        return
+    reading, writing = os.pipe()
+    teller = Thread(target=_tell, args=(reading, log), daemon=True)
+    teller.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        # A worker that outlives its script may hold the pipe.
+        teller.join(timeout=5)
+
+
+def _tell(reading: int, log: io.RawIOBase) -> None:
+    while content := os.read(reading, 4096):
+        log.write(content)
+        # Whether anybody still looks must not matter.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(content.decode(errors="replace"))
+            sys.stderr.flush()
+    os.close(reading)
 
 
 @contextlib.contextmanager

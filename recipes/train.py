@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +82,7 @@ class TrainRecipe:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Plan:
+class TrainingPlan:
     """The recipe's sections, each checked."""
 
     recipe: TrainRecipe
@@ -130,10 +131,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    plan = _plan(from_mapping(TrainRecipe, {str(key): value for key, value in plain.items()}, path="train"))
-    # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
-    model = build_model(plan.model_config(1))
-    require_fit(plan.data, plan.tokenizer, plan.training, causal=model.config.causal)
+    plan = checked_plan({str(key): value for key, value in plain.items()})
     path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir).expanduser()
     with RunFolder(path) as folder:
         if folder.holds_run and plan.recipe.resume == "never":
@@ -141,10 +139,26 @@ def main(config: DictConfig) -> dict[str, Any]:
         return _train(plan, folder, plain)
 
 
-def _plan(recipe: TrainRecipe) -> _Plan:
+def checked_plan(mapping: Mapping[str, Any]) -> TrainingPlan:
+    """What `train.py` is to do, with everything refused that can be refused before any work.
+
+    Args:
+        mapping: `configs/train.yaml`, composed.
+
+    Raises:
+        UserError: On a mistake in the configuration.
+    """
+    plan = _plan(from_mapping(TrainRecipe, mapping, path="train"))
+    # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
+    model = build_model(plan.model_config(1))
+    require_fit(plan.data, plan.tokenizer, plan.training, causal=model.config.causal)
+    return plan
+
+
+def _plan(recipe: TrainRecipe) -> TrainingPlan:
     choose_backend(recipe.device)
     seed_everything(recipe.seed)
-    plan = _Plan(
+    plan = TrainingPlan(
         recipe=recipe,
         data=data_source_from_mapping(recipe.data),
         tokenizer=None if recipe.tokenizer is None else tokenizer_config_from_mapping(recipe.tokenizer),
@@ -156,14 +170,14 @@ def _plan(recipe: TrainRecipe) -> _Plan:
     return plan
 
 
-def _new_run_dir(plan: _Plan) -> Path:
+def _new_run_dir(plan: TrainingPlan) -> Path:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{now}-{plan.recipe.attention['name']}-{choice_name('model')}"
     candidates = (Path("runs") / (name if index == 1 else f"{name}-{index}") for index in range(1, 1000))
     return next(path for path in candidates if not path.exists())
 
 
-def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, Any]:
+def _train(plan: TrainingPlan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, Any]:
     training = plan.training
     material = open_material(plan.data, plan.tokenizer)
     seed_everything(plan.recipe.seed)
@@ -208,7 +222,7 @@ def _train(plan: _Plan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, A
 
 
 def _result(
-    plan: _Plan, folder: RunFolder, model: Model, state: TrainingState, reason: StopReason, resumed_step: int
+    plan: TrainingPlan, folder: RunFolder, model: Model, state: TrainingState, reason: StopReason, resumed_step: int
 ) -> dict[str, Any]:
     evaluation = state.evaluation if state.evaluation.get("step") == state.step else {}
     return {
@@ -237,14 +251,14 @@ def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
     return {"run_dir": str(folder.path), "checkpoint": None if checkpoint is None else str(checkpoint)}
 
 
-def _draw_loss(plan: _Plan, folder: RunFolder) -> None:
+def _draw_loss(plan: TrainingPlan, folder: RunFolder) -> None:
     title = f"{choice_name('model')}, {plan.recipe.attention['name']}"
     with folder.writing("loss.png") as path:
         draw_loss_curve(read_metrics(folder.metrics), path, title=title)
 
 
 def _write_sample(
-    plan: _Plan, folder: RunFolder, model: Model, tokenizer: Tokenizer, validation: ValidationBatches
+    plan: TrainingPlan, folder: RunFolder, model: Model, tokenizer: Tokenizer, validation: ValidationBatches
 ) -> None:
     training = plan.training
     model.eval()

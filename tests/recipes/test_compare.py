@@ -1,5 +1,6 @@
 """`compare.py`: trains on equal terms, goes on where it was killed, and repeats nothing."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,16 +13,18 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import recipes.scripts
 import recipes.train
 from eval.rows import read_rows
 from recipes.app import execute
 from recipes.compare import attention_overrides, main
 from recipes.comparison_run import ComparisonRun, begun_steps
-from recipes.scripts import listed
+from recipes.scripts import Script, ScriptRunner, listed
 from tests.recipes.tiny_train import TINY
 from zoo.config import UserError
 from zoo.models import build_model
 
+DATA = {"train": "0" * 64, "validation": "1" * 64}
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = [argument for argument in TINY if not argument.startswith("attention=")]
 
@@ -59,8 +62,13 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     after = written(tmp_path)
-    names = {f"{regime}-{name}-seed3" for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
-    assert set(after) == names
+    # The first variant's seconds are its own: it is trained once for both regimes.
+    assert set(after) == {"equal_tokens-mha-seed3", "equal_tokens-swa-seed3", "equal_seconds-swa-seed3"}
+    header, *table = done.stderr.strip().splitlines()[-5:]
+    assert header.split()[:2] == ["regime", "variant"]
+    assert [line.split()[:2] for line in table] == [
+        [regime, name] for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")
+    ]
     assert before.items() <= after.items()
 
     result = json.loads(done.stdout.splitlines()[-1])
@@ -99,14 +107,65 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
         ("budget_minutes=0", "budget_minutes must be above 0; got 0"),
         ("max_batches=0", "max_batches must be at least 1 or null; got 0"),
         ("tasks=[langage]", "tasks must be known ones; got 'langage'"),
+        ("run_dir=", "run_dir must name a folder; got ''"),
+        ("optimizer.learning_rate=-1", "optimizer: learning_rate must be positive"),
+        ("model.num_heads=5", "num_heads must divide hidden_size 24"),
+        ("data.path=missing", "data.path must be an existing file, folder or glob; got 'missing'"),
+        ("variants=[mha,blocksparse_legacy]", "a language model must not see the future"),
     ],
 )
-def test_mistakes_are_one_line(argument, message, text_corpus, cache, tmp_path, capsys):
-    code = execute("compare", main, command(text_corpus, cache, tmp_path, argument))
+def test_mistakes_are_one_line_and_leave_nothing_behind(
+    argument, message, text_corpus, cache, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code = execute("compare", main, command(text_corpus, cache, tmp_path / "run", argument))
     captured = capsys.readouterr()
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert (code, captured.out) == (2, "")
     assert message in line
+    # What was mistyped once must not stand in the way of the next try.
+    assert not (tmp_path / "run").exists()
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_comparison_of_another_text_is_refused(text_corpus, cache, tmp_path, capsys):
+    (tmp_path / "text").mkdir()
+    for name in "abc":
+        (tmp_path / "text" / f"{name}.txt").write_text(f"{name} is a letter\n" * 90)
+    own = [f"data.path={tmp_path / 'text'}", "variants=[mha]", "regimes=[equal_tokens]", "training.steps=1"]
+    arguments = command(text_corpus, cache, tmp_path / "run", *own)
+    assert execute("compare", main, arguments) == 0
+    (tmp_path / "text" / "a.txt").write_text("another letter\n" * 90)
+    capsys.readouterr()
+    assert execute("compare", main, [*arguments, "variants=[mha,swa]"]) == 2
+    assert "learnt from another text" in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/runs/*swa*"))
+
+
+def test_speed_is_measured_at_the_length_that_quality_was_trained_at(monkeypatch, text_corpus, cache, tmp_path):
+    seen = Recorder()
+    monkeypatch.setattr(recipes.compare, "ScriptRunner", lambda **_: seen)
+    monkeypatch.setattr(recipes.compare, "stopping_at_the_end", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(recipes.compare, "_cells", lambda *_: [])
+    monkeypatch.setattr(recipes.compare, "_collected", lambda *_: [])
+    own = [argument for argument in TRAINING if not argument.startswith("model.")]
+    more = [f"data.path={text_corpus}", f"data.cache_dir={cache}", "data=text", "variants=[mha]", "seeds=[3]"]
+    execute("compare", main, [*own, *more, f"run_dir={tmp_path / 'run'}"])
+    (benchmark,) = seen.seen
+    assert "lengths=[37]" in benchmark.arguments
+    assert benchmark.shown
+
+
+def test_what_a_shown_script_says_reaches_people_and_its_log(tmp_path, monkeypatch, capfd):
+    (tmp_path / "says.py").write_text("import sys\nprint('half way', file=sys.stderr)\nprint('{}')\n")
+    monkeypatch.setattr(recipes.scripts, "SCRIPTS", tmp_path)
+    for shown in (True, False):
+        log = tmp_path / f"{shown}.log"
+        script = Script(name="x", script="says.py", arguments=(), log=log, shown=shown)
+        assert ScriptRunner(threads_each=None).run(script) == {}
+        assert log.read_text() == "half way\n"
+        assert capfd.readouterr().err == ("half way\n" if shown else "")
 
 
 def test_the_name_of_a_series_reaches_a_script_as_a_text():
@@ -141,18 +200,19 @@ def test_further_seeds_take_the_steps_that_equal_seconds_were_begun_with(tmp_pat
         overrides=("attention=swa", "training.steps=37"),
         evaluation=None,
         logs=tmp_path,
+        data=DATA,
     )
     run.carry_out(Recorder())
     variants = ("mha", "swa(window_size=8)", "swa")
     assert begun_steps(tmp_path, variants) == {"swa(window_size=8)": ("training.steps=37",)}
 
 
-def test_another_first_variant_is_another_clock_and_refused(tmp_path, capsys, monkeypatch):
+def test_another_first_variant_is_another_clock_and_refused(text_corpus, cache, tmp_path, capsys, monkeypatch):
     speeds = {"mha": 100.0, "swa": 200.0, "linear": 50.0}
 
     def begin(run, _):
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "begun.json").write_text(json.dumps({"overrides": run.overrides}))
+        (run.folder / "begun.json").write_text(json.dumps({"overrides": run.overrides, "clock": run.clock}))
 
     def result(run):
         return {"tokens_per_second": speeds[run.variant], "steps": 10}
@@ -161,7 +221,8 @@ def test_another_first_variant_is_another_clock_and_refused(tmp_path, capsys, mo
     monkeypatch.setattr(ComparisonRun, "result", result)
     # What follows the runs is not at issue.
     monkeypatch.setattr(recipes.compare, "_collected", lambda *_: [])
-    own = ["seeds=[0]", "tasks=[]", "benchmark=false", f"run_dir={tmp_path}"]
+    data = [f"data.path={text_corpus}", f"data.cache_dir={cache}", "data=text", "tokenizer=bytes"]
+    own = [*data, "seeds=[0]", "tasks=[]", "benchmark=false", f"run_dir={tmp_path}"]
     ends = []
     for variants in ("[mha,swa]", "[mha,swa,linear]", "[swa,mha]"):
         execute("compare", main, [f"variants={variants}", *own])
@@ -169,16 +230,23 @@ def test_another_first_variant_is_another_clock_and_refused(tmp_path, capsys, mo
         # Measured again, the same run is never equally fast.
         speeds["swa"] = 220.0
     assert ends[:2] == ["error: rows must hold one row at least; got none"] * 2
-    assert "variants must begin with the one whose seconds were held equal" in ends[2]
+    assert "variants must begin with 'mha', whose seconds were held equal" in ends[2]
     begun = {
         path.parent.name: json.loads(path.read_text())["overrides"][-1] for path in tmp_path.glob("runs/*/begun.json")
     }
-    steps = {"mha": 10, "swa": 20, "linear": 5}
+    steps = {"swa": 20, "linear": 5}
     assert {f"equal_seconds-{name}-seed0": f"training.steps={n}" for name, n in steps.items()}.items() <= begun.items()
 
 
 def test_another_evaluation_is_made_again_without_training_again(tmp_path):
-    kept = {"variant": "mha", "seed": 1, "regime": "equal_tokens", "folder": tmp_path, "logs": tmp_path / "logs"}
+    kept = {
+        "variant": "mha",
+        "seed": 1,
+        "regime": "equal_tokens",
+        "folder": tmp_path,
+        "logs": tmp_path / "logs",
+        "data": DATA,
+    }
     run = ComparisonRun(**kept, overrides=("attention=mha",), evaluation=("tasks=[mqar]",))
     finished = {"overrides": run.overrides, "evaluation": run.evaluation, "train": {"steps": 3}}
     (tmp_path / "finished.json").write_text(json.dumps(finished))
@@ -193,9 +261,19 @@ def test_another_evaluation_is_made_again_without_training_again(tmp_path):
 
 
 def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):
-    kept = {"variant": "mha", "seed": 1, "regime": "equal_tokens", "folder": tmp_path, "logs": tmp_path / "logs"}
+    kept = {
+        "variant": "mha",
+        "seed": 1,
+        "regime": "equal_tokens",
+        "folder": tmp_path,
+        "logs": tmp_path / "logs",
+        "data": DATA,
+    }
     run = ComparisonRun(**kept, overrides=("training.steps=3",), evaluation=None)
     (tmp_path / "begun.json").write_text(json.dumps({"overrides": ["training.steps=4"]}))
+    # A run that never came to train was not begun.
+    run.require_same()
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(UserError, match=r"other overrides: training.steps=3, training.steps=4"):
         run.require_same()
 
