@@ -96,7 +96,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(CompareRecipe)]
     recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
     overrides = _training_overrides(recipe)
-    training = {name: value for name, value in plain.items() if name not in names}
+    training = {str(name): value for name, value in plain.items() if name not in names}
     # Before anything is written, and once for all runs: what a run would refuse, and what it learns from.
     plans = [checked_plan({**training, "attention": series_named(each).mapping}) for each in recipe.variants]
     data = open_material(plans[0].data, plans[0].tokenizer).identity.as_mapping()
