@@ -13,11 +13,12 @@ import numpy as np
 import yaml
 
 from eval.rows import CurvePoint
+from zoo.checkpoints.save import TRAINING_STATE
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.data import DataIdentity
 from zoo.data.identity import data_identity_from_mapping
-from zoo.training import read_metrics
+from zoo.training import TrainingState, read_metrics
 from zoo.training.run_folder import RunFolder
 
 # How a training is watched, which changes nothing of what it reaches.
@@ -152,11 +153,12 @@ def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) 
     facts = RunFacts() if run is None else facts_of_run(run)
     if training_state is None:
         return facts
-    step, timed = int(training_state["step"]), float(training_state["timed_seconds"])
+    state = TrainingState.parse(training_state, path=f"checkpoint: {folder / TRAINING_STATE}")
+    step, timed = state.step, state.timed_seconds
     own: dict[str, Any] = {
         "steps": step,
-        "tokens": int(training_state["tokens"]),
-        "tokens_per_second": int(training_state["timed_tokens"]) / timed if timed else None,
+        "tokens": state.tokens,
+        "tokens_per_second": state.timed_tokens / timed if timed else None,
     }
     if facts.steps == step:
         return dataclasses.replace(facts, **own)

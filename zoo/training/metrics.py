@@ -1,17 +1,22 @@
 """Where measured values go: always a JSONL file, and TensorBoard or Weights & Biases where they are installed."""
 
 import abc
+import contextlib
 import importlib.util
 import json
+import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError
+from zoo.config.files import open_regular, parse_json, read_text, replace_file
 from zoo.training.config import LoggerName
+
+_log = logging.getLogger(__name__)
 
 Values = Mapping[str, float | int | None]
 
@@ -41,22 +46,36 @@ class JsonLinesLogger(MetricLogger):
         Args:
             path: The file; may not exist yet.
             resumed_step: 0 for a new run.
+
+        Raises:
+            UserError: If the file cannot be read or written.
         """
+        self._path = path
         kept = [row for row in read_metrics(path) if row["step"] <= resumed_step] if resumed_step else []
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
-        beside.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        with self._writing():
+            replace_file(path, "".join(f"{json.dumps(row)}\n" for row in kept))
+            # Unbuffered: of a row that found no room nothing is left to be written at the end.
+            self._file = path.open("ab", buffering=0)
 
     def log(self, step: int, values: Values) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        row = (json.dumps({"step": step, **values}) + "\n").encode("utf-8")
+        with self._writing():
+            while row:
+                row = row[self._file.write(row) :]
 
     def flush(self) -> None:
-        os.fsync(self._file.fileno())
+        with self._writing():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._path} must be writable; got {error.strerror or error}") from error
 
 
 class TensorBoardLogger(MetricLogger):
@@ -97,12 +116,13 @@ class WandbLogger(MetricLogger):
         import wandb
 
         identity = folder / "wandb_id"
-        if not identity.is_file():
-            identity.write_text(uuid.uuid4().hex, encoding="utf-8")
+        # A power cut can leave it empty.
+        if not identity.is_file() or not identity.stat().st_size:
+            replace_file(identity, uuid.uuid4().hex)
         self._run = wandb.init(
             project="attention-zoo",
             dir=str(folder),
-            id=identity.read_text(encoding="utf-8"),
+            id=read_text(identity, what="run"),
             name=folder.name,
             config=dict(config),
             resume="allow",
@@ -144,11 +164,38 @@ def open_loggers(
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `metrics.jsonl`, in order; a last line that a kill left unfinished is not a row."""
-    if not path.is_file():
+    """Rows of a `metrics.jsonl`, in order; a last line that a kill left unfinished is not a row.
+
+    Lines that a power cut spoilt are passed over: the values of a few steps are no reason to give up a run.
+
+    Raises:
+        UserError: If there is something that cannot be read.
+    """
+    if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    rows, num_spoilt = [], 0
+    with open_regular(path, what="run") as stream:
+        for line in stream:
+            row = _row(line)
+            if row is not None:
+                rows.append(row)
+            elif line.endswith(b"\n"):
+                num_spoilt += 1
+    if num_spoilt:
+        message = "run: %d %s of %s must each be one row of values; passed over"
+        _log.warning(message, num_spoilt, "line" if num_spoilt == 1 else "lines", path)
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds: a step, and numbers or None; None if it is no row."""
+    try:
+        row = parse_json(line.decode("utf-8"), where="")
+    except (UserError, UnicodeDecodeError):
+        return None
+    if not line.endswith(b"\n") or not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row if all(value is None or type(value) in (int, float) for value in row.values()) else None
 
 
 def require_installed(names: tuple[LoggerName, ...]) -> None:

@@ -109,7 +109,7 @@ def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
 
 
 def test_an_earlier_checkpoint_is_not_told_what_the_run_reached_later(run_dir):
-    state = {"step": 4, "tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200}
+    state = {"step": 4, "tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
     folder = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(folder, load_checkpoint(folder).training_state)
     assert (facts.steps, facts.tokens, facts.tokens_per_second, facts.train_seconds) == (4, 400, 40.0, 25.0)
@@ -118,14 +118,14 @@ def test_an_earlier_checkpoint_is_not_told_what_the_run_reached_later(run_dir):
 
 
 def test_the_last_checkpoint_has_all_that_its_run_has(run_dir):
-    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400}
+    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400, "random_state": [0, 1]}
     folder = save_checkpoint(run_dir / "checkpoints" / "step_000006", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(folder, state)
     assert (facts.peak_bytes, facts.tokens_per_second, len(facts.curve)) == (4321, 50.0, 2)
 
 
 def test_a_checkpoint_by_itself_knows_what_was_saved_with_it(tmp_path):
-    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400}
+    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400, "random_state": [0, 1]}
     folder = save_checkpoint(tmp_path / "alone", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(folder, state)
     assert (facts.model, facts.steps, facts.curve, facts.train_seconds) == (None, 6, (), None)

@@ -1,3 +1,5 @@
+import errno
+import os
 import sys
 import types
 
@@ -27,6 +29,62 @@ def test_a_resumed_run_keeps_the_rows_up_to_its_step(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     JsonLinesLogger(path, resumed_step=2).close()
     assert [row["step"] for row in read_metrics(path)] == [1, 2]
+
+
+SPOILT = [
+    b"",
+    b"   ",
+    b"\0" * 100,
+    b'{"step": 2, "train_l',
+    b'\xff\xfe{"step": 2}',
+    b'{"train_loss": 1.0}',
+    b'{"step": "2"}',
+    b'{"step": true}',
+    b'{"step": 2, "train_loss": "x"}',
+    b'{"step": 2, "train_loss": [1]}',
+    b'{"step": 2, "train_loss": NaN}',
+    b'{"step": 2}{"step": 3}',
+    b"[2]",
+    b"[" * 100_000,
+    b"2",
+]
+
+
+@pytest.mark.parametrize("spoilt", SPOILT, ids=lambda line: repr(line[:20]))
+def test_a_spoilt_line_is_passed_over_and_counted(spoilt, tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + spoilt + b"\n" + spoilt + b'\n{"step": 3, "val_accuracy": null}\n{"step": 4}\n')
+    assert [row["step"] for row in read_metrics(path)] == [1, 3, 4]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"run: 2 lines of {path} must each be one row of values; passed over"
+    ]
+    JsonLinesLogger(path, resumed_step=3).close()
+    caplog.clear()
+    assert [row["step"] for row in read_metrics(path)] == [1, 3]
+    assert not caplog.records
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl must be a regular file"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_rows_before(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    logger = JsonLinesLogger(path, resumed_step=0)
+    logger.log(1, {"train_loss": 1.0})
+
+    class Full:
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(logger, "_file", Full())
+        with pytest.raises(UserError, match=r"metrics\.jsonl must be writable; got No space left on device$"):
+            logger.log(2, {"train_loss": 1.0})
+    logger.close()
+    assert [row["step"] for row in read_metrics(path)] == [1]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
