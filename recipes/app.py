@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
 from zoo.attention.catalog import expand
-from zoo.attention.registry import external_mechanism_names
+from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -189,7 +189,8 @@ def _groups() -> dict[str, list[str]]:
 
 
 def _offer_external_mechanisms() -> None:
-    for name in external_mechanism_names():
+    # Those left out too: who asks for one is told why.
+    for name in (*external_mechanism_names(), *left_out_names()):
         ConfigStore.instance().store(group="attention", name=name, node={"mechanism": name})
 
 

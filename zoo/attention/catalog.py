@@ -2,22 +2,19 @@
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from zoo.attention.registry import external_mechanism_names
+from zoo.attention.registry import SHIPPED_VARIANTS, external_mechanism_names, left_out_names
 from zoo.attention.variant import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.config import UserError
-
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "attention"
 
 
 @functools.cache
 def attention_names() -> tuple[str, ...]:
     """Names that `attention=` accepts, sorted."""
-    return tuple(sorted({path.stem for path in FOLDER.glob("*.yaml")} | set(external_mechanism_names())))
+    return tuple(sorted({path.stem for path in SHIPPED_VARIANTS.glob("*.yaml")} | set(external_mechanism_names())))
 
 
 def variant_mapping(name: str) -> dict[str, Any]:
@@ -26,10 +23,10 @@ def variant_mapping(name: str) -> dict[str, Any]:
     Raises:
         UserError: If there is no such variant; lists those there are.
     """
-    path = FOLDER / f"{name}.yaml"
+    path = SHIPPED_VARIANTS / f"{name}.yaml"
     if path.is_file():
         return expand({"name": name, **yaml.safe_load(path.read_text(encoding="utf-8"))})
-    if name in external_mechanism_names():
+    if name in external_mechanism_names() or name in left_out_names():
         return {"name": name, "mechanism": name}
     raise UserError(f"attention must be a variant; got {name!r} (choices: {', '.join(attention_names())})")
 

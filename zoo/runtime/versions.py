@@ -1,6 +1,7 @@
 """Where a result came from: device, back end, BLAS, versions and commit; stored with every run. No machine paths."""
 
 import importlib.metadata
+import os
 import platform
 import re
 import subprocess
@@ -14,6 +15,8 @@ from zoo.runtime.backend import backend
 from zoo.runtime.threads import usable_cores
 
 PACKAGES = ("attention-zoo", "mlx", "mlx-lm", "numpy")
+# A file system that does not answer must not keep a run from starting.
+_GIT_SECONDS = 10
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -74,8 +77,13 @@ def _git(*arguments: str) -> str | None:
     # A package installed inside somebody else's repository must not report that one's commit.
     if not (CHECKOUT / ".git").exists():
         return None
+    # These name other repositories, work trees and settings than the checkout's own.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(CHECKOUT), *arguments]
     try:
-        done = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=variables, timeout=_GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None

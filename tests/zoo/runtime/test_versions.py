@@ -55,6 +55,39 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.
     assert versions.uncommitted_changes() is True
 
 
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"])
+def test_variables_of_git_name_no_other_repository(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for name in ("own", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "file").write_text(name)
+        for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "-m", name]):
+            subprocess.run(["git", "-C", folder, *command], check=True)
+    monkeypatch.setattr(versions, "CHECKOUT", tmp_path / "own")
+    before = versions.describe()
+    other = tmp_path / "other"
+    monkeypatch.setenv(
+        variable, str({"GIT_DIR": other / ".git", "GIT_INDEX_FILE": other / ".git" / "index"}.get(variable, other))
+    )
+    assert versions.describe() == before
+    assert before["commit"] is not None
+    assert before["uncommitted_changes"] is False
+
+
+@pytest.mark.parametrize("script", ["exit 128", "kill -9 $$", "sleep 60", "printf '\\377'; exit 1"])
+def test_a_git_that_refuses_or_hangs_is_no_commit(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(versions, "_GIT_SECONDS", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert versions.uncommitted_changes() is None
+
+
 def test_a_machine_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".git").mkdir()
     monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
