@@ -29,7 +29,7 @@ def refused(train, *more):
         (["training.accumulation=2"], ["training: accumulation must divide batch_size 3; got 2"]),
         (["training.sequence_length=513"], ["training.sequence_length must be at most model.max_seq_len 512"]),
         (["optimizer=adam"], ["'adam'", "did you mean 'adamw'?", "lion, muon"]),
-        (["optimizer.learning_rate=-1"], ["optimizer: learning_rate must be positive"]),
+        (["optimizer.learning_rate=-1"], ["optimizer: learning_rate must be at least 1e-30; got -1"]),
         (["tokenizer.kind=letters"], ["tokenizer: kind", "'letters'", "sentencepiece, bytes, pretrained"]),
         (["model.attention=mha"], ["model: unknown key 'attention'", "attention=mha"]),
         (["model.attention.foo=3"], ["model: unknown key 'attention'"]),

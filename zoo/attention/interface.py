@@ -55,7 +55,7 @@ class RotaryConfig:
     Attributes:
         theta: Base of the frequencies.
         traditional: Rotate adjacent pairs instead of the two halves of a head.
-        scaling: Scaling as mlx-lm's `initialize_rope` understands it, or None.
+        scaling: One of `zoo.layers.positions.ROPE_SCALINGS`, or None.
     """
 
     theta: float = 10_000.0

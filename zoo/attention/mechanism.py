@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.attention.interface import Attention, Capabilities, LayerShape
-from zoo.config import require
+from zoo.config import MOST, require, require_within
 from zoo.ops.masks import MaskSpec
 
 # op(*arrays, spec) -> y_BNLH. Most take q_BNLH, k_BKSH, v_BKSH; what else a mechanism needs follows them.
@@ -33,9 +33,7 @@ class HeadGrouping:
     def __post_init__(self) -> None:
         both = self.num_kv_heads is not None and self.queries_per_kv_head is not None
         require(not both, "num_kv_heads", "not be given together with queries_per_kv_head", self.num_kv_heads)
-        for field in ("num_kv_heads", "queries_per_kv_head"):
-            value = getattr(self, field)
-            require(value is None or value >= 1, field, "be at least 1", value)
+        require_within(self, 1, MOST, "num_kv_heads", "queries_per_kv_head")
 
     def resolve(self, shape: LayerShape) -> int:
         """Number of key/value heads in a model of this shape.

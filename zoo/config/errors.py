@@ -1,9 +1,13 @@
 """The one error template: `<config path>: <field> must <condition>; got <value>`, then the allowed values."""
 
+import itertools
 from collections.abc import Iterable
 
-# Characters of a value that a message shows.
+# Characters of a value that a message shows, and choices that it lists.
 SHOWN = 200
+_SHOWN_CHOICES = 100
+# Arrays are indexed by int32, and positions are int32.
+MOST = 2**31 - 1
 
 
 class UserError(ValueError):
@@ -32,8 +36,27 @@ def require(condition: bool, field: str, must: str, got: object, *, allowed: Ite
     """
     if condition:
         return
-    choices = "" if allowed is None else f" (choices: {', '.join(str(choice) for choice in allowed)})"
+    choices = "" if allowed is None else f" (choices: {_listed(allowed)})"
     raise FieldError(f"{field} must {must}; got {shortened(got)}{choices}")
+
+
+def require_within(config: object, low: float, high: float, *fields: str) -> None:
+    """Raises unless numbers of a configuration lie in a range; None, where a type allows it, always does.
+
+    Args:
+        config: Holds the fields.
+        low: Least value.
+        high: Most: `MOST` for sizes; for what is computed with in float32, what does not overflow there.
+        fields: Their names.
+
+    Raises:
+        FieldError: Names the first field that does not, and the bound that it breaks.
+    """
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None:
+            require(value >= low, field, f"be at least {low}", value)
+            require(value <= high, field, f"be at most {high}", value)
 
 
 def shortened(value: object) -> str:
@@ -44,3 +67,9 @@ def shortened(value: object) -> str:
         # A whole number of more digits than Python prints, or a list that holds itself.
         return f"a {type(value).__name__} too large to print"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _listed(choices: Iterable[object]) -> str:
+    """The choices in one line; a generator is asked for no more of them than are shown."""
+    shown = [str(choice) for choice in itertools.islice(choices, _SHOWN_CHOICES + 1)]
+    return ", ".join(shown if len(shown) <= _SHOWN_CHOICES else [*shown[:_SHOWN_CHOICES], "…"])

@@ -2,15 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from zoo.attention import LayerPattern, LayerShape, PositionKind, RotaryConfig, VariantConfig, variant_from_mapping
-from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.config import MOST, UserError, from_mapping, require, require_within, to_mapping
 from zoo.config.errors import shortened
+from zoo.layers.positions import require_rope_scaling
 from zoo.ops.activations import ActivationName
 
 Family = Literal["gpt", "bert", "llama"]
+
+# Ten times the deepest Transformers (Wang et al., "DeepNet", https://arxiv.org/abs/2203.00555): every layer is traced
+# for itself, at milliseconds each. And a hundred times the most heads, each of which has numbers of its own.
+MOST_LAYERS, MOST_HEADS = 10_000, 65_536
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,7 @@ class TransformerConfig:
         init_std: Standard deviation of the initial weights.
         rope_theta: Base frequency of rotary positions.
         rope_traditional: Whether rotary positions turn adjacent pairs instead of the two halves of a head.
-        rope_scaling: Scaling of rotary positions as mlx-lm's `initialize_rope` understands it, or None.
+        rope_scaling: Scaling of rotary positions, one of `zoo.layers.positions.ROPE_SCALINGS`, or None.
     """
 
     family: ClassVar[Family]
@@ -61,13 +66,14 @@ class TransformerConfig:
     rope_scaling: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("vocab_size", "num_layers", "hidden_size", "num_heads", "max_seq_len"):
-            require(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
-        for field in ("num_kv_heads", "head_dim", "intermediate_size"):
-            value = getattr(self, field)
-            require(value is None or value >= 1, field, "be at least 1", value)
-        for field in ("norm_eps", "init_std", "rope_theta"):
-            require(getattr(self, field) > 0, field, "be positive", getattr(self, field))
+        sizes = ("vocab_size", "hidden_size", "max_seq_len", "num_kv_heads", "head_dim", "intermediate_size")
+        require_within(self, 1, MOST, *sizes)
+        require_within(self, 1, MOST_HEADS, "num_heads")
+        require_within(self, 1, MOST_LAYERS, "num_layers")
+        # What float32 tells from 0, and what leaves it room.
+        require_within(self, 1e-30, 1.0, "norm_eps")
+        require_within(self, 1e-30, 1e3, "init_std")
+        require_within(self, 1.0, 1e15, "rope_theta")
         require(0 <= self.dropout < 1, "dropout", "be at least 0 and below 1", self.dropout)
         if self.head_dim is None:
             require(
@@ -84,10 +90,15 @@ class TransformerConfig:
             self.num_kv_heads,
             allowed=_divisors(self.num_heads),
         )
+        inner = self.num_heads * self.resolved_head_dim
+        require(inner <= MOST, "num_heads", f"give at most {MOST} channels together", self.num_heads)
+        require_within(self, 1, MOST, "resolved_intermediate_size")
         if self.positions == "rotary":
             require(
                 self.resolved_head_dim % 2 == 0, "head_dim", "be even with rotary positions", self.resolved_head_dim
             )
+        if self.rope_scaling is not None:
+            require_rope_scaling(self.rope_scaling, head_dim=self.resolved_head_dim)
 
     @property
     def resolved_num_kv_heads(self) -> int:
@@ -165,8 +176,7 @@ class BertConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("num_token_types", "num_classes"):
-            require(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
+        require_within(self, 1, MOST, "num_token_types", "num_classes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -243,5 +253,8 @@ def model_config_from_mapping(
     return config
 
 
-def _divisors(number: int) -> list[int]:
-    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
+def _divisors(number: int) -> Iterator[int]:
+    """In ascending order, found by trial up to the root: the number can have ten digits."""
+    small = [candidate for candidate in range(1, math.isqrt(number) + 1) if number % candidate == 0]
+    yield from small
+    yield from (number // each for each in reversed(small) if each * each != number)

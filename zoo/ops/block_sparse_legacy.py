@@ -70,11 +70,12 @@ def blocked(q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec: LegacySp
         [B, N, L, H].
     """
     L = q_BNLH.shape[2]
-    q_BKGTCH = grouped_queries(q_BNLH, k_BKLH.shape[1], spec.block_size, spec.scale)
-    v_BKGTCH = Chunks(v_BKLH, spec.block_size, before=0, after=0).shifted(0)
+    size = min(spec.block_size, L)
+    q_BKGTCH = grouped_queries(q_BNLH, k_BKLH.shape[1], size, spec.scale)
+    v_BKGTCH = Chunks(v_BKLH, size, before=0, after=0).shifted(0)
     own = ScoreBlock(
-        scores=q_BKGTCH @ Chunks(k_BKLH, spec.block_size, before=0, after=0).shifted(0).swapaxes(-1, -2),
-        key_positions=chunk_positions(L, spec.block_size)[:, None],
+        scores=q_BKGTCH @ Chunks(k_BKLH, size, before=0, after=0).shifted(0).swapaxes(-1, -2),
+        key_positions=chunk_positions(L, size)[:, None],
         read=lambda weights: weights @ v_BKGTCH,
         key_segments=None,
     )

@@ -67,6 +67,8 @@ def _windowed(
     K = k_BKLH.shape[1]
     if not spec.is_self_attention(L, k_BKLH.shape[2]):
         return softmax.fused(q_BNLH, k_BKLH, v_BKLH, spec)
+    # Further back there is nothing to gather.
+    window_size = min(window_size, L)
     last = 0 if spec.mask.causal else window_size - 1
     index_LW = np.arange(L)[:, None] + np.arange(1 - window_size, last + 1)[None]
     k_BKLWH, v_BKLWH = gather(k_BKLH, index_LW), gather(v_BKLH, index_LW)

@@ -3,9 +3,14 @@
 import dataclasses
 from typing import Literal
 
-from zoo.config import require
+from zoo.config import MOST, require, require_within
 
 LoggerName = Literal["tensorboard", "wandb"]
+
+# Steps and rows are numbered in int64, and a step has many rows.
+MOST_COUNTED = 10**18
+# A sample is for the eye, and made token by token when the run is over.
+MOST_SAMPLE_TOKENS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,19 +58,18 @@ class TrainingConfig:
     loggers: tuple[LoggerName, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("steps", "batch_size", "sequence_length", "accumulation", "keep_checkpoints", "log_every"):
-            require(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
-        for field in ("eval_every", "eval_batches", "checkpoint_every"):
-            value = getattr(self, field)
-            require(value is None or value >= 1, field, "be at least 1 or null", value)
-        for field in ("max_grad_norm", "max_seconds"):
-            value = getattr(self, field)
-            require(value is None or value > 0, field, "be positive or null", value)
+        require_within(self, 1, MOST, "batch_size", "sequence_length", "accumulation")
+        counted = ("steps", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "log_every")
+        require_within(self, 1, MOST_COUNTED, *counted)
+        # What float32 tells from 0, and from infinity.
+        require_within(self, 1e-30, 1e30, "max_grad_norm")
+        seconds = self.max_seconds
+        require(seconds is None or seconds > 0, "max_seconds", "be positive or null", seconds)
         target = self.target_accuracy
         require(target is None or 0 < target <= 1, "target_accuracy", "be above 0 and at most 1, or null", target)
         watched = target is None or self.eval_every is not None
         require(watched, "eval_every", "be given where a target_accuracy is", self.eval_every)
-        require(self.sample_tokens >= 0, "sample_tokens", "be at least 0", self.sample_tokens)
+        require_within(self, 0, MOST_SAMPLE_TOKENS, "sample_tokens")
         divides = self.batch_size % self.accumulation == 0
         require(divides, "accumulation", f"divide batch_size {self.batch_size}", self.accumulation)
 

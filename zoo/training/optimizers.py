@@ -13,13 +13,21 @@ from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx import optimizers
 from mlx.utils import tree_flatten
 
-from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.config import UserError, from_mapping, require, require_within, to_mapping
 
 ScheduleName = Literal["cosine", "linear", "constant"]
 Schedule = Callable[[mx.array], mx.array]
+
+# What float32 tells from 0 and from infinity.
+_RATES = (1e-30, 1e30)
+# A denominator's epsilon: what float32 tells from 0, and what leaves something to learn.
+_EPSILONS = (1e-30, 1.0)
+# Each is three products of matrices in the graph of every step; five converge.
+_MOST_NS_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,8 +49,8 @@ class OptimizerConfig:
     final_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
-        require(self.weight_decay >= 0, "weight_decay", "be at least 0", self.weight_decay)
+        require_within(self, *_RATES, "learning_rate")
+        require_within(self, 0.0, _RATES[1], "weight_decay")
         require(0 <= self.warmup_fraction < 1, "warmup_fraction", "be at least 0 and below 1", self.warmup_fraction)
         require(0 <= self.final_fraction <= 1, "final_fraction", "be in [0, 1]", self.final_fraction)
 
@@ -61,8 +69,8 @@ class AdamWConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(all(0 <= beta < 1 for beta in self.betas), "betas", "be at least 0 and below 1", self.betas)
-        require(self.eps > 0, "eps", "be positive", self.eps)
+        _require_decay("betas", *self.betas)
+        require_within(self, *_EPSILONS, "eps")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,7 @@ class LionConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(all(0 <= beta < 1 for beta in self.betas), "betas", "be at least 0 and below 1", self.betas)
+        _require_decay("betas", *self.betas)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,12 +110,17 @@ class MuonConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.momentum < 1, "momentum", "be at least 0 and below 1", self.momentum)
-        require(self.ns_steps >= 1, "ns_steps", "be at least 1", self.ns_steps)
-        require(self.adamw_learning_rate > 0, "adamw_learning_rate", "be positive", self.adamw_learning_rate)
-        in_range = all(0 <= beta < 1 for beta in self.adamw_betas)
-        require(in_range, "adamw_betas", "be at least 0 and below 1", self.adamw_betas)
-        require(self.adamw_eps > 0, "adamw_eps", "be positive", self.adamw_eps)
+        _require_decay("momentum", self.momentum)
+        require_within(self, 1, _MOST_NS_STEPS, "ns_steps")
+        require_within(self, *_RATES, "adamw_learning_rate")
+        _require_decay("adamw_betas", *self.adamw_betas)
+        require_within(self, *_EPSILONS, "adamw_eps")
+
+
+def _require_decay(field: str, *rates: float) -> None:
+    # As float32 sees them: what rounds to 1 there never forgets, and has a bias correction of 0.
+    decays = all(rate >= 0 and np.float32(rate) < 1 for rate in rates)
+    require(decays, field, "be at least 0 and below 1", list(rates) if len(rates) > 1 else rates[0])
 
 
 OPTIMIZERS: dict[str, type[OptimizerConfig]] = {"adamw": AdamWConfig, "lion": LionConfig, "muon": MuonConfig}

@@ -15,7 +15,7 @@ import functools
 from typing import Any
 
 from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
-from zoo.config import require
+from zoo.config import MOST, require_within
 from zoo.ops import block_sparse
 
 
@@ -35,10 +35,8 @@ class BlockSparseConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # Positions are int32.
-        require(1 <= self.block_size < 2**31, "block_size", "lie in [1, 2^31)", self.block_size)
-        require(self.num_global_tokens >= 0, "num_global_tokens", "be at least 0", self.num_global_tokens)
-        require(self.num_previous_blocks >= 0, "num_previous_blocks", "be at least 0", self.num_previous_blocks)
+        require_within(self, 1, MOST, "block_size")
+        require_within(self, 0, MOST, "num_global_tokens", "num_previous_blocks")
 
 
 def allowed(query_index: Any, key_index: Any, config: BlockSparseConfig) -> Any:

@@ -16,7 +16,7 @@ import mlx.core as mx
 from zoo.attention.interface import Cache, Capabilities, LayerShape
 from zoo.attention.mechanism import HeadGrouping, Mechanism, sample_qkv
 from zoo.attention.projected import ProjectedAttention
-from zoo.config import UserError, require
+from zoo.config import MOST, UserError, require_within
 from zoo.ops import block_sparse_legacy
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import BoundPattern, count_scores
@@ -41,8 +41,7 @@ class BlockSparseLegacyConfig(HeadGrouping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.block_size >= 1, "block_size", "be at least 1", self.block_size)
-        require(self.num_global_tokens >= 1, "num_global_tokens", "be at least 1", self.num_global_tokens)
+        require_within(self, 1, MOST, "block_size", "num_global_tokens")
 
 
 def allowed(query_index: Any, key_index: Any, config: BlockSparseLegacyConfig) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from zoo.attention.pattern import PatternConfig
-from zoo.config import require
+from zoo.config import MOST, require, require_within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,9 @@ class DilatedConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.window_size >= 1, "window_size", "be at least 1", self.window_size)
-        require(self.dilation >= 1, "dilation", "be at least 1", self.dilation)
+        require_within(self, 1, MOST, "window_size", "dilation")
+        reach = self.window_size * self.dilation
+        require(reach <= MOST, "dilation", f"keep the reach window_size * dilation at most {MOST}", self.dilation)
 
 
 def allowed(query_index: Any, key_index: Any, config: DilatedConfig) -> Any:

@@ -24,7 +24,7 @@ import numpy as np
 from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op
 from zoo.attention.projected import require_capable, require_mask
-from zoo.config import require
+from zoo.config import MOST, require_within
 from zoo.layers.caches import RecurrentCache
 from zoo.ops import gated_delta
 from zoo.ops.activations import silu
@@ -43,6 +43,8 @@ CAPABILITIES = Capabilities(
     grouped_heads=False,
     alibi=False,
 )
+# Each tap is an operation of the graph; the paper has four.
+MOST_TAPS = 256
 # Of the sum of squares of q and k, as in the paper's code.
 NORM_EPS = 1e-6
 # Initial range of exp(A_log), and of softplus(dt_bias) (log-uniform): Mamba-2's. The paper's code lets the first begin
@@ -65,8 +67,8 @@ class GatedDeltaConfig(HeadGrouping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.conv_size >= 1, "conv_size", "be at least 1", self.conv_size)
-        require(self.chunk_size >= 1, "chunk_size", "be at least 1", self.chunk_size)
+        require_within(self, 1, MOST_TAPS, "conv_size")
+        require_within(self, 1, MOST, "chunk_size")
 
 
 class ShortConvolution(nn.Module):

@@ -16,7 +16,7 @@ import mlx.core as mx
 from zoo.attention.interface import Cache, Capabilities, LayerShape
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.attention.projected import ProjectedAttention
-from zoo.config import UserError, require
+from zoo.config import MOST, UserError, require, require_within
 from zoo.layers.caches import RecurrentCache
 from zoo.ops import linear
 from zoo.ops.linear import FeatureMap, LinearSpec, Scan
@@ -45,8 +45,9 @@ class LinearConfig(HeadGrouping):
         super().__post_init__()
         known = self.feature_map in linear.FEATURE_MAPS
         require(known, "feature_map", "be known", self.feature_map, allowed=linear.FEATURE_MAPS)
-        require(self.chunk_size >= 1, "chunk_size", "be at least 1", self.chunk_size)
-        require(self.eps > 0, "eps", "be positive", self.eps)
+        require_within(self, 1, MOST, "chunk_size")
+        # What float32 tells from 0.
+        require_within(self, 1e-30, 1.0, "eps")
 
     def spec(self, mask: MaskSpec) -> LinearSpec:
         """The op's last argument."""

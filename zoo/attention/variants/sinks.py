@@ -14,7 +14,7 @@ import functools
 from typing import Any
 
 from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
-from zoo.config import require
+from zoo.config import MOST, require_within
 from zoo.ops import band
 
 
@@ -32,8 +32,8 @@ class SinksConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.window_size >= 1, "window_size", "be at least 1", self.window_size)
-        require(self.num_sinks >= 0, "num_sinks", "be at least 0", self.num_sinks)
+        require_within(self, 1, MOST, "window_size")
+        require_within(self, 0, MOST, "num_sinks")
 
 
 def allowed(query_index: Any, key_index: Any, config: SinksConfig) -> Any:

@@ -12,7 +12,7 @@ import functools
 from typing import Any
 
 from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
-from zoo.config import require
+from zoo.config import MOST, require_within
 from zoo.ops import band, gathered
 
 
@@ -28,7 +28,7 @@ class SlidingWindowConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.window_size >= 1, "window_size", "be at least 1", self.window_size)
+        require_within(self, 1, MOST, "window_size")
 
 
 def allowed(query_index: Any, key_index: Any, config: SlidingWindowConfig) -> Any:
