@@ -206,7 +206,8 @@ def read_config(files: VerifiedFiles) -> SavedConfig:
 
 def _tokenizer(files: VerifiedFiles) -> Tokenizer:
     with files.copied(without=(MODEL, OPTIMIZER, TRAINING_STATE)) as folder:
-        return load_tokenizer(folder)
+        # Earlier versions did not save how texts begin, and imported no models.
+        return load_tokenizer(folder, trained_here=True)
 
 
 def _exists(path: Path) -> bool:

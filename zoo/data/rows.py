@@ -45,6 +45,8 @@ class Rows(abc.ABC):
             start, end = self.bounds(int(row))
             tokens[index, : end - start] = self._split.tokens_T[start:end]
             counts_R[index] = end - start - 1
+        # A row that begins with the end of a document begins the next one.
+        tokens[tokens[:, 0] == self._split.tokenizer.eos_id, 0] = self._split.tokenizer.start_id
         return tokens, counts_R
 
 

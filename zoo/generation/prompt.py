@@ -8,7 +8,7 @@ from zoo.generation.model import LanguageModel
 
 
 def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a prompt; of an empty one, the token that ends a document, after which a new one begins.
+    """The tokens of a prompt; of an empty one, the token that stands before a text.
 
     Args:
         prompt: Text, or tokens of this tokenizer.
@@ -19,7 +19,7 @@ def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: 
         UserError: If the prompt leaves no room for a token, or has tokens that the model does not know.
     """
     ids = tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
-    ids = ids or [tokenizer.eos_id]
+    ids = ids or [tokenizer.start_id]
     limit = model.config.position_limit
     if limit is not None and len(ids) >= limit:
         raise UserError(f"prompt must have fewer tokens than model.max_seq_len = {limit}; got {len(ids)}")

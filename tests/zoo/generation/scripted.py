@@ -17,7 +17,7 @@ class PieceTokenizer:
     def __init__(self, *pieces: str) -> None:
         self.pieces = [EOS, *pieces]
         self.vocab_size = len(self.pieces)
-        self.eos_id = 0
+        self.eos_id = self.start_id = 0
 
     def encode(self, text: str) -> list[int]:
         ids = []

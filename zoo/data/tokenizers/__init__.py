@@ -52,19 +52,32 @@ def tokenizer_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "to
     return from_mapping(KINDS[kind], rest, path=path)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, *, trained_here: bool = False) -> Tokenizer:
     """Loads what `Tokenizer.save` wrote, or the tokenizer of a checkpoint in Hugging Face's layout.
+
+    Args:
+        folder: Holds the tokenizer.
+        trained_here: Of one in Hugging Face's layout that does not say it itself, whether its model learnt to begin
+            a text after the end of a document.
 
     Raises:
         UserError: If there is none, or it is damaged.
     """
-    description = folder / TOKENIZER_FILE
-    if not description.is_file():
-        return PretrainedTokenizer(folder)
-    kind = read_json_mapping(description, what="tokenizer").get("kind")
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        return PretrainedTokenizer(folder, trained_here=trained_here)
+    described = read_json_mapping(path, what="tokenizer")
+    kind = described.get("kind")
     if kind == BytesConfig.kind:
         return BytesTokenizer()
     if kind == SentencePieceConfig.kind:
         return SentencePieceTokenizer(read_bytes(folder / MODEL_FILE, what="tokenizer"))
-    choices = f"(choices: {BytesConfig.kind}, {SentencePieceConfig.kind})"
-    raise UserError(f"tokenizer: {description}: kind must be one that is saved so; got {shortened(kind)} {choices}")
+    if kind == PretrainedConfig.kind:
+        said = described.get("trained_here")
+        if not isinstance(said, bool):
+            raise UserError(
+                f"tokenizer: {path}: trained_here must be true or false beside kind pretrained; got {shortened(said)}"
+            )
+        return PretrainedTokenizer(folder, trained_here=said)
+    choices = f"(choices: {', '.join(KINDS)})"
+    raise UserError(f"tokenizer: {path}: kind must be one that is saved so; got {shortened(kind)} {choices}")

@@ -70,7 +70,7 @@ class Tokenizer(abc.ABC):
 
     Attributes:
         token_bytes_V: What each token stands for; empty for special tokens.
-        eos_id: Ends a document in the data, and starts the text of a model that has seen nothing yet.
+        eos_id: Ends a document in the data.
         pad_id: Fills rows up; never counted.
         mask_id: Hides a token from a model that has to guess it; None if the vocabulary has no such token.
         mask_text: How a prompt spells that token, for `encode_masked` alone: elsewhere it is text like any other.
@@ -110,15 +110,24 @@ class Tokenizer(abc.ABC):
     def save(self, folder: Path) -> None:
         """Writes files into an existing folder, from which `load_tokenizer` makes an equal tokenizer."""
 
+    @property
+    def start_id(self) -> int:
+        """Stands before a text: the end of the document before it, unless a model from elsewhere begins otherwise."""
+        return self.eos_id
+
     def encode_prompt(self, text: str) -> list[int]:
-        """The tokens of a text that a model is to continue or judge: those of `encode`, after a document's end."""
-        return [self.eos_id, *self.encode(text)]
+        """The tokens of a text that a model is to continue or judge: those of `encode`, after `start_id`."""
+        return [self.start_id, *self.encode(text)]
 
     def encode_masked(self, text: str) -> list[int]:
         """The tokens of a prompt in which `mask_text` stands for `mask_id`, which must not be None."""
         assert self.mask_id is not None
         first, *others = text.split(self.mask_text)
         return [*self.encode_prompt(first), *(token for part in others for token in (self.mask_id, *self.encode(part)))]
+
+    def for_a_new_model(self) -> "Tokenizer":
+        """The tokenizer of a model that is trained here from the start, whose texts begin as the data does."""
+        return self
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens; special ones have none, and bytes that are no UTF-8 become U+FFFD.

@@ -2,10 +2,13 @@
 
 A checkpoint's tokenizer may do more than split a text: put a space before it, bring characters into a normal form,
 take "</s>" for the end of a document wherever a text spells it. For documents these are switched off, so that tokens
-stand for exactly the text's bytes. A prompt is encoded as the checkpoint itself does it, start token included.
+stand for exactly the text's bytes. A prompt begins as the model was trained. Models from elsewhere get it encoded as
+the tokenizer itself does it, with its start token if it sets one; models that were trained here get the end of a
+document and the exact tokens, as in their training data. Which of the two holds is saved with the tokenizer.
 """
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -19,7 +22,14 @@ from zoo.config import UserError, require
 from zoo.config.errors import shortened
 from zoo.config.files import read_json_mapping
 from zoo.data.corpora import Corpus
-from zoo.data.tokenizers.interface import SPACE, Tokenizer, TokenizerConfig, encode_around_space, require_unicode
+from zoo.data.tokenizers.interface import (
+    SPACE,
+    TOKENIZER_FILE,
+    Tokenizer,
+    TokenizerConfig,
+    encode_around_space,
+    require_unicode,
+)
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "config.json")
@@ -55,18 +65,23 @@ class PretrainedConfig(TokenizerConfig):
 
         assert self.path is not None, "the config requires a path"
         folder = Path(self.path).expanduser()
-        return load_tokenizer(folder if folder.is_dir() else _download(self.path))
+        return load_tokenizer(folder if folder.is_dir() else _download(self.path)).for_a_new_model()
 
 
 class PretrainedTokenizer(Tokenizer):
     """A checkpoint's tokenizer; `wrapper` is mlx-lm's, with chat template and the model's own end tokens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trained_here: bool = False) -> None:
         """Reads the tokenizer of a checkpoint in Hugging Face's layout.
+
+        Args:
+            folder: The checkpoint's.
+            trained_here: Whether its model learnt to begin a text after the end of a document.
 
         Raises:
             UserError: If the folder has none, or one that cannot be read without executing the checkpoint's code.
         """
+        self.trained_here = trained_here
         _require_readable(folder)
         with _reading(folder):
             self.wrapper = _read(folder)
@@ -82,6 +97,7 @@ class PretrainedTokenizer(Tokenizer):
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
             self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
             self.lossless = self._gives_back(_PROBE)
+            self._own_start_id = self._first_of_a_prompt()
             # Settings that no one could encode a prompt with show here and not later.
             self.wrapper.decode(self.wrapper.encode(_PROBE, verbose=False), skip_special_tokens=True)
 
@@ -102,14 +118,27 @@ class PretrainedTokenizer(Tokenizer):
         lists = (self.encode(text) if SPACE in text else next(encoded).ids for text in texts)
         return [np.array(ids, dtype=np.int32) for ids in lists]
 
+    @property
+    def start_id(self) -> int:
+        return self.eos_id if self.trained_here else self._own_start_id
+
     def encode_prompt(self, text: str) -> list[int]:
+        if self.trained_here:
+            return super().encode_prompt(text)
         require_unicode(text)
         return list(self.wrapper.encode(text))
 
     def encode_masked(self, text: str) -> list[int]:
+        if self.trained_here:
+            return super().encode_masked(text)
         # It knows its own mask, which may take the space before it along.
         require_unicode(text)
         return list(self.wrapper.encode(text))
+
+    def for_a_new_model(self) -> Tokenizer:
+        tokenizer = copy.copy(self)
+        tokenizer.trained_here = True
+        return tokenizer
 
     def decode(self, ids: Iterable[int]) -> str:
         # A tokenizer that loses text has its own rules for where spaces may have been.
@@ -118,9 +147,16 @@ class PretrainedTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         try:
             self.wrapper.save_pretrained(folder)
+            description = {"kind": PretrainedConfig.kind, "trained_here": self.trained_here}
+            (folder / TOKENIZER_FILE).write_text(json.dumps(description), encoding="utf-8")
         # The part in Rust has no type of its own for a full disk.
         except Exception as error:
             raise UserError(f"tokenizer: {folder} must be writable; {' '.join(str(error).split())}") from error
+
+    def _first_of_a_prompt(self) -> int:
+        # Where its prompts begin with nothing, something has to stand before the first token all the same.
+        begun = [token for token in self.wrapper.encode("") if not self.token_bytes_V[token]]
+        return next(int(token) for token in (*begun, self.wrapper.bos_token_id, self.eos_id) if token is not None)
 
     def _encode_exactly(self, text: str) -> list[int]:
         return list(self._exact.encode(text, add_special_tokens=False).ids)

@@ -31,10 +31,16 @@ def byte_level_checkpoint(folder: Path) -> Path:
     return _write(folder, tokenizer, eos_token="<|endoftext|>")
 
 
-def metaspace_checkpoint(folder: Path, *, normalizes: bool = True) -> Path:
+def metaspace_checkpoint(folder: Path, *, normalizes: bool = True, start: str | None = "<s>") -> Path:
     """As Llama 2: a space before the text, spaces as U+2581, bytes for what has no piece, a start token.
 
     Older files put the space there by normalising the text, newer ones while they split it.
+
+    Args:
+        folder: Is made.
+        normalizes: Whether it is an older file.
+        start: The start token that a prompt begins with; "" for one that stands in the vocabulary but is
+            not put there; None for none.
     """
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
     pieces += [SPACE, *"abcdefghijklmnopqrstuvwxyz<>/.", *(SPACE + letter for letter in "abcdefx"), SPACE * 2]
@@ -52,8 +58,10 @@ def metaspace_checkpoint(folder: Path, *, normalizes: bool = True) -> Path:
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), strip]
     )
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "<mask>"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return _write(folder, tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", mask_token="<mask>")
+    if start:
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 1)])
+    special = {} if start is None else {"bos_token": "<s>"}
+    return _write(folder, tokenizer, **special, eos_token="</s>", unk_token="<unk>", mask_token="<mask>")
 
 
 def word_piece_checkpoint(folder: Path) -> Path:

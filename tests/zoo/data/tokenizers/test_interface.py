@@ -157,7 +157,11 @@ def test_a_config_survives_its_mapping():
         ("{}", "kind must be one that is saved so; got None"),
         ("[]", "must be a JSON object; got list"),
         ('{"kind"', "must be JSON"),
-        ('{"kind": "pretrained"}', "kind must be one that is saved so; got 'pretrained'"),
+        ('{"kind": "pretrained"}', "trained_here must be true or false beside kind pretrained; got None"),
+        (
+            '{"kind": "pretrained", "trained_here": 1}',
+            "trained_here must be true or false beside kind pretrained; got 1",
+        ),
         ('{"kind": "sentencepiece"}', r"tokenizer\.model must exist; it is missing"),
     ],
 )

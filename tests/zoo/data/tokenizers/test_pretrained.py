@@ -1,6 +1,7 @@
 """Tokenizers of checkpoints."""
 
 import json
+import shutil
 
 import pytest
 
@@ -26,6 +27,34 @@ def test_a_prompt_is_encoded_as_the_checkpoint_does_it(tmp_path):
     assert tokenizer.encode_prompt("abc</s>") == tokenizer.wrapper.encode("abc</s>")
     assert tokenizer.encode_prompt("abc</s>")[0] == 1
     assert tokenizer.eos_id in tokenizer.encode_prompt("abc</s>")
+
+
+@pytest.mark.parametrize(("start", "begins", "alone"), [("<s>", [1], 1), ("", [], 1), (None, [], 2)])
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_a_model_from_elsewhere_begins_as_its_tokenizer_says(tmp_path, start, begins, alone, normalizes):
+    tokenizer = PretrainedTokenizer(metaspace_checkpoint(tmp_path / "theirs", start=start, normalizes=normalizes))
+    (tmp_path / "ours").mkdir()
+    tokenizer.save(tmp_path / "ours")
+    for each in (tokenizer, load_tokenizer(tmp_path / "ours")):
+        assert each.encode_prompt("abc") == [*begins, *each.wrapper.encode("abc", add_special_tokens=False)]
+        # A model that has read nothing reads this.
+        assert each.start_id == alone
+
+
+@pytest.mark.parametrize("start", ["<s>", "", None])
+def test_a_model_that_is_trained_here_begins_after_the_end_of_a_document(tmp_path, start):
+    folder = metaspace_checkpoint(tmp_path / "theirs", start=start)
+    tokenizer = PretrainedConfig(path=str(folder)).build(ListedCorpus(["x"]), cache_dir=tmp_path)
+    (tmp_path / "ours").mkdir()
+    tokenizer.save(tmp_path / "ours")
+    # Earlier versions saved no description.
+    old = shutil.copytree(folder, tmp_path / "old")
+    for each in (tokenizer, load_tokenizer(tmp_path / "ours"), load_tokenizer(old, trained_here=True)):
+        assert each.encode_prompt("abc </s>") == [each.eos_id, *each.encode("abc </s>")]
+        assert each.encode_masked("a<mask>b") == [each.eos_id, *each.encode("a"), each.mask_id, *each.encode("b")]
+        assert each.start_id == each.eos_id
+    again = PretrainedConfig(path=str(tmp_path / "ours")).build(ListedCorpus(["x"]), cache_dir=tmp_path)
+    assert again.encode_prompt("abc") == tokenizer.encode_prompt("abc")
 
 
 def test_text_that_normal_forms_would_change_keeps_its_form(tmp_path):
