@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from zoo.config import UserError
@@ -88,15 +88,18 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
     token_byte_lengths_V = tokenizer.token_byte_lengths()
     num_threads = usable_cores()
     digests: dict[Split, TextDigest] = {split: TextDigest() for split in _SPLITS}
+    with_text: set[Split] = set()
     with ShardWriter(folder, "train", tokenizer) as train, ShardWriter(folder, "validation", tokenizer) as validation:
         writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
         for documents in _batches(documents_of(corpus)):
             tokens = tokenizer.encode_batch([document.text for document in documents], num_threads=num_threads)
             for document, ids in zip(documents, tokens, strict=True):
                 _require_exact(document, int(token_byte_lengths_V[ids].sum()))
+                if document.split not in with_text and document.text.strip():
+                    with_text.add(document.split)
                 digests[document.split].add(document.text, complete=document.complete)
                 writers[document.split].add(ids, document.source, complete=document.complete)
-        _require_documents(train.num_documents, validation.num_documents)
+        _require_text(corpus, with_text, num_documents=train.num_documents + validation.num_documents)
         summary: dict[str, dict[str, int | str]] = {
             split: {"tokens": writer.num_tokens, "documents": writer.num_documents} for split, writer in writers.items()
         }
@@ -130,14 +133,24 @@ def _require_exact(document: Document, num_bytes: int) -> None:
         )
 
 
-def _require_documents(num_train: int, num_validation: int) -> None:
-    if num_train and num_validation:
+def _require_text(corpus: Corpus, with_text: Set[Split], *, num_documents: int) -> None:
+    """Refuses a corpus without text on both sides, with what would help."""
+    if len(with_text) == len(_SPLITS):
         return
-    total = num_train + num_validation
-    if total == 0:
+    field = corpus.validation_field
+    if not with_text:
         raise UserError("data.path must hold documents with text; the corpus is empty")
-    missing = "training" if num_train == 0 else "validation"
+    if field is not None and "train" in with_text:
+        raise UserError(f"{field} must hold documents with text; it is empty")
+    if field is not None:
+        raise UserError(f"data.path must hold documents with text beside those of {field}; it is empty")
+    if num_documents == 1:
+        raise UserError(
+            f"data.path must hold more text; a share of {corpus.validation_fraction} of its only document is less than "
+            "a character (a larger data.validation_fraction may do as well)"
+        )
+    share, side = ("smaller", "train on") if "validation" in with_text else ("larger", "validate on")
     raise UserError(
-        f"data.validation_fraction must leave documents for both splits; none of {total} is for {missing}: choose "
-        "another fraction, give data.validation_path, or split the text with data.documents=blank_line"
+        f"data.validation_fraction must leave text to {side}; of {num_documents} documents none is left: choose a "
+        f"{share} one than {corpus.validation_fraction}"
     )

@@ -13,6 +13,9 @@ class ListedCorpus:
     train: Sequence[str]
     validation: Sequence[str] = ("held out",)
 
+    validation_fraction = 0.05
+    validation_field = "data.validation_path"
+
     def fingerprint(self) -> str:
         return repr((self.train, self.validation))
 

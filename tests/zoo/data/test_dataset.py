@@ -2,19 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.zoo.data.listed import SOURCE
 from tests.zoo.data.tokenizers.checkpoints import word_piece_checkpoint
 from zoo.config import UserError
 from zoo.data import TokenCorpus, TokenSplit, dataset, load_tokenizer, prepare, tokenizer_config_from_mapping
-from zoo.data.corpora import DataConfig, JsonlConfig, TextConfig, files
+from zoo.data.corpora import DataConfig, HubConfig, JsonlConfig, ParquetConfig, StdlibConfig, TextConfig, files
 from zoo.data.shards import token_dtype
 from zoo.data.tokenizers import BytesConfig, BytesTokenizer, SentencePieceConfig
 
@@ -146,11 +150,88 @@ def test_nothing_stays_in_the_cache_of_a_corpus_that_cannot_be_read(tmp_path, to
     assert entries(config, "tokens") == entries(config, "tokenizers") == []
 
 
-def test_a_corpus_of_one_document_has_nothing_to_hold_out(tmp_path):
+def test_a_corpus_of_one_short_document_has_nothing_to_hold_out(tmp_path):
     config = stories(tmp_path, ["only one"])
-    with pytest.raises(UserError, match=r"data\.validation_fraction must .*none of 1 is for training: .*blank_line"):
+    with pytest.raises(UserError, match=r"^data\.path must hold more text; a share of 0\.05 of its only document"):
         prepare(config, BYTES)
     assert entries(config, "tokens") == []
+    # What the message offers helps.
+    prepare(stories(tmp_path, ["only one"], validation_fraction=0.2), BYTES)
+    prepare(stories(tmp_path, ["only one" * 9]), BYTES)
+
+
+ONE = "one text, all in one line, " * 40
+
+
+def one_text(folder: Path) -> Iterator[DataConfig]:
+    """The same text as the only document of every kind of corpus."""
+    (folder / "hub").mkdir()
+    (folder / "a.txt").write_text(ONE, encoding="utf-8")
+    (folder / "a.jsonl").write_text(json.dumps({"text": ONE}), encoding="utf-8")
+    pq.write_table(pa.table({"text": [ONE]}), folder / "a.parquet")
+    shutil.copy(folder / "a.parquet", folder / "hub" / "train.parquet")
+    (folder / "library").mkdir()
+    (folder / "library" / "a.py").write_text(ONE, encoding="utf-8")
+    yield from (TextConfig(path=str(folder / "a.txt"), documents=kind) for kind in ("auto", "file", "blank_line"))
+    yield JsonlConfig(path=str(folder / "a.jsonl"))
+    yield ParquetConfig(path=str(folder / "a.parquet"))
+    yield HubConfig(path=str(folder / "hub"), streaming=True)
+    yield StdlibConfig(path=str(folder / "library"))
+
+
+@pytest.mark.parametrize("part_bytes", [100, files.PART_BYTES])
+@pytest.mark.parametrize("tokenizer", [BYTES, SentencePieceConfig(vocab_size=530)])
+def test_of_one_long_line_the_end_is_held_out_whatever_the_corpus(tmp_path, monkeypatch, tokenizer, part_bytes):
+    monkeypatch.setattr(files, "PART_BYTES", part_bytes)
+    found = {prepare(config, tokenizer, cache_dir=tmp_path).identity for config in one_text(tmp_path)}
+    corpus = prepare(TextConfig(path=str(tmp_path / "a.txt")), tokenizer, cache_dir=tmp_path)
+    train, validation = documents(corpus.train), documents(corpus.validation)
+    assert train + validation == [ONE[: len(train[0])], ONE[len(train[0]) :]]
+    assert 0.05 <= len(validation[0]) / len(ONE) <= 0.1
+    # Parts may end elsewhere than lines, and a cut at the best place of a part may be another one.
+    assert part_bytes == 100 or found == {corpus.identity}
+
+
+BLANKS = [b"", b"\n", b" \n\t\n\n", "\ufeff".encode()]
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, SentencePieceConfig(vocab_size=530)])
+@pytest.mark.parametrize("documents", ["auto", "file"])
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_side_without_text_is_refused_by_its_field(tmp_path, blank, documents, tokenizer):
+    (tmp_path / "text.txt").write_text("some text\n\nand some more", encoding="utf-8")
+    (tmp_path / "blank.txt").write_bytes(blank)
+    for path, validation_path, message in (
+        ("text.txt", "blank.txt", r"data\.validation_path must hold documents with text; it is empty"),
+        ("blank.txt", "text.txt", r"data\.path must hold (documents with text beside|text to train)"),
+        ("blank.txt", None, r"data\.path must hold (documents with text; the corpus is empty|text to train)"),
+    ):
+        config = TextConfig(
+            path=str(tmp_path / path),
+            validation_path=validation_path and str(tmp_path / validation_path),
+            documents=documents,
+        )
+        with pytest.raises(UserError, match=f"^{message}") as raised:
+            prepare(config, tokenizer, cache_dir=tmp_path / "cache")
+        assert "\n" not in str(raised.value)
+
+
+def test_a_blank_document_is_not_what_is_held_out(tmp_path):
+    for texts in (["\n", "text", "more text"], [" ", "x" * 99], ["x" * 99, " ", " "]):
+        corpus = prepare(stories(tmp_path, texts), BYTES)
+        assert "".join(documents(corpus.validation)).strip()
+        assert "".join(documents(corpus.train)).strip()
+    for name, text in {"a": " \n", "b": "b", "c": "c", "d": "\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    corpus = prepare(TextConfig(path=str(tmp_path / "*.txt")), BYTES, cache_dir=tmp_path)
+    assert len("".join(documents(corpus.validation)).strip()) == 1
+
+
+def test_the_fraction_that_a_message_asks_for_helps(tmp_path):
+    texts = [f"text {number}" for number in range(9)]
+    with pytest.raises(UserError, match=r"validation_fraction must leave text to train on; of 9 .* a smaller one than"):
+        prepare(stories(tmp_path, texts, validation_fraction=0.9999), BYTES)
+    prepare(stories(tmp_path, texts, validation_fraction=0.5), BYTES)
 
 
 def test_a_tokenizer_that_loses_text_is_refused(tmp_path):

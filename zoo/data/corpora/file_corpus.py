@@ -55,6 +55,14 @@ class FileCorpus(abc.ABC, Generic[ConfigT]):
         if config.validation_path is not None:
             self.validation_files = find_files(config.validation_path, suffix=suffix, field="data.validation_path")
 
+    @property
+    def validation_fraction(self) -> float:
+        return self.config.validation_fraction
+
+    @property
+    def validation_field(self) -> str | None:
+        return None if self.validation_files is None else "data.validation_path"
+
     @functools.cached_property
     def contents(self) -> dict[Path, FileContent]:
         """What each file holds, by its path."""

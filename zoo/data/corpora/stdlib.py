@@ -46,8 +46,10 @@ class StdlibConfig(DataConfig):
 class StdlibCorpus:
     """Sources in the order of their paths, then the documentation topics."""
 
+    validation_field = None
+
     def __init__(self, config: StdlibConfig) -> None:
-        self._fraction = config.validation_fraction
+        self.validation_fraction = config.validation_fraction
         path = sysconfig.get_path("stdlib") if config.path is None else config.path
         folder = user_path(path, "data.path")
         if not folder.is_dir():
@@ -56,7 +58,7 @@ class StdlibCorpus:
 
     def fingerprint(self) -> str:
         contents = ((file, content_of(file)) for file in self._files)
-        return fingerprint_files(contents, "stdlib", self._fraction)
+        return fingerprint_files(contents, "stdlib", self.validation_fraction)
 
     def documents(self) -> Iterator[Document]:
         topics: dict[str, str] = {}
@@ -74,7 +76,7 @@ class StdlibCorpus:
             yield self._document(text, f"{_TOPICS}: {name}")
 
     def _document(self, text: str, source: str) -> Document:
-        return Document(text=text, source=source, split=split_of(source, self._fraction))
+        return Document(text=text, source=source, split=split_of(source, self.validation_fraction))
 
 
 def _sources(folder: Path) -> Iterator[SourceFile]:

@@ -144,7 +144,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 def _train(config: SentencePieceConfig, corpus: Corpus) -> bytes:
     chunks = _without_rare_characters(_sample(corpus, config.sample_bytes), config)
-    if not chunks:
+    if not any(chunk.strip() for chunk in chunks):
         raise UserError("data.path must hold text to train a tokenizer on; the corpus is empty")
     model = io.BytesIO()
     try:

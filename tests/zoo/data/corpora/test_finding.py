@@ -117,7 +117,15 @@ def test_what_is_validated_on_is_never_trained_on(tmp_path, monkeypatch, kind, h
 
 
 def test_a_part_of_a_path_that_exists_is_no_wildcard(folder):
-    write({"exp[12]/x.txt": "literal", "exp1/x.txt": "one", "exp2/[x].txt": "brackets", "exp2/x.txt": "two"})
+    write(
+        {
+            "exp[12]/x.txt": "literal",
+            "exp[12]/y.md": "beside",
+            "exp1/x.txt": "one",
+            "exp2/[x].txt": "brackets",
+            "exp2/x.txt": "two",
+        }
+    )
     assert sides("exp[12]/*.txt", documents="file").keys() == {"literal"}
     assert sides("exp[12]", documents="file").keys() == {"literal"}
     assert sides("exp?/[x].txt", documents="file").keys() == {"one", "brackets"}

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -76,6 +77,55 @@ def test_the_fingerprint_follows_what_is_read(tmp_path):
     pq.write_table(pa.table({"text": ["a", "c", "d"]}), path)
     os.utime(path, (1, 1))
     assert HubConfig(path=str(folder)).open().fingerprint() != before
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_is_known_by_its_content_and_not_by_place_or_times(tmp_path, streaming):
+    (tmp_path / "set").mkdir()
+    path = tmp_path / "set" / "train.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
+    os.utime(path, (1, 1))
+
+    def found(folder: Path) -> tuple[str, list[str]]:
+        corpus = HubConfig(path=str(folder), streaming=streaming).open()
+        return corpus.fingerprint(), [each.text for each in corpus.documents()]
+
+    before = found(tmp_path / "set")
+    os.utime(path, (2, 2))
+    assert found(tmp_path / "set") == before
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    assert found(tmp_path / "copy") == before
+    path.write_text('{"text": "one"}\n{"text": "TWO"}\n', encoding="utf-8")
+    os.utime(path, (2, 2))
+    after = found(tmp_path / "set")
+    assert after[1] == ["one", "TWO"]
+    assert after[0] != before[0]
+
+
+def test_a_folder_that_changes_while_it_is_read_is_refused(tmp_path):
+    folder = data_set(tmp_path / "set", {"train": ["a", "b"]})
+    corpus = HubConfig(path=str(folder), streaming=True).open()
+    data_set(tmp_path / "other", {"train": ["c", "d"]}).joinpath("train-00000-of-00001.parquet").replace(
+        folder / "train-00000-of-00001.parquet"
+    )
+    with pytest.raises(UserError, match=r"train-.* must stay as it is while it is read"):
+        list(corpus.documents())
+
+
+@pytest.mark.parametrize("name", ["text", "json", "csv", "parquet", "arrow", "imagefolder", "webdataset"])
+def test_the_name_of_a_format_is_refused_with_what_helps(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    data_set(tmp_path / name, {"train": ["a"]})
+    with pytest.raises(UserError, match=rf"^data\.path must be .* got {name!r}, .*data=\w+ data\.path=") as raised:
+        HubConfig(path=name).open()
+    assert "\n" not in str(raised.value)
+    offered = str(raised.value).rpartition("data.path=")[2].rstrip(")")
+    assert [each.text for each in HubConfig(path=offered, streaming=True).open().documents()] == ["a"]
+
+
+def test_validating_on_the_split_that_is_trained_on_is_refused():
+    with pytest.raises(UserError, match="validation_split must name another split than train_split"):
+        HubConfig(path="x", validation_split="train")
 
 
 @pytest.mark.parametrize(
