@@ -125,7 +125,7 @@ class OtherCommands(Subject):
                 ("compare", compare.main),
             ]
         )
-        key = rng.choice(_keys(name))
+        key = rng.choice(_keys(name) or ["nothing"])
         # Nothing is there to work on, so that whatever is accepted ends at once.
         nowhere = {"generate": ["prompt=a"], "compare": ["variants=[nothing]"], "report": [f"out={folder}/out"]}
         ready = ["checkpoint=" + str(folder / "nothing")] if name in ("generate", "evaluate") else []
@@ -137,6 +137,8 @@ class OtherCommands(Subject):
 def _typed(rng: random.Random) -> str:
     """A value as somebody may type it."""
     kind = rng.random()
+    if kind < 0.25:
+        return rng.choice(("1", "2", "3", "4", "0.5", "true", "false", "null", "auto", "mha", "[]", "[a]"))
     if kind < 0.45:
         return rng.choice(TEXTS)
     if kind < 0.8:

@@ -52,6 +52,6 @@ def one_line(error: UserError) -> str:
     message = str(error)
     if not message.strip() or "\n" in message:
         raise MustRefuseError(f"the refusal is no single line: {message[:200]!r}")
-    if len(message) > 4000:
+    if len(message) > 5000:
         raise MustRefuseError(f"the refusal has {len(message)} characters: {message[:200]!r}")
     return message

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.config import UserError
+from zoo.config.errors import shortened
 from zoo.data.corpora import CORPORA, DataConfig, data_config_from_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 
@@ -23,9 +24,9 @@ def data_source_from_mapping(mapping: Mapping[str, Any], *, path: str = "data") 
         UserError: On an unknown corpus, key or value.
     """
     corpus = mapping.get("corpus")
-    if corpus in SYNTHETIC_TASKS:
+    if isinstance(corpus, str) and corpus in SYNTHETIC_TASKS:
         return synthetic_task_from_mapping(mapping, path=path)
-    if corpus in CORPORA:
+    if isinstance(corpus, str) and corpus in CORPORA:
         return data_config_from_mapping(mapping, path=path)
     choices = ", ".join([*CORPORA, *SYNTHETIC_TASKS])
-    raise UserError(f"{path}: corpus must be a known one; got {corpus!r} (choices: {choices})")
+    raise UserError(f"{path}: corpus must be a known one; got {shortened(corpus)} (choices: {choices})")

@@ -150,3 +150,9 @@ def test_require_passes_what_meets_the_condition() -> None:
     require(True, "width", "be odd", 4)
     with pytest.raises(FieldError, match=r"^width must be odd; got 4 \(choices: 1, 3\)$"):
         require(False, "width", "be odd", 4, allowed=[1, 3])
+
+
+@pytest.mark.parametrize("quoted", ["a\nb", "\x1b[31mred", "\u202etxt", "\ud800", "\r", "\0", "a\u2028b"])
+def test_what_a_message_quotes_never_reaches_a_terminal_as_it_is(quoted):
+    assert str(UserError(f"run_dir: {quoted} must exist")).isprintable()
+    assert str(UserError("é 漢字 🙂 – “x” … ±")) == "é 漢字 🙂 – “x” … ±"
