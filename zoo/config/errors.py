@@ -13,10 +13,10 @@ _LONGEST = 4000
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend; its message is one line that names the mistake and the choices.
+    r"""A mistake that the user can mend; its message is one line that names the mistake and the choices.
 
     Scripts turn it into `error: …` on stderr and exit code 2. Everything else is our own fault. What the message quotes
-    may hold anything: line ends, terminal escapes and whatever else does not print stand in it as `\\n` or `\\x1b`.
+    may hold anything: line ends, terminal escapes and whatever else does not print stand in it as `\n` or `\x1b`.
     """
 
     def __init__(self, message: str) -> None:
@@ -81,6 +81,8 @@ def _listed(choices: Iterable[object]) -> str:
     """The choices in one line; a generator is asked for no more of them than are shown."""
     shown = [str(choice) for choice in itertools.islice(choices, _SHOWN_CHOICES + 1)]
     return ", ".join(shown if len(shown) <= _SHOWN_CHOICES else [*shown[:_SHOWN_CHOICES], "…"])
+
+
 def visible(text: str) -> str:
     """A text in one line, every character of which can be seen: the others as Python writes them in a string."""
     if text.isprintable():
