@@ -127,7 +127,7 @@ def test_a_part_of_a_path_that_exists_is_no_wildcard(folder):
         }
     )
     assert sides("exp[12]/*.txt", documents="file").keys() == {"literal"}
-    assert sides("exp[12]", documents="file").keys() == {"literal"}
+    assert sides("exp[12]", documents="file").keys() == {"literal", "beside"}
     assert sides("exp?/[x].txt", documents="file").keys() == {"one", "brackets"}
     write({"*/only.txt": "star"})
     assert sides("*/*.txt", documents="file").keys() == {"star"}
