@@ -1,4 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, an optional package, asked through mlx-lm's adapter.
+"""Tasks of EleutherAI's lm-evaluation-harness, an optional package.
 
 https://github.com/EleutherAI/lm-evaluation-harness
 """
