@@ -5,7 +5,6 @@ Progress and logs go to stderr; the last line on stdout is one JSON object. Exit
 130 for an interruption before there is anything to save.
 """
 
-import contextvars
 import io
 import json
 import logging
@@ -29,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
+from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
@@ -48,8 +48,6 @@ _QUIET = (
 )
 
 Main = Callable[[DictConfig], Mapping[str, Any]]
-
-_typed: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("typed overrides", default=())
 
 
 class _EndOfSweep(BaseException):
@@ -91,6 +89,8 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
 
         def print_result() -> None:
             result = main(_with_attention(config))
+            if in_a_sweep():
+                result = {"overrides": list(job_overrides()), **result}
             interrupted.append(bool(result.get("interrupted")))
             _print_json(result)
 
@@ -128,11 +128,6 @@ def choice_name(group: str) -> str:
     return str(HydraConfig.get().runtime.choices[group])
 
 
-def typed_overrides() -> tuple[str, ...]:
-    """The overrides of this command line as they were typed, for a recipe that runs other scripts with them."""
-    return _typed.get()
-
-
 def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
     try:
         action()
@@ -160,7 +155,7 @@ def _end_with_parent(parent: int) -> None:
 def _with_arguments(action: Callable[[], None], config_name: str, arguments: Sequence[str]) -> None:
     """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
     flags, overrides = split_flags(arguments)
-    _typed.set(tuple(overrides))
+    TYPED.set(tuple(overrides))
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
     wanted = rewritten(
@@ -171,8 +166,9 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
             # Hydra keeps an account of a sweep, whose place can be moved but not be empty.
-            place = [f"hydra.sweep.dir={quoted(elsewhere)}", "hydra.sweep.subdir=."] if sweep else []
-            sys.argv = [before[0], *flags, *_QUIET, *place, *wanted]
+            place = [f"hydra.sweep.dir={quoted(elsewhere)}", "hydra.sweep.subdir=."]
+            for_sweep = [*place, fixed_in_a_sweep(wanted)] if sweep else []
+            sys.argv = [before[0], *flags, *_QUIET, *for_sweep, *wanted]
             action()
     finally:
         sys.argv = before

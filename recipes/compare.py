@@ -25,8 +25,9 @@ from eval.quality.tasks import require_known
 from eval.report import write_report
 from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import changed_parameters, named_parameters, series_named
-from recipes.app import choice_name, typed_overrides
+from recipes.app import choice_name
 from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_clock, begun_steps, evaluation_overrides
+from recipes.job import TYPED
 from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
 from recipes.train import checked_plan
@@ -124,7 +125,7 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
     """
     own = {field.name for field in dataclasses.fields(CompareRecipe)}
     kept = []
-    for override in typed_overrides():
+    for override in TYPED.get():
         key = override.partition("=")[0].lstrip("+~")
         if key.partition(".")[0] in _ITS_OWN and key != "run_dir":
             raise UserError(f"{key} must not be given: a comparison sets it for each run; use variants and seeds")

@@ -1,5 +1,6 @@
 """Text for the eye: what a freshly trained model makes of a prompt or of masked tokens."""
 
+import re
 from typing import Any
 
 import mlx.core as mx
@@ -9,6 +10,31 @@ from zoo.data import Batch, Tokenizer
 from zoo.generation import GenerationConfig, generate_text
 from zoo.models import Model
 from zoo.ops.masks import MaskSpec
+
+# A prompt of a corpus's own is its first words, at most so many characters: scripts without spaces have long words.
+_WORDS = re.compile(r"\s*(?:\S+\s+){0,2}\S+")
+_MOST_CHARACTERS = 40
+
+
+def first_words(tokenizer: Tokenizer, batch: Batch) -> str:
+    """The first words of the first document in a batch that has any.
+
+    Args:
+        tokenizer: The batch's tokenizer.
+        batch: Of a causal loader.
+
+    Returns:
+        Up to three words as they stand in the text; empty if there is no text.
+    """
+    for row_L in batch.inputs_BL:
+        ends_L = np.isin(row_L, (tokenizer.eos_id, tokenizer.pad_id))
+        for piece_L in np.split(row_L, np.flatnonzero(ends_L)):
+            # A character that the end of the row cuts in two is left out.
+            text = tokenizer.decode(piece_L.tolist()).rstrip("\ufffd")
+            found = _WORDS.match(text)
+            if found is not None:
+                return found[0][:_MOST_CHARACTERS]
+    return ""
 
 
 def continuation(model: Model, tokenizer: Tokenizer, *, prompt: str, num_tokens: int, seed: int) -> str:

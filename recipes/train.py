@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from recipes.app import choice_name
+from recipes.job import Job, this_job
 from recipes.material import Material, open_material, require_fit
-from recipes.samples import continuation, filled_in
+from recipes.samples import continuation, filled_in, first_words
 from zoo.checkpoints import History
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.data import DataSource, Tokenizer, TokenizerConfig, data_source_from_mapping, tokenizer_config_from_mapping
@@ -77,6 +77,7 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if self.run_dir == "":
             raise UserError("run_dir must name a folder, or be null for a new one; got ''")
+        require(isinstance(self.attention.get("name"), str), "attention.name", "be a text", self.attention.get("name"))
         if "attention" in self.model:
             raise UserError("model: unknown key 'attention'; it is chosen beside the model, as in attention=mha")
 
@@ -129,14 +130,26 @@ def main(config: DictConfig) -> dict[str, Any]:
         UserError: On a mistake in the configuration, before any work; on a damaged checkpoint; and if the loss is
             no number any more.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    plan = checked_plan({str(key): value for key, value in plain.items()})
-    path = _new_run_dir(plan) if plan.recipe.run_dir is None else Path(plan.recipe.run_dir).expanduser()
-    with RunFolder(path) as folder:
+    job = this_job(config)
+    path = job.folder()
+    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
+    if path is not None and resumes:
+        job = job.going_on(path)
+    try:
+        plan = checked_plan(job.config)
+    except UserError as error:
+        if not resumes:
+            raise
+        raise UserError(f"{error} (settings are those of the run in {str(path)!r}, and what was typed)") from None
+    if path is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_folder = RunFolder.claimed(Path("runs"), job.name(now, plan.recipe.attention["name"], job.model_name))
+    else:
+        run_folder = RunFolder(path)
+    with run_folder as folder:
         if folder.holds_run and plan.recipe.resume == "never":
             raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
-        return _train(plan, folder, plain)
+        return _train(plan, job, folder)
 
 
 def checked_plan(mapping: Mapping[str, Any]) -> TrainingPlan:
@@ -170,14 +183,7 @@ def _plan(recipe: TrainRecipe) -> TrainingPlan:
     return plan
 
 
-def _new_run_dir(plan: TrainingPlan) -> Path:
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{plan.recipe.attention['name']}-{choice_name('model')}"
-    candidates = (Path("runs") / (name if index == 1 else f"{name}-{index}") for index in range(1, 1000))
-    return next(path for path in candidates if not path.exists())
-
-
-def _train(plan: TrainingPlan, folder: RunFolder, plain: dict[Any, Any]) -> dict[str, Any]:
+def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     training = plan.training
     material = open_material(plan.data, plan.tokenizer)
     seed_everything(plan.recipe.seed)
@@ -190,7 +196,7 @@ def _train(plan: TrainingPlan, folder: RunFolder, plain: dict[Any, Any]) -> dict
         # The folder may have been moved since.
         return {**finished, **_whereabouts(folder)}
     resumed_step = state.step
-    folder.write_description(plain, describe())
+    folder.write_description(job.config, dataclasses.asdict(job.command), describe())
     loaders = material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed)
     reset_peak()
     with contextlib.ExitStack() as stack:
@@ -213,8 +219,8 @@ def _train(plan: TrainingPlan, folder: RunFolder, plain: dict[Any, Any]) -> dict
             progress=progress,
         )
         reason = trainer.train(state)
-    result = _result(plan, folder, model, state, reason, resumed_step)
-    _draw_loss(plan, folder)
+    result = _result(plan, job, folder, model, state, reason, resumed_step)
+    _draw_loss(plan, job, folder)
     if material.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
         _write_sample(plan, folder, model, material.tokenizer, loaders.validation)
     folder.write_result(result)
@@ -222,13 +228,19 @@ def _train(plan: TrainingPlan, folder: RunFolder, plain: dict[Any, Any]) -> dict
 
 
 def _result(
-    plan: TrainingPlan, folder: RunFolder, model: Model, state: TrainingState, reason: StopReason, resumed_step: int
+    plan: TrainingPlan,
+    job: Job,
+    folder: RunFolder,
+    model: Model,
+    state: TrainingState,
+    reason: StopReason,
+    resumed_step: int,
 ) -> dict[str, Any]:
     evaluation = state.evaluation if state.evaluation.get("step") == state.step else {}
     return {
         **_whereabouts(folder),
         "attention": plan.recipe.attention["name"],
-        "model": choice_name("model"),
+        "model": job.model_name,
         "num_parameters": model.num_parameters(),
         "steps": state.step,
         "tokens": state.tokens,
@@ -243,6 +255,7 @@ def _result(
         "interrupted": reason == "signal",
         "stopped_by": reason,
         "resumed_from_step": resumed_step or None,
+        "overrides": list(job.command.overrides),
     }
 
 
@@ -251,8 +264,8 @@ def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
     return {"run_dir": str(folder.path), "checkpoint": None if checkpoint is None else str(checkpoint)}
 
 
-def _draw_loss(plan: TrainingPlan, folder: RunFolder) -> None:
-    title = f"{choice_name('model')}, {plan.recipe.attention['name']}"
+def _draw_loss(plan: TrainingPlan, job: Job, folder: RunFolder) -> None:
+    title = f"{job.model_name}, {plan.recipe.attention['name']}"
     with folder.writing("loss.png") as path:
         draw_loss_curve(read_metrics(folder.metrics), path, title=title)
 
@@ -262,11 +275,12 @@ def _write_sample(
 ) -> None:
     training = plan.training
     model.eval()
+    (batch,) = validation.validation_batches(1)
     if model.config.causal:
-        prompt, num_tokens = training.sample_prompt, training.sample_tokens
+        prompt = first_words(tokenizer, batch) if training.sample_prompt is None else training.sample_prompt
+        num_tokens = training.sample_tokens
         text = continuation(model, tokenizer, prompt=prompt, num_tokens=num_tokens, seed=plan.recipe.seed)
     else:
-        (batch,) = validation.validation_batches(1)
         text = filled_in(model, tokenizer, batch, num_tokens=training.sample_tokens)
     with folder.writing("samples.txt") as path:
         path.write_text(text + "\n", encoding="utf-8")

@@ -138,7 +138,9 @@ def test_a_sweep_prints_one_result_a_job_and_leaves_nothing(flag, position, caps
     arguments.insert(position, flag)
     code = execute("train", lambda config: {"seed": config.seed}, arguments)
     assert code == 0
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"seed": 3}, {"seed": 5}]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"overrides": [f"seed={seed}", "training.new=7"], "seed": seed} for seed in (3, 5)
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +175,11 @@ def test_a_mistake_in_one_job_does_not_keep_a_sweep_from_the_others(capsys):
         return {"seed": config.seed}
 
     arguments = ["--multirun", "seed=3,5"]
-    assert run(arguments, main, capsys) == (2, {"seed": 5}, "error: seed must be another; got 3\n")
+    assert run(arguments, main, capsys) == (
+        2,
+        {"overrides": ["seed=5"], "seed": 5},
+        "error: seed must be another; got 3\n",
+    )
 
 
 def test_flags_that_exclude_each_other_are_refused(capsys):

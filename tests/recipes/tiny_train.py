@@ -43,14 +43,31 @@ class Train:
         self.corpus, self.cache, self.capsys = corpus, cache, capsys
 
     def __call__(self, *more: str) -> dict[str, Any]:
-        code, result, errors = self.attempt(*more)
-        assert code == 0, errors
-        assert result is not None
-        return result
+        return _good(self.attempt(*more))
+
+    def bare(self, *typed: str) -> dict[str, Any]:
+        """The same with nothing on the command line but what is given: a run that goes on."""
+        return _good(self.attempt_bare(*typed))
 
     def attempt(self, *more: str) -> tuple[int, dict[str, Any] | None, str]:
         """Exit code, JSON of the last line of stdout or None, and stderr."""
-        code = execute("train", main, arguments(self.corpus, self.cache, *more))
+        return self.attempt_bare(*arguments(self.corpus, self.cache, *more))
+
+    def attempt_bare(self, *typed: str) -> tuple[int, dict[str, Any] | None, str]:
+        """The same with nothing else on the command line."""
+        code = execute("train", main, typed)
         captured = self.capsys.readouterr()
         lines = captured.out.splitlines()
         return code, json.loads(lines[-1]) if lines else None, captured.err
+
+    def sweep(self, *more: str) -> tuple[int, list[dict[str, Any]]]:
+        """Exit code, and the JSON of each job."""
+        code = execute("train", main, ["--multirun", *arguments(self.corpus, self.cache, *more)])
+        return code, [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+
+
+def _good(attempt: tuple[int, dict[str, Any] | None, str]) -> dict[str, Any]:
+    code, result, errors = attempt
+    assert code == 0, errors
+    assert result is not None
+    return result

@@ -34,7 +34,7 @@ class TrainingConfig:
         max_seconds: Wall-clock limit of the run's training time over all resumptions, or None.
         target_accuracy: An evaluation that reaches it ends the run; None for no such end. For encoders and synthetic
             tasks, whose accuracy is measured.
-        sample_prompt: Text that the trained model continues, for the eye.
+        sample_prompt: Text that the trained model continues, for the eye; None for words of the validation text.
         sample_tokens: How many tokens it adds; 0 for no sample.
         loggers: Where metrics go besides `metrics.jsonl`.
     """
@@ -53,7 +53,7 @@ class TrainingConfig:
     log_every: int = 10
     max_seconds: float | None = None
     target_accuracy: float | None = None
-    sample_prompt: str = ""
+    sample_prompt: str | None = None
     sample_tokens: int = 0
     loggers: tuple[LoggerName, ...] = ()
 

@@ -1,6 +1,7 @@
 """The folder of one run: made, proved writable and locked before any work is done.
 
 config.yaml       the resolved configuration
+command.json      the overrides and the chosen YAMLs that it comes from
 environment.json  device, back end, BLAS, versions, commit
 metrics.jsonl     one row per logged step or evaluation
 checkpoints/      step_000100/ …
@@ -9,6 +10,7 @@ loss.png, samples.txt, result.json
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -36,13 +38,29 @@ class RunFolder:
         self._lock = -1
         self._made: list[Path] = []
 
+    @classmethod
+    def claimed(cls, parent: Path, name: str) -> Self:
+        """A new folder of this name, with a number after it where the name is taken; nobody else gets the same one.
+
+        Raises:
+            UserError: If it cannot be made.
+        """
+        made = [each for each in (parent, *parent.parents) if not each.exists()]
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = cls(_made_first(parent, name))
+        except OSError as error:
+            raise UserError(f"run_dir must be a writable folder; got {str(parent)!r} ({error.strerror})") from None
+        folder._made = [folder.path, *made]
+        return folder
+
     def __enter__(self) -> Self:
         """Makes the folder if need be.
 
         Raises:
             UserError: If it cannot be written, or another process uses it.
         """
-        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._made += [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -83,10 +101,12 @@ class RunFolder:
         """File of the metrics."""
         return self.path / "metrics.jsonl"
 
-    def write_description(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Writes the resolved configuration and where the run takes place."""
-        text = json.dumps(environment, indent=2) + "\n"
-        self._replace("environment.json", text)
+    def write_description(
+        self, config: Mapping[str, Any], command: Mapping[str, Any], environment: Mapping[str, Any]
+    ) -> None:
+        """Writes the resolved configuration, what it comes from, and where the run takes place."""
+        self._replace("environment.json", json.dumps(environment, indent=2) + "\n")
+        self._replace("command.json", json.dumps(command, indent=2) + "\n")
         self._replace(_CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -116,3 +136,14 @@ class RunFolder:
     def _replace(self, name: str, text: str) -> None:
         with self.writing(name) as path:
             replace_file(path, text)
+
+
+def _made_first(parent: Path, name: str) -> Path:
+    """The first folder of this name and numbers that could be made: making it is what claims it."""
+    for number in itertools.count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            # A run that could not begin may take the parent away just now.
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError("numbers do not end")

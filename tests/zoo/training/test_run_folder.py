@@ -36,7 +36,7 @@ RunFolder(Path({str(tmp_path)!r})).__enter__()
 def test_description_and_result_are_read_as_they_were_written(tmp_path):
     with RunFolder(tmp_path / "deep" / "run") as folder:
         assert (folder.holds_run, folder.result()) == (False, None)
-        folder.write_description({"seed": 3, "text": "zoö"}, {"device": "x"})
+        folder.write_description({"seed": 3, "text": "zoö"}, {"overrides": []}, {"device": "x"})
         folder.write_result({"val_loss": 0.1 + 0.2})
         assert folder.holds_run
         assert folder.result() == {"val_loss": 0.1 + 0.2}
@@ -76,4 +76,4 @@ def test_a_damaged_result_is_none(content, tmp_path):
 def test_what_is_in_the_way_is_named(tmp_path):
     (tmp_path / "config.yaml" / "x").mkdir(parents=True)
     with RunFolder(tmp_path) as folder, pytest.raises(UserError, match=r"config\.yaml must be writable; got "):
-        folder.write_description({}, {})
+        folder.write_description({}, {}, {})
