@@ -95,7 +95,7 @@ class OpSetting:
         return sum(array.nbytes for array in self.inputs())
 
     def _samples(self, generator: np.random.Generator, **sizes: int) -> tuple[np.ndarray, ...]:
-        return self.declared.sample_inputs(generator, *(sizes[axis] for axis in "BLNKH"))
+        return self.declared.inputs(self.variant.parameters, generator, *(sizes[axis] for axis in "BLNKH"))
 
     def inputs(self) -> list[mx.array]:
         """Random arrays, the same for every variant that takes the same kind of arrays; evaluated."""

@@ -21,7 +21,8 @@ _GROUPING = {field.name for field in dataclasses.fields(HeadGrouping)}
 
 def has_a_choice(declared: Mechanism) -> bool:
     """Whether a mechanism takes queries, keys and values, which any of several implementations may be handed."""
-    return declared.sample_inputs is sample_qkv and len(declared.implementations) > 1
+    plain = declared.sample_inputs is sample_qkv and declared.learned is None
+    return plain and len(declared.implementations) > 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

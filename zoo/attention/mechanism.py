@@ -65,9 +65,10 @@ class Mechanism:
         build: Makes a layer from config, implementation name and layer shape.
         make_spec: Makes the op's last argument from config, mask, head_dim and ALiBi slopes (or None).
         reference: The explicit float64 NumPy meaning, with the op's signature.
-        sample_inputs: Random float64 inputs of the op from (generator, B, L, N, K, H).
+        sample_inputs: Random float64 inputs of the op from (generator, B, L, N, K, H), `learned` left out.
         pattern: `allowed(query_index, key_index, config)`, for softmax mechanisms.
         separate_heads: Whether a query head's output depends on nothing of other heads, their number included.
+        learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
     """
 
     name: str
@@ -80,6 +81,16 @@ class Mechanism:
     sample_inputs: Callable[..., tuple[np.ndarray, ...]]
     pattern: Callable[[Any, Any, Any], Any] | None = None
     separate_heads: bool = True
+    learned: Callable[[Any, int], Mapping[str, mx.array]] | None = None
+
+    def inputs(self, parameters: Any, generator: np.random.Generator, *sizes: int) -> tuple[np.ndarray, ...]:
+        """Random float64 inputs of the op of this configuration from (B, L, N, K, H), what it learns included."""
+        arrays = self.sample_inputs(generator, *sizes)
+        if self.learned is None:
+            return arrays
+        initial = [np.array(array.astype(mx.float32)) for array in self.learned(parameters, sizes[2]).values()]
+        # Near where they begin, so that what has to be positive stays so.
+        return (*arrays, *(array + generator.uniform(-0.5, 0.5, array.shape) for array in initial))
 
 
 def sample_qkv(

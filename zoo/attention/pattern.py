@@ -4,10 +4,12 @@ Letters: B batch, L query length, S key length, N query heads, K key/value heads
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from zoo.attention.interface import Cache, Capabilities, LayerShape
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
@@ -16,7 +18,8 @@ from zoo.config import UserError
 from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
-from zoo.ops.patterns import BoundPattern, Pattern, count_scores, everything
+from zoo.ops.patterns import BoundPattern, count_scores, everything
+from zoo.ops.scores import BoundHook, ScoreHook
 from zoo.ops.tiled import tiled
 
 
@@ -38,6 +41,7 @@ def pattern_mechanism(
     name: str,
     allowed: Callable[[Any, Any, Any], Any] | None,
     config: type[Any] = PatternConfig,
+    hook: ScoreHook | None = None,
     implementations: Mapping[str, Callable[[Any], Op]] | None = None,
     cache_bound: Callable[[Any], CacheBound | None] | None = None,
     bidirectional: bool = True,
@@ -48,7 +52,8 @@ def pattern_mechanism(
         name: Registry name.
         allowed: `allowed(query_index, key_index, config)` on broadcast integer arrays; None allows everything.
         config: Frozen dataclass of parameters, a subclass of `HeadGrouping`.
-        implementations: Faster ways, put before the free `masked` and `tiled`.
+        hook: What becomes of the scores before the softmax, if anything.
+        implementations: Faster ways, put before the free `masked` and `tiled`; what the hook says, they have to do too.
         cache_bound: What a causal decoder needs to keep, if not everything.
         bidirectional: Whether the pattern restricts the keys after a query too, so that encoders may use it.
 
@@ -56,11 +61,12 @@ def pattern_mechanism(
         The mechanism, for the registry.
     """
     free: dict[str, Callable[[Any], Op]] = {"masked": lambda _: softmax.fused, "tiled": lambda _: tiled}
-    every = {**(implementations or {}), **free}
+    learns = hook is not None and hook.learned is not None
+    every = {
+        key: functools.partial(_learning_op, factory) if learns else factory
+        for key, factory in {**(implementations or {}), **free}.items()
+    }
     bound_of = cache_bound or (lambda _: None)
-
-    def pattern_of(parameters: Any) -> Pattern:
-        return everything if allowed is None else BoundPattern(allowed, parameters)
 
     def capabilities_of(parameters: Any, implementation: str) -> Capabilities:
         bounded = bound_of(parameters) is not None
@@ -74,15 +80,22 @@ def pattern_mechanism(
         )
 
     def spec_of(parameters: Any, mask: MaskSpec, head_dim: int, slopes_N: mx.array | None = None) -> softmax.ScoreSpec:
-        return softmax.ScoreSpec(scale=head_dim**-0.5, mask=mask, pattern=pattern_of(parameters), slopes_N=slopes_N)
+        return softmax.ScoreSpec(
+            scale=head_dim**-0.5,
+            mask=mask,
+            pattern=everything if allowed is None else BoundPattern(allowed, parameters),
+            slopes_N=slopes_N,
+            hook=None if hook is None else BoundHook(hook, parameters),
+        )
 
     def build(parameters: Any, implementation: str, shape: LayerShape) -> PatternAttention:
         return PatternAttention(
             capabilities_of(parameters, implementation),
             shape,
             num_kv_heads=parameters.resolve(shape),
-            pattern=pattern_of(parameters),
+            spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim),
             op=every[implementation](parameters),
+            cached=every["masked"](parameters),
             bound=bound_of(parameters),
         )
 
@@ -93,14 +106,32 @@ def pattern_mechanism(
         capabilities=capabilities_of,
         build=build,
         make_spec=spec_of,
-        reference=softmax.reference,
+        reference=_learning_reference if learns else softmax.reference,
         sample_inputs=sample_qkv,
         pattern=allowed,
+        separate_heads=hook is None or hook.score is None,
+        learned=None if hook is None else hook.learned,
     )
 
 
+def _learning_op(factory: Callable[[Any], Op], parameters: Any) -> Op:
+    """An op that takes what the mechanism learns before its last argument, of one that finds it there."""
+    op = factory(parameters)
+
+    def learning(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, *rest: Any) -> mx.array:
+        *arrays, spec = rest
+        return op(q_BNLH, k_BKSH, v_BKSH, spec.with_learned(arrays, q_BNLH.shape[1]))
+
+    return learning
+
+
+def _learning_reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, *rest: Any) -> np.ndarray:
+    *arrays, spec = rest
+    return softmax.reference(q_BNLH, k_BKSH, v_BKSH, spec.with_learned(arrays, q_BNLH.shape[1]))
+
+
 class PatternAttention(ProjectedAttention):
-    """Softmax attention over what a pattern allows, computed by one of its implementations."""
+    """Attention over what a pattern allows: an op on queries, keys and values, and a cache that holds the last two."""
 
     def __init__(
         self,
@@ -108,35 +139,53 @@ class PatternAttention(ProjectedAttention):
         shape: LayerShape,
         *,
         num_kv_heads: int,
-        pattern: Pattern,
+        spec: softmax.ScoreSpec,
         op: Op,
+        cached: Op,
         bound: CacheBound | None,
     ) -> None:
-        """Keeps what `pattern_mechanism` resolved; see there."""
+        """Makes the projections, and what the mechanism learns besides.
+
+        Args:
+            capabilities: What the mechanism can do.
+            shape: The model around the layer.
+            num_kv_heads: K.
+            spec: The op's last argument, but for the mask of each call and ALiBi's slopes.
+            op: Computes a whole sequence.
+            cached: Computes the tokens after a history, whose keys may lie in any order.
+            bound: What a decoder needs to keep, if not everything.
+        """
         super().__init__(capabilities, shape, num_kv_heads)
-        self._pattern = pattern
+        self._spec = dataclasses.replace(spec, slopes_N=self._slopes_N)
         self._op = op
+        self._cached = cached
         self._bound = bound
+        initial = {} if spec.hook is None else spec.hook.initial(shape.num_heads)
+        self._learned_names = tuple(initial)
+        for name, array in initial.items():
+            if not name.isidentifier() or name.startswith("_") or name in dir(self):
+                raise UserError(f"attention: learned must give names that a layer can take; got {name!r}")
+            setattr(self, name, array)
 
     def mix(
         self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
     ) -> mx.array:
-        spec = softmax.ScoreSpec(
-            scale=self.shape.head_dim**-0.5, mask=mask, pattern=self._pattern, slopes_N=self._slopes_N
-        )
+        spec = dataclasses.replace(self._spec, mask=mask)
+        learned = [self[name] for name in self._learned_names]
         if cache is None:
-            return self._op(q_BNLH, k_BKLH, v_BKLH, spec)
+            return self._op(q_BNLH, k_BKLH, v_BKLH, *learned, spec)
         first = cache.empty()
         k_BKSH, v_BKSH = cache.update_and_fetch(k_BKLH, v_BKLH)
         if first:
-            return self._op(q_BNLH, k_BKLH, v_BKLH, spec)
-        if isinstance(cache, KVCache):
-            return softmax.fused(q_BNLH, k_BKSH, v_BKSH, spec)
-        spec = dataclasses.replace(spec, key_positions=slot_positions(cache, k_BKSH.shape[2]))
-        return softmax.fused(q_BNLH, k_BKSH, v_BKSH, spec)
+            return self._op(q_BNLH, k_BKLH, v_BKLH, *learned, spec)
+        if not isinstance(cache, KVCache):
+            spec = dataclasses.replace(spec, key_positions=slot_positions(cache, k_BKSH.shape[2]))
+        return self._cached(q_BNLH, k_BKSH, v_BKSH, *learned, spec)
 
     def mixing_flops(self, *, query_length: int, key_length: int) -> int:
-        scores = count_scores(self._pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length)
+        scores = count_scores(
+            self._spec.pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length
+        )
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
 
     def make_cache(self) -> Cache:

@@ -1,8 +1,8 @@
 """Finds mechanisms: every module of `zoo/attention/variants/`, and the entry points of other packages.
 
-A module offers either `MECHANISM` (a `Mechanism`) or just a function `allowed(query_index, key_index, config)`;
-the config's class is then read from the annotation of its third parameter. An entry point of the group
-`attention_zoo.mechanisms` names such a module, or a `Mechanism` inside one.
+A module offers either `MECHANISM` (a `Mechanism`) or just functions: `allowed(query_index, key_index, config)`, or
+`score` or `sink_logit`, with or without `learned` (`zoo.ops.scores`); the config's class is then read from their
+annotations. An entry point of the group `attention_zoo.mechanisms` names such a module, or a `Mechanism` inside one.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from zoo.attention.mechanism import HeadGrouping, Mechanism
 from zoo.attention.pattern import PatternConfig, pattern_mechanism
 from zoo.config import UserError
 from zoo.config.errors import shortened
+from zoo.ops.scores import ScoreHook
 
 logger = logging.getLogger(__name__)
 
@@ -218,16 +219,36 @@ def _mechanism_of(name: str, origin: str, offered: Any) -> Mechanism:
         declared = offered
     elif isinstance(offered, types.ModuleType) and isinstance(vars(offered).get("MECHANISM"), Mechanism):
         declared = vars(offered)["MECHANISM"]
-    elif isinstance(offered, types.ModuleType) and callable(vars(offered).get("allowed")):
-        return pattern_mechanism(name=name, allowed=offered.allowed, config=_config_of(offered.allowed))
+    elif isinstance(offered, types.ModuleType) and _functions_of(offered):
+        return _mechanism_of_functions(name, _functions_of(offered))
     else:
-        raise UserError(f"attention: {origin} must offer MECHANISM or allowed(query_index, key_index, config)")
+        raise UserError(
+            f"attention: {origin} must offer MECHANISM, or allowed(query_index, key_index, config), or"
+            " score(scores, query_index, key_index, config), or sink_logit(config)"
+        )
     if declared.name != name:
         raise UserError(f"attention: {origin} must name its mechanism {name!r}, as itself; got {declared.name!r}")
     return declared
 
 
-def _config_of(allowed: Any) -> type[Any]:
-    hints = [hint for key, hint in typing.get_type_hints(allowed).items() if key != "return"]
+def _functions_of(module: types.ModuleType) -> dict[str, Any]:
+    """Those of a mechanism's functions that a module has by name; `learned` alone computes nothing."""
+    names = ("allowed", "score", "sink_logit", "learned")
+    found = {name: vars(module)[name] for name in names if callable(vars(module).get(name))}
+    return found if found.keys() - {"learned"} else {}
+
+
+def _mechanism_of_functions(name: str, functions: dict[str, Any]) -> Mechanism:
+    hook = {key: function for key, function in functions.items() if key != "allowed"}
+    return pattern_mechanism(
+        name=name,
+        allowed=functions.get("allowed"),
+        config=_config_of(functions.values()),
+        hook=ScoreHook(**hook) if hook else None,
+    )
+
+
+def _config_of(functions: Iterable[Any]) -> type[Any]:
+    hints = [hint for each in functions for key, hint in typing.get_type_hints(each).items() if key != "return"]
     configs = [hint for hint in hints if isinstance(hint, type) and issubclass(hint, HeadGrouping)]
     return configs[0] if configs else PatternConfig

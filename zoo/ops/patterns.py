@@ -53,8 +53,8 @@ def dense_mask(
     Returns:
         bool, [1 or B, 1, L, S]; True means "may attend".
     """
-    query = _batched(query_positions)[:, :, None]
-    key = _batched(key_positions)[:, None, :]
+    query = batched(query_positions)[:, :, None]
+    key = batched(key_positions)[:, None, :]
     allowed: mx.array = allowed_pairs(pattern, query, key, causal=mask.causal)
     if mask.lengths_B is not None:
         allowed = allowed & (key < mask.lengths_B[:, None, None])
@@ -79,7 +79,8 @@ def allowed_pairs(pattern: Pattern, query_index: Any, key_index: Any, *, causal:
     return allowed & (key_index <= query_index) if causal else allowed
 
 
-def _batched(positions: mx.array) -> mx.array:
+def batched(positions: mx.array) -> mx.array:
+    """Positions with an axis for the batch, [1 or B, L]."""
     return positions[None] if positions.ndim == 1 else positions
 
 

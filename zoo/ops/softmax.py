@@ -4,7 +4,8 @@
 
 Vaswani et al., "Attention Is All You Need", https://arxiv.org/abs/1706.03762; grouped heads: Ainslie et al.,
 "GQA", https://arxiv.org/abs/2305.13245; the optional bias is ALiBi's, -slope_n · |i - j|: Press et al., "Train
-Short, Test Long", https://arxiv.org/abs/2108.12409.
+Short, Test Long", https://arxiv.org/abs/2108.12409. A mechanism may change the scores before the bias and add a
+virtual key (`zoo.ops.scores`).
 
 Letters: B batch, L query length, S key length, N query heads, K key/value heads, G = N / K queries per key/value
 head, H head_dim. A row that may attend to nothing (padding) yields zeros from the reference and something finite
@@ -12,12 +13,15 @@ from the others.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from zoo.ops.masks import MaskSpec
-from zoo.ops.patterns import Pattern, dense_mask, everything
+from zoo.ops.patterns import Pattern, batched, dense_mask, everything
+from zoo.ops.scores import BoundHook, exact
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +35,8 @@ class ScoreSpec:
         slopes_N: ALiBi slopes, float32 [N], or None.
         key_positions: int32 [S] or [B, S] where the keys lie in a cache in another order than 0 … S-1 or with
             empty slots (negative); None for keys 0 … S-1.
+        hook: What the mechanism does to its scores, or None.
+        learned: What the hook learns, by name.
     """
 
     scale: float
@@ -38,6 +44,18 @@ class ScoreSpec:
     pattern: Pattern = everything
     slopes_N: mx.array | None = None
     key_positions: mx.array | None = None
+    hook: BoundHook | None = None
+    learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def with_learned(self, arrays: Sequence[Any], num_heads: int) -> "ScoreSpec":
+        """This one with what the hook learns, in the order in which the hook names it; MLX arrays in float32."""
+        assert self.hook is not None
+        full = [array.astype(mx.float32) if isinstance(array, mx.array) else array for array in arrays]
+        return dataclasses.replace(self, learned=dict(zip(self.hook.initial(num_heads), full, strict=True)))
+
+    def sink_logits(self, num_heads: int) -> mx.array | None:
+        """The virtual key's logit in each head, [N], or None without one."""
+        return None if self.hook is None else self.hook.sink_logits(num_heads, self.learned)
 
     def resolved_key_positions(self, key_length: int) -> mx.array:
         """int32 [S] or [B, S]: the position of each key."""
@@ -68,12 +86,22 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
     key_positions = spec.resolved_key_positions(k.shape[2])
     allowed = np.array(dense_mask(spec.pattern, spec.mask, query_positions, key_positions))
     scores = spec.scale * np.einsum("bnlh,bnsh->bnls", q, k)
+    sink: float | np.ndarray = -np.inf
+    if spec.hook is not None:
+        with mx.stream(mx.cpu):
+            learned = {name: exact(array) for name, array in spec.learned.items()}
+            positions = batched(query_positions), batched(key_positions)
+            scores = np.array(spec.hook.changed(exact(scores), *positions, learned))
+            logits_N = spec.hook.sink_logits(q.shape[1], learned)
+            if logits_N is not None:
+                sink = np.array(logits_N, dtype=np.float64)[:, None, None]
     if spec.slopes_N is not None:
         scores = scores + np.array(alibi_bias(spec.slopes_N, query_positions, key_positions), dtype=np.float64)
     scores = np.where(allowed, scores, -np.inf)
-    peak = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(scores - np.where(np.isfinite(peak), peak, 0.0))
-    total = weights.sum(axis=-1, keepdims=True)
+    peak = np.maximum(scores.max(axis=-1, keepdims=True), sink)
+    peak = np.where(np.isfinite(peak), peak, 0.0)
+    weights = np.exp(scores - peak)
+    total = weights.sum(axis=-1, keepdims=True) + np.exp(sink - peak)
     return np.einsum("bnls,bnsh->bnlh", weights / np.where(total == 0, 1.0, total), v)
 
 
@@ -85,18 +113,33 @@ def manual(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec
     scores_BKGLS = q_BKGLH @ k_BKSH[:, :, None].swapaxes(-1, -2)
     scores_BNLS = scores_BKGLS.reshape(B, N, L, S).astype(mx.float32)
     bias = dense_bias(spec, L, S)
+    if spec.hook is not None:
+        positions = batched(spec.mask.positions(L)), batched(spec.resolved_key_positions(S))
+        scores_BNLS = spec.hook.changed(scores_BNLS, *positions, spec.learned)
     if bias is not None:
-        scores_BNLS = scores_BNLS + bias
-    weights_BNLS = mx.softmax(scores_BNLS, axis=-1).astype(v_BKSH.dtype)
+        # What a hook makes of a hidden score must not matter, so hidden ones are replaced and not added to.
+        hidden = bias == mx.finfo(mx.float32).min
+        scores_BNLS = scores_BNLS + bias if spec.hook is None else mx.where(hidden, bias, scores_BNLS + bias)
+    sink_N = spec.sink_logits(N)
+    if sink_N is not None:
+        sink_BNL1 = mx.broadcast_to(sink_N[None, :, None, None], (B, N, L, 1))
+        scores_BNLS = mx.concatenate([scores_BNLS, sink_BNL1], axis=-1)
+    weights_BNLS = mx.softmax(scores_BNLS, axis=-1)[..., :S].astype(v_BKSH.dtype)
     y_BKGLH = weights_BNLS.reshape(B, K, N // K, L, S) @ v_BKSH[:, :, None]
     return y_BKGLH.reshape(B, N, L, H)
 
 
 def fused(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
-    """`mx.fast.scaled_dot_product_attention`; its "causal" path where nothing else restricts the scores."""
-    return mx.fast.scaled_dot_product_attention(
-        q_BNLH, k_BKSH, v_BKSH, scale=spec.scale, mask=fused_mask(spec, q_BNLH.shape[2], k_BKSH.shape[2], q_BNLH.dtype)
-    )
+    """`mx.fast.scaled_dot_product_attention`; its "causal" path where nothing else restricts the scores.
+
+    It knows of a virtual key, and of no other change of the scores: those take `manual`.
+    """
+    if spec.hook is not None and spec.hook.changes_scores:
+        return manual(q_BNLH, k_BKSH, v_BKSH, spec)
+    mask = fused_mask(spec, q_BNLH.shape[2], k_BKSH.shape[2], q_BNLH.dtype)
+    sink_N = spec.sink_logits(q_BNLH.shape[1])
+    sinks = None if sink_N is None else sink_N.astype(q_BNLH.dtype)
+    return mx.fast.scaled_dot_product_attention(q_BNLH, k_BKSH, v_BKSH, scale=spec.scale, mask=mask, sinks=sinks)
 
 
 def fused_mask(spec: ScoreSpec, L: int, S: int, dtype: mx.Dtype) -> mx.array | str | None:
@@ -133,7 +176,6 @@ def dense_bias(spec: ScoreSpec, L: int, S: int) -> mx.array | None:
 
 def alibi_bias(slopes_N: mx.array, query_positions: mx.array, key_positions: mx.array) -> mx.array:
     """ALiBi's bias -slope_n · |i - j|, float32 [1 or B, N, L, S]."""
-    query = query_positions[None] if query_positions.ndim == 1 else query_positions
-    key = key_positions[None] if key_positions.ndim == 1 else key_positions
+    query, key = batched(query_positions), batched(key_positions)
     distance_BLS = mx.abs(query[:, :, None] - key[:, None, :]).astype(mx.float32)
     return -slopes_N[None, :, None, None] * distance_BLS[:, None]

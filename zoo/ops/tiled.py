@@ -8,6 +8,9 @@ Backward, from q, k, v, y and the log-sum-exp z = m + log l alone, recomputing e
 
     p = e^(s-z),   dv += p^T dy,   ds = p * (dy v^T - sum(dy * y)),   dq += ds k,   dk += ds^T q
 
+A virtual key with a logit and no value (`zoo.ops.scores`) is where m and l begin. A mechanism's change of the scores is
+applied to each tile, and MLX differentiates it there: ds, through the change, is what goes on to q and k.
+
 Milakov & Gimelshein, "Online normalizer calculation for softmax", https://arxiv.org/abs/1805.02867; Rabe & Staats,
 "Self-attention Does Not Need O(n^2) Memory", https://arxiv.org/abs/2112.05682; the backward pass is that of Dao et
 al., "FlashAttention", https://arxiv.org/abs/2205.14135 (their L is our z, their D our sum(dy * y)). We deviate in
@@ -18,17 +21,15 @@ Letters: B batch, L query length, S key length, N query heads, K key/value heads
 head, H head_dim, T queries of a tile, U keys of a tile, R = G * T rows of scores that share a key tile.
 """
 
-import dataclasses
-from collections.abc import Iterator
 from typing import cast
 
 import mlx.core as mx
 import numpy as np
 
 from zoo.ops.exponential import exp
-from zoo.ops.masks import MaskSpec
-from zoo.ops.patterns import allowed_pairs, block_map
+from zoo.ops.patterns import block_map
 from zoo.ops.softmax import ScoreSpec
+from zoo.ops.tiles import LEARNED, Plan, changed_scores, finished_scores, learned_of
 
 # Small enough that the scores of a tile stay in a core's cache, large enough that operations are worth dispatching.
 SMALLEST_TILE = 128
@@ -38,31 +39,6 @@ MOST_KEY_TILES = 16
 # Where the running maximum starts: below every true score, above the masked ones, so that masked scores weigh
 # exactly nothing, also in rows that may attend to nothing.
 LOWEST_MAXIMUM = -1e30
-MASKED = mx.finfo(mx.float32).min
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Plan:
-    """What is known before any data: the spec, which tiles matter, and which inputs follow q, k and v."""
-
-    spec: ScoreSpec
-    tiles: np.ndarray
-    query_tile: int
-    key_tile: int
-    query_length: int
-    key_length: int
-    extras: tuple[str, ...]
-
-    def rows(self) -> Iterator[tuple[int, slice]]:
-        for row in range(self.tiles.shape[0]):
-            yield row, slice(row * self.query_tile, min(self.query_length, (row + 1) * self.query_tile))
-
-    def columns(self, row: int) -> Iterator[tuple[int, slice]]:
-        for column in np.flatnonzero(self.tiles[row]).tolist():
-            yield column, self.keys(column)
-
-    def keys(self, column: int) -> slice:
-        return slice(column * self.key_tile, min(self.key_length, (column + 1) * self.key_tile))
 
 
 def tiled(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
@@ -77,7 +53,7 @@ def tiled(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec)
     Returns:
         [B, N, L, H] in the dtype of q; zeros where a query may attend to nothing.
     """
-    extras = _extras(spec)
+    extras = _extras(spec, q_BNLH.shape[1])
     plan = _plan(spec, q_BNLH.shape[2], k_BKSH.shape[2], tuple(extras))
 
     @mx.custom_function
@@ -90,14 +66,14 @@ def tiled(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec)
     ) -> tuple[mx.array, ...]:
         q, k, v, *rest = primals
         named = dict(zip(plan.extras, rest, strict=True))
-        gradients = _backward(plan, (q, k, v), outputs, cotangents[0], named)
-        return (*gradients, *(mx.zeros_like(array) for array in rest))
+        gradients, learned = _backward(plan, (q, k, v), outputs, cotangents[0], named)
+        return (*gradients, *(learned.get(name, mx.zeros_like(array)) for name, array in named.items()))
 
     outputs = cast(tuple[mx.array, mx.array], attend(q_BNLH, k_BKSH, v_BKSH, *extras.values()))
     return outputs[0]
 
 
-def _extras(spec: ScoreSpec) -> dict[str, mx.array]:
+def _extras(spec: ScoreSpec, N: int) -> dict[str, mx.array]:
     """Arrays of the spec. They must be inputs of the custom function: what it captures is a constant to MLX."""
     candidates = {
         "lengths_B": spec.mask.lengths_B,
@@ -105,11 +81,13 @@ def _extras(spec: ScoreSpec) -> dict[str, mx.array]:
         "slopes_N": spec.slopes_N,
         "offset_B": None if isinstance(spec.mask.offset, int) else spec.mask.offset,
         "key_positions": spec.key_positions,
+        "sink_N": spec.sink_logits(N),
+        **{LEARNED + name: array for name, array in spec.learned.items()},
     }
     return {name: array for name, array in candidates.items() if array is not None}
 
 
-def _plan(spec: ScoreSpec, L: int, S: int, extras: tuple[str, ...]) -> _Plan:
+def _plan(spec: ScoreSpec, L: int, S: int, extras: tuple[str, ...]) -> Plan:
     query_tile = SMALLEST_TILE
     key_tile = SMALLEST_TILE * max(1, -(-S // (SMALLEST_TILE * MOST_KEY_TILES)))
     if isinstance(spec.mask.offset, int) and spec.key_positions is None:
@@ -125,7 +103,7 @@ def _plan(spec: ScoreSpec, L: int, S: int, extras: tuple[str, ...]) -> _Plan:
     else:
         # Where the positions are data, any tile may hold an allowed pair.
         tiles = np.ones((-(-L // query_tile), -(-S // key_tile)), dtype=np.int8)
-    return _Plan(
+    return Plan(
         spec=spec,
         tiles=tiles,
         query_tile=query_tile,
@@ -137,7 +115,7 @@ def _plan(spec: ScoreSpec, L: int, S: int, extras: tuple[str, ...]) -> _Plan:
 
 
 def _forward(
-    plan: _Plan, q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, named: dict[str, mx.array]
+    plan: Plan, q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, named: dict[str, mx.array]
 ) -> tuple[mx.array, mx.array]:
     """Returns y [B, N, L, H] in the dtype of q, and the log-sum-exp of each row's scores, float32 [B, N, L, 1]."""
     B, N, _, H = q_BNLH.shape
@@ -147,11 +125,10 @@ def _forward(
     for row, queries in plan.rows():
         q_BKRH = _query_rows(q_BNLH[:, :, queries], k.shape[1]) * plan.spec.scale
         numerator = mx.zeros(q_BKRH.shape, dtype=mx.float32)
-        total = mx.zeros((*q_BKRH.shape[:3], 1), dtype=mx.float32)
-        peak = mx.full(total.shape, LOWEST_MAXIMUM, dtype=mx.float32)
+        peak, total = _start((*q_BKRH.shape[:3], 1), named)
         for column, keys in plan.columns(row):
             k_BKUH, v_BKUH = _after(done, k[:, :, keys], v[:, :, keys])
-            scores = _tile_scores(plan, (row, column), q_BKRH, k_BKUH, named)
+            scores = finished_scores(plan, (row, column), q_BKRH @ k_BKUH.swapaxes(-1, -2), named)
             higher = mx.maximum(peak, scores.max(axis=-1, keepdims=True))
             shrink = exp(peak - higher)
             weights = exp(scores - higher)
@@ -170,13 +147,13 @@ def _forward(
 
 
 def _backward(
-    plan: _Plan,
+    plan: Plan,
     primals: tuple[mx.array, mx.array, mx.array],
     outputs: tuple[mx.array, ...],
     dy_BNLH: mx.array,
     named: dict[str, mx.array],
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Gradients of q, k and v, each in its own dtype."""
+) -> tuple[tuple[mx.array, mx.array, mx.array], dict[str, mx.array]]:
+    """Gradients of q, k and v, each in its own dtype, and of what a mechanism learns by its name in `named`."""
     q_BNLH, k_BKSH, v_BKSH = primals
     y_BNLH, log_sum_BNL1 = outputs
     K = k_BKSH.shape[1]
@@ -184,6 +161,7 @@ def _backward(
     shared_BNL1 = (dy_BNLH.astype(mx.float32) * y_BNLH.astype(mx.float32)).sum(axis=-1, keepdims=True)
     dk: dict[int, mx.array] = {}
     dv: dict[int, mx.array] = {}
+    dlearned: dict[str, mx.array] = {}
     dq_parts = []
     done: list[mx.array] = []
     for row, queries in plan.rows():
@@ -194,17 +172,56 @@ def _backward(
         dq = mx.zeros(q_BKRH.shape, dtype=mx.float32)
         for column, keys in plan.columns(row):
             k_BKUH, v_BKUH = _after(done, k[:, :, keys], v[:, :, keys])
-            scores = _tile_scores(plan, (row, column), q_BKRH, k_BKUH, named)
-            weights = exp(scores - log_sum)
+            products = q_BKRH @ k_BKUH.swapaxes(-1, -2)
+            weights = exp(finished_scores(plan, (row, column), products, named) - log_sum)
             dscores = weights * (dy_BKRH @ v_BKUH.swapaxes(-1, -2) - shared)
+            if plan.changes_scores:
+                dscores = _through_change(plan, (row, column), products, dscores, named, dlearned)
             dq = dq + dscores @ k_BKUH
             _add(dk, column, dscores.swapaxes(-1, -2) @ q_BKRH)
             _add(dv, column, weights.swapaxes(-1, -2) @ dy_BKRH)
-            done = [dq, dk[column], dv[column]]
+            done = [dq, dk[column], dv[column], *dlearned.values()]
         dq = dq * plan.spec.scale
         dq_parts.append(dq.reshape(q_BNLH[:, :, queries].shape).astype(q_BNLH.dtype))
         done = [*done, dq_parts[-1]]
-    return mx.concatenate(dq_parts, axis=2), _joined(plan, dk, k_BKSH), _joined(plan, dv, v_BKSH)
+    if "sink_N" in named:
+        # The virtual key's weight, and dy v^T = 0 since it has no value.
+        weight_BNL1 = exp(mx.maximum(named["sink_N"], LOWEST_MAXIMUM)[:, None, None] - log_sum_BNL1)
+        dlearned["sink_N"] = -(weight_BNL1 * shared_BNL1).sum(axis=(0, 2, 3))
+    gradients = mx.concatenate(dq_parts, axis=2), _joined(plan, dk, k_BKSH), _joined(plan, dv, v_BKSH)
+    return gradients, dlearned
+
+
+def _start(shape: tuple[int, ...], named: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
+    """Running maximum and sum before the first key, float32 [B, K, R, 1]: nothing, or the virtual key."""
+    if "sink_N" not in named:
+        return mx.full(shape, LOWEST_MAXIMUM, dtype=mx.float32), mx.zeros(shape, dtype=mx.float32)
+    B, K, R, _ = shape
+    sink_N = named["sink_N"]
+    sink_KR = mx.repeat(sink_N.reshape(K, -1), R * K // sink_N.size, axis=1)
+    sink = mx.broadcast_to(sink_KR[None, :, :, None], (B, K, R, 1))
+    peak = mx.maximum(sink, LOWEST_MAXIMUM)
+    return peak, exp(sink - peak)
+
+
+def _through_change(
+    plan: Plan,
+    tile: tuple[int, int],
+    products: mx.array,
+    dscores: mx.array,
+    named: dict[str, mx.array],
+    dlearned: dict[str, mx.array],
+) -> mx.array:
+    """The gradient of a tile's products from that of its changed scores; adds that of what is learned to `dlearned`."""
+    learned = learned_of(named)
+
+    def change(products: mx.array, *arrays: mx.array) -> mx.array:
+        return changed_scores(plan, tile, products, dict(zip(learned, arrays, strict=True)), named)
+
+    _, (dproducts, *terms) = mx.vjp(change, [products, *learned.values()], [dscores])
+    for name, term in zip(learned, terms, strict=True):
+        dlearned[LEARNED + name] = dlearned[LEARNED + name] + term if LEARNED + name in dlearned else term
+    return dproducts
 
 
 def _query_rows(tile_BNTX: mx.array, K: int) -> mx.array:
@@ -222,7 +239,7 @@ def _add(sums: dict[int, mx.array], column: int, term: mx.array) -> None:
     sums[column] = sums[column] + term if column in sums else term
 
 
-def _joined(plan: _Plan, parts: dict[int, mx.array], like: mx.array) -> mx.array:
+def _joined(plan: Plan, parts: dict[int, mx.array], like: mx.array) -> mx.array:
     """Puts the gradients of the key tiles side by side; tiles that nobody reads have none, hence zeros."""
     B, K, _, H = like.shape
     joined = []
@@ -231,56 +248,3 @@ def _joined(plan: _Plan, parts: dict[int, mx.array], like: mx.array) -> mx.array
         part = parts.get(column)
         joined.append(mx.zeros((B, K, keys.stop - keys.start, H)) if part is None else part)
     return mx.concatenate(joined, axis=2).astype(like.dtype)
-
-
-def _tile_scores(
-    plan: _Plan, tile: tuple[int, int], q_BKRH: mx.array, k_BKUH: mx.array, named: dict[str, mx.array]
-) -> mx.array:
-    """Scores of one tile with bias and mask, float32 [B, K, R, U]."""
-    row, column = tile
-    scores_BKRU = q_BKRH @ k_BKUH.swapaxes(-1, -2)
-    masked = plan.tiles[row, column] == 1 or "lengths_B" in named or "segments_BL" in named
-    if not masked and "slopes_N" not in named:
-        return scores_BKRU
-    query_BT, key_BU = _tile_positions(plan, row, column, named)
-    B, K, R, U = scores_BKRU.shape
-    T = query_BT.shape[-1]
-    scores = scores_BKRU.reshape(B, K, R // T, T, U)
-    if "slopes_N" in named:
-        distance_BTU = mx.abs(query_BT[..., :, None] - key_BU[..., None, :]).astype(mx.float32)
-        slopes = named["slopes_N"].astype(mx.float32).reshape(K, R // T, 1, 1)
-        scores = scores - slopes * distance_BTU[:, None, None]
-    if masked:
-        allowed_BTU = _tile_mask(plan, tile, query_BT, key_BU, named)
-        scores = mx.where(allowed_BTU[:, None, None], scores, MASKED)
-    return scores.reshape(B, K, R, U)
-
-
-def _tile_positions(plan: _Plan, row: int, column: int, named: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
-    """Positions of a tile's queries, [1 or B, T], and keys, [1 or B, U]."""
-    start = row * plan.query_tile
-    length = min(plan.query_length, start + plan.query_tile) - start
-    offset = named.get("offset_B", plan.spec.mask.offset)
-    query = MaskSpec(causal=plan.spec.mask.causal, offset=offset + start).positions(length)
-    keys = plan.keys(column)
-    if "key_positions" in named:
-        key = named["key_positions"][..., keys]
-    else:
-        key = mx.arange(keys.start, keys.stop, dtype=mx.int32)
-    return query.reshape(-1, length), key.reshape(-1, keys.stop - keys.start)
-
-
-def _tile_mask(
-    plan: _Plan, tile: tuple[int, int], query_BT: mx.array, key_BU: mx.array, named: dict[str, mx.array]
-) -> mx.array:
-    """What the queries of a tile may attend to, bool [1 or B, T, U]."""
-    row, column = tile
-    query, key = query_BT[:, :, None], key_BU[:, None, :]
-    allowed: mx.array = allowed_pairs(plan.spec.pattern, query, key, causal=plan.spec.mask.causal)
-    if "lengths_B" in named:
-        allowed = allowed & (key < named["lengths_B"][:, None, None])
-    if "segments_BL" in named:
-        segments_BL = named["segments_BL"]
-        rows = slice(row * plan.query_tile, (row + 1) * plan.query_tile)
-        allowed = allowed & (segments_BL[:, rows, None] == segments_BL[:, None, plan.keys(column)])
-    return allowed

@@ -14,9 +14,10 @@ from eval.speed.op_setting import op_setting
 from tests.eval.speed.builders import settings
 from zoo.attention import registry
 from zoo.attention.mechanism import Mechanism
-from zoo.attention.pattern import PatternAttention
+from zoo.attention.pattern import PatternAttention, pattern_mechanism
 from zoo.ops import softmax
-from zoo.ops.patterns import everything
+from zoo.ops.masks import MaskSpec
+from zoo.ops.scores import ScoreHook
 
 # One factor for each output channel of a head, learned, in the shapes that a mechanism may choose to keep it in.
 SHAPES = {
@@ -60,8 +61,9 @@ def _scaled(shape: str, wrong: str) -> Mechanism:
 
     def build(parameters: Any, implementation: str, layer_shape: Any) -> Scaled:
         capable = full.capabilities(parameters, "manual")
-        heads = parameters.resolve(layer_shape)
-        return Scaled(capable, layer_shape, num_kv_heads=heads, pattern=everything, op=softmax.manual, bound=None)
+        spec = full.make_spec(parameters, MaskSpec(causal=layer_shape.causal), layer_shape.head_dim, None)
+        ops = {"op": softmax.manual, "cached": softmax.manual}
+        return Scaled(capable, layer_shape, num_kv_heads=parameters.resolve(layer_shape), spec=spec, bound=None, **ops)
 
     def samples(generator: np.random.Generator, B: int, L: int, N: int, K: int, H: int) -> tuple[np.ndarray, ...]:
         return (*full.sample_inputs(generator, B, L, N, K, H), generator.uniform(0.5, 1.5, SHAPES[shape](N, H)))
@@ -122,3 +124,31 @@ def test_long_texts_are_compared_as_far_as_the_reference_goes(monkeypatch: pytes
     limit = correctness.reference_length(setting)
     assert limit == (36 if shape == "per_head" else int(36 / (setting.num_heads * setting.batch_size) ** 0.5))
     assert f"{limit}" in findings[0].check
+
+
+def _steeper(scores: mx.array, query_index: mx.array, key_index: mx.array, config: Any) -> mx.array:
+    """ALiBi-like slopes, which depend on how many heads there are."""
+    heads = mx.arange(1, scores.shape[1] + 1)[:, None, None]
+    return scores - mx.abs(query_index - key_index) * (heads / (4 * scores.shape[1]))
+
+
+def _register_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An implementation that knows nothing of the hook, before the two that come for free.
+    deaf = {"deaf": lambda _: lambda q, k, v, spec: softmax.fused(q, k, v, dataclasses.replace(spec, hook=None))}
+    slopes = pattern_mechanism(name="slopes", allowed=None, hook=ScoreHook(score=_steeper), implementations=deaf)
+    every = {**registry.mechanisms(), "slopes": slopes}
+    monkeypatch.setattr(registry, "mechanisms", lambda: every)
+
+
+@pytest.mark.parametrize("limit", [4096, 30])
+@pytest.mark.parametrize(("implementation", "right"), [("masked", True), ("tiled", True), ("deaf", False)])
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_heads_that_differ_by_their_number_are_compared_together(
+    monkeypatch: pytest.MonkeyPatch, level: str, implementation: str, right: bool, limit: int
+) -> None:
+    _register_slopes(monkeypatch)
+    monkeypatch.setattr(correctness, "MAX_REFERENCE_LENGTH", limit)
+    attention = {"name": "slopes", "mechanism": "slopes", "implementation": implementation, "num_kv_heads": 2}
+    asked = settings.cell(level, "slopes", attention=attention, mode="forward_backward")
+    found = BUILDERS[level](asked).check()
+    assert found.passed == right, found.checks

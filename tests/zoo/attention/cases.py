@@ -46,7 +46,7 @@ class Case:
 
     def samples(self, generator: np.random.Generator, *sizes: int) -> tuple[np.ndarray, ...]:
         """Float64 inputs of the op from (B, L, N, K, H)."""
-        return self.mechanism.sample_inputs(generator, *sizes)
+        return self.mechanism.inputs(self.parameters, generator, *sizes)
 
     def spec(self, mask: MaskSpec, slopes_N: mx.array | None = None) -> Any:
         return self.mechanism.make_spec(self.parameters, mask, HEAD_DIM, slopes_N)
@@ -83,7 +83,7 @@ def layer_shape(*, causal: bool, **changes: Any) -> LayerShape:
 
 
 def parameter_sets(declared: Mechanism) -> list[tuple[str, Any]]:
-    """Parameters to test: sizes shrunk, and every value of a field that is a choice of names."""
+    """Parameters to test: sizes shrunk, those that may be left out in both ways, and every choice of names."""
     hints = get_type_hints(declared.config)
     heads = {field.name for field in dataclasses.fields(HeadGrouping)}
     shrunk, choices = {}, []
@@ -95,10 +95,11 @@ def parameter_sets(declared: Mechanism) -> list[tuple[str, Any]]:
             shrunk[field.name] = SHRUNK
         if get_origin(hints[field.name]) is Literal:
             choices.append((field.name, get_args(hints[field.name])))
+        if default is None and int in get_args(hints[field.name]):
+            choices.append((field.name, (None, SHRUNK)))
     if not choices:
         return [("", declared.config(**shrunk))]
-    name, values = choices[0]
-    return [(f"-{value}", declared.config(**{**shrunk, name: value})) for value in values]
+    return [(f"-{value}", declared.config(**{**shrunk, name: value})) for name, values in choices for value in values]
 
 
 CASES = [

@@ -9,6 +9,7 @@ import pytest
 from tests.tolerances import tolerance
 from tests.zoo.attention.cases import CASES, DIRECTED, HEAD_DIM, NUM_HEADS, Case, directed_id
 from zoo.layers.positions import alibi_slopes
+from zoo.ops import tiled
 from zoo.ops.masks import MaskSpec
 
 # Length 1, below the shrunk window or block (5), exactly on a border, just past one, and several blocks.
@@ -86,6 +87,17 @@ def test_alibi_equals_the_reference(case: Case, causal: bool) -> None:
     arrays = _inputs(case, 3, 2, 17, 2 if case.capabilities.grouped_heads else NUM_HEADS)
     mask = MaskSpec(causal=causal)
     assert _difference(case, arrays, mask, slopes_N=alibi_slopes(NUM_HEADS)) <= tolerance(mx.float32)
+
+
+TILED = [pair for pair in DIRECTED if pair[0].implementation == "tiled"]
+
+
+@pytest.mark.parametrize(("case", "causal"), TILED, ids=directed_id)
+def test_many_tiles_equal_the_reference(case: Case, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiled, "SMALLEST_TILE", 8)
+    arrays = _inputs(case, 9, 2, 29, 2)
+    assert _difference(case, arrays, MaskSpec(causal=causal)) <= tolerance(mx.float32)
+    test_gradients_equal_the_references_directional_derivatives(case, causal, True)
 
 
 @pytest.mark.parametrize(("case", "causal"), DIRECTED, ids=directed_id)
