@@ -42,7 +42,7 @@ def _commands() -> list[str]:
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
             lines = [line.split("  #")[0].strip() for line in block.splitlines()]
             found += [
-                line for line in lines if re.match(r"python scripts/(train|generate|evaluate|variants)\.py", line)
+                line for line in lines if re.match(r"python scripts/(train|generate|evaluate|variants|runs)\.py", line)
             ]
     return found
 
@@ -75,7 +75,7 @@ def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_the_pages_show_commands_of_every_kind() -> None:
     scripts = {shlex.split(command)[1] for command in _commands()}
-    assert scripts == {"scripts/train.py", "scripts/generate.py", "scripts/evaluate.py", "scripts/variants.py"}
+    assert scripts == {f"scripts/{name}.py" for name in ("train", "generate", "evaluate", "variants", "runs")}
 
 
 @pytest.mark.parametrize("command", _commands())
@@ -100,6 +100,8 @@ def test_the_command_works_as_shown(
         other_text = {"data.path": str(text_corpus)} if "data=text" in arguments else {}
         own = {"checkpoint": str(trained), "run_dir": str(tmp_path / "rows")}
         arguments = _with(arguments, {**SMALL_EVALUATE, **other_text, **own})
+    elif script == "scripts/runs.py":
+        arguments = _with(arguments, {"folders": f"[{trained.parent}]"})
     capsys.readouterr()
     _run(script, arguments, monkeypatch)
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -108,5 +110,6 @@ def test_the_command_works_as_shown(
         "scripts/generate.py": "generated_tokens",
         "scripts/evaluate.py": "tasks",
         "scripts/variants.py": "variants",
+        "scripts/runs.py": "runs",
     }
     assert expected[script] in result

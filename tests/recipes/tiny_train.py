@@ -1,10 +1,12 @@
 """`train.py` on a model and a corpus so small that a run takes a moment."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recipes.app import execute
 from recipes.train import main
@@ -71,3 +73,21 @@ def _good(attempt: tuple[int, dict[str, Any] | None, str]) -> dict[str, Any]:
     assert code == 0, errors
     assert result is not None
     return result
+
+
+def write_run(
+    folder: Path,
+    config: dict[str, Any],
+    *overrides: str,
+    attention: str,
+    result: dict[str, Any] | None = None,
+    metrics: Sequence[dict[str, Any]] = (),
+) -> None:
+    """What a run leaves of its settings and its end, without the training."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = {"overrides": list(overrides), "choices": {"attention": attention, "training": "default"}}
+    (folder / "command.json").write_text(json.dumps(command), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in metrics), encoding="utf-8")
+    if result is not None:
+        (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
