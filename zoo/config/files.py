@@ -35,10 +35,14 @@ def typed_path(text: str, *, what: str) -> Path:
     """The path that a user typed, a leading `~` or `~name` replaced by that home folder.
 
     Raises:
-        UserError: If there is no such user.
+        UserError: If there is no such user, or no file can be called so.
     """
     try:
+        if b"\0" in os.fsencode(text):
+            raise UserError(f"{what} must be a path; got {text!r}, which holds a NUL")
         return Path(text).expanduser()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} must be a path; got {text!r}, which holds half a character") from None
     except RuntimeError:
         raise UserError(f"{what} must begin with a home folder that exists, or with ./~; got {text!r}") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from zoo.config import UserError
-from zoo.config.files import read_json_mapping
+from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
 from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
@@ -62,7 +62,8 @@ def prepare(
     Raises:
         UserError: If the corpus or the tokenizer cannot be read, or a split would be empty.
     """
-    root = cache_dir or (Path(data_config.cache_dir).expanduser() if data_config.cache_dir else default_cache_dir())
+    chosen = data_config.cache_dir
+    root = cache_dir or (typed_path(chosen, what="data.cache_dir") if chosen else default_cache_dir())
     corpus = data_config.open()
     built = tokenizer if isinstance(tokenizer, Tokenizer) else tokenizer.build(corpus, cache_dir=root)
     if not built.lossless:

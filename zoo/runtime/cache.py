@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from zoo.config import UserError
+from zoo.config.files import typed_path
 
 
 def default_cache_dir() -> Path:
@@ -14,7 +15,7 @@ def default_cache_dir() -> Path:
     """
     chosen = os.environ.get("ZOO_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return typed_path(chosen, what="ZOO_CACHE")
     try:
         return Path.home() / ".cache" / "attention_zoo"
     except RuntimeError:

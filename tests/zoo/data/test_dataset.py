@@ -130,6 +130,15 @@ def test_the_cache_folder_is_the_arguments_then_the_configs_then_the_environment
     assert (tmp_path / "environment" / "tokens").is_dir()
 
 
+@pytest.mark.parametrize("cache_dir", ["~nobody-is-called-so", "a\0b", "\ud800", "/dev/null/x", "x" * 300])
+def test_a_cache_folder_that_cannot_be_is_one_line(tmp_path, monkeypatch, cache_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data\.cache_dir(:| must)") as raised:
+        prepare(JsonlConfig(path="a.jsonl", cache_dir=cache_dir), BYTES)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("tokenizer", [BYTES, SentencePieceConfig(vocab_size=530)])
 @pytest.mark.parametrize(
     ("content", "message"),

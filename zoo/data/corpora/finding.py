@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.config import UserError
+from zoo.config.files import typed_path
 from zoo.data.corpora.files import SourceFile
 
 logger = logging.getLogger(__name__)
@@ -49,25 +50,9 @@ def find_files(paths: str | tuple[str, ...], *, suffix: str, field: str) -> list
     return list(found.values())
 
 
-def user_path(path: str, field: str) -> Path:
-    """A path as the user typed it, with `~` for the home folder.
-
-    Raises:
-        UserError: If there is no such home folder, or no path can be called so.
-    """
-    try:
-        if b"\0" in os.fsencode(path):
-            raise UserError(f"{field} must be a path; got {path!r}, which holds a NUL")
-        return Path(path).expanduser()
-    except UnicodeEncodeError:
-        raise UserError(f"{field} must be a path; got {path!r}, which holds half a character") from None
-    except RuntimeError:
-        raise UserError(f"{field} must begin with the home folder of a user; got {path!r}, which names none") from None
-
-
 def missing_path(path: str, field: str, wanted: str) -> UserError:
     """What to say about a path that leads nowhere: with what there is to choose from where it was looked for."""
-    here = user_path(path, field)
+    here = typed_path(path, what=field)
     folder = here.parent
     if here.is_symlink():
         return UserError(f"{field} must be an existing {wanted}; got {path!r}, a link that leads nowhere")
@@ -83,7 +68,7 @@ def missing_path(path: str, field: str, wanted: str) -> UserError:
 
 
 def _find(path: str, suffix: str, field: str) -> list[SourceFile]:
-    here = user_path(path, field)
+    here = typed_path(path, what=field)
     status = _status(here)
     if status is not None and stat.S_ISREG(status.st_mode):
         return [SourceFile.at(here, here.name, status)]

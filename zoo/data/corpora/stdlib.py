@@ -13,10 +13,11 @@ from typing import ClassVar
 
 from zoo.config import UserError, require
 from zoo.config.errors import SHOWN
+from zoo.config.files import typed_path
 from zoo.data.corpora.config import DataConfig
 from zoo.data.corpora.document import Document, split_of
 from zoo.data.corpora.files import SourceFile, content_of, fingerprint_files, opened
-from zoo.data.corpora.finding import missing_path, user_path
+from zoo.data.corpora.finding import missing_path
 
 _LEFT_OUT_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 _LEFT_OUT_PREFIX = "_sysconfigdata"
@@ -51,7 +52,7 @@ class StdlibCorpus:
     def __init__(self, config: StdlibConfig) -> None:
         self.validation_fraction = config.validation_fraction
         path = sysconfig.get_path("stdlib") if config.path is None else config.path
-        folder = user_path(path, "data.path")
+        folder = typed_path(path, what="data.path")
         if not folder.is_dir():
             raise missing_path(str(folder), "data.path", "folder of a Python standard library")
         self._files = sorted(_sources(folder), key=lambda file: file.name)

@@ -166,7 +166,7 @@ def test_what_is_no_file_is_left_out_with_a_line_and_never_waited_for(folder, ca
         ("/dev/zero", "data.path must be a file, folder or glob; got '/dev/zero', a pipe"),
         ("gone", "data.path must be an existing file, folder or glob; got 'gone', a link that leads nowhere"),
         ("a\0b", r"data.path must be a path; got 'a\x00b', which holds a NUL"),
-        ("~nobody-is-called-so/x", "data.path must begin with the home folder of a user"),
+        ("~nobody-is-called-so/x", "data.path must begin with a home folder that exists"),
         ("\ud800", r"data.path must be a path; got '\ud800', which holds half a character"),
         ("x" * 300, "File name too long"),
         ("a.txt/b", "data.path must be an existing file"),
