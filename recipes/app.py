@@ -5,9 +5,7 @@ Progress and logs go to stderr; the last line on stdout is one JSON object. Exit
 130 for an interruption before there is anything to save.
 """
 
-import io
-import json
-import logging
+import contextlib
 import os
 import signal
 import sys
@@ -16,7 +14,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
 from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
+from recipes.streams import configure_logging, open_streams, print_json, printable
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
@@ -61,9 +60,7 @@ def run(config_name: str, main: Main) -> None:
         config_name: Name of the top-level YAML in `configs/`.
         main: Takes the composed configuration and returns the JSON object to print.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A text that the terminal cannot show must not cost the run.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_streams()
     if os.environ.get(END_WITH_PARENT):
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     sys.exit(execute(config_name, main, sys.argv[1:]))
@@ -80,8 +77,26 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    _configure_logging()
+    configure_logging()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    codes: list[int] = []
+
+    def compose_and_run() -> None:
+        # In files, for a launcher may run the jobs of a sweep in processes of their own.
+        with _temporary_folder() as kept:
+            job = _job(main, kept, wants_traceback)
+            decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
+            try:
+                _with_arguments(decorated, config_name, arguments)
+            finally:
+                codes.extend(int(each.read_text(encoding="ascii")) for each in kept.iterdir())
+
+    # Our own faults pass through with their traceback, which makes Python's exit code 1.
+    return max([_guarded(compose_and_run, wants_traceback), *codes])
+
+
+def _job(main: Main, codes: Path, wants_traceback: bool) -> Callable[[DictConfig], None]:
+    """What Hydra is to run, once or for each job of a sweep; leaves the exit code in a file."""
 
     def job(config: DictConfig) -> None:
         # Hydra would print an exception's story before ours; so none leaves the job.
@@ -92,35 +107,14 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
             if in_a_sweep():
                 result = {"overrides": list(job_overrides()), **result}
             interrupted.append(bool(result.get("interrupted")))
-            _print_json(result)
+            print_json(result)
 
         code = _guarded(print_result, wants_traceback)
         (codes / uuid.uuid4().hex).write_text(str(code), encoding="ascii")
         if code == INTERRUPTED or any(interrupted):
             raise _EndOfSweep
 
-    def compose_and_run() -> None:
-        decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
-        decorated()
-
-    # In files, for a launcher may run the jobs of a sweep in processes of their own.
-    with tempfile.TemporaryDirectory() as folder:
-        codes = Path(folder)
-        # Our own faults pass through with their traceback, which makes Python's exit code 1.
-        code = _guarded(lambda: _with_arguments(compose_and_run, config_name, arguments), wants_traceback)
-        return max([code, *(int(each.read_text(encoding="ascii")) for each in codes.iterdir())])
-
-
-def show(text: str) -> None:
-    """Puts text on stdout at once; ends the job in peace if the reader has gone, as `head` does."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        # Python would try once more at its end, and complain.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        sys.exit(0)
+    return job
 
 
 def choice_name(group: str) -> str:
@@ -141,7 +135,7 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             traceback.print_exc()
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {printable(_one_line(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -164,9 +158,9 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
-        with tempfile.TemporaryDirectory() as elsewhere:
+        with _temporary_folder() as elsewhere:
             # Hydra keeps an account of a sweep, whose place can be moved but not be empty.
-            place = [f"hydra.sweep.dir={quoted(elsewhere)}", "hydra.sweep.subdir=."]
+            place = [f"hydra.sweep.dir={quoted(str(elsewhere))}", "hydra.sweep.subdir=."]
             for_sweep = [*place, fixed_in_a_sweep(wanted)] if sweep else []
             sys.argv = [before[0], *flags, *_QUIET, *for_sweep, *wanted]
             action()
@@ -176,6 +170,16 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
             del os.environ[FULL_ERROR]
         else:
             os.environ[FULL_ERROR] = full_error
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise UserError(f"TMPDIR must name a folder that can be written; got {error.strerror}") from None
+    with folder as name:
+        yield Path(name)
 
 
 def _groups() -> dict[str, list[str]]:
@@ -219,14 +223,3 @@ def _one_line(error: Exception) -> str:
         return f"{written} must follow Hydra's grammar; {reason} (quote special characters: 'key=\"a, b\"')"
     lines = [line.strip() for line in str(error).replace("'++", "'").splitlines()]
     return "; ".join(line for line in lines if line)
-
-
-def _print_json(result: Mapping[str, Any]) -> None:
-    sys.stderr.flush()
-    show(json.dumps(dict(result), allow_nan=False) + "\n")
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    for package in ("zoo", "recipes", "eval"):
-        logging.getLogger(package).setLevel(logging.INFO)

@@ -2,9 +2,10 @@ r"""The command line as a user types it -> the one that Hydra takes.
 
 - Flags may stand anywhere, and an unknown one is named.
 - `attention=` and the other config groups take the name of a YAML and nothing else.
-- A value whose field is a text is taken as typed, quotes and `${…}` included; the field's type decides (see
-  `recipes.fields`). `null` is no value. Where a field takes a list, `[a,b]` is one; there, and between the runs of a
-  sweep, commas separate, and an item in quotes may hold commas. In prompts and stop texts `\n` is a new line.
+- A value whose field is a text is taken as typed, `${…}` included; the field's type decides (see `recipes.fields`).
+  `null` is no value, and a text that stands in quotes as a whole is what stands between them. Where a field takes a
+  list, `[a,b]` is one; there, and between the runs of a sweep, commas separate. In prompts and stop texts `\n` is a
+  new line.
 - All other values follow Hydra's grammar, without `${…}`.
 - `key=value` may set a key that the YAMLs do not mention; whether it exists is for the config dataclasses to say.
 """
@@ -185,6 +186,9 @@ def _value(script: str, key: str, value: str, *, sweep: bool) -> str:
         return ",".join(_written(key, item) for item in _items(key, value, lists=texts)[0])
     if texts and value.startswith("[") and value.endswith("]"):
         return _written(key, _items(key, value[1:-1])[0] if value[1:-1].strip() else [])
+    quotation = _QUOTED.fullmatch(value) if value[:1] in _QUOTES else None
+    if quotation is not None:
+        return _written(key, _unquoted(quotation))
     return _written(key, None if value == "null" else value)
 
 

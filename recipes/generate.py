@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.app import show
+from recipes.streams import show
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import load_model
 from zoo.config import UserError, from_mapping, require

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipes.app import show
 from recipes.job import CONFIG, Command, command_of
+from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_mapping, read_yaml_mapping, typed_path
 from zoo.training import RunFolder, read_metrics

@@ -1,8 +1,8 @@
 """Measures speed and memory: `python scripts/benchmark.py suite=attnbench`, or `variants=[mha,swa] levels=[layer]`."""
 
-if __name__ == "__main__":
-    # Inside, because every worker process imports this file once more and needs neither.
-    from recipes.app import run
-    from recipes.benchmark import main
+from pathlib import Path
+from runpy import run_path
 
-    run("benchmark", main)
+if __name__ == "__main__":
+    # Inside, because every worker process of a benchmark imports its script once more and needs nothing of it.
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("benchmark")

@@ -1,7 +1,7 @@
 """Compares variants: `python scripts/compare.py variants=[mha,swa,linear] training.steps=200`."""
 
-from recipes.app import run
-from recipes.compare import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("compare", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("compare")

@@ -1,7 +1,7 @@
 """Says how good a trained model is: `python scripts/evaluate.py checkpoint=runs/NAME tasks=[language,positions]`."""
 
-from recipes.app import run
-from recipes.evaluate import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("evaluate", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("evaluate")

@@ -1,7 +1,7 @@
 """Continues text: `python scripts/generate.py checkpoint=runs/NAME prompt="def " max_tokens=100`."""
 
-from recipes.app import run
-from recipes.generate import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("generate", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("generate")

@@ -1,7 +1,7 @@
 """Writes one report of rows: `python scripts/report.py rows=[runs/a/rows.jsonl,runs/b/rows.jsonl] out=runs/report`."""
 
-from recipes.app import run
-from recipes.report import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("report", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("report")

@@ -1,7 +1,7 @@
 """Shows trainings side by side: `python scripts/runs.py folders=[runs] sort=val_bits_per_byte`."""
 
-from recipes.app import run
-from recipes.runs import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("runs", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("runs")

@@ -1,7 +1,7 @@
 """Pretrains a model: `python scripts/train.py attention=swa model=gpt_tiny training.steps=300`."""
 
-from recipes.app import run
-from recipes.train import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("train", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("train")

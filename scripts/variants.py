@@ -1,7 +1,7 @@
 """Lists every attention variant: `python scripts/variants.py`."""
 
-from recipes.app import run
-from recipes.variants import main
+from pathlib import Path
+from runpy import run_path
 
 if __name__ == "__main__":
-    run("variants", main)
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("variants")

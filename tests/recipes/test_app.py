@@ -195,7 +195,8 @@ def test_a_flag_takes_its_value_wherever_it_stands(capsys):
 
 
 SCRIPT = """
-from recipes.app import run, show
+from recipes.app import run
+from recipes.streams import show
 
 def main(config):
     for _ in range(3000):

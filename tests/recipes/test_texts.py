@@ -20,11 +20,12 @@ HOSTILE = (
     *("${seed}", "${oc.env:HOME}", "cost ${seed} now", "\\${seed}", "\\\\${seed}", "${", "$", "$$", "???", "a${", "$}"),
     *("a=b", "a,b", "=", ",", ":", "a: b", "x@y", "~x", "+x", "#x", "%x", "*", "&a", "!t", "|", ">", "@x", "`x`"),
     *("[x]1", "{a:1}", "f(x", "range(1,4)", "choice(a,b)", "(", ")", "{", "}", "]", "{a: [", "0b1", "1:30"),
-    *("'quoted'", '"q"', "it's", 'a "b" c', "'", '"', "''", "'a' 'b'", '"a", "b"'),
+    *("it's", "'tis", '"a', 'a "b" c', "'", '"', "'a' 'b'", '"a", "b"'),
     *("\\", "a\\", "\\\\", "\\'", "a\\b", "C:\\dir\\", "\\t", "\\x41", "\\u0041"),
     *("", " ", " 3", "3 ", "a  b", "\t", "a\tb", "\n", "a\nb", "\r\n", "\x1b[31m", "\u2028", "\x85"),
     *("zoë/é", "日本", "😀", "e\u0301", "\u202e", "Null", "nul", "2026-01-01", "a" * 5000),
 )
+SWAPPED = str.maketrans("'\"", "\"'")
 NEW_LINES = {"prompt", "prompts", "stop", "training.sample_prompt"}
 
 
@@ -74,6 +75,13 @@ def test_every_key_of_every_text_is_taken_as_typed(script):
     for key in _keys(script, is_text):
         for text in HOSTILE:
             assert _rewritten(script, f"{key}={text}") == f"++{key}={quoted(text)}", (key, text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_in_quotes_as_a_whole_loses_them(text):
+    double = '"' + in_quotes(text.translate(SWAPPED))[1:-1].translate(SWAPPED) + '"'
+    for written in (in_quotes(text), double):
+        assert _rewritten("report", f"title={written}") == f"++title={quoted(text)}"
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -1,0 +1,58 @@
+"""Nobody has to read what a script says: neither a closed terminal nor a full disk costs the run."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes import streams
+from zoo.config import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys
+from recipes.app import run
+
+def main(config):
+    for number in range(2000):
+        print("progress", number, file=sys.stderr, flush=True)
+    return {"done": True}
+
+run("variants", main)
+"""
+
+
+@pytest.mark.parametrize(
+    "redirection", ["2>&1 >{out} | head -c 9", "2>/dev/full >{out}", "2>&- >{out}", "<&- 2>&- >{out}"]
+)
+def test_a_stderr_that_takes_nothing_does_not_end_the_run(redirection, tmp_path):
+    if "/dev/full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full on this system")
+    command = f'"$PYTHON" -c "$SCRIPT" {redirection.format(out=tmp_path / "out")}'
+    variables = {**os.environ, "PYTHON": sys.executable, "SCRIPT": SCRIPT, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["/bin/sh", "-c", command], env=variables, check=True, capture_output=True)
+    assert (tmp_path / "out").read_text() == '{"done": true}\n'
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    def fileno(self):
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_a_result_that_cannot_be_written_is_a_mistake_to_mend(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(UserError, match="stdout must be writable; got No space left on device"):
+        streams.print_json({})
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\tb\r", "\u202eabc", "\udcff", "\x9b1m", "\u2028"])
+def test_no_message_commands_the_terminal(text, capsys):
+    shown = streams.printable(f"got {text}")
+    assert shown.isprintable()
+    assert streams.printable("zoë 日本 …") == "zoë 日本 …"
