@@ -98,6 +98,8 @@ class SentencePieceTokenizer(Tokenizer):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             self.token_bytes_V = [self._bytes_of(token) for token in range(self._processor.get_piece_size())]
             self._space_ids = [self._processor.piece_to_id(f"<0x{value:02X}>") for value in SPACE.encode()]
+            # A corpus without a space teaches none, and SentencePiece would spell it by the bytes of its mark.
+            self._knows_space = not self._processor.is_unknown(self._processor.piece_to_id(SPACE))
         # Of bytes that are no model it raises whatever its parts happen to meet.
         except Exception as error:
             raise UserError(f"{must}; {' '.join(str(error).split())}") from error
@@ -110,13 +112,21 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         require_unicode(text)
-        return encode_around_space(text, self._processor.encode, self._space_ids)
+        return encode_around_space(text, self._encode_marked, self._space_ids)
 
     def encode_batch(self, texts: Sequence[str], *, num_threads: int) -> list[np.ndarray]:
-        plain = [text for text in texts if SPACE not in text]
+        apart = (SPACE,) if self._knows_space else (SPACE, " ")
+        plain = [text for text in texts if not any(each in text for each in apart)]
         encoded = iter(self._processor.encode(plain, num_threads=num_threads))
-        lists = (self.encode(text) if SPACE in text else next(encoded) for text in texts)
+        lists = (self.encode(text) if any(each in text for each in apart) else next(encoded) for text in texts)
         return [np.array(ids, dtype=np.int32) for ids in lists]
+
+    def _encode_marked(self, text: str) -> list[int]:
+        if self._knows_space or " " not in text:
+            return self._processor.encode(text)
+        first, *others = (self._processor.encode(part) for part in text.split(" "))
+        space = self._processor.piece_to_id("<0x20>")
+        return [*first, *(token for part in others for token in (space, *part))]
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self._model)

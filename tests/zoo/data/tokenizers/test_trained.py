@@ -108,3 +108,11 @@ def test_a_corpus_without_text_to_learn_from_is_refused(tmp_path, train):
 def test_bytes_that_are_no_model_are_refused():
     with pytest.raises(UserError, match=r"tokenizer\.model must be a SentencePiece model"):
         SentencePieceTokenizer(b"no model")
+
+
+@pytest.mark.parametrize("text", ["漢字仮名交じり文\n" * 40, "x" * 4000, "a\tb\n" * 90])
+def test_a_corpus_without_a_space_gives_a_tokenizer_that_keeps_spaces(tmp_path, text):
+    built = CONFIG.build(ListedCorpus([text]), cache_dir=tmp_path)
+    for given in (" ", "a b", "  漢 字 \u2581 ", text):
+        assert built.decode(built.encode(given)) == given
+        assert built.encode_batch([given, "x"], num_threads=1)[0].tolist() == built.encode(given)
