@@ -49,7 +49,12 @@ def key_types(script: str) -> Mapping[str, tuple[Any, ...]]:
 
 
 def is_text(hint: Any) -> bool:
-    """Whether a value of this type can be a text: `str`, words to choose from, or one of these among others."""
+    """Whether a value of this type can be a text: `str`, words to choose from, or one of these among others.
+
+    Not beside a number, as in "a count, or auto": there Hydra's grammar tells the two apart.
+    """
+    if any(member in (bool, int, float) for member in _members(hint)):
+        return False
     if typing.get_origin(hint) is typing.Literal:
         return all(isinstance(choice, str) for choice in typing.get_args(hint))
     return hint is str or any(map(is_text, _members(hint)))

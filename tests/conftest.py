@@ -1,9 +1,12 @@
 """Shared set-up: the runtime's BLAS is in place before anything imports MLX, and random tests repeat."""
 
 import os
+import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Workers of pytest-xdist share the cores; with a thread pool each they would fight over them.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -25,6 +28,28 @@ for _entry in default_cache_dir().iterdir() if default_cache_dir().is_dir() else
     if _entry.name != "calibration":
         (Path(_cache.name) / _entry.name).symlink_to(_entry)
 os.environ["ZOO_CACHE"] = _cache.name
+
+# The runs of whoever works in this checkout; no test may add to them.
+_USERS_RUNS = Path(__file__).resolve().parents[1] / "runs"
+
+
+def _protect_runs(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "os.mkdir" and isinstance(arguments[0], (str, os.PathLike)):
+        path = Path(arguments[0]).absolute()
+        if path.is_relative_to(_USERS_RUNS):
+            raise AssertionError(f"a test must write into its own folder; it makes {path}")
+
+
+sys.addaudithook(_protect_runs)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests are started in a folder of their own: what a command leaves under `runs/` stays out of the checkout."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

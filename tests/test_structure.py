@@ -180,3 +180,9 @@ def test_the_readme_names_only_variants_that_exist() -> None:
 def test_a_test_lies_where_its_subject_lies() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in tracked("tests/*/test_*.py")}
     assert [folder for folder in sorted(folders) if not (ROOT / folder).is_dir()] == []
+
+
+def test_no_test_makes_a_folder_among_the_users_runs():
+    assert Path.cwd() != ROOT
+    with pytest.raises(AssertionError, match="must write into its own folder"):
+        (ROOT / "runs" / "made by a test").mkdir(parents=True)
