@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 
 from eval.report.figures import FIGURES, Absent, FigureKind
+from eval.report.plain import label, plain_rows
 from eval.report.selection import by_device
 from eval.report.svg import svg_text
-from eval.report.tables.claims import claims_table
+from eval.report.tables.claims import claims_table, judged_claims
 from eval.report.tables.coverage import coverage_table, reasons_table
 from eval.report.tables.machines import commits, machines_table
 from eval.report.tables.recall import recall_table
@@ -49,7 +50,8 @@ class DeviceReport:
         variants: What each variant costs and is worth.
         trainings: What each variant reached in training.
         recall: Accuracy by number of pairs.
-        claims: Verdicts.
+        claims: Verdicts on all of them.
+        judged: The claims that the rows say something of.
         figures: All of them, drawn or not.
         suites: What was measured.
         coverage: Rows by suite and status.
@@ -64,6 +66,7 @@ class DeviceReport:
     trainings: Table
     recall: Table
     claims: Table
+    judged: Table
     figures: tuple[DrawnFigure, ...]
     suites: tuple[SuiteSection, ...]
     coverage: Table
@@ -76,21 +79,23 @@ def device_reports(rows: Sequence[Row]) -> list[DeviceReport]:
     devices = by_device(rows)
     slugs = _slugs(list(devices))
     return [
-        _device_report(label, slugs[label], own, suffix="" if index == 0 else f"-{slugs[label]}")
-        for index, (label, own) in enumerate(devices.items())
+        _device_report(name, slugs[name], own, suffix="" if index == 0 else f"-{slugs[name]}")
+        for index, (name, own) in enumerate(devices.items())
     ]
 
 
-def _device_report(label: str, slug: str, rows: Sequence[Row], *, suffix: str) -> DeviceReport:
+def _device_report(name: str, slug: str, rows: Sequence[Row], *, suffix: str) -> DeviceReport:
+    claims, drawn = claims_table(rows), plain_rows(rows, label)
     return DeviceReport(
-        label=label,
+        label=name,
         slug=slug,
         commits=commits(rows),
         variants=variants_table(rows),
         trainings=trainings_table(rows),
         recall=recall_table(rows),
-        claims=claims_table(rows),
-        figures=tuple(_drawn(kind, rows, f"{kind.name}{suffix}") for kind in FIGURES),
+        claims=claims,
+        judged=judged_claims(claims),
+        figures=tuple(_drawn(kind, drawn, f"{kind.name}{suffix}") for kind in FIGURES),
         suites=tuple(suite_sections(rows)),
         coverage=coverage_table(rows),
         reasons=reasons_table(rows),
@@ -108,8 +113,8 @@ def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> DrawnFigure:
 def _slugs(labels: Sequence[str]) -> dict[str, str]:
     """Short names for links and files, different ones for different labels."""
     slugs: dict[str, str] = {}
-    for label in labels:
-        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "device"
+    for name in labels:
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "device"
         taken = sum(other == slug or other.startswith(f"{slug}_") for other in slugs.values())
-        slugs[label] = f"{slug}_{taken + 1}" if taken else slug
+        slugs[name] = f"{slug}_{taken + 1}" if taken else slug
     return slugs

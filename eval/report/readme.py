@@ -7,9 +7,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
+from eval.report.plain import code, label, markdown, plain_rows
 from eval.report.qualities import QualityBook
 from eval.report.selection import by_device
 from eval.report.tables.coverage import coverage_table
@@ -19,6 +21,7 @@ from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
 from eval.report.wording import NOTHING, interval, num_bytes
 from eval.rows import Row
 from zoo.config import UserError
+from zoo.config.files import read_text, replace_file
 
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
@@ -37,12 +40,13 @@ def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
     Raises:
         UserError: If a mark has no partner, or a part is unknown; lists those there are.
     """
+    shown = plain_rows(rows)
 
     def written(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in PARTS:
             raise UserError(f"results:{name} must be a known part (choices: {', '.join(PARTS)})")
-        text = PARTS[name](next(iter(by_device(rows).values())), report) if rows else ""
+        text = PARTS[name](next(iter(by_device(shown).values())), report) if rows else ""
         return f"{found['begin']}{text}{found['end']}"
 
     alone = _MARK.findall(_PART.sub("", document))
@@ -57,13 +61,14 @@ def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
     Raises:
         UserError: If the document cannot be read or written, or its marks are wrong.
     """
+    before = read_text(page, what="pages")
+    after = regenerated(before, rows, report=report_link(page, report))
     try:
-        before = page.read_text(encoding="utf-8")
-        after = regenerated(before, rows, report=report_link(page, report))
         if after != before:
-            page.write_text(after, encoding="utf-8")
+            # A link stays one.
+            replace_file(page.resolve(), after)
     except OSError as error:
-        raise UserError(f"pages must be documents; got {str(page)!r} ({error.strerror})") from None
+        raise UserError(f"pages must be documents that can be written; got {str(page)!r} ({error.strerror})") from None
     return after != before
 
 
@@ -86,17 +91,18 @@ def _variants(rows: Sequence[Row], _: str) -> str:
         ),
         rows=tuple(_line(facts) for facts in variant_facts(rows)),
     )
-    return (
-        f"{table.markdown()}\n\nMeasured on {_device(rows)}. {setting.words} Speeds above 1 are faster; 95 % intervals "
-        "of paired ratios. Bits per byte at equal tokens (less is better) and accuracy of multi-query recall are means "
-        f"over n seeds ± standard deviation. {QualityBook(rows).words(setting.model)}\n"
+    words = markdown(
+        f"Measured on {_device(rows)}. {setting.words} Speeds above 1 are faster; 95 % intervals of paired ratios. "
+        "Bits per byte at equal tokens (less is better) and accuracy of multi-query recall are means over n seeds ± "
+        f"standard deviation. {QualityBook(rows).words(setting.model)}"
     )
+    return f"{table.markdown()}\n\n{words}\n"
 
 
 def _line(facts: VariantFacts) -> tuple[str, ...]:
     speed = facts.speed
     return (
-        f"`{facts.name}`",
+        code(facts.name),
         facts.untimed if speed is None else interval(speed.ratio, speed.low, speed.high),
         num_bytes(facts.peak_bytes),
         NOTHING if facts.decoding is None else interval(*facts.decoding),
@@ -108,14 +114,15 @@ def _line(facts: VariantFacts) -> tuple[str, ...]:
 
 def _figure(rows: Sequence[Row], report: str) -> str:
     kind = pareto.KIND
-    drawing = kind.drawn(rows)
+    drawing = kind.drawn(plain_rows(rows, label))
     if isinstance(drawing, Absent):
         return f"No figure: {drawing.reason}.\n"
-    return f"![{kind.title}]({report}/figures/{kind.name}.svg)\n\n{kind.caption} Measured on {_device(rows)}.\n"
+    words = markdown(f"{kind.caption} Measured on {_device(rows)}.")
+    return f"![{kind.title}]({quote(report)}/figures/{kind.name}.svg)\n\n{words}\n"
 
 
 def _coverage(rows: Sequence[Row], _: str) -> str:
-    return f"{coverage_table(rows).markdown()}\n\nMeasured on {_device(rows)}.\n"
+    return f"{coverage_table(rows).markdown()}\n\n{markdown(f'Measured on {_device(rows)}.')}\n"
 
 
 def _device(rows: Sequence[Row]) -> str:

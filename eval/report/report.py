@@ -13,12 +13,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.report.contents import DeviceReport, device_reports
+from eval.report.plain import markdown, plain_rows
 from eval.report.selection import num_statuses
 from eval.report.svg import inline, standalone
 from eval.report.tables.all_rows import row_lines, rows_csv, shown_columns
 from eval.report.tables.table import Table
 from eval.rows import Row
 from zoo.config import UserError
+from zoo.config.errors import printable
+from zoo.config.files import replace_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,15 +58,16 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     """
     if not rows:
         raise UserError("rows must hold one row at least; got none")
-    devices = device_reports(rows)
-    columns = shown_columns(rows)
-    lines = row_lines(rows, columns)
+    shown = plain_rows(rows)
+    devices = device_reports(shown)
+    columns = shown_columns(shown)
+    lines = row_lines(shown, columns)
     figures = _figure_files(devices, folder / "figures")
     context = {
-        "title": title,
+        "title": printable(title),
         "devices": devices,
         "num_rows": len(rows),
-        "statuses": num_statuses(rows),
+        "statuses": num_statuses(shown),
         "sections": list(dict.fromkeys(line.section for line in lines)),
         "columns": columns,
         "lines": lines,
@@ -79,9 +83,9 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     environment = _environment()
     texts = {
         files.html: environment.get_template("report.html.jinja").render(context),
-        files.markdown: environment.get_template("report.md.jinja").render(context),
-        files.csv: rows_csv(rows),
-        files.json: json.dumps(_data(title, devices), indent=1, ensure_ascii=False) + "\n",
+        files.markdown: environment.overlay(finalize=markdown).get_template("report.md.jinja").render(context),
+        files.csv: rows_csv(shown),
+        files.json: json.dumps(_data(printable(title), devices), indent=1, ensure_ascii=False) + "\n",
         files.rows: "".join(row.model_dump_json() + "\n" for row in rows),
         **figures,
     }
@@ -146,9 +150,10 @@ def _write(texts: dict[Path, str], folder: Path) -> None:
     try:
         figures = folder / "figures"
         figures.mkdir(parents=True, exist_ok=True)
-        for stale in figures.glob("*.svg"):
-            stale.unlink()
         for path, text in texts.items():
-            path.write_text(text, encoding="utf-8")
+            replace_file(path, text)
+        for stale in figures.glob("*.svg"):
+            if stale not in texts:
+                stale.unlink()
     except OSError as error:
         raise UserError(f"out must be a folder that can be written; got {str(folder)!r} ({error.strerror})") from None

@@ -96,6 +96,11 @@ def measured(
     ]
 
 
+def any_timed(rows: Iterable[Measured]) -> bool:
+    """Whether any row has times."""
+    return any(each.timing is not None for each in rows)
+
+
 def same_rounds(rows: Iterable[Measured]) -> dict[tuple[str, str, str], list[Measured]]:
     """Rows that were asked for together; of any two of them `ratio_of` knows whether their rounds were the same."""
     groups: dict[tuple[str, str, str], list[Measured]] = {}

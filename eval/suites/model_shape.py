@@ -53,14 +53,22 @@ class ModelShape:
         return f"positions={self.positions}"
 
 
+def num_layers_of(name: str | None) -> int | None:
+    """Transformer blocks of a shipped model; None for any other."""
+    return model_shape(name).num_layers if name in _names() else None
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
 def model_shape(name: str) -> ModelShape:
     """The shape of a shipped model.
 
     Raises:
         UserError: If there is no such model; lists those there are.
     """
-    names = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
-    require(name in names, "models", "be in configs/model", name, allowed=names)
+    require(name in _names(), "models", "be in configs/model", name, allowed=_names())
     values = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     heads = values["num_heads"]
     return ModelShape(

@@ -14,7 +14,7 @@ from eval.rows import Row
 from eval.speed.group import Group
 from eval.suites.findings import TimedRow, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.model_shape import ModelShape, model_shape
+from eval.suites.model_shape import ModelShape, model_shape, num_layers_of
 from eval.suites.request import require_free
 from eval.suites.series import Series, chosen_series
 from eval.suites.suite import Suite, SuiteRequest
@@ -70,9 +70,9 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = [statuses(rows, NAME)]
     groups_ = by_group(timed_rows(rows, NAME))
     for group, variants in groups_.items():
-        level, mode, name, length = group.split(" ")
-        ops = groups_.get(f"op {_OP_MODE.get(mode)} {name} {length}", {})
-        if level == "model" and ops:
+        cell = next(iter(variants.values())).cell
+        ops = groups_.get(f"op {_OP_MODE.get(cell.mode)} {cell.model} L={cell.length}", {})
+        if cell.level == "model" and ops:
             figures += _predictions(group, variants, ops)
     errors = [abs(each["predicted"] / each["ratio"] - 1) for each in figures if "predicted" in each]
     if errors:
@@ -83,9 +83,10 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _predictions(group: str, variants: Mapping[str, TimedRow], ops: Mapping[str, TimedRow]) -> list[dict[str, Any]]:
     base = next((each for each in variants.values() if each.cell.role == "baseline"), None)
     base_op = None if base is None else ops.get(base.cell.variant)
-    if base is None or base_op is None or base.cell.model is None:
+    num_layers = None if base is None else num_layers_of(base.cell.model)
+    if base is None or base_op is None or num_layers is None:
         return []
-    share = base_op.median * model_shape(base.cell.model).num_layers / base.median
+    share = base_op.median * num_layers / base.median
     figures = []
     for name, each in variants.items():
         op = ops.get(name)

@@ -67,6 +67,13 @@ def require_within(config: object, low: float, high: float, *fields: str) -> Non
             require(value <= high, field, f"be at most {high}", value)
 
 
+def printable(text: str) -> str:
+    """A text as one line of printable characters: it moves no cursor, changes no colour and turns no direction."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else " " if each.isspace() else f"\\u{ord(each):04x}" for each in text)
+
+
 def shortened(value: object) -> str:
     """A value as messages show it, quoted: values from outside can be of any length."""
     try:

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines
-from eval.report.figures.style import BAND_ALPHA, INK, PALETTE, length_axis, log_ticks, status_key
+from eval.report.figures.lines import draw_panel, has_points, ratio_lines
+from eval.report.figures.style import BAND_ALPHA, PALETTE, status_key
 from eval.report.selection import Measured, by_series
 from eval.report.wording import open_interval
 from eval.rows import Row
@@ -25,19 +25,21 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     sparse = [each for each in found if (each.mechanism or "").startswith("block_sparse")]
     if not sparse:
         return Absent(reason=missing("block-sparse attention"))
+    rivals = {rival: [each for each in found if each.cell.variant == rival] for rival in _RIVALS}
+    drawn = {
+        rival: lines
+        for rival, against in rivals.items()
+        if has_points(lines := ratio_lines([*sparse, *against], rival, inverted=True))
+    }
+    if not drawn:
+        return Absent(reason=missing("block-sparse attention timed beside dense attention"))
     figure = Figure(figsize=(10.5, 4), layout="constrained")
-    panels = figure.subplots(1, len(_RIVALS), squeeze=False, sharey=True)[0]
+    panels = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
     marked: list[str] = []
-    for (rival, title), axes in zip(_RIVALS.items(), panels, strict=True):
-        against = [each for each in found if each.cell.variant == rival]
-        lines = ratio_lines([*sparse, *against], rival, inverted=True)
-        axes.set_title(f"speed-up over {title}")
-        marked += draw_lines(axes, lines)
-        axes.axhline(1, color=INK, linewidth=1, linestyle="--")
-        length_axis(axes, lengths_of(lines))
-        axes.set_ylabel("speed-up (×)")
-        log_ticks(axes, "y")
-        _mark_crossover(axes, crossover_of(sparse, against))
+    for (rival, lines), axes in zip(drawn.items(), panels, strict=True):
+        title = f"speed-up over {_RIVALS[rival]}"
+        marked += draw_panel(axes, lines, title=title, label="speed-up (×)", at_one=True)
+        _mark_crossover(axes, crossover_of(sparse, rivals[rival]))
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)
     return figure

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, size_lines
-from eval.report.figures.style import byte_axis, length_axis, status_key
+from eval.report.figures.lines import draw_panel, size_lines
+from eval.report.figures.style import byte_axis, status_key
 from eval.report.selection import Measured, measured
 from eval.rows import Row
 
@@ -38,10 +38,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     marked: list[str] = []
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         lines = size_lines(panel.rows, panel.size, panel.formula)
-        axes.set_title(panel.title)
-        marked += draw_lines(axes, lines)
-        length_axis(axes, lengths_of(lines))
-        byte_axis(axes, "y")
+        marked += draw_panel(axes, lines, title=panel.title, label="bytes", value_axis=byte_axis)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)
     return figure

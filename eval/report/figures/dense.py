@@ -8,13 +8,11 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, time_lines
+from eval.report.figures.lines import draw_panel, has_points, time_lines
 from eval.report.figures.style import (
     INK,
     PALETTE,
     STATUS_MARKERS,
-    length_axis,
-    log_ticks,
     status_key,
 )
 from eval.report.heads import same_by_heads
@@ -30,19 +28,18 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Milliseconds of the layer; bytes that decoding held at the longest length."""
     found = [each for each in main_rows(rows, "forward") if each.mechanism == "softmax"]
     cached = cache_rows(rows)
-    if not found and not cached:
-        return Absent(reason=missing("softmax attention"))
-    figure = Figure(figsize=(10.5, 4), layout="constrained")
-    times, sizes = figure.subplots(1, 2)
     lines = time_lines(found, references=(UNFUSED,))
-    times.set_title("one layer, forward")
-    marked = draw_lines(times, lines)
-    if lines:
-        length_axis(times, lengths_of(lines))
-        times.set_ylabel("ms")
-        log_ticks(times, "y")
-        times.legend(loc="upper left")
-    marked += _draw_cache(sizes, cached)
+    shown = [has_points(lines), any(each.cache_bytes for each in cached)]
+    if not any(shown):
+        return Absent(reason=missing("softmax attention with times or a cache"))
+    figure = Figure(figsize=(10.5, 4), layout="constrained")
+    panels = list(figure.subplots(1, sum(shown), squeeze=False)[0])
+    marked: list[str] = []
+    if shown[0]:
+        marked += draw_panel(panels[0], lines, title="one layer, forward", label="ms")
+        panels[0].legend(loc="upper left")
+    if shown[1]:
+        marked += _draw_cache(panels[-1], cached)
     status_key(figure, marked)
     return figure
 
@@ -57,15 +54,11 @@ def cache_rows(rows: Sequence[Row]) -> list[Measured]:
 
 def _draw_cache(axes: Axes, rows: Sequence[Measured]) -> list[str]:
     axes.set_title("key/value cache, measured")
-    if not rows:
-        axes.text(0.5, 0.5, "no decoding rows of softmax attention", ha="center", transform=axes.transAxes)
-        axes.set_axis_off()
-        return []
     names = [each.cell.variant for each in rows]
     whole = next((each.cache_bytes for each in rows if each.cell.variant == WHOLE), None)
     marked: list[str] = []
     for y, each in enumerate(rows):
-        if each.cache_bytes is None:
+        if not each.cache_bytes:
             axes.plot([0], [y], marker=STATUS_MARKERS.get(each.row.status, "x"), color=INK)
             marked.append(each.row.status)
             continue

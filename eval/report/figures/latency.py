@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_legend, draw_lines, lengths_of, own_looks, time_lines
-from eval.report.figures.style import length_axis, log_ticks, status_key
-from eval.report.selection import Measured
+from eval.report.figures.lines import draw_legend, draw_panel, own_looks, time_lines
+from eval.report.figures.style import status_key
+from eval.report.selection import Measured, any_timed
 from eval.rows import Row
 
 _TITLES = {"sliding_window": "sliding windows", "block_sparse": "block-sparse", "block_sparse_legacy": "block-sparse"}
@@ -16,9 +16,9 @@ _TITLES = {"sliding_window": "sliding windows", "block_sparse": "block-sparse", 
 
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Milliseconds of every series, forward and with gradients."""
-    by_mode = {mode: found for mode in MODES if (found := main_rows(rows, mode))}
+    by_mode = {mode: found for mode in MODES if any_timed(found := main_rows(rows, mode))}
     if not by_mode:
-        return Absent(reason=missing("any layer"))
+        return Absent(reason=missing("any timed layer"))
     families = list(dict.fromkeys(_family(each) for found in by_mode.values() for each in found))
     figure = Figure(figsize=(10.5, 2.9 * len(families)), layout="constrained")
     panels = figure.subplots(len(families), len(by_mode), squeeze=False)
@@ -34,11 +34,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         every = [line for lines in by_panel.values() for line in lines]
         styles = own_looks(every)
         for (mode, lines), axes in zip(by_panel.items(), line_of_panels, strict=True):
-            axes.set_title(f"{family}, {MODE_TITLES[mode]}")
-            marked += draw_lines(axes, lines, styles)
-            length_axis(axes, lengths_of(lines))
-            axes.set_ylabel("ms")
-            log_ticks(axes, "y")
+            marked += draw_panel(axes, lines, title=f"{family}, {MODE_TITLES[mode]}", label="ms", styles=styles)
         draw_legend(line_of_panels[-1], every, styles)
     status_key(figure, marked)
     return figure

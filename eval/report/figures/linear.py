@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, causal_rows, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_lines, lengths_of, ratio_lines, time_lines
-from eval.report.figures.style import INK, length_axis, log_ticks, status_key
+from eval.report.figures.lines import draw_panel, has_points, ratio_lines, time_lines
+from eval.report.figures.style import status_key
 from eval.report.selection import Measured
 from eval.rows import Row
 
@@ -21,23 +21,17 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     if not linear:
         return Absent(reason=missing("linear attention, causal and bidirectional"))
     dense = [each for each in main_rows(rows, "forward") if each.cell.variant in (UNFUSED, FUSED)]
-    figure = Figure(figsize=(10.5, 4), layout="constrained")
-    times, overhead = figure.subplots(1, 2)
     lines = time_lines([*linear, *dense], references=(UNFUSED,))
-    times.set_title("time, forward")
-    marked = draw_lines(times, lines)
-    length_axis(times, lengths_of(lines))
-    times.set_ylabel("ms")
-    log_ticks(times, "y")
-    times.legend(loc="upper left")
     ratios = ratio_lines(linear, BIDIRECTIONAL)
-    overhead.set_title("causal over bidirectional")
-    marked += draw_lines(overhead, ratios)
-    overhead.axhline(1, color=INK, linewidth=1, linestyle="--")
-    length_axis(overhead, lengths_of(ratios))
-    overhead.set_ylabel("time over bidirectional")
-    log_ticks(overhead, "y")
-    overhead.legend(loc="upper left")
+    panels = [("time, forward", "ms", lines), ("causal over bidirectional", "time over bidirectional", ratios)]
+    panels = [panel for panel in panels if has_points(panel[2])]
+    if not panels:
+        return Absent(reason=missing("linear attention with times"))
+    figure = Figure(figsize=(10.5, 4), layout="constrained")
+    marked: list[str] = []
+    for axes, (title, label, own) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        marked += draw_panel(axes, own, title=title, label=label, at_one=own is ratios)
+        axes.legend(loc="upper left")
     status_key(figure, marked)
     return figure
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, named_looks
+from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, length_axis, log_ticks, named_looks
 from eval.report.selection import Measured, by_series, ratio_of
 
 REFERENCE = Look(colour=INK, line="--", marker=".")
@@ -114,13 +114,12 @@ def size_lines(
     """Bytes of each series over lengths, by formula where they were not measured and there is one."""
     lines = []
     for name, series in by_series(rows).items():
-        found = {each.cell.length: (size(each), None if formula is None else formula(each)) for each in series}
-        points = [
-            Point(x=length, value=own or computed or 0, by_formula=not own)
-            for length, (own, computed) in found.items()
-            if own or computed
-        ]
-        lines.append(_line(name, points, series))
+        points: dict[int, Point] = {}
+        for each in series:
+            own, computed = size(each), None if formula is None else formula(each)
+            if own or computed:
+                points[each.cell.length] = Point(x=each.cell.length, value=own or computed or 0, by_formula=not own)
+        lines.append(_line(name, list(points.values()), series))
     return lines
 
 
@@ -174,6 +173,49 @@ def draw_lines(axes: Axes, lines: Sequence[Line], styles: Mapping[str, Look] | N
     if level:
         axes.set_title(axes.get_title(loc="left"), loc="left", pad=8 + 7 * level)
     return marked
+
+
+def draw_panel(
+    axes: Axes,
+    lines: Sequence[Line],
+    *,
+    title: str,
+    label: str,
+    styles: Mapping[str, Look] | None = None,
+    at_one: bool = False,
+    value_axis: Callable[[Axes, str], None] = log_ticks,
+) -> list[str]:
+    """Draws series as one panel with its axes.
+
+    Args:
+        axes: Where.
+        lines: Series; without any point or gap nothing is drawn.
+        title: Above it.
+        label: Of the values.
+        styles: As for `draw_lines`.
+        at_one: Whether a line marks the value 1.
+        value_axis: What makes the axis of values.
+
+    Returns:
+        The statuses that were marked.
+    """
+    lengths = lengths_of(lines)
+    if not lengths:
+        axes.set_axis_off()
+        return []
+    axes.set_title(title)
+    marked = draw_lines(axes, lines, styles)
+    if at_one and has_points(lines):
+        axes.axhline(1, color=INK, linewidth=1, linestyle="--")
+    length_axis(axes, lengths)
+    axes.set_ylabel(label)
+    value_axis(axes, "y")
+    return marked
+
+
+def has_points(lines: Iterable[Line]) -> bool:
+    """Whether any series has a value."""
+    return any(line.points for line in lines)
 
 
 def own_looks(lines: Iterable[Line]) -> dict[str, Look]:

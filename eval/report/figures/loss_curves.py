@@ -59,8 +59,12 @@ def mean_curve(seeds: Sequence[Quality], *, by: str) -> Curve:
 
 def _draw_curve(axes: Axes, curve: Curve, name: str, look: Look) -> None:
     xs = [x for x, *_ in curve]
-    axes.plot(xs, [mean for _, mean, *_ in curve], look.line, color=look.colour, label=name)
+    # A line through one point is none.
+    marker = look.marker if len(curve) == 1 else None
+    axes.plot(xs, [mean for _, mean, *_ in curve], look.line, color=look.colour, label=name, marker=marker)
     least, most = [low for *_, low, _ in curve], [high for *_, high in curve]
+    if len(curve) == 1:
+        axes.vlines(xs, least, most, color=look.colour, linewidth=1, alpha=0.7)
     axes.fill_between(xs, least, most, color=look.colour, alpha=BAND_ALPHA, linewidth=0)
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from eval.report.figures.heat import SEQUENTIAL, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.recall import mean_cell, subject_words
-from eval.report.qualities import comparable_rows
+from eval.report.qualities import comparable_rows, has_value
 from eval.rows import Row
 
 TASK = "needle"
@@ -19,7 +19,7 @@ _COLUMNS = 3
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """Accuracy, mean over seeds: a panel for each variant, depth downwards."""
     found = comparable_rows(row for row in rows if _is_of_map(row))
-    if not found:
+    if not any(row.quality and has_value(row.quality) for row in found):
         return Absent(reason=f"no accuracy of task {TASK} by length and depth")
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})

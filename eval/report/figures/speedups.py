@@ -19,17 +19,17 @@ FURTHEST = 8.0
 def draw(rows: Sequence[Row]) -> Figure | Absent:
     """A row for each series, a column for each length, forward and with gradients."""
     by_mode = {mode: found for mode in MODES if (found := main_rows(rows, mode))}
-    if not by_mode:
-        return Absent(reason=missing("any layer"))
+    cells = {mode: speedup_cells(found) for mode, found in by_mode.items()}
     names = [name for name in _names(by_mode) if name != UNFUSED]
+    if not any(cell.value for each in cells.values() for (name, _), cell in each.items() if name in names):
+        return Absent(reason=missing("any layer timed beside unfused MHA"))
     lengths = {mode: sorted({each.cell.length for each in found}) for mode, found in by_mode.items()}
     figure = Figure(figsize=(11, 1.4 + 0.27 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(by_mode), squeeze=False, sharey=True)[0]
     scale = LogNorm(vmin=1 / FURTHEST, vmax=FURTHEST)
-    for (mode, found), axes in zip(by_mode.items(), panels, strict=True):
+    for mode, axes in zip(by_mode, panels, strict=True):
         axes.set_title(MODE_TITLES[mode])
-        cells = speedup_cells(found)
-        draw_heat(axes, cells, names, [f"{each}" for each in lengths[mode]], colours=DIVERGING, scale=scale)
+        draw_heat(axes, cells[mode], names, [f"{each}" for each in lengths[mode]], colours=DIVERGING, scale=scale)
         axes.set_xlabel("length (tokens)")
     ticks = {each: f"{each:g}×" for each in (0.125, 0.25, 0.5, 1, 2, 4, 8)}
     draw_scale(panels, DIVERGING, scale, ticks, "speed-up over unfused MHA")

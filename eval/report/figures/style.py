@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,6 +29,7 @@ STATUS_MARKERS: Mapping[str, str] = {
 }
 # Widest over narrowest value, below which an axis is linear, and above which it has decades only.
 NARROW, WIDE = 3.0, 500.0
+MOST_TICKS = 16
 BAND_ALPHA = 0.15
 GRID_ALPHA = 0.16
 
@@ -62,6 +64,8 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     # MLX's own choice would cut paths of many points, by an amount that depends on the size.
     "path.simplify": False,
+    # A name is a name: $x_1$ is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -96,19 +100,25 @@ def named_looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def length_axis(axes: Axes, lengths: Sequence[float], label: str = "length (tokens)") -> None:
-    """A logarithmic axis with the measured lengths as its ticks."""
+    """A logarithmic axis with the measured lengths, or as many of them as can be read, as its ticks."""
     axes.set_xscale("log", base=2)
     ticks = sorted(set(lengths))
+    ticks = ticks[:: -(-len(ticks) // MOST_TICKS) or 1]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
 
 
 def log_ticks(axes: Axes, which: str) -> None:
-    """A logarithmic axis of plain numbers; a linear one where the values are too close for decades to tell."""
+    """A logarithmic axis of plain numbers; a linear one where decades do not tell the values apart.
+
+    It is linear too where a value is not above 0, and has no ticks where there is no value.
+    """
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
-    if low > 0 and high / low < NARROW:
+    if not _has_values(axes, which):
+        axis.set_major_locator(NullLocator())
+    elif not _is_positive(axes, which) or (low > 0 and high / low < NARROW):
         axis.set_major_locator(MaxNLocator(6))
     else:
         (axes.set_yscale if which == "y" else axes.set_xscale)("log")
@@ -122,13 +132,23 @@ def log_ticks(axes: Axes, which: str) -> None:
 def byte_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis of sizes, with powers of two as its ticks."""
     axis = axes.yaxis if which == "y" else axes.xaxis
-    if which == "y":
-        axes.set_yscale("log", base=2)
+    if not _is_positive(axes, which):
+        axis.set_major_locator(MaxNLocator(6) if _has_values(axes, which) else NullLocator())
     else:
-        axes.set_xscale("log", base=2)
-    axis.set_major_locator(LogLocator(base=2, numticks=7))
+        (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=2)
+        axis.set_major_locator(LogLocator(base=2, numticks=7))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(byte_ticks))
+
+
+def _has_values(axes: Axes, which: str) -> bool:
+    low, high = axes.dataLim.intervaly if which == "y" else axes.dataLim.intervalx
+    return bool(np.isfinite([low, high]).all())
+
+
+def _is_positive(axes: Axes, which: str) -> bool:
+    low, _ = axes.dataLim.intervaly if which == "y" else axes.dataLim.intervalx
+    return _has_values(axes, which) and bool(low > 0)
 
 
 def plain_number(value: float, _: object = None) -> str:
@@ -138,11 +158,11 @@ def plain_number(value: float, _: object = None) -> str:
 
 def byte_ticks(value: float, _: object = None) -> str:
     """A tick of a size."""
-    for unit in ("B", "KiB", "MiB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:
             return f"{value:.3g} {unit}"
         value /= 1024
-    return f"{value:.3g} GiB"
+    return f"{value:.3g} TiB"
 
 
 def status_key(figure: Figure, statuses: Sequence[str]) -> None:

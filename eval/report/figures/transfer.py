@@ -9,7 +9,7 @@ from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, log_ticks, looks
 from eval.report.selection import Measured, measured, ratio_of
 from eval.rows import Row
-from eval.suites.model_shape import model_shape
+from eval.suites.model_shape import num_layers_of
 
 SUITE = "transfer"
 BASELINE = "mha_manual"
@@ -60,12 +60,14 @@ def predictions(rows: Sequence[Row]) -> list[Prediction]:
     for each in models:
         base, place, mode = baselines.get(each.rounds), _place(each), _OP_MODES[each.cell.mode]
         op, base_op = ops.get((place, mode, each.cell.variant)), ops.get((place, mode, BASELINE))
-        if base is None or base is each or op is None or base_op is None or each.cell.model is None:
+        num_layers = num_layers_of(each.cell.model)
+        if base is None or base is each or op is None or base_op is None or num_layers is None:
             continue
+        assert each.cell.model is not None, "a model with layers has a name"
         op_ratio, found_ratio = ratio_of(op, base_op), ratio_of(base, each)
         if op_ratio is None or found_ratio is None:
             continue
-        share = model_shape(each.cell.model).num_layers * _median(base_op) / _median(base)
+        share = num_layers * _median(base_op) / _median(base)
         # Timed apart, an op may take longer than the model that holds it: then there is nothing to predict from.
         if share >= 1:
             continue

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.figures.lines import draw_legend, draw_lines, lengths_of, own_looks, ratio_lines, time_lines
-from eval.report.figures.style import INK, length_axis, log_ticks, status_key
-from eval.report.selection import Measured
+from eval.report.figures.lines import draw_legend, draw_panel, lengths_of, own_looks, ratio_lines, time_lines
+from eval.report.figures.style import length_axis, status_key
+from eval.report.selection import Measured, any_timed
 from eval.rows import Row
 
 WINDOW = 64
@@ -24,26 +24,25 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     }
     if not by_mode:
         return Absent(reason=missing(f"a sliding window of {WINDOW}"))
-    figure = Figure(figsize=(10.5, 6), layout="constrained")
-    panels = figure.subplots(2, len(by_mode), squeeze=False, sharex="col")
+    if not any(any_timed(found) for found in by_mode.values()):
+        return Absent(reason=missing(f"a sliding window of {WINDOW} with times"))
+    compared = {mode: [line for line in ratio_lines(found, MASKED) if line.points] for mode, found in by_mode.items()}
+    num_lines = 2 if any(compared.values()) else 1
+    figure = Figure(figsize=(10.5, 3 * num_lines), layout="constrained")
+    panels = figure.subplots(num_lines, len(by_mode), squeeze=False, sharex="col")
     marked: list[str] = []
     every = [line for found in by_mode.values() for line in time_lines(found, references=(MASKED,))]
     styles = own_looks(every)
     for column, (mode, found) in enumerate(by_mode.items()):
         times = time_lines(found, references=(MASKED,))
-        above, below = panels[0][column], panels[1][column]
-        above.set_title(MODE_TITLES[mode])
-        marked += draw_lines(above, times, styles)
-        above.set_ylabel("ms")
-        log_ticks(above, "y")
-        ratios = ratio_lines(found, MASKED)
-        draw_lines(below, [line for line in ratios if line.points], styles)
-        below.axhline(1, color=INK, linewidth=1, linestyle="--")
-        below.set_ylabel("time over masked")
-        length_axis(below, lengths_of(times))
-        log_ticks(below, "y")
+        marked += draw_panel(panels[0][column], times, title=MODE_TITLES[mode], label="ms", styles=styles)
+        if num_lines == 2:
+            below = panels[1][column]
+            panels[0][column].set_xlabel("")
+            draw_panel(below, compared[mode], title="", label="time over masked", styles=styles, at_one=True)
+            length_axis(below, lengths_of(times))
+            draw_legend(panels[1][-1], [line for line in every if not line.reference], styles)
     draw_legend(panels[0][-1], every, styles)
-    draw_legend(panels[1][-1], [line for line in every if not line.reference], styles)
     status_key(figure, marked)
     return figure
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from eval.report.plain import spreadsheet
 from eval.report.tables.coverage import section_of
 from eval.report.wording import NOTHING, interval, num_bytes, number, percent, plain, seconds
 from eval.rows import Row
@@ -37,7 +38,7 @@ def rows_csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: spreadsheet(value) for name, value in line.items()} for line in lines)
     return file.getvalue()
 
 

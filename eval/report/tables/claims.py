@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from eval.claims import Finding, judge
+from eval.claims.claim import Verdict
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, number, open_interval
 from eval.rows import Row
 
+_NOT_JUDGED: tuple[Verdict, ...] = ("not measured", "not measurable on this device")
 COLUMNS = ("claim", "verdict", "published", "ours", "value and 95 % interval", "reason")
 
 
@@ -17,6 +19,14 @@ def claims_table(rows: Sequence[Row]) -> Table:
         rows: Of one device.
     """
     return Table(columns=COLUMNS, rows=tuple(_line(finding) for finding in judge(rows)))
+
+
+def judged_claims(table: Table) -> Table:
+    """The claims that the rows say something of, and how many there are beside them."""
+    kept = tuple(line for line in table.rows if line[1] not in _NOT_JUDGED)
+    others = len(table.rows) - len(kept)
+    note = f"{others} other claims are not measured, or not measurable on this device; report.json says why."
+    return Table(columns=table.columns, rows=kept, note=note if others else "")
 
 
 def _line(finding: Finding) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ _SHORT_COMMIT = 10
 
 def machines_table(rows: Sequence[Row]) -> Table:
     """A line for each device with one set of versions and one commit."""
-    counts = collections.Counter(row.machine.model_dump_json() for row in rows)
-    machines = {key: Machine.model_validate_json(key) for key in counts}
+    counts = collections.Counter(row.machine for row in rows)
     columns = (*(name.replace("_", " ") for name in Machine.model_fields), "rows", "first row", "last row")
     lines = []
-    for key, machine in machines.items():
+    for machine, count in counts.items():
         times = [row.recorded_at for row in rows if row.machine == machine]
-        lines.append((*_facts(machine), f"{counts[key]}", min(times)[:16], max(times)[:16]))
+        lines.append((*_facts(machine), f"{count}", min(times)[:16], max(times)[:16]))
     # As many machines are few and their facts are many, facts go downwards.
     turned = tuple(zip(columns, *lines, strict=True))
     return Table(columns=("", *(f"{index + 1}" for index in range(len(lines)))), rows=turned)

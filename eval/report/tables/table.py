@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from eval.report.plain import Markdown, markdown
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
@@ -20,11 +22,7 @@ class Table:
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), "every row has a text for every column"
 
-    def markdown(self) -> str:
+    def markdown(self) -> Markdown:
         """The table as Markdown."""
         lines = [self.columns, tuple("---" for _ in self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+        return Markdown("\n".join("| " + " | ".join(markdown(cell) for cell in line) + " |" for line in lines))

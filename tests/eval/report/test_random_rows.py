@@ -1,0 +1,58 @@
+"""Every file of rows that the schema takes can be reported, whatever few, odd or extreme facts it holds."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+from eval.report import write_report
+from eval.report.readme import PARTS, regenerated
+from eval.rows import Row, read_rows
+from tests.eval.report.random_rows import random_rows
+from tests.eval.rows.made import quality, skipped, speed
+from tests.eval.rows_factory import speed_row, untimed_row
+
+DOCUMENT = "".join(f"<!-- results:{name} -->\n<!-- /results:{name} -->\n" for name in PARTS)
+
+
+def _reported(rows: list[Row], folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = write_report(rows, folder, title="Any")
+        page = regenerated(DOCUMENT, rows, report="r")
+    assert regenerated(page, rows, report="r") == page
+    assert len(read_rows(files.rows)) == len({row.identity for row in rows})
+    for figure in files.figures:
+        # A figure with nothing in it is none.
+        assert re.search(r'id="[\w-]+(?<!axes)_\d+"', figure.read_text(encoding="utf-8")), figure
+
+
+# Those before the range once failed: a group of no suite, a formula in a name, a peak of 0 bytes, one series.
+@pytest.mark.parametrize("seed", [1, 2, 22, 36, 235, *range(1000, 1008)])
+def test_a_report_can_be_written_of_any_valid_rows(seed: int, tmp_path: Path) -> None:
+    _reported(random_rows(seed), tmp_path)
+
+
+def _named(row: Row, **fields: object) -> Row:
+    assert row.cell is not None
+    cell = row.cell.model_copy(update=fields)
+    return row.model_copy(update={"cell": cell, "identity": cell.identity})
+
+
+@pytest.mark.parametrize(
+    ("suite", "mode"),
+    [("attnbench", "forward"), ("transfer", "step"), ("decode", "decode"), ("long", "forward"), ("grid", "step")],
+)
+def test_a_short_benchmark_can_be_reported(suite: str, mode: str, tmp_path: Path) -> None:
+    attention = '{"mechanism": "softmax", "implementation": "fused"}'
+    one = _named(speed(64), suite=suite, mode=mode, attention=attention, model="gpt_tiny", level="model")
+    assert one.cell is not None
+    alone = speed_row(one.cell, [1e-3])
+    _reported([alone], tmp_path)
+    _reported([alone, _named(alone, variant="swa"), untimed_row(one.cell.model_copy(update={"length": 2}))], tmp_path)
+
+
+@pytest.mark.parametrize("rows", [[skipped(1)], [quality(0)], [quality(0, value=None)], [skipped(1), quality(0)]])
+def test_rows_without_times_can_be_reported(rows: list[Row], tmp_path: Path) -> None:
+    _reported(rows, tmp_path)
