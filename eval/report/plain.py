@@ -22,6 +22,9 @@ _MARKUP = re.compile(
 # Spreadsheets take these for a formula, also behind a space; a number is none.
 _FORMULA = re.compile(r"\s*[=@＝＠]|\s*[-+＋－](?!\d+(\.\d+)?\Z)")
 
+# Texts that are JSON keep its letters.
+_JSON = ("attention", "settings")
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -67,7 +70,7 @@ def plain_rows(rows: Iterable[Row], plain: Callable[[str], str] = printable) -> 
 
 
 def _plain_model(model: ModelT, plain: Callable[[str], str]) -> ModelT:
-    values = {name: value for name, value in model if name != "attention"}
+    values = {name: value for name, value in model if name not in _JSON}
     changes = {name: new for name, value in values.items() if (new := _plain(value, plain)) is not value}
     return model.model_copy(update=changes) if changes else model
 
