@@ -42,7 +42,7 @@ def find_files(paths: str | tuple[str, ...], *, suffix: str, field: str) -> list
         try:
             files = _find(path, suffix, field)
         except OSError as error:
-            raise UserError(f"{field}: {path} cannot be read: {error.strerror}") from None
+            raise UserError(f"{field}: {error.filename or path} cannot be read: {error.strerror}") from None
         if not files:
             raise UserError(f"{field}: {path} must hold at least one file *{suffix}; got none")
         for file in files:

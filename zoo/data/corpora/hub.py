@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from zoo.config import UserError, require
+from zoo.config.files import typed_path
 from zoo.data.corpora.config import DataConfig
 from zoo.data.corpora.document import Document, Split, split_of
 from zoo.data.corpora.files import SourceFile, content_of, fingerprint_files, opened
@@ -72,7 +73,8 @@ class HubCorpus:
 
         assert config.path is not None, "the config requires a path"
         _require_data_set(config.path)
-        self._config, self._path = config, config.path
+        self._config = config
+        self._path = str(typed_path(config.path, what="data.path")) if config.path.startswith("~") else config.path
         self._prepared = False
         with _readable(self._path):
             self._builder = datasets.load_dataset_builder(self._path, config.name, revision=config.revision)

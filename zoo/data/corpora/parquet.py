@@ -39,10 +39,11 @@ class ParquetCorpus(FileCorpus[ParquetConfig]):
 
     def read(self, file: SourceFile, split: SplitOf) -> Iterator[Document]:
         field = self.config.field
-        for row, value in enumerate(_column(file, field)):
-            where = f"{file.path}[{row}]"
-            text = require_text(value, field, where)
-            yield Document(text=text, source=where, split=split(text))
+        with opened(file):
+            for row, value in enumerate(_column(file, field)):
+                where = f"{file.path}[{row}]"
+                text = require_text(value, field, where)
+                yield Document(text=text, source=where, split=split(text))
 
 
 def _column(file: SourceFile, field: str) -> Iterator[object]:
@@ -50,7 +51,7 @@ def _column(file: SourceFile, field: str) -> Iterator[object]:
     import pyarrow.parquet as pq
 
     try:
-        with opened(file), pq.ParquetFile(file.path) as table:
+        with pq.ParquetFile(file.path) as table:
             names = table.schema_arrow.names
             require_field(field, names, str(file.path))
             if names.count(field) > 1:

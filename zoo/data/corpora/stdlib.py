@@ -1,6 +1,7 @@
 """The Python standard library on this machine: its sources and its documentation topics. Needs no network.
 
 Left out: `site-packages`, files that are not UTF-8 (tests of the decoder), and what the build wrote about its machine.
+Links to folders are not followed: what they lead to is no part of the library.
 """
 
 import ast

@@ -57,3 +57,45 @@ def test_texts_that_are_no_unicode_are_refused_by_name(tmp_path):
     path = write(tmp_path / "a.parquet", text=broken)
     with pytest.raises(UserError, match=r"a\.parquet: column 'text' must be UTF-8"):
         texts(path)
+
+
+def with_footer(content: bytes, size: int) -> bytes:
+    return content[:-8] + size.to_bytes(4, "little") + content[-4:]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**16, 2**31 - 1, 2**32 - 1])
+def test_a_footer_of_another_size_is_refused_by_name(tmp_path, size):
+    path = write(tmp_path / "a.parquet", text=["x", "y"])
+    path.write_bytes(with_footer(path.read_bytes(), size))
+    with pytest.raises(UserError, match=r"a\.parquet must be a readable Parquet file; ") as raised:
+        texts(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([[["x"]]]),
+        pa.array([{"text": "x"}]),
+        pa.array([b"x"]),
+        pa.array([None], pa.null()),
+        pa.array([None], pa.dictionary(pa.int32(), pa.string())),
+    ],
+)
+def test_a_column_of_anything_but_text_is_one_line(tmp_path, column):
+    path = write(tmp_path / "a.parquet", text=column)
+    with pytest.raises(UserError, match=r"a\.parquet") as raised:
+        texts(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    pq.write_table(pa.table([["x"], ["y"]], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: must have one column 'text'; it has 2"):
+        texts(tmp_path / "a.parquet")
+
+
+def test_a_column_called_like_a_path_is_that_column(tmp_path):
+    write(tmp_path / "a.parquet", **{"a.b": ["x"], "a": pa.array([{"b": "y"}])})
+    assert texts(tmp_path / "a.parquet", "a.b") == ["x"]

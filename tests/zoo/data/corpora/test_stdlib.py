@@ -78,3 +78,14 @@ def test_a_path_that_is_no_folder_is_refused_with_the_choices(tmp_path, path):
 def test_the_default_folder_is_that_of_the_running_interpreter():
     assert Path(sysconfig.get_path("stdlib"), "abc.py").is_file()
     assert StdlibConfig().open().fingerprint() == StdlibConfig(path=sysconfig.get_path("stdlib")).open().fingerprint()
+
+
+@pytest.mark.parametrize(
+    "topics", ["topics = (", "topics = open('x')", "topics = [1]", "topics = " + "(" * 9999, "a\0b"]
+)
+def test_damaged_topics_are_one_line(tmp_path, topics):
+    library(tmp_path)
+    (tmp_path / "pydoc_data/topics.py").write_text(topics, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data\.path: .*topics\.py must assign a dictionary of topics; ") as raised:
+        list(StdlibConfig(path=str(tmp_path)).open().documents())
+    assert "\n" not in str(raised.value)

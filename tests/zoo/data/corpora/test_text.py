@@ -170,3 +170,16 @@ def test_of_several_files_one_is_held_out_however_small_the_fraction_and_long_th
         config = TextConfig(path=str(tmp_path), validation_fraction=fraction)
         splits = {Path(each.source).name: each.split for each in documents_of(config.open())}
         assert sorted(splits.values()) == ["train", "train", "validation"]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1e300, float("nan"), float("inf"), True, "0.1", None, [0.1], 10**400])
+def test_a_share_that_is_none_is_refused(fraction):
+    with pytest.raises(UserError, match=r"^data(: |\.)validation_fraction must ") as raised:
+        data_config_from_mapping({"corpus": "text", "path": "x", "validation_fraction": fraction})
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("number", [1, 0, -5, 2.5, True, "3", float("inf")])
+def test_a_number_of_documents_that_is_none_is_refused(number):
+    with pytest.raises(UserError, match=r"^data(: |\.)max_documents must "):
+        data_config_from_mapping({"corpus": "hub", "path": "x", "max_documents": number})
