@@ -1,4 +1,4 @@
-"""Executes docs/add-an-attention.md: its file and its YAML, put where it says, train and pass the contract."""
+"""Executes docs/add-an-attention.md: its files, put where it says, train and pass the contract and the gate."""
 
 import json
 import os
@@ -12,6 +12,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "add-an-attention.md"
+# The guide's mechanisms: a pattern, a change of the scores, and no softmax.
+NAMES = ("strided", "kerple", "sigmoid")
+# Trains, then asks the gate of the benchmark; in one process, for each start takes seconds.
+TRAIN_AND_CHECK = """
+import json, sys
+from eval.rows import Cell
+from eval.speed.builders import BUILDERS
+from recipes.app import execute
+from recipes.train import main
+
+name, folder, corpus = sys.argv[1:]
+small = ["training.steps=3", "training.sequence_length=33", "training.batch_size=2", "model.num_layers=1"]
+where = ["data=text", f"data.path={corpus}", "tokenizer=bytes", f"run_dir={folder}/{name}"]
+code = execute("train", main, [f"attention={name}", *small, *where])
+checks = []
+for level in ("op", "layer"):
+    plain = {"suite": "docs", "group": "docs", "builder": level, "level": level, "variant": name}
+    attention = json.dumps({"name": name, "mechanism": name})
+    sizes = {"mode": "forward_backward", "length": 37, "batch_size": 2, "num_heads": 4, "head_dim": 10}
+    cell = Cell.model_validate({**plain, "attention": attention, **sizes, "num_kv_heads": 2, "compiled": False})
+    checks.append(BUILDERS[level](cell).check().passed)
+print(json.dumps({"code": code, "checks": checks}))
+"""
 
 
 def _block(language: str, after: str) -> str:
@@ -34,11 +57,10 @@ def tree(tmp_path: Path) -> Path:
     for name in ("zoo", "recipes", "eval", "configs", "scripts", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    module = _block("python", "Save this as `zoo/attention/variants/strided.py`")
-    (folder / "zoo" / "attention" / "variants" / "strided.py").write_text(module, encoding="utf-8")
-    yaml = _block("yaml", "Save this as `configs/attention/strided.yaml`")
-    assert len(yaml.strip().splitlines()) == 2
-    (folder / "configs" / "attention" / "strided.yaml").write_text(yaml, encoding="utf-8")
+    for name in NAMES:
+        module, variant = f"zoo/attention/variants/{name}.py", f"configs/attention/{name}.yaml"
+        (folder / module).write_text(_block("python", f"this as `{module}`"), encoding="utf-8")
+        (folder / variant).write_text(_block("yaml", f"this as `{variant}`"), encoding="utf-8")
     return folder
 
 
@@ -52,11 +74,24 @@ def test_the_guides_two_files_train(tree: Path, text_corpus: Path) -> None:
     assert result["steps"] == 3
 
 
-def test_the_guides_mechanism_passes_the_contract(tree: Path) -> None:
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_the_guides_other_mechanisms_train_and_pass_the_gate(tree: Path, text_corpus: Path, name: str) -> None:
+    done = _run([sys.executable, "-c", TRAIN_AND_CHECK, name, str(tree), str(text_corpus)], tree)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"code": 0, "checks": [True, True]}
+
+
+def test_the_guide_stays_short() -> None:
+    assert len(_block("yaml", "this as `configs/attention/strided.yaml`").strip().splitlines()) == 2
+    assert len(_block("python", "this as `zoo/attention/variants/kerple.py`").splitlines()) < 40
+    assert len(_block("python", "this as `zoo/attention/variants/sigmoid.py`").splitlines()) < 60
+
+
+def test_the_guides_mechanisms_pass_the_contract(tree: Path) -> None:
     pytest_of_the_tree = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = _run([*pytest_of_the_tree, "tests/zoo/attention", "-k", "strided"], tree)
+    done = _run([*pytest_of_the_tree, "tests/zoo/attention", "-k", " or ".join(NAMES)], tree)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40 * len(NAMES)
 
 
 def test_a_leaking_pattern_fails_the_contract(tree: Path) -> None:

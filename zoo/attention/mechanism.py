@@ -67,7 +67,8 @@ class Mechanism:
         reference: The explicit float64 NumPy meaning, with the op's signature.
         sample_inputs: Random float64 inputs of the op from (generator, B, L, N, K, H), `learned` left out.
         pattern: `allowed(query_index, key_index, config)`, for softmax mechanisms.
-        separate_heads: Whether a query head's output depends on nothing of other heads, their number included.
+        separate_heads: Whether a query head's output depends on nothing of other heads, their number included; not
+            where a function of all heads' scores is the mechanism's own.
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
     """
 

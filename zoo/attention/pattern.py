@@ -1,4 +1,6 @@
-"""Softmax mechanisms from a pattern: the layer, its caches, and the `masked` and `tiled` implementations for free.
+"""Mechanisms over queries, keys and values: the layer and its caches for free.
+
+Of a softmax under a pattern, so are the reference and the implementations `masked` and `tiled`.
 
 Letters: B batch, L query length, S key length, N query heads, K key/value heads, H head_dim.
 """
@@ -19,7 +21,7 @@ from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import BoundPattern, count_scores, everything
-from zoo.ops.scores import BoundHook, ScoreHook
+from zoo.ops.scores import BoundHook, Learned, ScoreHook
 from zoo.ops.tiled import tiled
 
 
@@ -111,6 +113,65 @@ def pattern_mechanism(
         pattern=allowed,
         separate_heads=hook is None or hook.score is None,
         learned=None if hook is None else hook.learned,
+    )
+
+
+def op_mechanism(
+    *,
+    name: str,
+    op: Op,
+    reference: Callable[..., np.ndarray],
+    config: type[Any] = PatternConfig,
+    allowed: Callable[[Any, Any, Any], Any] | None = None,
+    learned: Callable[[Any, int], Learned] | None = None,
+    bidirectional: bool = True,
+) -> Mechanism:
+    """Makes a mechanism of an op on queries, keys and values that is no softmax; its cache holds keys and values.
+
+    Args:
+        name: Registry name, and that of its one implementation.
+        op: `op(q_BNLH, k_BKSH, v_BKSH, spec) -> y_BNLH`, where `spec` is a `ScoreSpec`: `spec.visible` says which keys
+            a query may see, and `spec.config` holds the parameters.
+        reference: The same in float64 NumPy.
+        config: Frozen dataclass of parameters, a subclass of `HeadGrouping`.
+        allowed: The pattern; None allows everything.
+        learned: `learned(config, num_heads)` -> initial values by name, which op and reference take before the spec.
+        bidirectional: Whether encoders may use it.
+
+    Returns:
+        The mechanism, for the registry.
+    """
+    pattern = pattern_mechanism(name=name, allowed=allowed, config=config, bidirectional=bidirectional)
+    hook = None if learned is None else ScoreHook(learned=learned)
+
+    def capabilities_of(parameters: Any, implementation: str) -> Capabilities:
+        # The op knows nothing of ALiBi's slopes.
+        return dataclasses.replace(pattern.capabilities(parameters, implementation), alibi=False)
+
+    def spec_of(parameters: Any, mask: MaskSpec, head_dim: int, slopes_N: mx.array | None = None) -> softmax.ScoreSpec:
+        bound = None if hook is None else BoundHook(hook, parameters)
+        spec = pattern.make_spec(parameters, mask, head_dim, slopes_N)
+        return dataclasses.replace(spec, config=parameters, hook=bound)
+
+    def build(parameters: Any, implementation: str, shape: LayerShape) -> PatternAttention:
+        return PatternAttention(
+            capabilities_of(parameters, implementation),
+            shape,
+            num_kv_heads=parameters.resolve(shape),
+            spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim),
+            op=op,
+            cached=op,
+            bound=None,
+        )
+
+    return dataclasses.replace(
+        pattern,
+        implementations={name: lambda _: op},
+        capabilities=capabilities_of,
+        build=build,
+        make_spec=spec_of,
+        reference=reference,
+        learned=learned,
     )
 
 

@@ -37,6 +37,7 @@ class ScoreSpec:
             empty slots (negative); None for keys 0 … S-1.
         hook: What the mechanism does to its scores, or None.
         learned: What the hook learns, by name.
+        config: The mechanism's parameters, for an op of its own.
     """
 
     scale: float
@@ -46,6 +47,12 @@ class ScoreSpec:
     key_positions: mx.array | None = None
     hook: BoundHook | None = None
     learned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Any = None
+
+    def visible(self, query_length: int, key_length: int) -> mx.array:
+        """What each query may attend to by pattern, mask and cache: bool [1 or B, 1, L, S]."""
+        positions = self.mask.positions(query_length), self.resolved_key_positions(key_length)
+        return dense_mask(self.pattern, self.mask, *positions)
 
     def with_learned(self, arrays: Sequence[Any], num_heads: int) -> "ScoreSpec":
         """This one with what the hook learns, in the order in which the hook names it; MLX arrays in float32."""
@@ -84,7 +91,7 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     query_positions = spec.mask.positions(q.shape[2])
     key_positions = spec.resolved_key_positions(k.shape[2])
-    allowed = np.array(dense_mask(spec.pattern, spec.mask, query_positions, key_positions))
+    allowed = np.array(spec.visible(q.shape[2], k.shape[2]))
     scores = spec.scale * np.einsum("bnlh,bnsh->bnls", q, k)
     sink: float | np.ndarray = -np.inf
     if spec.hook is not None:
@@ -106,12 +113,10 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
 
 
 def manual(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
-    """Materialises the score matrix; softmax in float32. Grouped heads by broadcasting, never by tiling k and v."""
-    B, N, L, H = q_BNLH.shape
-    K, S = k_BKSH.shape[1], k_BKSH.shape[2]
-    q_BKGLH = (q_BNLH * spec.scale).reshape(B, K, N // K, L, H)
-    scores_BKGLS = q_BKGLH @ k_BKSH[:, :, None].swapaxes(-1, -2)
-    scores_BNLS = scores_BKGLS.reshape(B, N, L, S).astype(mx.float32)
+    """Materialises the score matrix; softmax in float32."""
+    B, N, L, _ = q_BNLH.shape
+    S = k_BKSH.shape[2]
+    scores_BNLS = scaled_products(q_BNLH, k_BKSH, spec)
     bias = dense_bias(spec, L, S)
     if spec.hook is not None:
         positions = batched(spec.mask.positions(L)), batched(spec.resolved_key_positions(S))
@@ -124,8 +129,23 @@ def manual(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec
     if sink_N is not None:
         sink_BNL1 = mx.broadcast_to(sink_N[None, :, None, None], (B, N, L, 1))
         scores_BNLS = mx.concatenate([scores_BNLS, sink_BNL1], axis=-1)
-    weights_BNLS = mx.softmax(scores_BNLS, axis=-1)[..., :S].astype(v_BKSH.dtype)
-    y_BKGLH = weights_BNLS.reshape(B, K, N // K, L, S) @ v_BKSH[:, :, None]
+    return weighted_values(mx.softmax(scores_BNLS, axis=-1)[..., :S], v_BKSH)
+
+
+def scaled_products(q_BNLH: mx.array, k_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Scale * q·k, float32 [B, N, L, S]; grouped heads by broadcasting, never by tiling k."""
+    B, N, L, H = q_BNLH.shape
+    K, S = k_BKSH.shape[1], k_BKSH.shape[2]
+    q_BKGLH = (q_BNLH * spec.scale).reshape(B, K, N // K, L, H)
+    scores_BKGLS = q_BKGLH @ k_BKSH[:, :, None].swapaxes(-1, -2)
+    return scores_BKGLS.reshape(B, N, L, S).astype(mx.float32)
+
+
+def weighted_values(weights_BNLS: mx.array, v_BKSH: mx.array) -> mx.array:
+    """Sums of the values by weights of any dtype, [B, N, L, H] in the dtype of v; grouped heads as above."""
+    B, N, L, S = weights_BNLS.shape
+    K, H = v_BKSH.shape[1], v_BKSH.shape[3]
+    y_BKGLH = weights_BNLS.astype(v_BKSH.dtype).reshape(B, K, N // K, L, S) @ v_BKSH[:, :, None]
     return y_BKGLH.reshape(B, N, L, H)
 
 

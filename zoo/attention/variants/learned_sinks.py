@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
-from zoo.config import require
+from zoo.config import MOST, require_within
 from zoo.ops.scores import Learned, ScoreHook
 
 
@@ -30,7 +30,7 @@ class LearnedSinksConfig(PatternConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.window_size is None or self.window_size >= 1, "window_size", "be at least 1", self.window_size)
+        require_within(self, 1, MOST, "window_size")
 
 
 def allowed(query_index: Any, key_index: Any, config: LearnedSinksConfig) -> Any:

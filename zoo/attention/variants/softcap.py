@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from zoo.attention.pattern import PatternConfig
-from zoo.config import require
+from zoo.config import require_within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,14 +21,15 @@ class SoftcapConfig(PatternConfig):
     """Parameters of soft-capped attention.
 
     Attributes:
-        cap: Bound of the scores' size.
+        cap: Bound of the scores' size, from 1e-3 to 1e6.
     """
 
     cap: float = 50.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.cap > 0, "cap", "be positive", self.cap)
+        # Far beyond both ends the quotient is no longer a float32 number.
+        require_within(self, 1e-3, 1e6, "cap")
 
 
 def score(scores: mx.array, query_index: Any, key_index: Any, config: SoftcapConfig) -> mx.array:
