@@ -27,10 +27,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
 from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
-from recipes.streams import configure_logging, open_streams, print_json, printable
+from recipes.streams import configure_logging, open_streams, print_json
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
+from zoo.config.errors import printable
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"

@@ -27,6 +27,7 @@ from recipes.benchmark_table import GroupBar, change_lines, table_lines
 from recipes.foundation import FIGURES, measure_foundation
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError, from_mapping, require
+from zoo.config.files import replace_file, typed_path
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
 
@@ -100,7 +101,7 @@ class BenchmarkRecipe(GridChoices):
     def folder(self) -> Path:
         """Where rows go."""
         if self.run_dir is not None:
-            return Path(self.run_dir).expanduser()
+            return typed_path(self.run_dir, what="run_dir")
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         return Path("runs") / f"{now}-benchmark-{self.suite or OWN_GRID}"
 
@@ -160,7 +161,7 @@ def main(config: DictConfig) -> dict[str, Any]:
 
 def _write_schema(path: Path) -> None:
     try:
-        path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+        replace_file(path, json.dumps(json_schema(), indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"run_dir must be a folder that can be written to; got {str(path)!r} ({error.strerror})"
@@ -196,7 +197,7 @@ def _result(
 
 
 def _rows_file(path: str) -> Path:
-    found = Path(path).expanduser()
+    found = typed_path(path, what="compare_to")
     return found / "rows.jsonl" if found.is_dir() else found
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from eval.rows import Row
 from eval.statistics.changes import Change
+from zoo.config.errors import printable
 
 
 class GroupBar:
@@ -46,9 +47,9 @@ def table_lines(rows: Sequence[Row]) -> Iterator[str]:
             continue
         group = f"{row.cell.suite}/{row.cell.group}"
         if group != previous:
-            yield group
+            yield printable(group)
         previous = group
-        yield f"  {row.cell.variant:{width}}  {_time(row):>12}  {_ratio(row):24}  {_remarks(row)}".rstrip()
+        yield printable(f"  {row.cell.variant:{width}}  {_time(row):>12}  {_ratio(row):24}  {_remarks(row)}".rstrip())
 
 
 def change_lines(found: Sequence[Change]) -> Iterator[str]:
@@ -56,9 +57,9 @@ def change_lines(found: Sequence[Change]) -> Iterator[str]:
     changed = [change for change in found if change.changed]
     yield f"{len(changed)} of {len(found)} cells differ from the other run"
     for notice in dict.fromkeys(change.notice for change in found if change.notice is not None):
-        yield f"  {notice}"
+        yield printable(f"  {notice}")
     for change in changed:
-        place = f"{change.cell.suite}/{change.cell.group} {change.cell.variant}"
+        place = printable(f"{change.cell.suite}/{change.cell.group} {change.cell.variant}")
         if change.status != change.other_status:
             yield f"  {place}: {change.other_status} -> {change.status}"
         elif change.ratio is not None:

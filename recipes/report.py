@@ -13,6 +13,7 @@ from eval.report.selection import num_statuses
 from eval.rows import read_rows
 from eval.rows.merge import merge
 from zoo.config import UserError, from_mapping, require
+from zoo.config.files import typed_path
 
 ROWS_FILE = "rows.jsonl"
 
@@ -35,6 +36,7 @@ class ReportRecipe:
 
     def __post_init__(self) -> None:
         require(len(self.rows) > 0, "rows", "name at least one file of rows", list(self.rows))
+        require("" not in self.rows, "rows", "name files or folders", list(self.rows))
         require(self.out != "", "out", "name a folder", self.out)
         require(self.title.strip() != "", "title", "not be empty", self.title)
 
@@ -46,13 +48,19 @@ class ReportRecipe:
         """
         found: dict[Path, None] = {}
         for written in self.rows:
-            pattern = str(Path(written).expanduser())
-            # A file whose name has brackets is itself before it is a pattern.
-            paths = [Path(pattern)] if Path(pattern).exists() else _matches(Path(pattern))
-            files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
-            files = [path for path in files if path.is_file()]
+            must = f"rows must name files of rows, or folders that hold {ROWS_FILE}; got {written!r}"
+            pattern = typed_path(written, what="rows")
+            try:
+                # A file whose name has brackets is itself before it is a pattern.
+                paths = [pattern] if pattern.exists() else _matches(pattern)
+                files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
+                files = [path for path in files if path.is_file()]
+            except (OSError, ValueError) as error:
+                # A name too long, a folder that may not be read, a pattern such as a**.
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise UserError(f"{must} ({reason})") from None
             if not files:
-                raise UserError(f"rows must name files of rows, or folders that hold {ROWS_FILE}; got {written!r}")
+                raise UserError(must)
             found.update(dict.fromkeys(files))
         return list(found)
 
@@ -78,9 +86,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     recipe = from_mapping(ReportRecipe, {str(key): value for key, value in plain.items()}, path="report")
     files = recipe.files()
     rows = merge(*(read_rows(path) for path in files))
-    report = write_report(rows, Path(recipe.out).expanduser(), title=recipe.title)
-    folder = Path(recipe.out).expanduser()
-    changed = [page for page in recipe.pages if regenerate(Path(page).expanduser(), rows, folder)]
+    folder = typed_path(recipe.out, what="out")
+    report = write_report(rows, folder, title=recipe.title)
+    changed = [page for page in recipe.pages if regenerate(typed_path(page, what="pages"), rows, folder)]
     return {
         "report_path": str(report.html),
         "summary": {

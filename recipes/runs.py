@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipes.job import CONFIG, Command, command_of
 from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
+from zoo.config.errors import printable
 from zoo.config.files import read_json_mapping, read_yaml_mapping, typed_path
 from zoo.training import RunFolder, read_metrics
 
@@ -170,9 +171,7 @@ def _table(rows: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> Itera
     for row in rows:
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
         settings = [_cell(row["settings"][key]) for key in shown]
-        lines.append(
-            [_printable(row["run_dir"]), *settings, *(_cell(row[name]) for name in figures), _printable(status)]
-        )
+        lines.append([printable(row["run_dir"]), *settings, *(_cell(row[name]) for name in figures), printable(status)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         # The last column is not filled up.
@@ -184,10 +183,5 @@ def _table(rows: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> Itera
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    text = _printable(f"{value:.4g}" if isinstance(value, float) else str(value))
+    text = printable(f"{value:.4g}" if isinstance(value, float) else str(value))
     return text if len(text) <= _WIDEST_CELL else f"{text[:_WIDEST_CELL]}…"
-
-
-def _printable(text: str) -> str:
-    """A text out of a file, which must not steer the terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

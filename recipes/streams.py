@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO, cast
 
 from zoo.config import UserError
+from zoo.config.errors import printable
 
 
 def show(text: str) -> None:
@@ -81,11 +82,6 @@ def _silence(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
-
-
-def printable(text: str) -> str:
-    """Without control characters: a name out of a file must not command the terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class _PrintableFormatter(logging.Formatter):

@@ -1,6 +1,7 @@
 """The report's script: rows of several files become one report, and mistakes one line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_files_folders_and_patterns_become_one_report(tmp_path: Path, capsys: py
         ([], "rows must be given"),
         (["rows=[{folder}/good.jsonl]", "out={folder}/wrong.jsonl/x"], "can be written"),
         (["rows=[{folder}/good.jsonl]", "titel=x"], "title"),
+        (["rows=[{folder}/pipe]"], "must name files of rows"),
+        (["rows=[/dev/zero]"], "must name files of rows"),
+        (["rows=[{folder}/none]"], "must name files of rows"),
+        (["rows=[{folder}/a**]"], "must name files of rows"),
+        (["rows=[{folder}/" + "x" * 300 + "]"], "must name files of rows"),
+        (["rows=[~nobody-of-this-name]"], "a home folder that exists"),
+        (["rows=['']"], "name files or folders"),
+        (["rows=[{folder}/good.jsonl]", "out=~nobody-of-this-name/x"], "a home folder that exists"),
+        (["rows=[{folder}/good.jsonl]", "pages=[{folder}/pipe]"], "must be a regular file"),
+        (["rows=[{folder}/good.jsonl]", "pages=[{folder}/missing.md]"], "must exist"),
+        (["rows=[{folder}/good.jsonl]", "pages=[{folder}/latin.md]"], "must be UTF-8"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -62,6 +74,9 @@ def test_a_mistake_is_one_line(
     _store(tmp_path / "good.jsonl", speed(64))
     (tmp_path / "wrong.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    (tmp_path / "latin.md").write_bytes(b"\xe9")
+    (tmp_path / "none").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     given = [argument.format(folder=tmp_path) for argument in arguments]
     if not any(argument.startswith("out=") for argument in given):
         given.append(f"out={tmp_path}/out")

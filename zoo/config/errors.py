@@ -71,7 +71,10 @@ def printable(text: str) -> str:
     """A text as one line of printable characters: it moves no cursor, changes no colour and turns no direction."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else " " if each.isspace() else f"\\u{ord(each):04x}" for each in text)
+    return "".join(
+        each if each.isprintable() else " " if each.isspace() else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def shortened(value: object) -> str:

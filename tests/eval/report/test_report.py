@@ -1,6 +1,8 @@
 """A report says the same in all its forms, names the rows' own device, and hides nothing."""
 
 import csv
+import errno
+import itertools
 import json
 import re
 from pathlib import Path
@@ -128,6 +130,28 @@ def test_an_earlier_reports_figures_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "figures" / "latency.svg").write_text("old", encoding="utf-8")
     write_report([speed(64)], tmp_path, title="New")
     assert not (tmp_path / "figures" / "latency.svg").exists()
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_write_that_fails_is_one_line_and_leaves_every_file_whole(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_report([speed(64)], tmp_path / "out", title="Old")
+    old = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    write_report([speed(64)], tmp_path / "new", title="New")
+    calls = itertools.count()
+
+    def full(_: int) -> None:
+        if next(calls) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"out must be a folder that can be written.*No space left on device"):
+        write_report([speed(64)], tmp_path / "out", title="New")
+    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(old)
+    for path, content in old.items():
+        assert path.read_bytes() in (content, (tmp_path / "new" / path.name).read_bytes())
+    assert files.rows.read_bytes() == old[files.rows]
 
 
 def test_no_rows_are_a_mistake(tmp_path: Path) -> None:
