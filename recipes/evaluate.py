@@ -10,20 +10,20 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.quality.evaluated import Evaluated, HeldOutText
+from eval.quality.evaluated import Evaluated
 from eval.quality.harness import HarnessConfig, harness
-from eval.quality.run_facts import cache_of_run, facts_of_checkpoint, section, with_settings
-from eval.quality.run_rows import Origin, data_name, quality_row
+from eval.quality.run_facts import facts_of_checkpoint, section, with_settings
+from eval.quality.run_rows import Origin, quality_row
 from eval.quality.score import Score
 from eval.quality.series import attention_json, series_name
 from eval.quality.tasks import chosen_tasks, require_known
 from eval.rows import Row, current_machine, only_writer
+from recipes.held_out import HeldOutData, held_out_data
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
-from zoo.config import UserError, from_mapping, require
-from zoo.data import DERIVED_KEYS, DataIdentity, data_config_from_mapping, prepare
-from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
+from zoo.config import from_mapping, require
+from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.seeds import seed_everything
 
@@ -41,6 +41,8 @@ class EvaluateRecipe:
         checkpoint: Folder of a checkpoint or of a run.
         tasks: Names of tasks, or None for all that fit.
         data: Corpus to take held-out text from, or keys to change in the one of the training, or None.
+        trust_data: Whether to open the files, or the data set on the Hub, that a checkpoint names which was not
+            trained by this user here.
         attention: Another variant or hybrid for the same weights, or None.
         max_batches: Most batches of one figure; None for all; "auto" for as much text as the training's own
             evaluations looked at.
@@ -58,6 +60,7 @@ class EvaluateRecipe:
     checkpoint: str | None = None
     tasks: tuple[str, ...] | None = None
     data: dict[str, Any] | None = None
+    trust_data: bool = False
     attention: dict[str, Any] | None = None
     max_batches: int | Literal["auto"] | None = "auto"
     batch_size: int | None = None
@@ -97,9 +100,10 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     loaded = load_checkpoint(Path(recipe.checkpoint).expanduser(), attention=attention)
-    evaluated = _evaluated(recipe, loaded)
+    data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
+    evaluated = _evaluated(recipe, loaded, data)
     tasks = chosen_tasks(evaluated, recipe.tasks)
-    origin = _origin(recipe, loaded, evaluated)
+    origin = _origin(recipe, loaded, evaluated, data.label)
     digest = _digest(recipe, loaded, evaluated)
     results = {}
     with only_writer(Path(recipe.run_dir).expanduser() / "rows.jsonl") as store:
@@ -133,34 +137,36 @@ def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:
     return from_mapping(EvaluateRecipe, mapping, path="evaluate")
 
 
-def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> Evaluated:
+def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, data: HeldOutData) -> Evaluated:
     """The model and its held-out data, at the sizes of its training unless others are asked for."""
     model: Any = loaded.model
-    mapping = _data_mapping(recipe, loaded)
-    training: Mapping[str, Any] = loaded.config.get("training", {})
-    name = data_name(mapping)
-    if name in SYNTHETIC_TASKS:
-        task: SyntheticTask | None = _task(mapping, loaded)
-        assert task is not None
-        text, identity, length = None, task.identity, task.length
+    training = section(loaded.config, "training")
+    if data.task is not None:
+        length = data.task.length
     else:
-        task, (text, identity) = None, _text(mapping, loaded)
-        length = recipe.sequence_length or training.get("sequence_length") or model.config.max_seq_len
-    batch_size = recipe.batch_size or training.get("batch_size") or _BATCH_SIZE
+        length = recipe.sequence_length or _size(training, "sequence_length") or model.config.max_seq_len
     return Evaluated(
         model=model,
-        data=name,
-        identity=identity,
+        data=data.corpus,
+        identity=data.identity,
         tokenizer=loaded.tokenizer,
-        text=text,
-        task=task,
+        text=data.text,
+        task=data.task,
         sequence_length=length,
-        batch_size=batch_size,
-        **_limits(recipe, training, text is not None),
+        batch_size=recipe.batch_size or _size(training, "batch_size") or _BATCH_SIZE,
+        **_limits(recipe, training, data.text is not None),
         seed=recipe.seed,
         dtype=parse_dtype(recipe.dtype),
         compile=recipe.compile,
     )
+
+
+def _size(training: Mapping[str, Any], field: str, default: int | None = None) -> int | None:
+    """A size that a checkpoint says it was trained with; the default if it does not say."""
+    value = training.get(field, default)
+    fits = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+    require(fits, f"checkpoint: run.training.{field}", "be at least 1 or null", value)
+    return value
 
 
 def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) -> dict[str, int | None]:
@@ -169,48 +175,11 @@ def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) 
         return {"max_batches": recipe.max_batches}
     if not of_text:
         return {"max_batches": _MAX_BATCHES}
-    batches = training.get("eval_batches", _MAX_BATCHES)
-    return {"max_rows": None if batches is None else batches * (training.get("batch_size") or _BATCH_SIZE)}
+    batches = _size(training, "eval_batches", _MAX_BATCHES)
+    return {"max_rows": None if batches is None else batches * (_size(training, "batch_size") or _BATCH_SIZE)}
 
 
-def _text(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> tuple[HeldOutText, DataIdentity]:
-    """Held-out text in the checkpoint's own tokens, and what it is."""
-    if loaded.tokenizer is None:
-        raise UserError(
-            f"data must be what the checkpoint was trained on; {loaded.folder} has no tokenizer to read text with"
-        )
-    data = data_config_from_mapping(mapping)
-    corpus = prepare(data, loaded.tokenizer)
-    text = HeldOutText(split=corpus.validation, packing=data.packing, mask_documents=data.mask_documents)
-    return text, corpus.identity
-
-
-def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
-    """The synthetic task, which must be the one of the training: another one's tokens mean other things."""
-    task = synthetic_task_from_mapping(mapping)
-    trained_on = loaded.config.get("data", {}).get("corpus", "text" if loaded.tokenizer else task.name)
-    if trained_on != task.name:
-        raise UserError(f"data must be what the checkpoint was trained on, {trained_on}; got {task.name}")
-    model: Any = loaded.model
-    if task.vocab_size > model.config.vocab_size:
-        raise UserError(f"data.vocab_size must be at most the model's {model.config.vocab_size}; got {task.vocab_size}")
-    return task
-
-
-def _data_mapping(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> dict[str, Any]:
-    """The data to ask about: those of the training, with changed keys or others altogether."""
-    given = recipe.data or {}
-    if "corpus" in given:
-        return given
-    saved = {key: value for key, value in loaded.config.get("data", {}).items() if key not in DERIVED_KEYS}
-    if not saved:
-        raise UserError(
-            f"data must be chosen, as in data=text data.path=FILE; {loaded.folder} does not say what it was trained on"
-        )
-    return {**saved, **cache_of_run(loaded.folder), **given}
-
-
-def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> Origin:
+def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated, label: str) -> Origin:
     config = evaluated.model.config
     facts = facts_of_checkpoint(loaded.folder, loaded.training_state)
     facts = dataclasses.replace(facts, num_parameters=evaluated.model.num_parameters())
@@ -223,12 +192,19 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
         variant=series_name(config.attention),
         attention=attention_json(config.attention),
         model=facts.model or config.family,
-        data=evaluated.data,
+        data=label,
         regime="checkpoint",
-        seed=int(loaded.config.get("seed", recipe.seed)),
+        seed=_seed(loaded, recipe.seed),
         facts=facts,
         measured_on=evaluated.identity.validation,
     )
+
+
+def _seed(loaded: LoadedCheckpoint, default: int) -> int:
+    seed = loaded.config.get("seed", default)
+    fits = isinstance(seed, int) and not isinstance(seed, bool)
+    require(fits, "checkpoint: run.seed", "be a whole number", seed)
+    return int(seed)
 
 
 def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:

@@ -13,10 +13,18 @@ from omegaconf import DictConfig
 
 from recipes.job import Job, this_job
 from recipes.material import Material, open_material, require_fit
+from recipes.receipts import leave_receipt
 from recipes.samples import continuation, filled_in, first_words
 from zoo.checkpoints import History
 from zoo.config import UserError, from_mapping, require, to_mapping
-from zoo.data import DataSource, Tokenizer, TokenizerConfig, data_source_from_mapping, tokenizer_config_from_mapping
+from zoo.data import (
+    DataConfig,
+    DataSource,
+    Tokenizer,
+    TokenizerConfig,
+    data_source_from_mapping,
+    tokenizer_config_from_mapping,
+)
 from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import peak_bytes, reset_peak
@@ -196,6 +204,8 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
         # The folder may have been moved since.
         return {**finished, **_whereabouts(folder)}
     resumed_step = state.step
+    if isinstance(plan.data, DataConfig):
+        leave_receipt(run_config["data"], cache_dir=plan.data.cache_dir)
     folder.write_description(job.config, dataclasses.asdict(job.command), describe())
     loaders = material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed)
     reset_peak()

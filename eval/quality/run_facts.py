@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from pydantic import ValidationError
 
 from eval.rows import CurvePoint
 from zoo.checkpoints.save import TRAINING_STATE
 from zoo.config import UserError
 from zoo.config.errors import shortened
+from zoo.config.files import read_json_mapping, read_yaml_mapping
 from zoo.data import DataIdentity
 from zoo.data.identity import data_identity_from_mapping
 from zoo.training import TrainingState, read_metrics
@@ -96,19 +97,21 @@ def identity_of(config: Mapping[str, Any]) -> DataIdentity | None:
     Raises:
         UserError: If what it says is no identity.
     """
-    identity = section(config, "data").get("identity")
-    return None if identity is None else data_identity_from_mapping(identity, path="checkpoint: run.data.identity")
+    data = section(config, "data")
+    if data.get("identity") is None:
+        return None
+    return data_identity_from_mapping(section(data, "identity", path="run.data."), path="checkpoint: run.data.identity")
 
 
-def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a checkpoint's configuration; empty if there is none.
+def section(config: Mapping[str, Any], name: str, *, path: str = "run.") -> Mapping[str, Any]:
+    """A section of a checkpoint's configuration, which stands under a path; empty if there is none.
 
     Raises:
         UserError: If it is no mapping.
     """
     found = config.get(name)
     if found is not None and not isinstance(found, Mapping):
-        raise UserError(f"checkpoint: run.{name} must be a mapping; got {shortened(found)}")
+        raise UserError(f"checkpoint: {path}{name} must be a mapping; got {shortened(found)}")
     return found or {}
 
 
@@ -189,33 +192,24 @@ def best_metric(values: Mapping[str, Any]) -> str | None:
 def run_config(folder: Path) -> dict[str, Any] | None:
     """The whole configuration of a run; None if that cannot be read."""
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return read_yaml_mapping(folder / "config.yaml", what="run")
+    except UserError:
         return None
-    return config if isinstance(config, dict) else None
-
-
-def cache_of_run(checkpoint: Path) -> dict[str, Any]:
-    """The `cache_dir` of the data that the checkpoint's run used, as a part of the data's mapping."""
-    run = run_folder_of(checkpoint)
-    config = None if run is None else run_config(run)
-    return {} if config is None else {key: config["data"][key] for key in ("cache_dir",) if key in config["data"]}
 
 
 def environment(folder: Path) -> dict[str, Any] | None:
     """Where a run took place, as `zoo.runtime.versions.describe` told it; None if that cannot be read."""
     try:
-        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_mapping(folder / "environment.json", what="run")
+    except UserError:
         return None
-    return facts if isinstance(facts, dict) else None
 
 
 def _clock(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps, and the tokens and the seconds of training up to them, from 0 on."""
     steps, tokens, seconds = [0], [0], [0.0]
     for row in rows:
-        if row.get("tokens_per_second") is not None:
+        if row.get("tokens_per_second") and row.get("tokens") is not None:
             seconds.append(seconds[-1] + (row["tokens"] - tokens[-1]) / row["tokens_per_second"])
             steps.append(row["step"])
             tokens.append(row["tokens"])
@@ -226,12 +220,24 @@ def _curve(
     rows: Sequence[Mapping[str, Any]], clock: tuple[np.ndarray, np.ndarray, np.ndarray], metric: str | None
 ) -> tuple[CurvePoint, ...]:
     steps, tokens, seconds = clock
-    return tuple(
-        CurvePoint(
-            tokens=round(float(np.interp(row["step"], steps, tokens))),
-            seconds=float(np.interp(row["step"], steps, seconds)),
-            value=row[metric],
+    try:
+        return tuple(
+            CurvePoint(
+                tokens=round(float(np.interp(row["step"], steps, tokens))),
+                seconds=float(np.interp(row["step"], steps, seconds)),
+                value=row[metric],
+            )
+            for row in rows
+            if metric is not None and row.get(metric) is not None
         )
-        for row in rows
-        if metric is not None and row.get(metric) is not None
+    except ValidationError as error:
+        raise unsound("metrics.jsonl", error) from None
+
+
+def unsound(file: str, error: ValidationError) -> UserError:
+    """What to say of a run's file whose values no record can hold."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return UserError(
+        f"run: {file} must hold values of a training; {field}: {first['msg']}, got {shortened(first['input'])}"
     )

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from eval.quality.run_facts import (
     RunFacts,
     best_metric,
@@ -16,6 +18,7 @@ from eval.quality.run_facts import (
     identity_of,
     run_config,
     section,
+    unsound,
     with_settings,
 )
 from eval.quality.score import Score
@@ -86,18 +89,21 @@ class Origin:
         facts = {field.name: getattr(self.facts, field.name) for field in dataclasses.fields(RunFacts)}
         figure = {field.name: getattr(score, field.name) for field in dataclasses.fields(Score)}
         del figure["skipped"], facts["model"]
-        return Quality(
-            task=task,
-            variant=self.variant,
-            attention=self.attention,
-            model=self.model,
-            data=self.data,
-            regime=self.regime,
-            seed=self.seed,
-            measured_on=self.measured_on,
-            **{**facts, "curve": list(self.facts.curve)},
-            **figure,
-        )
+        try:
+            return Quality(
+                task=task,
+                variant=self.variant,
+                attention=self.attention,
+                model=self.model,
+                data=self.data,
+                regime=self.regime,
+                seed=self.seed,
+                measured_on=self.measured_on,
+                **{**facts, "curve": list(self.facts.curve)},
+                **figure,
+            )
+        except ValidationError as error:
+            raise unsound("result.json", error) from None
 
 
 def quality_row(quality: Quality, *, machine: Machine, skipped: str | None = None, evaluated: str = "") -> Row:

@@ -1,0 +1,149 @@
+"""The data that a checkpoint is evaluated on: the very content that its training held out, or other data on request."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eval.quality.evaluated import HeldOutText
+from eval.quality.run_facts import identity_of, section
+from eval.quality.run_rows import data_name
+from recipes.receipts import Receipt, find_receipt
+from zoo.checkpoints import LoadedCheckpoint
+from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.data import DERIVED_KEYS, DataIdentity, data_config_from_mapping, prepare
+from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
+
+# Fields that say where texts are: files here, or a data set on the Hub.
+_PLACES = ("path", "validation_path")
+_ROWS = ("packing", "mask_documents")
+# Digits of a digest that a label shows.
+_SHOWN = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutData:
+    """What a checkpoint is evaluated on.
+
+    Attributes:
+        corpus: Name of the corpus or task.
+        label: The same, with what differs from what the training held out.
+        identity: What it is, by its content.
+        text: Held-out text, or None for a synthetic task.
+        task: The synthetic task, or None for text.
+    """
+
+    corpus: str
+    label: str
+    identity: DataIdentity
+    text: HeldOutText | None = None
+    task: SyntheticTask | None = None
+
+
+def held_out_data(given: Mapping[str, Any], loaded: LoadedCheckpoint, *, trust_data: bool) -> HeldOutData:
+    """Opens what to evaluate on.
+
+    Args:
+        given: Other data, or keys to change in the data of the training; empty for the latter as it is.
+        loaded: The checkpoint.
+        trust_data: Whether to open what a checkpoint names that was not trained by this user here.
+
+    Raises:
+        UserError: If the data are not chosen, not to be trusted or cannot be read; if they do not fit the checkpoint;
+            or if nothing else was asked for and they are not what the training held out.
+    """
+    described = section(loaded.config, "data")
+    saved = {key: value for key, value in described.items() if key not in DERIVED_KEYS}
+    chosen = "corpus" in given
+    if not saved and not chosen:
+        raise UserError(
+            f"data must be chosen, as in data=text data.path=FILE; {loaded.folder} does not say what it was trained on"
+        )
+    mapping = dict(given) if chosen else {**saved, **given}
+    if not isinstance(mapping.get("corpus"), str):
+        raise UserError(f"checkpoint: run.data.corpus must be a text; got {shortened(mapping.get('corpus'))}")
+    if mapping["corpus"] in SYNTHETIC_TASKS:
+        task = _task(mapping, loaded)
+        data = HeldOutData(corpus=task.name, label=task.name, identity=task.identity, task=task)
+        fingerprint = task.fingerprint
+    else:
+        receipt = None if chosen else find_receipt(described)
+        if not chosen and not trust_data and receipt is None:
+            _require_no_place(saved, given, loaded)
+        data, fingerprint = _text(mapping, given, loaded, receipt)
+    return _labelled(data, fingerprint, described, is_asked=bool(given), loaded=loaded)
+
+
+def _require_no_place(saved: Mapping[str, Any], given: Mapping[str, Any], loaded: LoadedCheckpoint) -> None:
+    """Refuses to follow a stranger's checkpoint to files of this machine, or to the Hub."""
+    named = {key: saved[key] for key in _PLACES if saved.get(key) is not None and key not in given}
+    if named:
+        what = ", ".join(f"data.{key} = {shortened(value)}" for key, value in named.items())
+        raise UserError(
+            f"trust_data must be true to open what a checkpoint names that was not trained here; {loaded.folder} names"
+            f" {what} of corpus {shortened(saved['corpus'])} (data=text data.path=FILE evaluates on another text)"
+        )
+
+
+def _text(
+    mapping: Mapping[str, Any], given: Mapping[str, Any], loaded: LoadedCheckpoint, receipt: Receipt | None
+) -> tuple[HeldOutData, str]:
+    """Held-out text in the checkpoint's own tokens, and its fingerprint."""
+    if loaded.tokenizer is None:
+        raise UserError(
+            f"data must be what the checkpoint was trained on; {loaded.folder} has no tokenizer to read text with"
+        )
+    config = data_config_from_mapping(mapping)
+    if config.cache_dir is not None:
+        config = dataclasses.replace(config, cache_dir=str(Path(config.cache_dir).expanduser().absolute()))
+    elif receipt is not None:
+        config = dataclasses.replace(config, cache_dir=receipt.cache_dir)
+    # The training's own paths begin where it was started.
+    moved = receipt is not None and not set(_PLACES) & given.keys() and Path(receipt.folder).is_dir()
+    with contextlib.chdir(receipt.folder) if moved and receipt is not None else contextlib.nullcontext():
+        corpus = prepare(config, loaded.tokenizer)
+    text = HeldOutText(split=corpus.validation, packing=config.packing, mask_documents=config.mask_documents)
+    name = data_name(mapping)
+    return HeldOutData(corpus=name, label=name, identity=corpus.identity, text=text), corpus.fingerprint
+
+
+def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
+    """The synthetic task, which must be the one of the training: another one's tokens mean other things."""
+    task = synthetic_task_from_mapping(mapping)
+    trained_on = section(loaded.config, "data").get("corpus", "text" if loaded.tokenizer else task.name)
+    if trained_on != task.name:
+        raise UserError(f"data must be what the checkpoint was trained on, {trained_on}; got {task.name}")
+    model: Any = loaded.model
+    if task.vocab_size > model.config.vocab_size:
+        raise UserError(f"data.vocab_size must be at most the model's {model.config.vocab_size}; got {task.vocab_size}")
+    return task
+
+
+def _labelled(
+    data: HeldOutData, fingerprint: str, described: Mapping[str, Any], *, is_asked: bool, loaded: LoadedCheckpoint
+) -> HeldOutData:
+    """The data under a label of its own where it is not what the training held out; refused if that was not asked for.
+
+    Checkpoints from before data had an identity are compared by their fingerprint.
+    """
+    trained = identity_of(loaded.config)
+    known = described.get("fingerprint") if trained is None else trained.validation
+    found = fingerprint if trained is None else data.identity.validation
+    same = known == found if known is not None else data.task is not None and not is_asked
+    if known is None and not same and not is_asked:
+        raise UserError(
+            f"data must be chosen, as in data=text data.path=FILE; {loaded.folder} does not say which content it was"
+            " trained with"
+        )
+    if not same and not is_asked:
+        raise UserError(
+            f"data must be the text that {loaded.folder} was trained with; what is there now is another one (bring back"
+            " what it was, or choose the data yourself, as in data=text data.path=FILE, to evaluate on another text)"
+        )
+    others = [] if same else [f"other, {data.identity.validation[:_SHOWN]}"]
+    if data.text is not None:
+        rows = {key: getattr(data.text, key) for key in _ROWS}
+        others += [f"{key}={value}" for key, value in rows.items() if described.get(key, value) != value]
+    return dataclasses.replace(data, label=f"{data.corpus} ({', '.join(others)})") if others else data
