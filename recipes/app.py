@@ -64,7 +64,11 @@ def run(config_name: str, main: Main) -> None:
     open_streams()
     if os.environ.get(END_WITH_PARENT):
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    sys.exit(execute(config_name, main, sys.argv[1:]))
+    code = execute(config_name, main, sys.argv[1:])
+    if code == INTERRUPTED:
+        # Who insists while Python cleans up gets no traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Stdout and stderr as a script uses them: results on one, progress on the other, neither able to end a run."""
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ from zoo.config.errors import printable
 
 
 def show(text: str) -> None:
-    """Puts text on stdout at once; ends the job in peace if the reader has gone, as `head` does.
+    """Puts text on stdout at once; ends the job in peace if the reader has gone, as `head` and a terminal do.
 
     Raises:
         UserError: If stdout cannot be written, as on a full disk.
@@ -24,7 +25,8 @@ def show(text: str) -> None:
     except OSError as error:
         # Python would try once more at its end, and complain.
         _silence(sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
+        # A closed terminal is an input/output error.
+        if error.errno in (errno.EPIPE, errno.EIO):
             sys.exit(0)
         raise UserError(f"stdout must be writable; got {error.strerror}") from None
 

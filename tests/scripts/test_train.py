@@ -65,11 +65,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(start):
     assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_a_signal_saves_prints_and_exits_cleanly(number, start, tmp_path):
     run_dir = f"run_dir={tmp_path / 'run'}"
     process = start(run_dir, "training.steps=100000", "training.log_every=1", "training.eval_every=null")
     assert wait_for_step(process, tmp_path / "run", 5)
+    if number == signal.SIGHUP:
+        # With the terminal goes whoever reads the progress.
+        process.stderr.close()
+        process.stderr = None
+        assert wait_for_step(
+            process, tmp_path / "run", read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"] + 20
+        )
     process.send_signal(number)
     result = finished(process)
     assert (result["interrupted"], result["stopped_by"]) == (True, "signal")

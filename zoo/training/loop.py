@@ -4,9 +4,9 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,6 +28,7 @@ from zoo.training.signals import StopRequest
 from zoo.training.state import TrainingState
 from zoo.training.step import EvaluationStep, StepOptions, TrainStep
 
+Computed = TypeVar("Computed")
 StopReason = Literal["steps", "max_seconds", "target_accuracy", "signal"]
 
 
@@ -144,11 +145,17 @@ class _Loop:
         began = time.perf_counter()
         weight = float(batch.weights_BL.sum(dtype=np.float64))
         assert weight > 0, f"{batch.identity} predicts no token"
-        nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
-        mx.async_eval(nats, norm, self.step.state)
-        # Prepared while the device computes.
-        self.batch = self.trainer.loader.batch(state.step + 1)
-        batch_nats, gradient_norm = scalar(nats), scalar(norm)
+        try:
+            nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
+            mx.async_eval(nats, norm, self.step.state)
+            # Prepared while the device computes.
+            self.batch = self.trainer.loader.batch(state.step + 1)
+            batch_nats, gradient_norm = scalar(nats), scalar(norm)
+        except RuntimeError as error:
+            # Ctrl-C reaches MLX's C++ compiler too, which works in the first step, when there is nothing to save yet.
+            if self.stop.requested() and state.step == self.first_step:
+                raise KeyboardInterrupt from error
+            raise
         self._require_finite(batch_nats / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
         self._require_finite(gradient_norm, "the gradient's norm", state.step + 1, f"; batch: {batch.identity}")
         seconds, tokens = time.perf_counter() - began, num_tokens(batch)
@@ -204,7 +211,9 @@ class _Loop:
     def _evaluate(self) -> None:
         batches = self.trainer.validation.validation_batches(self.config.eval_batches)
         wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
-        found = evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V)
+        found = self._again_if_stopped(
+            lambda: evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V)
+        )
         # Whoever stops a run does not wait for an evaluation; part of one is no evaluation.
         if self.stop.name is not None:
             return
@@ -259,9 +268,18 @@ class _Loop:
             return
         model.eval()
         (first, *_) = to_arrays(self.batch, parts=self.config.accumulation)
-        nats = scalar(self.evaluation_step(first)[0])
+        nats = self._again_if_stopped(lambda: scalar(self.evaluation_step(first)[0]))
         model.train()
         self._require_finite(nats, "the loss of the next batch", step, f"; batch: {self.batch.identity}")
+
+    def _again_if_stopped(self, compute: Callable[[], Computed]) -> Computed:
+        """Computes without a trace in the weights; once more if the wish to stop has killed MLX's C++ compiler."""
+        try:
+            return compute()
+        except RuntimeError:
+            if not self.stop.requested():
+                raise
+            return compute()
 
     def _require_finite(self, value: float, what: str, step: int, where: str = "") -> None:
         if math.isfinite(value):

@@ -1,13 +1,15 @@
-"""SIGINT and SIGTERM as a wish to stop: the step in progress is finished and saved first."""
+"""SIGINT, SIGTERM and SIGHUP as a wish to stop: the step in progress is finished and saved first."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM only sets `name`; a second one acts as usual."""
+    """While entered, the first signal to stop only sets `name`; a second one acts as usual."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -16,14 +18,21 @@ class StopRequest:
     def __enter__(self) -> Self:
         # Python delivers signals to the main thread only; elsewhere there is nothing to take over.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+            for number in _SIGNALS:
+                # Under nohup a closed terminal is no reason to stop.
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+
+    def requested(self) -> bool:
+        """Whether to stop; a signal that came during the last computation counts."""
+        # Python runs handlers between two of its own instructions, at the latest when a function is called.
+        return self.name is not None
 
     def _request(self, number: int, _frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name

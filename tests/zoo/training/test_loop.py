@@ -11,7 +11,7 @@ import pytest
 from tests.zoo.training.tiny import TinyLoader, TinyRun, assert_identical
 from zoo.checkpoints import History, load_checkpoint
 from zoo.config import UserError
-from zoo.training import NonFiniteError, read_metrics
+from zoo.training import EvaluationStep, NonFiniteError, TrainStep, read_metrics
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lion", "muon"])
@@ -147,7 +147,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path):
         run.go()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_step_and_saves(number, tmp_path):
     class SignallingLoader(TinyLoader):
         def batch(self, step):
@@ -182,6 +182,46 @@ def test_a_signal_does_not_wait_for_an_evaluation_which_is_made_up_for(tmp_path)
     run.go()
     evaluations = [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if "val_loss" in row]
     assert evaluations == [4, 8, 12]
+
+
+@pytest.mark.parametrize("when", ["the first step", "an evaluation", "a save"])
+def test_a_ctrl_c_that_kills_the_compiler_is_a_clean_stop(when, tmp_path, monkeypatch):
+    kind = {"the first step": TrainStep, "an evaluation": EvaluationStep, "a save": EvaluationStep}[when]
+    original, died = kind.__call__, []
+
+    def dying(self, *arguments):
+        if not died:
+            died.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise RuntimeError("[Compile::eval_cpu] Failed to compile function")
+        return original(self, *arguments)
+
+    run = TinyRun(tmp_path, eval_every=4 if when == "an evaluation" else None, checkpoint_every=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "__call__", dying)
+        if when == "the first step":
+            with pytest.raises(KeyboardInterrupt):
+                run.go()
+        else:
+            assert run.go()[0] == "signal"
+    # The save that was due is followed by the one at the end.
+    saved = {"the first step": [], "an evaluation": [4], "a save": [5, 6]}
+    assert History(tmp_path / "checkpoints").steps() == saved[when]
+    _, _, found = run.go()
+    _, _, expected = TinyRun(tmp_path / "uninterrupted").go()
+    assert_identical(expected, found)
+
+
+def test_an_error_without_a_signal_is_an_error(tmp_path, monkeypatch):
+    def broken(self, *arguments):
+        raise RuntimeError("out of memory")
+
+    for kind in (TrainStep, EvaluationStep):
+        run = TinyRun(tmp_path / kind.__name__, eval_every=1)
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "__call__", broken)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                run.go()
 
 
 def test_a_time_limit_stops_cleanly_and_more_time_goes_on(tmp_path):

@@ -33,6 +33,16 @@ def test_handlers_come_back_when_nothing_happened():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_under_nohup_a_closed_terminal_is_no_wish():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_other_threads_leave_the_handlers_alone():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
