@@ -88,11 +88,14 @@ class Job:
         if not (folder / CONFIG).is_file():
             return self
         saved = read_yaml_mapping(folder / CONFIG, what="run_dir")
-        config = copy.deepcopy(saved)
-        for key in (*self.keys, *_WHERE):
-            _take(config, self.config, re.split(r"[./]", key))
         before = command_of(folder, saved)
         typed = {group: name for group, name in self.command.choices.items() if group in self.keys}
+        # To choose what the run has chosen changes nothing: its section may have been changed by keys.
+        same = {group for group, name in typed.items() if before.choices.get(group) == name}
+        config = copy.deepcopy(saved)
+        for key in (*self.keys, *_WHERE):
+            if key not in same:
+                _take(config, self.config, re.split(r"[./]", key))
         command = Command(
             overrides=_merged(before.overrides, self.command.overrides), choices={**before.choices, **typed}
         )
