@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.runtime import allocator, blas
+from zoo.runtime import allocator, blas, kernels
 
 # The one piece of work at import: it has to precede the first import of MLX, and every module here imports MLX.
 blas.activate()
 allocator.activate()
+kernels.activate()
 
 if TYPE_CHECKING:
     from zoo.attention.catalog import attention_names
