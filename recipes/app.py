@@ -32,6 +32,7 @@ from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
 from zoo.config.errors import printable
+from zoo.runtime.memory import is_exhaustion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -141,6 +142,11 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
         if wants_traceback:
             traceback.print_exc()
         print(f"error: {printable(_one_line(error))}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if wants_traceback or not is_exhaustion(error):
+            raise
+        print(f"error: memory ran out ({' '.join(str(error).split())})", file=sys.stderr)
         return 2
     return 0
 

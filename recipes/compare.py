@@ -99,7 +99,10 @@ def main(config: DictConfig) -> dict[str, Any]:
     overrides = _training_overrides(recipe)
     training = {str(name): value for name, value in plain.items() if name not in names}
     # Before anything is written, and once for all runs: what a run would refuse, and what it learns from.
-    plans = [checked_plan({**training, "attention": series_named(each).mapping}) for each in recipe.variants]
+    plans = [
+        checked_plan({**training, "attention": series_named(each).mapping}, at_once=recipe.jobs)
+        for each in recipe.variants
+    ]
     data = open_material(plans[0].data, plans[0].tokenizer).identity.as_mapping()
     folder = Path(recipe.run_dir).expanduser()
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
@@ -108,7 +111,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         for regime in recipe.regimes:
             cells += _run_regime(_cells(regime, recipe, overrides, data, cells), regime, recipe.jobs, runner)
         if recipe.benchmark:
-            _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _device(overrides))
+            _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _machine(overrides))
         rows = _collected(cells, recipe, folder)
         store.append(row for row in rows if store.rows.get(row.identity) != row)
     files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
@@ -169,7 +172,7 @@ def _cells(
                     regime=regime,
                     folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
                     overrides=(*overrides, *attention_overrides(name), *steps[name]),
-                    evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _device(overrides)),
+                    evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _machine(overrides)),
                     logs=folder / "logs",
                     data=data,
                     clock=first if regime == "equal_seconds" else None,
@@ -221,11 +224,14 @@ def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[C
     return (f"training.steps={max(1, round(steps * speeds[name] / speeds[recipe.variants[0]]))}",)
 
 
-def _device(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(override for override in overrides if override.startswith("device="))
+def _machine(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """What evaluations and benchmarks are told as trainings are: where to compute, and whether to insist."""
+    return tuple(override for override in overrides if override.startswith(("device=", "allow_large=")))
 
 
-def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner, length: int, device: tuple[str, ...]) -> None:
+def _benchmark(
+    recipe: CompareRecipe, folder: Path, runner: ScriptRunner, length: int, machine: tuple[str, ...]
+) -> None:
     """Times the models at the length that they were trained at, so that speed and quality are of one setting."""
     budget = () if recipe.budget_minutes is None else (f"budget_minutes={recipe.budget_minutes}",)
     arguments = (
@@ -235,7 +241,7 @@ def _benchmark(recipe: CompareRecipe, folder: Path, runner: ScriptRunner, length
         f"lengths=[{length}]",
         f"run_dir={folder / 'benchmark'}",
         *budget,
-        *device,
+        *machine,
     )
     log = folder / "logs" / "benchmark.log"
     runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log, shown=True))

@@ -181,10 +181,10 @@ def _begun(runs: Path, variant: str | None) -> list[_Kept]:
 
 
 def evaluation_overrides(
-    tasks: tuple[str, ...] | None, max_batches: int | str | None, device: tuple[str, ...]
+    tasks: tuple[str, ...] | None, max_batches: int | str | None, machine: tuple[str, ...]
 ) -> tuple[str, ...] | None:
     """What `evaluate.py` is told; None where no task is wanted."""
     if tasks == ():
         return None
     limit = "null" if max_batches is None else max_batches
-    return (f"max_batches={limit}", *(() if tasks is None else (f"tasks={listed(tasks)}",)), *device)
+    return (f"max_batches={limit}", *(() if tasks is None else (f"tasks={listed(tasks)}",)), *machine)

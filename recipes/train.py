@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from zoo.data import (
     data_source_from_mapping,
     tokenizer_config_from_mapping,
 )
+from zoo.data.synthetic import SyntheticTask
 from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
-from zoo.runtime.memory import peak_bytes, reset_peak
+from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, require_room, reset_peak
 from zoo.runtime.seeds import seed_everything
 from zoo.runtime.versions import describe
 from zoo.training import (
@@ -47,6 +48,7 @@ from zoo.training import (
     read_metrics,
     require_installed,
     resume_run,
+    training_bytes,
 )
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class TrainRecipe:
         seed: Of weights, data order and dropout.
         device: Back end.
         dtype: Of the forward and backward pass.
+        allow_large: Whether to begin what will not fit into memory.
     """
 
     attention: dict[str, Any]
@@ -81,6 +84,7 @@ class TrainRecipe:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    allow_large: bool = False
 
     def __post_init__(self) -> None:
         if self.run_dir == "":
@@ -108,6 +112,24 @@ class TrainingPlan:
         with_limit = f"be at most model.max_seq_len {limit} with learned positions"
         require(limit is None or length <= limit, "training.sequence_length", with_limit, length)
         return config
+
+    def priced(self, config: ModelConfig, *, at_once: int = 1) -> int:
+        """Bytes that the training will take at its peak, about.
+
+        Args:
+            config: The model.
+            at_once: How many such trainings run at the same time.
+
+        Raises:
+            UserError: If they do not fit into memory, and the user does not insist.
+        """
+        needed = training_bytes(config, self.optimizer, self.training, self.dtype)
+        what = "the training" if at_once == 1 else f"jobs={at_once} trainings"
+        remedy = (
+            "make the model, training.batch_size or training.sequence_length smaller, or training.accumulation larger"
+        )
+        require_room(at_once * needed, what, allow_large=self.recipe.allow_large, remedy=remedy)
+        return needed
 
     def as_mapping(self, model: ModelConfig, material: Material) -> dict[str, Any]:
         """All that the result depends on, JSON-ready; a resumed run must agree with it."""
@@ -160,19 +182,21 @@ def main(config: DictConfig) -> dict[str, Any]:
         return _train(plan, job, folder)
 
 
-def checked_plan(mapping: Mapping[str, Any]) -> TrainingPlan:
+def checked_plan(mapping: Mapping[str, Any], *, at_once: int = 1) -> TrainingPlan:
     """What `train.py` is to do, with everything refused that can be refused before any work.
 
     Args:
         mapping: `configs/train.yaml`, composed.
+        at_once: How many such trainings run at the same time.
 
     Raises:
         UserError: On a mistake in the configuration.
     """
     plan = _plan(from_mapping(TrainRecipe, mapping, path="train"))
-    # Built once for a vocabulary of one token, at no cost: what the model refuses is known before any work.
-    model = build_model(plan.model_config(1))
-    require_fit(plan.data, plan.tokenizer, plan.training, causal=model.config.causal)
+    # A text's vocabulary is not known before its tokenizer; what the model refuses, and most of what it takes, is.
+    config = plan.model_config(plan.data.vocab_size if isinstance(plan.data, SyntheticTask) else 1)
+    require_fit(plan.data, plan.tokenizer, plan.training, causal=config.causal)
+    plan.priced(config, at_once=at_once)
     return plan
 
 
@@ -195,7 +219,9 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     training = plan.training
     material = open_material(plan.data, plan.tokenizer)
     seed_everything(plan.recipe.seed)
-    model = build_model(plan.model_config(material.vocab_size))
+    config = plan.model_config(material.vocab_size)
+    needed = plan.priced(config)
+    model = build_model(config)
     optimizer = build_optimizer(plan.optimizer, model, steps=training.steps)
     run_config = plan.as_mapping(model.config, material)
     state = resume_run(folder.checkpoints, model=model, optimizer=optimizer, run_config=run_config)
@@ -207,6 +233,7 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     if isinstance(plan.data, DataConfig):
         leave_receipt(run_config["data"], cache_dir=plan.data.cache_dir)
     folder.write_description(job.config, dataclasses.asdict(job.command), describe())
+    logger.info("the training takes about %s of memory", readable_bytes(needed))
     loaders = material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed)
     reset_peak()
     with contextlib.ExitStack() as stack:
@@ -228,13 +255,30 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
             run_config=run_config,
             progress=progress,
         )
-        reason = trainer.train(state)
+        with _naming_exhaustion(folder, state, needed):
+            reason = trainer.train(state)
     result = _result(plan, job, folder, model, state, reason, resumed_step)
     _draw_loss(plan, job, folder)
     if material.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
         _write_sample(plan, folder, model, material.tokenizer, loaders.validation)
     folder.write_result(result)
     return result
+
+
+@contextlib.contextmanager
+def _naming_exhaustion(folder: RunFolder, state: TrainingState, needed: int) -> Iterator[None]:
+    """Says in one line that memory ran out, what was priced, and what is saved."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_exhaustion(error):
+            raise
+        checkpoint = History(folder.checkpoints).newest()
+        saved = "no checkpoint was saved before" if checkpoint is None else f"the last checkpoint is {checkpoint}"
+        raise UserError(
+            f"memory ran out at step {state.step + 1} of a training priced at about {readable_bytes(needed)}, with "
+            f"{readable_bytes(active_bytes())} in use ({' '.join(str(error).split())}); {saved}"
+        ) from None
 
 
 def _result(

@@ -155,3 +155,10 @@ class Attention(nn.Module, abc.ABC):
 
         Counts the projections and the scores that the pattern allows; not masked scores, softmax or norms.
         """
+
+    def kept_numbers(self, *, batch_size: int, length: int) -> int | None:
+        """About how many numbers a training step keeps of a call on whole rows until it takes their gradient.
+
+        Prices a training before it begins. None, if the layer does not know, is taken for a matrix of scores per head.
+        """
+        return None

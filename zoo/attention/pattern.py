@@ -7,8 +7,9 @@ Letters: B batch, L query length, S key length, N query heads, K key/value heads
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -18,11 +19,16 @@ from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.attention.projected import ProjectedAttention
 from zoo.config import UserError
 from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
-from zoo.ops import softmax
+from zoo.ops import gathered, softmax
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import BoundPattern, count_scores, everything
 from zoo.ops.scores import BoundHook, Learned, ScoreHook
 from zoo.ops.tiled import tiled
+
+# Of a text of any length, enough to tell how many keys a query sees; counted in a tenth of a second.
+_SAMPLED_QUERIES, _SAMPLED_KEYS = 64, 2**17
+# Of an op, for its backward pass: all scores, none, those that the pattern allows, or keys and values for each of them.
+_Kept = Literal["scores", "nothing", "seen", "copies"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,10 +181,21 @@ def op_mechanism(
     )
 
 
+def _kept_by(op: Op) -> _Kept:
+    op = inspect.unwrap(op)
+    function = op.func if isinstance(op, functools.partial) else op
+    if function in (softmax.fused, softmax.manual):
+        return "scores"
+    if function in (gathered.gather_slices, gathered.gather_index):
+        return "copies"
+    return "nothing" if function is tiled else "seen"
+
+
 def _learning_op(factory: Callable[[Any], Op], parameters: Any) -> Op:
     """An op that takes what the mechanism learns before its last argument, of one that finds it there."""
     op = factory(parameters)
 
+    @functools.wraps(op)
     def learning(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, *rest: Any) -> mx.array:
         *arrays, spec = rest
         return op(q_BNLH, k_BKSH, v_BKSH, spec.with_learned(arrays, q_BNLH.shape[1]))
@@ -221,6 +238,7 @@ class PatternAttention(ProjectedAttention):
         self._op = op
         self._cached = cached
         self._bound = bound
+        self._kept = _kept_by(op)
         initial = {} if spec.hook is None else spec.hook.initial(shape.num_heads)
         self._learned_names = tuple(initial)
         for name, array in initial.items():
@@ -248,6 +266,17 @@ class PatternAttention(ProjectedAttention):
             self._spec.pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length
         )
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
+
+    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+        H = self.shape.head_dim
+        # What the last queries see, which see the most.
+        queries, keys = min(length, _SAMPLED_QUERIES), min(length, _SAMPLED_KEYS)
+        seen = (
+            count_scores(self._spec.pattern, causal=self.shape.causal, query_length=queries, key_length=keys) // queries
+        )
+        # Measured: besides the scores that are seen, the keys and values of neighbours.
+        by_kind = {"scores": length, "nothing": H, "copies": 2 * seen * H, "seen": 2 * H + 3 * seen // 2}
+        return batch_size * self.shape.num_heads * length * by_kind[self._kept]
 
     def make_cache(self) -> Cache:
         if not self.shape.causal:

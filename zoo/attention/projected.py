@@ -92,6 +92,15 @@ class ProjectedAttention(Attention):
     def mixing_flops(self, *, query_length: int, key_length: int) -> int:
         """Useful operations of `mix` for one row."""
 
+    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+        """About how many numbers a training step keeps of `mix`; a subclass with no matrix of scores says so."""
+        return batch_size * self.shape.num_heads * length * length
+
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
+        # Before and after they are turned, scaled or laid out anew: measured.
+        projected = (4 * self.shape.num_heads + 2 * self.num_kv_heads) * self.shape.head_dim
+        return batch_size * length * projected + self.mixing_numbers(batch_size=batch_size, length=length)
+
     def flops(self, *, query_length: int, key_length: int) -> int:
         heads = 2 * self.shape.num_heads + 2 * self.num_kv_heads
         projections = 2 * query_length * self.shape.hidden_size * heads * self.shape.head_dim

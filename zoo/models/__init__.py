@@ -5,6 +5,7 @@ from zoo.models.build import Model, build_model
 from zoo.models.config import BertConfig, GPTConfig, LlamaConfig, ModelConfig, model_config_from_mapping
 from zoo.models.gpt import GPT
 from zoo.models.llama import Llama
+from zoo.models.price import Load, ModelPrice
 from zoo.models.transformer import cache_offset
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "GPTConfig",
     "Llama",
     "LlamaConfig",
+    "Load",
     "Model",
     "ModelConfig",
+    "ModelPrice",
     "build_model",
     "cache_offset",
     "model_config_from_mapping",

@@ -2,7 +2,9 @@
 
 import math
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from zoo.runtime.control_groups import group_folders, number, read_text
 
 
 def usable_cores(*, root: Path = Path("/")) -> int:
@@ -27,36 +29,22 @@ def _affinity() -> int:
 def _quotas_v2(root: Path) -> list[float]:
     """Quotas of the process's group and of the groups above it: `cpu.max` holds "<microseconds|max> <period>"."""
     quotas = []
-    for group in _groups(root, controller=""):
-        fields = _read(root / "sys/fs/cgroup" / group / "cpu.max").split()
-        if len(fields) == 2 and fields[0] != "max":
-            quotas.append(int(fields[0]) / int(fields[1]))
+    for folder in group_folders(root, controller=""):
+        fields = read_text(folder / "cpu.max").split()
+        if len(fields) == 2:
+            quotas += _quota(*fields)
     return quotas
 
 
 def _quotas_v1(root: Path) -> list[float]:
     """The same for version 1 of control groups, where -1 means no quota."""
     quotas = []
-    for group in _groups(root, controller="cpu"):
-        folder = root / "sys/fs/cgroup/cpu" / group
-        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-        if quota and period and int(quota) > 0:
-            quotas.append(int(quota) / int(period))
+    for folder in group_folders(root, controller="cpu"):
+        quotas += _quota(read_text(folder / "cpu.cfs_quota_us"), read_text(folder / "cpu.cfs_period_us"))
     return quotas
 
 
-def _groups(root: Path, *, controller: str) -> list[PurePosixPath]:
-    """The process's control group and those above it; version 2 lists its one hierarchy under an empty controller."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
-            group = PurePosixPath(path.lstrip("/"))
-            return [group, *group.parents]
-    return []
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def _quota(microseconds: str, period: str) -> list[float]:
+    """Cores, in a list that is empty where there is no quota."""
+    allowed, each = number(microseconds), number(period)
+    return [allowed / each] if allowed and each else []

@@ -12,6 +12,7 @@ from zoo.training.optimizers import (
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
 )
+from zoo.training.price import training_bytes
 from zoo.training.progress import ProgressBar
 from zoo.training.resume import resume_run
 from zoo.training.run_folder import RunFolder
@@ -44,4 +45,5 @@ __all__ = [
     "require_installed",
     "resume_run",
     "token_nats",
+    "training_bytes",
 ]

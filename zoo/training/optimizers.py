@@ -145,6 +145,20 @@ def optimizer_config_as_mapping(config: OptimizerConfig) -> dict[str, Any]:
     return {"name": name, **to_mapping(config)}
 
 
+def state_per_parameter(config: OptimizerConfig) -> tuple[int, int]:
+    """Numbers that an optimizer keeps for each parameter of the blocks, and for each of the others.
+
+    Vectors in the blocks, which Muon leaves to AdamW, are too few to count.
+    """
+    match config:
+        case LionConfig():
+            return 1, 1
+        case MuonConfig():
+            return 1, 2
+        case _:
+            return 2, 2
+
+
 def build_optimizer(config: OptimizerConfig, model: nn.Module, *, steps: int) -> optimizers.MultiOptimizer:
     """Makes the optimizer of a model, its state included.
 

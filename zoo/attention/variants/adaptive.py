@@ -168,6 +168,11 @@ class AdaptiveAttention(ProjectedAttention):
         )
         return self._mixers.layers[chosen].mixing_flops(query_length=query_length, key_length=key_length)
 
+    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+        rows = batch_size * self.shape.num_heads
+        chosen = self._chooser.choose(phase="training", rows=rows, length=length, causal=self.shape.causal)
+        return self._mixers.layers[chosen].mixing_numbers(batch_size=batch_size, length=length)
+
     def make_cache(self) -> Cache:
         return self._mixers.keeper.make_cache()
 

@@ -74,6 +74,10 @@ class BlockSparseLegacyAttention(ProjectedAttention):
         )
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
 
+    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+        scores = min(length, self._config.block_size) + min(length, self._config.num_global_tokens)
+        return batch_size * length * self.shape.num_heads * (self.shape.head_dim + scores)
+
     def make_cache(self) -> Cache:
         raise UserError(f"attention: only causal models can decode; {REFUSAL}")
 

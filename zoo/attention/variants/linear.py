@@ -70,6 +70,7 @@ class LinearAttention(ProjectedAttention):
         """
         super().__init__(capabilities_of(config, implementation), shape, config.resolve(shape))
         self._config = config
+        self._implementation = implementation
         self._scan = SCANS[implementation]
         self._op = linear.op_of(self._scan)
 
@@ -87,6 +88,18 @@ class LinearAttention(ProjectedAttention):
         # Each new key enters the state once and each query reads it once; what a cache holds is not touched again.
         new_keys = query_length if self.shape.causal else key_length
         return 2 * self.shape.head_dim**2 * (self.num_kv_heads * new_keys + self.shape.num_heads * query_length)
+
+    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+        N, K, H = self.shape.num_heads, self.num_kv_heads, self.shape.head_dim
+        if not self.shape.causal:
+            return 2 * batch_size * length * N * H
+        # Measured: features; and the scores of a chunk, the state after each token, or nothing.
+        own = {
+            "chunked": N * (H + min(length, self._config.chunk_size)),
+            "cumsum": K * H * (H + 1),
+            "recurrent": 0,
+        }[self._implementation]
+        return batch_size * length * (N * H + own)
 
     def make_cache(self) -> Cache:
         if not self.shape.causal:
