@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.config import MOST, UserError, require, require_within, to_mapping
+from zoo.config.errors import shortened
+from zoo.config.files import read_json_as, replace_file, typed_path
 from zoo.runtime import blas
 from zoo.runtime.backend import backend
 from zoo.runtime.cache import default_cache_dir
@@ -29,6 +31,11 @@ REMEDY = "python scripts/benchmark.py suite=calibrate"
 # What a calibration shares with the machine that may use it. The commit is no part: few commits change a speed, and
 # those that do come with a version.
 SAME = ("device", "backend", "blas", "mlx", "attention_zoo")
+
+# No call is faster than a clock tells, or was waited for over a year.
+POSSIBLE_SECONDS = (1e-9, 1e8)
+# Of e: far beyond every time, and still a number when it is multiplied by rows and lengths.
+_MOST_EXPONENT = 300.0
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +88,8 @@ class Measurement:
     median_seconds: float
 
     def __post_init__(self) -> None:
-        for field in ("batch_size", "num_heads", "length"):
-            require(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
-        finite = 0 < self.median_seconds < math.inf
-        require(finite, "median_seconds", "be positive and finite", self.median_seconds)
+        require_within(self, 1, MOST, "batch_size", "num_heads", "length")
+        require_within(self, *POSSIBLE_SECONDS, "median_seconds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,7 +187,7 @@ def _within(points: Sequence[tuple[int, float]], length: int) -> float:
 def _on_line(first: tuple[int, float], second: tuple[int, float], x: int) -> float:
     """The power law through two points."""
     slope = math.log(second[1] / first[1]) / math.log(second[0] / first[0])
-    return first[1] * (x / first[0]) ** slope
+    return math.exp(min(math.log(first[1]) + slope * math.log(x / first[0]), _MOST_EXPONENT))
 
 
 def _between_rows(points: Sequence[tuple[int, float]], rows: int) -> float:
@@ -226,9 +231,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
+        replace_file(path, json.dumps(plain, indent=1) + "\n")
     except OSError as error:
         reason = error.strerror
         raise UserError(f"calibration must be a file that can be written; got {str(path)!r} ({reason})") from None
@@ -241,24 +244,16 @@ def read_calibration(path: Path) -> Calibration:
         UserError: If it cannot be read, or is no calibration; in one line.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(plain, dict):
-            raise UserError("it must hold one JSON object")
-        return from_mapping(Calibration, plain, path="calibration")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+        return read_json_as(Calibration, path, what="calibration")
     except UserError as error:
-        reason = str(error)
-    except (ValueError, RecursionError) as error:
-        reason = f"no JSON: {error}"
-    raise UserError(f"attention.calibration must be a calibration; got {str(path)!r} ({reason})") from None
+        raise UserError(f"attention.calibration must be a calibration; got {str(path)!r} ({error})") from None
 
 
 def differences(provenance: Provenance) -> list[str]:
     """In what a calibration's device and versions differ from this process's, in words; empty if they are the same."""
     here = current_provenance(commit=None, recorded_at="")
     pairs = [(name, getattr(provenance, name), getattr(here, name)) for name in SAME]
-    return [f"{name} was {then!r} and is {now!r}" for name, then, now in pairs if then != now]
+    return [f"{name} was {shortened(then)} and is {now!r}" for name, then, now in pairs if then != now]
 
 
 def load_calibration(named: str | None) -> Calibration | None:
@@ -275,7 +270,7 @@ def load_calibration(named: str | None) -> Calibration | None:
         UserError: If the named file is no calibration.
     """
     if named is not None:
-        return read_calibration(Path(named).expanduser())
+        return read_calibration(typed_path(named, what="attention.calibration"))
     path = calibration_path()
     if not path.exists():
         return None

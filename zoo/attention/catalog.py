@@ -4,17 +4,17 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from zoo.attention.registry import SHIPPED_VARIANTS, external_mechanism_names, left_out_names
 from zoo.attention.variant import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.config.files import read_yaml_mapping
 
 
 @functools.cache
 def attention_names() -> tuple[str, ...]:
     """Names that `attention=` accepts, sorted."""
-    return tuple(sorted({path.stem for path in SHIPPED_VARIANTS.glob("*.yaml")} | set(external_mechanism_names())))
+    return tuple(sorted(_shipped_names() | set(external_mechanism_names())))
 
 
 def variant_mapping(name: str) -> dict[str, Any]:
@@ -23,21 +23,39 @@ def variant_mapping(name: str) -> dict[str, Any]:
     Raises:
         UserError: If there is no such variant; lists those there are.
     """
-    path = SHIPPED_VARIANTS / f"{name}.yaml"
-    if path.is_file():
-        return expand({"name": name, **yaml.safe_load(path.read_text(encoding="utf-8"))})
-    if name in external_mechanism_names() or name in left_out_names():
-        return {"name": name, "mechanism": name}
-    raise UserError(f"attention must be a variant; got {name!r} (choices: {', '.join(attention_names())})")
+    return expand(_mapping(name, "attention"))
 
 
 def expand(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces the variant names in a hybrid's `layer_pattern` by those variants' mappings."""
+    """Replaces the variant names in a hybrid's `layer_pattern` by those variants' mappings.
+
+    Raises:
+        UserError: If there is no variant of one of these names.
+    """
     result = dict(mapping)
     layers = result.get("layer_pattern")
     if isinstance(layers, list | tuple):
-        result["layer_pattern"] = [variant_mapping(layer) if isinstance(layer, str) else layer for layer in layers]
+        # Not further: a hybrid within a hybrid is refused, and could name itself.
+        result["layer_pattern"] = [
+            _mapping(layer, f"attention.layer_pattern[{index}]") if isinstance(layer, str) else layer
+            for index, layer in enumerate(layers)
+        ]
     return result
+
+
+def _mapping(name: str, field: str) -> dict[str, Any]:
+    """What the YAML of a variant says, as it stands there."""
+    # Looked up and not opened: a name may lead to another folder, or be none that a file can have.
+    if name in _shipped_names():
+        path = SHIPPED_VARIANTS / f"{name}.yaml"
+        return {"name": name, **read_yaml_mapping(path, what="attention")}
+    if name in external_mechanism_names() or name in left_out_names():
+        return {"name": name, "mechanism": name}
+    raise UserError(f"{field} must be a variant; got {shortened(name)} (choices: {', '.join(attention_names())})")
+
+
+def _shipped_names() -> set[str]:
+    return {path.stem for path in SHIPPED_VARIANTS.glob("*.yaml")}
 
 
 def variant(name: str) -> VariantConfig | LayerPattern:

@@ -87,7 +87,9 @@ def mechanism(name: str) -> Mechanism:
         raise UserError(f"attention.mechanism must be one that works; {_find().left_out[name]}")
     if name not in known:
         choices = ", ".join(known)
-        raise UserError(f"attention.mechanism must be a registered mechanism; got {name!r} (choices: {choices})")
+        raise UserError(
+            f"attention.mechanism must be a registered mechanism; got {shortened(name)} (choices: {choices})"
+        )
     return known[name]
 
 

@@ -8,7 +8,7 @@ from zoo.attention.interface import Attention, Capabilities, LayerShape
 from zoo.attention.projected import require_capable
 from zoo.attention.registry import mechanism
 from zoo.config import UserError, from_mapping, to_mapping
-from zoo.config.errors import shortened
+from zoo.config.errors import SHOWN, shortened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,15 @@ def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention")
     Raises:
         UserError: On an unknown mechanism, implementation or parameter.
     """
+    if not isinstance(mapping, Mapping):
+        raise UserError(f"{path} must be a mapping; got {shortened(mapping)}")
     rest = dict(mapping)
     name = rest.pop("name", None)
     if not isinstance(name, str):
         raise UserError(f"{path}.name must be a text; got {shortened(name)}")
+    # It stands in tables, file names and messages.
+    if not name.strip() or not name.isprintable() or len(name) > SHOWN:
+        raise UserError(f"{path}.name must be one line of 1 to {SHOWN} characters that print; got {shortened(name)}")
     if "layer_pattern" in rest:
         return _hybrid(name, rest, path)
     if "mechanism" not in rest:
@@ -89,7 +94,9 @@ def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention")
     if not isinstance(named, str):
         raise UserError(f"{path}.mechanism must be a text; got {shortened(named)}")
     declared = mechanism(named)
-    implementation = rest.pop("implementation", None) or next(iter(declared.implementations))
+    implementation = rest.pop("implementation", None)
+    if implementation is None:
+        implementation = next(iter(declared.implementations))
     if not isinstance(implementation, str) or implementation not in declared.implementations:
         choices = ", ".join(declared.implementations)
         got = f"got {shortened(implementation)} (choices: {choices})"
@@ -101,16 +108,19 @@ def variant_from_mapping(mapping: Mapping[str, Any], *, path: str = "attention")
 def _hybrid(name: str, rest: dict[str, Any], path: str) -> LayerPattern:
     layers = rest.pop("layer_pattern")
     if rest:
-        raise UserError(f"{path}: a hybrid has only 'name' and 'layer_pattern'; got also {', '.join(rest)}")
+        raise UserError(f"{path}: a hybrid has only 'name' and 'layer_pattern'; got also {shortened(list(rest))}")
     if not isinstance(layers, list | tuple) or not layers:
         raise UserError(f"{path}.layer_pattern must be a non-empty list of variants; got {shortened(layers)}")
     variants = []
     for index, layer in enumerate(layers):
         if not isinstance(layer, Mapping):
             raise UserError(f"{path}.layer_pattern[{index}] must be a variant; got {shortened(layer)}")
+        # Before it is read, since a hybrid may hold itself.
+        if "layer_pattern" in layer:
+            got = shortened(layer.get("name"))
+            raise UserError(f"{path}.layer_pattern[{index}] must not be a hybrid itself; got {got}")
         variant = variant_from_mapping(layer, path=f"{path}.layer_pattern[{index}]")
-        if isinstance(variant, LayerPattern):
-            raise UserError(f"{path}.layer_pattern[{index}] must not be a hybrid itself; got {variant.name!r}")
+        assert isinstance(variant, VariantConfig)
         variants.append(variant)
     return LayerPattern(name=name, layer_pattern=tuple(variants))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,22 @@ SPOILT = {
     "no time": lambda: _spoilt(median_seconds=0.0),
     "not a number": lambda: _spoilt(median_seconds=float("nan")),
     "no length": lambda: _spoilt(length=0),
+    "endless length": lambda: _spoilt(length=10**400),
+    "endless time": lambda: _spoilt(median_seconds=1e300),
+    "text for a time": lambda: _spoilt(median_seconds="1"),
+    "list of parameters": lambda: _spoilt(parameters=[1]),
+    "no provenance": lambda: json.dumps({"measurements": json.loads(_spoilt())["measurements"]}),
+    "key twice": lambda: _spoilt().replace('"length"', '"length": 3, "length"'),
+    "deep parameters": lambda: _spoilt(parameters=_deep(200)),
+    "measurement is a number": lambda: json.dumps({**json.loads(_spoilt()), "measurements": [3]}),
 }
+
+
+def _deep(depth: int) -> dict:
+    deep: dict = {}
+    for _ in range(depth):
+        deep = {"a": deep}
+    return deep
 
 
 @pytest.mark.parametrize("kind", SPOILT)
@@ -185,5 +201,31 @@ def test_a_spoilt_file_is_one_clear_line_and_no_crash(
 
 
 def test_a_named_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="must exist"):
         load_calibration(str(tmp_path / "nothing.json"))
+
+
+def test_a_named_file_that_cannot_be_read_is_one_line_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin").write_bytes(b"\xff\xfe{}")
+    for named in (tmp_path / "pipe", "/dev/zero", tmp_path, tmp_path / "latin", "~nobody-of-this-name/x", "a\0b", ""):
+        with pytest.raises(UserError, match=r"attention\.calibration must") as refusal:
+            load_calibration(str(named))
+        assert "\n" not in str(refusal.value)
+
+
+def test_times_of_any_steepness_are_numbers() -> None:
+    steep = calibration(times("softmax", {"fused": {1: 1e-9, 2: 1e8}, "manual": {1: 1e8, 2: 1e-9}}))
+    for implementation in ("fused", "manual"):
+        for length in (1, 2, 3, 2**31 - 1):
+            for rows in (1, 2**31 - 1):
+                found = steep.seconds(
+                    mechanism="softmax",
+                    parameters={},
+                    implementation=implementation,
+                    phase="training",
+                    rows=rows,
+                    length=length,
+                )
+                assert found is not None
+                assert 0 < found < float("inf")
