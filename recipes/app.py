@@ -31,7 +31,8 @@ from recipes.streams import configure_logging, open_streams, print_json
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
-from zoo.config.errors import printable
+from zoo.config.errors import printable, shortened
+from zoo.config.files import read_yaml
 from zoo.runtime.memory import is_exhaustion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -47,6 +48,11 @@ _QUIET = (
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
 )
+
+# Characters; the longest list of choices has a third of it.
+_LONGEST_MESSAGE = 3000
+# What the user can mend.
+_MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
 Main = Callable[[DictConfig], Mapping[str, Any]]
 
@@ -86,14 +92,22 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     configure_logging()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     codes: list[int] = []
+    begun: list[bool] = []
 
     def compose_and_run() -> None:
         # In files, for a launcher may run the jobs of a sweep in processes of their own.
         with _temporary_folder() as kept:
-            job = _job(main, kept, wants_traceback)
+            job = _job(main, kept, begun, wants_traceback)
             decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
             try:
                 _with_arguments(decorated, config_name, arguments)
+            except Exception as error:
+                # What Hydra lets out before a job begins comes from the YAMLs or the command line. A launcher's other
+                # processes tell nothing of when theirs began.
+                if begun or isinstance(error, _MISTAKES) or MULTIRUN in arguments or "-m" in arguments:
+                    raise
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
             finally:
                 codes.extend(int(each.read_text(encoding="ascii")) for each in kept.iterdir())
 
@@ -101,10 +115,11 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
     return max([_guarded(compose_and_run, wants_traceback), *codes])
 
 
-def _job(main: Main, codes: Path, wants_traceback: bool) -> Callable[[DictConfig], None]:
+def _job(main: Main, codes: Path, begun: list[bool], wants_traceback: bool) -> Callable[[DictConfig], None]:
     """What Hydra is to run, once or for each job of a sweep; leaves the exit code in a file."""
 
     def job(config: DictConfig) -> None:
+        begun.append(True)
         # Hydra would print an exception's story before ours; so none leaves the job.
         interrupted: list[bool] = []
 
@@ -138,10 +153,10 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
         return INTERRUPTED
     except _EndOfSweep:
         return 0
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except _MISTAKES as error:
         if wants_traceback:
             traceback.print_exc()
-        print(f"error: {printable(_one_line(error))}", file=sys.stderr)
+        print(f"error: {printable(_one_line(error)[:_LONGEST_MESSAGE])}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if wants_traceback or not is_exhaustion(error):
@@ -166,6 +181,7 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     wanted = rewritten(
         overrides, script=config_name, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep
     )
+    _require_sound_yamls(config_name, flags, overrides)
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
@@ -199,6 +215,20 @@ def _groups() -> dict[str, list[str]]:
     return {**{group: choices for group, choices in groups.items() if choices}, "attention": names}
 
 
+def _require_sound_yamls(config_name: str, flags: Sequence[str], overrides: Sequence[str]) -> None:
+    """Refuses YAMLs of the user's own that Hydra would read without a limit: a few lines can stand for a billion."""
+    written = dict(override.partition("=")[::2] for override in overrides)
+    chosen = [CONFIGS / f"{config_name}.yaml"]
+    chosen += [
+        CONFIGS / group / f"{written[group]}.yaml" for group in _groups() if written.get(group, "").isidentifier()
+    ]
+    for folder in (Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")):
+        chosen += [*folder.glob("*.yaml"), *(path for group in _groups() for path in folder.glob(f"{group}/*.yaml"))]
+    for path in chosen:
+        if path.is_file():
+            read_yaml(path, what="configuration")
+
+
 def _offer_external_mechanisms() -> None:
     # Those left out too: who asks for one is told why.
     for name in (*external_mechanism_names(), *left_out_names()):
@@ -213,11 +243,16 @@ def _with_attention(config: DictConfig) -> DictConfig:
     if missing:
         raise UserError(f"{missing[0]} must be given; for example {missing[0]}=VALUE")
     name = HydraConfig.get().runtime.choices.get("attention")
-    if name is None:
+    if name is None or "attention" not in config:
         return config
-    chosen = OmegaConf.to_container(config.attention, resolve=True)
-    assert isinstance(chosen, dict)
-    expanded = expand({"name": name, **{str(key): value for key, value in chosen.items()}})
+    whole = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(whole, dict)
+    chosen = whole["attention"]
+    if not isinstance(chosen, dict) or chosen.get("name", name) != name:
+        raise UserError(
+            f"attention must be a mapping, without a name but that of its YAML, {name}; got {shortened(chosen)}"
+        )
+    expanded = expand({**{str(key): value for key, value in chosen.items()}, "name": name})
     # In place: texts that were made plain would be searched for interpolations once more.
     result = config.copy()
     OmegaConf.update(result, "attention", expanded, merge=False, force_add=True)
@@ -233,4 +268,5 @@ def _one_line(error: Exception) -> str:
         written = error.override.removeprefix("++")
         return f"{written} must follow Hydra's grammar; {reason} (quote special characters: 'key=\"a, b\"')"
     lines = [line.strip() for line in str(error).replace("'++", "'").splitlines()]
-    return "; ".join(line for line in lines if line)
+    said = "; ".join(line for line in lines if line)
+    return said or f"the configuration must be one that Hydra can compose; {type(error.__cause__ or error).__name__}"

@@ -35,6 +35,8 @@ _QUOTED = re.compile(r""" *(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)") *""", re.
 _OPENING = re.compile(r" *\[ *")
 # Longest value that follows Hydra's grammar, whose parser is slow: a list of thousands of numbers.
 _LIMIT_CHARACTERS = 20_000
+# Of keys, and of YAMLs, which are files.
+_LONGEST_NAME = 200
 
 MULTIRUN = "--multirun"
 _SHORT = {
@@ -43,13 +45,12 @@ _SHORT = {
     "-p": "--package",
     "-r": "--run",
     "-m": MULTIRUN,
-    "-sc": "--shell-completion",
     "-cp": "--config-path",
     "-cn": "--config-name",
     "-cd": "--config-dir",
     "-i": "--info",
 }
-_SWITCHES = ("--help", "--hydra-help", "--version", "--resolve", "--run", MULTIRUN, "--shell-completion")
+_SWITCHES = ("--help", "--hydra-help", "--version", "--resolve", "--run", MULTIRUN)
 _ANY: tuple[str, ...] = ()
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "--cfg": ("job", "hydra", "all"),
@@ -58,10 +59,9 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "--config-path": _ANY,
     "--config-name": _ANY,
     "--config-dir": _ANY,
-    "--experimental-rerun": _ANY,
 }
 # Of these Hydra does one.
-_COMMANDS = ("--run", MULTIRUN, "--cfg", "--info", "--shell-completion")
+_COMMANDS = ("--run", MULTIRUN, "--cfg", "--info")
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -125,7 +125,9 @@ def rewritten(
         key, equals, value = override.partition("=")
         bare = key.lstrip("+~")
         group = bare.partition("@")[0]
-        if not equals or not bare:
+        if not bare or len(key) > _LONGEST_NAME:
+            raise UserError(f"{shortened(override)} must begin with a key, as in training.steps=300")
+        if not equals:
             _parsed(override)
             result.append(override)
         elif group in groups or "/" in group:
@@ -147,9 +149,9 @@ def rewritten(
 
 def one_of(name: str, choice: object, choices: Sequence[str]) -> str:
     """The message on a config group's choice that does not exist."""
-    close = difflib.get_close_matches(str(choice), choices, n=1)
+    close = difflib.get_close_matches(str(choice)[:_LONGEST_NAME], choices, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name} must be one of its choices; got {choice!r}{hint} (choices: {', '.join(choices)})"
+    return f"{name} must be one of its choices; got {shortened(choice)}{hint} (choices: {', '.join(choices)})"
 
 
 def in_quotes(text: str) -> str:
@@ -292,6 +294,9 @@ def _require_names(override: str, group: str, choices: Sequence[str] | None) -> 
     parsed = _parsed(override)
     values = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
     for value in values:
-        if isinstance(value, str) and all(part not in ("", ".", "..") for part in value.split("/")):
+        names = value.split("/") if isinstance(value, str) else [""]
+        if all(name not in ("", ".", "..") and len(name) <= _LONGEST_NAME for name in names):
             continue
-        raise UserError(f"{group} must be a name; got {value!r}" if choices is None else one_of(group, value, choices))
+        raise UserError(
+            f"{group} must be a name; got {shortened(value)}" if choices is None else one_of(group, value, choices)
+        )

@@ -32,6 +32,7 @@ from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
 from recipes.train import checked_plan
 from zoo.config import UserError, from_mapping, require
+from zoo.config.files import typed_path
 from zoo.runtime.threads import usable_cores
 
 # What a comparison decides itself, run by run.
@@ -104,7 +105,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         for each in recipe.variants
     ]
     data = open_material(plans[0].data, plans[0].tokenizer).identity.as_mapping()
-    folder = Path(recipe.run_dir).expanduser()
+    folder = typed_path(recipe.run_dir, what="run_dir")
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
     cells: list[ComparisonRun] = []
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
@@ -149,7 +150,7 @@ def _cells(
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
     """The runs of a regime; the first variant's at equal seconds are those at equal tokens once more."""
-    folder, first = Path(recipe.run_dir).expanduser(), recipe.variants[0]
+    folder, first = typed_path(recipe.run_dir, what="run_dir"), recipe.variants[0]
     steps = {name: _steps(regime, name, recipe, earlier) for name in recipe.variants}
     if regime == "equal_seconds":
         clock = begun_clock(folder / "runs")

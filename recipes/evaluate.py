@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +22,7 @@ from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
 from zoo.config import from_mapping, require
+from zoo.config.files import typed_path
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.seeds import seed_everything
@@ -99,14 +99,14 @@ def main(config: DictConfig) -> dict[str, Any]:
     seed_everything(recipe.seed)
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
-    loaded = load_checkpoint(Path(recipe.checkpoint).expanduser(), attention=attention)
+    loaded = load_checkpoint(typed_path(recipe.checkpoint, what="checkpoint"), attention=attention)
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
     tasks = chosen_tasks(evaluated, recipe.tasks)
     origin = _origin(recipe, loaded, evaluated, data.label)
     digest = _digest(recipe, loaded, evaluated)
     results = {}
-    with only_writer(Path(recipe.run_dir).expanduser() / "rows.jsonl") as store:
+    with only_writer(typed_path(recipe.run_dir, what="run_dir") / "rows.jsonl") as store:
         for task in tasks:
             logger.info("%s", task.name)
             scores = task.measure(evaluated)

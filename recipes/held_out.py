@@ -13,6 +13,7 @@ from recipes.receipts import Receipt, find_receipt
 from zoo.checkpoints import LoadedCheckpoint
 from zoo.config import UserError
 from zoo.config.errors import shortened
+from zoo.config.files import typed_path
 from zoo.data import DERIVED_KEYS, DataIdentity, data_config_from_mapping, prepare
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 
@@ -97,7 +98,9 @@ def _text(
         )
     config = data_config_from_mapping(mapping)
     if config.cache_dir is not None:
-        config = dataclasses.replace(config, cache_dir=str(Path(config.cache_dir).expanduser().absolute()))
+        config = dataclasses.replace(
+            config, cache_dir=str(typed_path(config.cache_dir, what="data.cache_dir").absolute())
+        )
     elif receipt is not None:
         config = dataclasses.replace(config, cache_dir=receipt.cache_dir)
     # The training's own paths begin where it was started.

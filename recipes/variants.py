@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from eval.pattern_figures import draw_patterns
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant
 from zoo.config import UserError, from_mapping
+from zoo.config.files import typed_path
 
 _FLAGS = ("causal", "bidirectional", "decode", "bounded_cache")
 
@@ -52,7 +52,7 @@ def _draw(folder: str | None) -> list[str]:
     if folder is None:
         return []
     try:
-        return [str(path) for path in draw_patterns(Path(folder))]
+        return [str(path) for path in draw_patterns(typed_path(folder, what="pictures"))]
     except OSError as error:
         raise UserError(f"pictures must be a folder that can be written; got {folder!r} ({error.strerror})") from None
 

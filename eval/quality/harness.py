@@ -6,12 +6,12 @@ https://github.com/EleutherAI/lm-evaluation-harness
 import dataclasses
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from eval.quality.evaluated import Evaluated
 from eval.quality.score import Score
 from zoo.config import UserError, require
+from zoo.config.files import typed_path
 
 _PACKAGE = "lm_eval"
 
@@ -37,7 +37,7 @@ class HarnessConfig:
         require(self.num_shots is None or self.num_shots >= 0, "num_shots", "be at least 0 or null", self.num_shots)
         if self.tasks and importlib.util.find_spec(_PACKAGE) is None:
             raise UserError("harness.tasks: lm-eval must be installed; run: pip install -e '.[harness]'")
-        if self.folder is not None and not Path(self.folder).expanduser().is_dir():
+        if self.folder is not None and not typed_path(self.folder, what="harness.folder").is_dir():
             raise UserError(f"harness.folder must be a folder; got {self.folder!r}")
 
 
@@ -65,7 +65,7 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
             f"harness.tasks need a language model of text; the checkpoint is a {evaluated.family} model"
             f" of {evaluated.data}"
         )
-    folder = None if config.folder is None else str(Path(config.folder).expanduser())
+    folder = None if config.folder is None else str(typed_path(config.folder, what="harness.folder"))
     manager = TaskManager(include_path=folder)
     for name in config.tasks:
         if not manager.match_tasks([name]):

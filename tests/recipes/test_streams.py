@@ -10,6 +10,7 @@ import pytest
 
 from recipes import streams
 from zoo.config import UserError
+from zoo.config.errors import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -53,6 +54,6 @@ def test_a_result_that_cannot_be_written_is_a_mistake_to_mend(monkeypatch):
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "a\tb\r", "\u202eabc", "\udcff", "\x9b1m", "\u2028"])
 def test_no_message_commands_the_terminal(text, capsys):
-    shown = streams.printable(f"got {text}")
+    shown = printable(f"got {text}")
     assert shown.isprintable()
-    assert streams.printable("zoë 日本 …") == "zoë 日本 …"
+    assert printable("zoë 日本 …") == "zoë 日本 …"

@@ -32,19 +32,27 @@ _LIMIT_NODES = 100_000
 
 
 def typed_path(text: str, *, what: str) -> Path:
-    """The path that a user typed, a leading `~` or `~name` replaced by that home folder.
+    """The path that a user typed, a leading `~` or `~name` replaced by that home folder; it need not exist.
 
     Raises:
-        UserError: If there is no such user, or no file can be called so.
+        UserError: If there is no such user, or no file can have that path or be looked for there.
     """
     try:
-        if b"\0" in os.fsencode(text):
-            raise UserError(f"{what} must be a path; got {text!r}, which holds a NUL")
-        return Path(text).expanduser()
-    except UnicodeEncodeError:
-        raise UserError(f"{what} must be a path; got {text!r}, which holds half a character") from None
+        # A path forgets the ./ that it was typed with.
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+        path.stat()
     except RuntimeError:
-        raise UserError(f"{what} must begin with a home folder that exists, or with ./~; got {text!r}") from None
+        raise UserError(
+            f"{what} must begin with a home folder that exists, or with ./~; got {shortened(text)}"
+        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        # Whether it has to exist, or can be made, is for whoever asked.
+        return path
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{what} must be a path that can be looked up; got {shortened(text)} ({_reason(error)})"
+        ) from None
+    return path
 
 
 def open_regular(path: Path, *, what: str) -> BufferedReader:

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from zoo.config.files import (
     read_json_mapping,
     read_yaml_mapping,
     replace_file,
+    typed_path,
 )
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -145,3 +147,24 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path, monkeypat
         replace_file(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["~nouser/x", "~nouser", "a\0b", "a" * 5000, "\ud800"])
+def test_a_path_that_no_file_can_have_is_refused_by_the_name_of_its_field(text: str) -> None:
+    with pytest.raises(UserError, match=r"^run_dir must ") as refused:
+        typed_path(text, what="run_dir")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400
+
+
+def test_a_path_that_leads_nowhere_yet_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text, path in (("~/a/b", tmp_path / "a" / "b"), ("~/file/b", tmp_path / "file" / "b"), ("./~x", Path("~x"))):
+        assert typed_path(text, what="run_dir") == path
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="must be a path that can be looked up"):
+        typed_path(str(tmp_path / "loop"), what="run_dir")

@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.config import UserError, require
 from zoo.config.errors import shortened
-from zoo.config.files import read_json_mapping
+from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.corpora import Corpus
 from zoo.data.tokenizers.interface import (
     SPACE,
@@ -64,7 +64,7 @@ class PretrainedConfig(TokenizerConfig):
         from zoo.data.tokenizers import load_tokenizer
 
         assert self.path is not None, "the config requires a path"
-        folder = Path(self.path).expanduser()
+        folder = typed_path(self.path, what="tokenizer.path")
         return load_tokenizer(folder if folder.is_dir() else _download(self.path)).for_a_new_model()
 
 
