@@ -183,9 +183,10 @@ def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     config = evaluated.model.config
     facts = facts_of_checkpoint(loaded.folder, loaded.training_state)
     facts = dataclasses.replace(facts, num_parameters=evaluated.model.num_parameters())
-    trained = None if recipe.attention is None else section(section(loaded.config, "model"), "attention")
-    facts = with_settings(facts, loaded.config, attention=trained)
-    if recipe.attention is not None:
+    trained = section(section(loaded.config, "model"), "attention", path="run.model.")
+    exchanged = recipe.attention is not None and trained != config.attention.as_mapping()
+    facts = with_settings(facts, loaded.config, attention=trained if exchanged else None)
+    if exchanged:
         # What the training cost and how it went is another attention's.
         facts = dataclasses.replace(facts, tokens_per_second=None, peak_bytes=None, curve=())
     return Origin(

@@ -204,6 +204,11 @@ def test_another_attention_has_its_own_rows_without_the_trainings_speed(evaluate
     quality = read_rows(Path(result["rows_path"]))[0].quality
     assert (quality.tokens_per_second, quality.peak_bytes, quality.curve) == (None, None, [])
     assert quality.steps == 6
+    (trained,) = rows_of_run(run_of("gpt"), regime="checkpoint")
+    assert quality.settings != trained.quality.settings
+    # The very attention that was trained is no exchange.
+    _, same, _ = evaluate(f"checkpoint={run_of('gpt')}", "attention=mha", *more[2:], run_dir="same")
+    assert read_rows(Path(same["rows_path"]))[0].quality.settings == trained.quality.settings
 
 
 def test_asking_again_replaces_rows_and_another_checkpoint_adds_some(evaluate, run_of):

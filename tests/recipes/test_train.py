@@ -218,3 +218,14 @@ def test_a_run_goes_on_with_the_same_text_elsewhere_and_not_with_another_one_in_
         code, result, errors = train.attempt(run_dir, "resume=auto", f"data.path={path}", "training.steps=9")
         assert (code, result) == (2, None)
         assert f"error: resume: {message}" in errors
+
+
+def test_a_batch_that_predicts_nothing_is_one_line(train, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(9):
+        (tmp_path / "texts" / f"{number}.txt").write_text(str(number))
+    more = ["model=bert_tiny", "training.batch_size=1", "training.sequence_length=1", "training.sample_tokens=0"]
+    more += [f"data.path={tmp_path / 'texts'}", "data.validation_fraction=0.4", f"run_dir={tmp_path / 'run'}"]
+    code, _, error = train.attempt(*more, "training.steps=30", "training.eval_every=null")
+    assert code == 2
+    assert "for a token to predict in every batch" in error.splitlines()[-1]

@@ -29,7 +29,8 @@ def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
     rows = [slice(start, start + len(batch.inputs_BL) // parts) for start in _starts(batch, parts)]
     weights = [batch.weights_BL[part].reshape(-1) for part in rows]
     total = weights[0].size
-    most = max(int(np.count_nonzero(each)) for each in weights)
+    # At least one, of weight 0 where nothing is predicted: not every operation takes an empty array.
+    most = max(1, *(int(np.count_nonzero(each)) for each in weights))
     picked = -(-most * _EIGHTHS // total) * total // _EIGHTHS
     return [_arrays(batch, part, flat, picked) for part, flat in zip(rows, weights, strict=True)]
 

@@ -144,7 +144,11 @@ class _Loop:
         state, batch = self.state, self.batch
         began = time.perf_counter()
         weight = float(batch.weights_BL.sum(dtype=np.float64))
-        assert weight > 0, f"{batch.identity} predicts no token"
+        if weight == 0:
+            raise UserError(
+                "training.sequence_length must be long enough, or batch_size large enough, for a token to predict in"
+                f" every batch; got none in {batch.identity}"
+            )
         try:
             nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
             mx.async_eval(nats, norm, self.step.state)

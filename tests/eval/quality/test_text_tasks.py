@@ -148,3 +148,27 @@ def test_what_is_no_number_is_a_reason_and_not_a_value(corpus):
     model = random_model(init_std=1e4)
     perplexity = language(reads_text(model, corpus))[2]
     assert "perplexity must be a finite number; it is inf" in perplexity.skipped
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_batches_that_predict_nothing_change_nothing(corpus, compiled):
+    """Rows of one token, some of which are a document's end: a batch of nothing else hides no token."""
+    model = random_model("bert")
+    settings = {"sequence_length": 1, "max_batches": None, "compile": compiled}
+    asked = [reads_text(model, few_ends(corpus), batch_size=size, **settings) for size in (1, 7)]
+    alone, together = ({score.metric: score for score in masked(each)} for each in asked)
+    for metric, score in together.items():
+        assert alone[metric].value == pytest.approx(score.value, rel=1e-6)
+        assert alone[metric].count == score.count
+    loader = MaskedTokenLoader(few_ends(corpus).validation, batch_size=1, sequence_length=1, seed=0)
+    step = EvaluationStep(model, StepOptions(causal=False, compile=compiled))
+    found = evaluate(model, step, loader.validation_batches(), corpus.tokenizer.token_byte_lengths())
+    model.eval()
+    assert found.loss == pytest.approx(together["loss"].value, rel=1e-6)
+
+
+def few_ends(corpus):
+    """The beginning of the held-out text, with a document's end here and there."""
+    tokens = np.array(corpus.validation.tokens_T[:23])
+    tokens[[0, 5, 6, 11]] = corpus.tokenizer.eos_id
+    return dataclasses.replace(corpus, validation=dataclasses.replace(corpus.validation, tokens_T=tokens))
