@@ -1,6 +1,7 @@
 """Text for the eye: what a freshly trained model makes of a prompt or of masked tokens."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import mlx.core as mx
@@ -16,25 +17,28 @@ _WORDS = re.compile(r"\s*(?:\S+\s+){0,2}\S+")
 _MOST_CHARACTERS = 40
 
 
-def first_words(tokenizer: Tokenizer, batch: Batch) -> str:
-    """The first words of the first document in a batch that has any.
+def first_words(tokenizer: Tokenizer, batches: Iterable[Batch]) -> str:
+    """The first words of the first document that begins in these batches.
 
     Args:
-        tokenizer: The batch's tokenizer.
-        batch: Of a causal loader.
+        tokenizer: The batches' tokenizer.
+        batches: Of a causal loader.
 
     Returns:
-        Up to three words as they stand in the text; empty if there is no text.
+        Up to three words as they stand in the text; those of the first row if all documents began before it, and
+        nothing if there is no text.
     """
-    for row_L in batch.inputs_BL:
+    inside = ""
+    for row_L in (row_L for batch in batches for row_L in batch.inputs_BL):
         ends_L = np.isin(row_L, (tokenizer.eos_id, tokenizer.pad_id))
-        for piece_L in np.split(row_L, np.flatnonzero(ends_L)):
+        for number, piece_L in enumerate(np.split(row_L, np.flatnonzero(ends_L))):
             # A character that the end of the row cuts in two is left out.
-            text = tokenizer.decode(piece_L.tolist()).rstrip("\ufffd")
-            found = _WORDS.match(text)
-            if found is not None:
-                return found[0][:_MOST_CHARACTERS]
-    return ""
+            found = _WORDS.match(tokenizer.decode(piece_L.tolist()).rstrip("\ufffd"))
+            words = "" if found is None else found[0][:_MOST_CHARACTERS]
+            if words and number > 0:
+                return words
+            inside = inside or words
+    return inside
 
 
 def continuation(model: Model, tokenizer: Tokenizer, *, prompt: str, num_tokens: int, seed: int) -> str:

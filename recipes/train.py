@@ -52,6 +52,8 @@ from zoo.training import (
 )
 
 logger = logging.getLogger(__name__)
+# Enough text for some document to begin in it.
+_BATCHES_OF_WORDS = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -329,12 +331,14 @@ def _write_sample(
 ) -> None:
     training = plan.training
     model.eval()
-    (batch,) = validation.validation_batches(1)
     if model.config.causal:
-        prompt = first_words(tokenizer, batch) if training.sample_prompt is None else training.sample_prompt
+        prompt = training.sample_prompt
+        if prompt is None:
+            prompt = first_words(tokenizer, validation.validation_batches(_BATCHES_OF_WORDS))
         num_tokens = training.sample_tokens
         text = continuation(model, tokenizer, prompt=prompt, num_tokens=num_tokens, seed=plan.recipe.seed)
     else:
+        (batch,) = validation.validation_batches(1)
         text = filled_in(model, tokenizer, batch, num_tokens=training.sample_tokens)
     with folder.writing("samples.txt") as path:
         path.write_text(text + "\n", encoding="utf-8")

@@ -116,20 +116,26 @@ def test_a_sample_begins_with_words_of_the_validation_text_or_as_told(train, tmp
 
 
 @pytest.mark.parametrize(
-    ("texts", "words"),
+    ("rows", "words"),
     [
-        (["", "  ", "one two\nthree four"], "one two\nthree"),
-        (["word"], "word"),
-        (["字" * 50], "字" * 40),
-        (["", ""], ""),
+        (["the end of one", "another|  |one two\nthree four"], "one two\nthree"),
+        (["the end of one", "more of it"], "the end of"),
+        (["|word"], "word"),
+        (["|" + "字" * 50], "字" * 40),
+        (["|", "||"], ""),
     ],
 )
-def test_first_words_are_those_of_the_first_document_that_has_any(texts, words):
+def test_first_words_are_those_of_the_first_document_that_begins(rows, words):
     tokenizer = BytesTokenizer()
-    ids = [token for text in texts for token in (tokenizer.eos_id, *tokenizer.encode(text))]
-    row_1L = np.array([[*ids, tokenizer.pad_id]], dtype=np.int32)
-    batch = Batch(identity="", inputs_BL=row_1L, targets_BL=row_1L, weights_BL=row_1L, segments_BL=None, lengths_B=None)
-    assert first_words(tokenizer, batch) == words
+    batches = []
+    for row in rows:
+        first, *others = (tokenizer.encode(text) for text in row.split("|"))
+        ids = [*first, *(token for ids in others for token in (tokenizer.eos_id, *ids)), tokenizer.pad_id]
+        row_1L = np.array([ids], dtype=np.int32)
+        batches.append(
+            Batch(identity="", inputs_BL=row_1L, targets_BL=row_1L, weights_BL=row_1L, segments_BL=None, lengths_B=None)
+        )
+    assert first_words(tokenizer, batches) == words
 
 
 def test_a_finished_run_is_reported_not_repeated(train, tmp_path):
