@@ -105,12 +105,15 @@ install_browser = { \
 	fi; \
 }
 
-# `python3` need not be the newest one on PATH, and an interrupted set-up leaves an environment without pip.
+# `python3` need not be the newest one on PATH, and an interrupted set-up leaves an environment without pip. The pinned
+# Hydra does not start on Python 3.14: its help is an object that argparse takes no more.
 create_environment = \
-	for candidate in "$${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11; do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	for candidate in "$${PYTHON:-python3}" python3.13 python3.12 python3.11; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 	    exec "$$candidate" -m venv --clear $(VENV); \
+	  elif "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 14))' 2>/dev/null; then \
+	    echo "$$candidate is passed over: Hydra does not run on Python 3.14 or newer yet" >&2; \
 	  fi; \
 	done; \
-	echo 'error: Python 3.11 or newer must be on PATH, or be named: PYTHON=/path/to/python make …' >&2; \
+	echo 'error: Python 3.11, 3.12 or 3.13 must be on PATH, or be named: PYTHON=/path/to/python make …' >&2; \
 	exit 2

@@ -27,3 +27,8 @@ def __getattr__(name: str) -> Any:
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Shows these names where they are looked for, as a prompt does that completes them."""
+    return sorted({*globals(), *__all__})

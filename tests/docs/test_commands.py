@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from zoo.data.synthetic import SYNTHETIC_TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +114,18 @@ def test_the_command_works_as_shown(
         "scripts/runs.py": "runs",
     }
     assert expected[script] in result
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_the_pages_runs_as_shown(page: str, trained: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "shown.py").write_text(re.sub(r"runs/(…|NAME)", str(trained), block), encoding="utf-8")
+        found = runpy.run_path(str(tmp_path / "shown.py"))
+        assert found["logits_BLV"].shape[:2] == found["tokens_BL"].shape
+
+
+def test_the_names_of_the_library_show() -> None:
+    assert "load_model" in dir(zoo)
+    assert set(zoo.__all__) <= set(dir(zoo))
