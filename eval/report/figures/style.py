@@ -130,10 +130,13 @@ def log_ticks(axes: Axes, which: str) -> None:
 
 
 def byte_axis(axes: Axes, which: str) -> None:
-    """A logarithmic axis of sizes, with powers of two as its ticks."""
+    """A logarithmic axis of sizes, with powers of two as its ticks; a linear one where these do not tell them apart."""
     axis = axes.yaxis if which == "y" else axes.xaxis
-    if not _is_positive(axes, which):
-        axis.set_major_locator(MaxNLocator(6) if _has_values(axes, which) else NullLocator())
+    low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+    if not _has_values(axes, which):
+        axis.set_major_locator(NullLocator())
+    elif not _is_positive(axes, which) or (low > 0 and high / low < NARROW):
+        axis.set_major_locator(MaxNLocator(6))
     else:
         (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=2)
         axis.set_major_locator(LogLocator(base=2, numticks=7))

@@ -1,7 +1,8 @@
 """What each variant reached in training, and by how much that differs from the first one's, seed by seed."""
 
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from eval.report.qualities import named_comparisons, over_seeds, qualities, trainings
 from eval.report.tables.table import Table
@@ -33,7 +34,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
                     _EQUAL[regime],
                     name,
                     _number_of_all([each.steps for each in seeds.values()]),
-                    _METRICS.get(metric, metric),
+                    _METRICS.get(metric, metric) + _batches(seeds.values()),
                     str(over_seeds(_value(each) for each in seeds.values())),
                     NOTHING if seeds is first else _difference(seeds, first),
                     _number_of_all([each.tokens_per_second for each in seeds.values()]),
@@ -53,9 +54,9 @@ def trainings_table(rows: Sequence[Row]) -> Table:
             "peak",
         ),
         rows=tuple(lines),
-        note="Values are means over n seeds ± standard deviation. Differences are paired by seed, with Student's 95 % "
-        "interval; one that includes 0 tells nothing apart. Tokens per second are those of the trainings, medians over "
-        "seeds, with whatever ran beside them: speeds are compared by interleaved rounds, in the suites.",
+        note="Values are means over n seeds ± standard deviation, as training itself found them last: "
+        "evaluations may have looked at more. Differences are paired by seed, with Student's 95 % interval; "
+        "one that includes 0 tells nothing apart. Tokens per second are those of the trainings, medians over seeds, with whatever ran beside them: speeds are compared by interleaved rounds, in the suites.",
     )
 
 
@@ -66,6 +67,13 @@ def _difference(seeds: dict[int, Quality], first: dict[int, Quality]) -> str:
     found = paired_difference(*([_value(each[seed]) for seed in shared] for each in (seeds, first)))
     interval = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
     return f"{found.difference:+.3f}{interval}"
+
+
+def _batches(found: Iterable[Quality]) -> str:
+    """How much of the held-out data the trainings looked at, where they say that it was not all."""
+    limits = [json.loads(each.settings or "{}").get("training", {}).get("eval_batches") for each in found]
+    known = [limit for limit in limits if type(limit) is int]
+    return f" of at most {max(known)} batches" if known else ""
 
 
 def _value(quality: Quality) -> float:

@@ -155,7 +155,7 @@ def variants_table(rows: Sequence[Row]) -> Table:
         columns=(
             "variant",
             "training tokens/s",
-            f"speed over {setting.reference_name} (×)",
+            "speed (×)" if setting.reference is None else f"speed over {setting.reference_name} (×)",
             "training peak",
             "decoding tokens/s",
             "cache",
@@ -165,7 +165,8 @@ def variants_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(variant_line(each) for each in facts),
         note=f"{setting.words} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte (less is "
-        "better) and recall (accuracy) are means over n seeds ± standard deviation. Training peaks are those of "
+        "better) and recall (accuracy) are means over n seeds ± standard deviation, of evaluations where there are "
+        "any, else of the trainings' own. Training peaks are those of "
         f"{'the training steps' if any(each.peak_bytes for each in setting.step) else 'whole trainings'}. "
         f"{QualityBook(rows).words(setting.model)}",
     )

@@ -22,7 +22,7 @@ from eval.report.figures.attnbench_rows import main_rows
 from eval.report.figures.lines import ratio_lines, time_lines
 from eval.report.figures.pareto import Spot
 from eval.report.figures.speedups import speedup_cells
-from eval.report.figures.style import named_looks
+from eval.report.figures.style import byte_axis, log_ticks, named_looks
 from eval.report.qualities import Subject
 from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
@@ -135,6 +135,29 @@ def test_the_front_holds_what_none_beats_in_both() -> None:
     spots = [_spot("fast", 3, 2.5), _spot("good", 1, 2.0), _spot("beaten", 2, 2.6), _spot("between", 2, 2.2)]
     assert [spot.name for spot in pareto.front(spots, more_is_better=True)] == ["fast", "between", "good"]
     assert [spot.name for spot in pareto.front(spots, more_is_better=False)] == ["good"]
+
+
+def test_a_single_evaluation_is_a_mark_and_no_line_through_one_point(rows: list[Row]) -> None:
+    trained = [row.quality for row in rows if row.quality and row.quality.curve]
+    once = [changed(row, curve=row.quality.curve[:1]) for row in rows if row.quality in trained[:1]]
+    for own, marked in ((once, True), (rows, False)):
+        drawn = loss_curves.KIND.drawn(own)
+        assert isinstance(drawn, Figure)
+        lines = [line for axes in drawn.axes for line in axes.lines]
+        assert {line.get_marker() != "None" for line in lines} == {marked}
+
+
+@pytest.mark.parametrize(("values", "ticks"), [((), 0), ((0.0, 5.0), 2), ((16.3, 17.9), 2), ((1.0, 1e6), 2)])
+@pytest.mark.parametrize("make", [log_ticks, byte_axis])
+def test_an_axis_has_ticks_where_it_has_values(make, values: tuple[float, ...], ticks: int) -> None:
+    axes = Figure().subplots()
+    axes.plot(values, values, "o")
+    for which in ("x", "y"):
+        make(axes, which)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        assert sum(low <= each <= high for each in axis.get_majorticklocs()) >= ticks
+        assert bool(len(axis.get_majorticklocs())) == bool(ticks)
 
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:

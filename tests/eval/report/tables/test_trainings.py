@@ -21,6 +21,14 @@ def test_a_difference_is_paired_by_seed() -> None:
     assert second["difference to the first"] == "+0.100 [+0.100, +0.100]"
 
 
+def test_a_figure_of_a_part_of_the_held_out_data_says_of_which() -> None:
+    limited = _trained("mha", [2.0], settings='{"training": {"eval_batches": 8}}')
+    whole = _trained("mha", [2.0], settings='{"training": {"eval_batches": null}}')
+    assert [line["figure"] for line in _lines(limited)] == ["bits per byte of at most 8 batches"]
+    assert [line["figure"] for line in _lines(whole)] == ["bits per byte"]
+    assert _lines(_trained("mha", [2.0], settings='{"training": {"eval_batches": [8]}}'))
+
+
 def test_only_seeds_that_both_had_are_subtracted() -> None:
     alone = [changed(row, seed=9) for row in _trained("linear", [5.0])]
     _, second, third = _lines([*_trained("mha", [2.0, 3.0]), *_trained("swa", [1.5]), *alone])
