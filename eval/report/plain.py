@@ -17,7 +17,7 @@ from zoo.config.errors import printable
 # More would leave a figure no room.
 _LONGEST_LABEL = 60
 _MARKUP = re.compile(
-    r"[\\`*~|$]|\](?=\s*[(\[:])|\b_|_\b|(?<=\b[Hh][Tt][Tt][Pp]):|(?<=\b[Hh][Tt][Tt][Pp][Ss]):|(?<=\b[Ww]{3})\.",
+    r"[\\`*~|$]|\](?=\s*[(\[])|\b_|_\b|(?<=\b[Hh][Tt][Tt][Pp]):|(?<=\b[Hh][Tt][Tt][Pp][Ss]):|(?<=\b[Ww]{3})\.",
 )
 # Spreadsheets take these for a formula, also behind a space; a number is none.
 _FORMULA = re.compile(r"\s*[=@＝＠]|\s*[-+＋－](?!\d+(\.\d+)?\Z)")

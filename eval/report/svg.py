@@ -7,7 +7,7 @@ import warnings
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from eval.report.figures.style import INK, STYLE
+from eval.report.figures.style import INK
 
 # A file of its own has no page around it whose colour it could take.
 _OWN_COLOURS = (
@@ -27,7 +27,10 @@ def svg_text(figure: Figure, name: str) -> str:
     file = io.StringIO()
     # Without a date, and with ids that depend on the content and this name only.
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}),
+        warnings.catch_warnings(),
+    ):
         # The text stays text: the reader's own fonts have the characters that ours has not.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         # A figure of more than its place can hold is crowded, and still there.

@@ -38,7 +38,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     marked: list[str] = []
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         lines = size_lines(panel.rows, panel.size, panel.formula)
-        marked += draw_panel(axes, lines, title=panel.title, label="bytes", value_axis=byte_axis)
+        marked += draw_panel(axes, lines, title=panel.title, label="", value_axis=byte_axis)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     status_key(figure, marked)
     return figure

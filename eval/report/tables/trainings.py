@@ -54,9 +54,10 @@ def trainings_table(rows: Sequence[Row]) -> Table:
             "peak",
         ),
         rows=tuple(lines),
-        note="Values are means over n seeds ± standard deviation, as training itself found them last: "
-        "evaluations may have looked at more. Differences are paired by seed, with Student's 95 % interval; "
-        "one that includes 0 tells nothing apart. Tokens per second are those of the trainings, medians over seeds, with whatever ran beside them: speeds are compared by interleaved rounds, in the suites.",
+        note="Values are means over n seeds ± standard deviation, as training itself found them last: evaluations may "
+        "have looked at more. Differences are paired by seed, with Student's 95 % interval; one that includes 0 tells "
+        "nothing apart. Tokens per second are those of the trainings, medians over seeds, with whatever ran beside "
+        "them: speeds are compared by interleaved rounds, in the suites.",
     )
 
 
