@@ -137,7 +137,7 @@ def test_other_data_has_another_label_and_the_same_data_has_not(own, evaluate):
         ({"path": "/etc/passwd"}, "data.path = '/etc/passwd' of corpus 'text'"),
         ({"path": "texts", "validation_path": "/etc/passwd"}, "data.validation_path = '/etc/passwd'"),
         ({"corpus": "hub", "path": "somebody/secrets"}, "'somebody/secrets' of corpus 'hub'"),
-        ({"corpus": "stdlib", "path": "/root"}, "data.path = '/root' of corpus 'stdlib'"),
+        ({"corpus": "stdlib", "path": "/etc"}, "data.path = '/etc' of corpus 'stdlib'"),
     ],
 )
 def test_a_strangers_checkpoint_opens_nothing_unasked(own, evaluate, monkeypatch, data, words):

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from eval.report.comparisons import Comparison, named_comparisons, trainings
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
-from eval.report.qualities import Comparison, named_comparisons, trainings
 from eval.rows import Quality, Row
 
 _VALUES = {"bits_per_byte": "bits per byte", "accuracy": "accuracy", "loss": "loss (nats per token)"}

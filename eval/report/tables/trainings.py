@@ -4,7 +4,8 @@ import json
 import statistics
 from collections.abc import Iterable, Sequence
 
-from eval.report.qualities import named_comparisons, over_seeds, qualities, trainings
+from eval.report.comparisons import named_comparisons, trainings
+from eval.report.qualities import over_seeds, qualities
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, num_bytes
 from eval.rows import Quality, Row

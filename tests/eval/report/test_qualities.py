@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from eval.report.qualities import QualityBook, function_of, named_comparisons, of_main_subject, qualities, trainings
+from eval.report.comparisons import named_comparisons, trainings
+from eval.report.qualities import QualityBook, function_of, of_main_subject, qualities
 from eval.report.tables.recall import recall_table
 from eval.report.tables.trainings import trainings_table
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
