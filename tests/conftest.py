@@ -21,11 +21,12 @@ from zoo.runtime.cache import default_cache_dir
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-# The user's cache without this device's calibration, which would change what adaptive attention chooses. Not in a
-# fixture: some suites are asked for their groups when tests are collected.
+# The user's cache without this device's calibration, which would change what adaptive attention chooses, and without
+# libraries, which are not taken from behind a link. Not in a fixture: some suites are asked for their groups when tests
+# are collected.
 _cache = tempfile.TemporaryDirectory(prefix="zoo-tests-")
 for _entry in default_cache_dir().iterdir() if default_cache_dir().is_dir() else ():
-    if _entry.name != "calibration":
+    if _entry.name not in ("calibration", "blas"):
         (Path(_cache.name) / _entry.name).symlink_to(_entry)
 os.environ["ZOO_CACHE"] = _cache.name
 

@@ -5,9 +5,8 @@ import signal
 from eval.rows.schema import Status
 from eval.speed.protocol import Stage
 from zoo.config import UserError
+from zoo.runtime.memory import is_exhaustion
 
-# How MLX's allocators and the C++ library word it; all of them arrive as RuntimeError.
-_OUT_OF_MEMORY = ("[malloc", "malloc]", "bad_alloc", "out of memory", "unable to allocate", "insufficient memory")
 _DOING = {
     Stage.STARTING: "while its process started",
     Stage.BUILDING: "while it was built",
@@ -23,7 +22,7 @@ def from_exception(error: Exception, stage: Stage) -> tuple[Status, str]:
     What refuses its own configuration is unavailable; any other exception is a fault, which may be mended.
     """
     text = _last_line(error)
-    if isinstance(error, MemoryError) or _names_memory(error):
+    if is_exhaustion(error):
         return "out_of_memory", f"{text or 'no memory was left'} ({_DOING[stage]})"
     if isinstance(error, UserError):
         return "unavailable", text
@@ -47,10 +46,6 @@ def from_exit_code(code: int, stage: Stage) -> tuple[Status, str]:
 def from_silence(seconds: float, stage: Stage) -> tuple[Status, str]:
     """Status and reason of a cell that took too long over one step."""
     return "crashed", f"took longer than {seconds:g} s over one step {_DOING[stage]}, and was stopped"
-
-
-def _names_memory(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def _last_line(error: Exception) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from eval.rows import Cell, Machine, Memory, Row, RowStore, current_machine
 from eval.speed.assembly import Outcome, outcome_row, recorded_cells, row
-from eval.speed.free_memory import free_bytes
 from eval.speed.group import Group
 from eval.speed.options import MeasureOptions
 from eval.speed.prediction import refusal
@@ -16,6 +15,7 @@ from eval.speed.process import StopRequestedError, Worker, WorkerDeathError, Wor
 from eval.speed.protocol import Failed, Measured, MemoryJob, Report, Timed, TimingJob
 from eval.speed.reference import Reference, measured_cells, reference, reference_group
 from eval.speed.resumption import TIME_BUDGET, built_as, is_finished, is_group_finished
+from zoo.runtime.memory import usable_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def measure(
 
 
 def _available_bytes(options: MeasureOptions) -> int:
-    return free_bytes() if options.available_bytes is None else options.available_bytes
+    return usable_bytes() if options.available_bytes is None else options.available_bytes
 
 
 class _Budget:

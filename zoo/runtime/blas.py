@@ -135,6 +135,9 @@ def _candidates(chosen: str) -> Iterator[tuple[str, Callable[[], ctypes.CDLL]]]:
 
 
 def _open(path: str) -> ctypes.CDLL:
+    if os.sep in path and Path(path).exists() and not Path(path).is_file():
+        # The dynamic linker would wait at a pipe for ever.
+        raise OSError(f"{path}: it is no regular file")
     # Opened privately first, so that a library without the symbol leaves no trace among the global ones.
     if _symbol(ctypes.CDLL(path), SYMBOL) is None:
         raise OSError(f"{path} does not export {SYMBOL}")
@@ -147,7 +150,10 @@ def _open_scipy_openblas() -> ctypes.CDLL:
         raise FileNotFoundError("not installed")
     try:
         return _open(str(scipy_openblas.plain_named_copy(original, default_cache_dir() / "blas")))
-    except (OSError, UserError):
+    except (OSError, UserError) as error:
+        if isinstance(error, scipy_openblas.ForeignFolderError):
+            remedy = "choose another ZOO_CACHE, or make it this user's alone"
+            _warn(f"libraries are not taken from the cache, since {error}; each start makes one anew ({remedy})")
         # No home, a read-only one, or one that nothing may be run from. What is loaded stays when the folder goes.
         with tempfile.TemporaryDirectory(prefix="attention-zoo-") as folder:
             return _open(str(scipy_openblas.plain_named_copy(original, Path(folder))))

@@ -14,9 +14,11 @@ def group_folders(root: Path, *, controller: str) -> Iterator[Path]:
         controller: Name of a controller of version 1; empty for version 2, which has one hierarchy for all.
     """
     for line in read_text(root / "proc/self/cgroup").splitlines():
-        _, found, rest = line.partition(":")
-        controllers, also_found, path = rest.partition(":")
-        if found and also_found and controller in controllers.split(",") and ".." not in path.split("/"):
+        fields = line.split(":", 2)
+        if len(fields) < 3 or number(fields[0]) is None:
+            continue
+        _, controllers, path = fields
+        if controller in controllers.split(",") and ".." not in path.split("/"):
             group = PurePosixPath(path.lstrip("/"))
             yield from (root / MOUNT / controller / each for each in (group, *group.parents))
             return

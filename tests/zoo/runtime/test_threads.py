@@ -20,6 +20,29 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "nonsense\n0\n::\n"},
+        {"proc/self/cgroup": "0::/../../job\n"},
+        {"proc/self/cgroup": "\x00\xff 0::\n", "sys/fs/cgroup/cpu.max": "1 1\n"},
+        {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "many 100000\n"},
+        {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "100000 0\n"},
+        {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "-1 100000\n"},
+        {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "9" * 5000 + " 100000\n"},
+        {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max/file": ""},
+        {
+            "proc/self/cgroup": "2:cpu:/job\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "ten\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "0\n",
+        },
+    ],
+)
+def test_malformed_files_say_nothing(files: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, files)
+    assert usable_cores(root=tmp_path) == 16
+
+
 def test_without_control_groups_the_affinity_decides(tmp_path: Path) -> None:
     assert usable_cores(root=tmp_path) == 16
 
