@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import mlx.core as mx
@@ -171,6 +172,19 @@ def test_paths_are_taken_as_typed_and_the_home_folder_is_filled_in(train, tmp_pa
     result = train("run_dir=~/a=b (ö)", "data.path=~/texts (é)=1", "training.steps=1")
     assert result["run_dir"] == str(tmp_path / "a=b (ö)")
     assert (tmp_path / "a=b (ö)" / "result.json").is_file()
+
+
+def test_a_folder_below_one_whose_name_is_not_utf_8_holds_a_run(train, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 \xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    monkeypatch.chdir(folder)
+    train("run_dir=run", "training.steps=2")
+    assert train("run_dir=run", "resume=auto")["resumed_from_step"] == 2
+    _, tokenizer = load_model(folder / "run")
+    assert tokenizer.decode(tokenizer.encode("a")) == "a"
 
 
 def test_more_steps_go_on_from_the_last_one(train, tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import zoo
 from tests.tolerances import tolerance
 from tests.zoo.checkpoints.saved import TOKENIZER, save_all, small_model
 from zoo.attention.catalog import attention_names, variant
-from zoo.checkpoints import History, load_checkpoint, load_model, save_checkpoint
+from zoo.checkpoints import History, VerifiedFiles, load_checkpoint, load_model, save_checkpoint
 from zoo.config import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,6 +34,27 @@ def test_a_run_stands_for_its_newest_checkpoint(tmp_path):
     for step in (3, 12):
         save_all(History(tmp_path / "checkpoints").path(step), small_model(seed=step))
     assert load_checkpoint(tmp_path).folder == tmp_path / "checkpoints" / "step_000012"
+
+
+def test_a_checkpoint_that_its_run_drops_before_it_is_open_gives_way_to_a_newer_one(tmp_path, monkeypatch):
+    history, dropped = History(tmp_path / "checkpoints"), []
+
+    class Slow(VerifiedFiles):
+        def __init__(self, folder):
+            if len(dropped) < 3:
+                step = history.steps()[-1]
+                save_all(history.path(step + 1), small_model(seed=step))
+                shutil.rmtree(folder)
+                dropped.append(folder)
+            super().__init__(folder)
+
+    save_all(history.path(1))
+    monkeypatch.setattr("zoo.checkpoints.load.VerifiedFiles", Slow)
+    assert load_checkpoint(tmp_path).folder == history.path(4)
+    dropped.clear()
+    # Asked for by its own name, it is missed.
+    with pytest.raises(UserError, match=r"step_000004.* is missing"):
+        load_checkpoint(history.path(4))
 
 
 def exact_pairs():
