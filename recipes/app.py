@@ -26,8 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
+from recipes.help import help_text
 from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
-from recipes.streams import configure_logging, open_streams, print_json
+from recipes.streams import configure_logging, open_streams, print_json, show
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
@@ -176,6 +177,9 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
     flags, overrides = split_flags(arguments)
     TYPED.set(tuple(overrides))
+    if "--help" in flags:
+        show(help_text(config_name, CONFIGS, _groups()))
+        return
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
     wanted = rewritten(

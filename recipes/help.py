@@ -1,0 +1,123 @@
+"""What `--help` shows: what a script does, its choices and its keys, from its YAML and its recipe's documentation."""
+
+import dataclasses
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import MISSING
+
+from recipes.fields import recipe_classes
+from zoo.training import TrainingConfig
+
+_WIDTH = 110
+_KEY_WIDTH = 34
+# Its keys are the ones that are set most often; those of the others depend on what is chosen.
+_SHOWN_GROUP = "training"
+
+
+def help_text(script: str, configs: Path, groups: Mapping[str, Sequence[str]]) -> str:
+    """The help of a script.
+
+    Args:
+        script: Name of its recipe and of its YAML.
+        configs: Folder of the YAMLs.
+        groups: Choices by config group.
+    """
+    purpose = inspect.getdoc(importlib.import_module(f"recipes.{script}")) or ""
+    pages = _pages(script, configs)
+    chosen: dict[str, Any] = {}
+    for page in pages:
+        chosen.update(_chosen(page))
+    keys = {key: (value, comment) for page in pages for key, value, comment in _keys(page)}
+    default = chosen.get(_SHOWN_GROUP)
+    if default is not None:
+        page = configs / _SHOWN_GROUP / f"{default}.yaml"
+        keys |= {f"{_SHOWN_GROUP}.{key}": (value, comment) for key, value, comment in _keys(page)}
+    documented = _documented(script)
+    shown = re.findall(r"^# .*?(python scripts/.*)$", pages[-1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+    usage = [f"python scripts/{script}.py [KEY=VALUE …]", *shown]
+    lines = [purpose.partition("\n")[0], "", *(f"  {line}" for line in usage), ""]
+    if chosen:
+        lines += [
+            "Choices: a word picks a YAML of that folder in configs/, whose keys can be set as in model.num_layers=2"
+        ]
+        lines += [line for group, name in chosen.items() for line in _entry(group, name, ", ".join(groups[group]))]
+        lines += [""]
+    lines += ["Keys, with their defaults:"]
+    for key, (value, comment) in keys.items():
+        lines += _entry(key, value, comment or documented.get(key, ""))
+    lines += [
+        "",
+        "--cfg job shows the whole configuration instead of running it; --multirun KEY=A,B runs several.",
+        "docs/guide.md explains the rest.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: str, value: Any, meaning: str) -> list[str]:
+    meaning = f"has to be given; {meaning}" if value == MISSING else meaning
+    start = f"  {key}={'null' if value is None else '' if value == MISSING else value}"
+    gap = " " * max(2, _KEY_WIDTH - len(start))
+    return textwrap.wrap(
+        f"{start}{gap}{meaning}".rstrip(),
+        width=_WIDTH,
+        subsequent_indent=" " * _KEY_WIDTH,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+
+
+def _pages(script: str, configs: Path) -> list[Path]:
+    """The script's YAML, after those of other scripts that it takes as its own."""
+    page = configs / f"{script}.yaml"
+    others = [each for each in _defaults(page) if isinstance(each, str) and each != "_self_"]
+    return [*(path for other in others for path in _pages(other, configs)), page]
+
+
+def _chosen(page: Path) -> dict[str, Any]:
+    return {group: name for each in _defaults(page) if isinstance(each, dict) for group, name in each.items()}
+
+
+def _defaults(page: Path) -> list[Any]:
+    return list((yaml.safe_load(page.read_text(encoding="utf-8")) or {}).get("defaults", []))
+
+
+def _keys(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Keys with their values and comments, as they are written."""
+    section = ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        found = re.fullmatch(r"( *)(\w+):(?: +(.*?))??(?: +# (.*))?", line)
+        if found is None:
+            continue
+        indent, name, value, comment = found.groups()
+        if not indent:
+            section = "" if value else f"{name}."
+        if value and name != "defaults":
+            yield f"{section if indent else ''}{name}", value, comment or ""
+
+
+def _documented(script: str) -> dict[str, str]:
+    """What the dataclasses say of their fields, by dotted key."""
+    found = _attributes(TrainingConfig, f"{_SHOWN_GROUP}.")
+    for recipe in recipe_classes(script):
+        found |= _attributes(recipe, "")
+    return found
+
+
+def _attributes(cls: type[Any], prefix: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        part = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", part, flags=re.MULTILINE):
+            found[f"{prefix}{name}"] = " ".join(text.split())
+    for field in dataclasses.fields(cls):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            found |= _attributes(field.type, f"{prefix}{field.name}.")
+    return found
