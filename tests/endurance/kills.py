@@ -109,7 +109,7 @@ def kill_runs(folder: Path, *, count: int, seed: int) -> int:
         num_runs += 1
         for _ in range(min(_MOST_KILLS, count - kills)):
             process = runs.start(run)
-            time.sleep(generator.uniform(0, seconds))
+            time.sleep(generator.uniform(0, 1.2 * seconds))
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 assert status == 0, Path(f"{run}.log").read_text()[-3000:]
