@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.lines import draw_panel, size_lines
 from eval.report.figures.style import byte_axis, status_key
 from eval.report.selection import Measured, measured
@@ -34,6 +34,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     panels = _panels(rows)
     if not panels:
         return Absent(reason="no rows with cache bytes (suite decode), nor with peak bytes over length (suite long)")
+    if (absent := crowded(len(panels))) is not None:
+        return absent
     figure = Figure(figsize=(10.5, 3.6 * len(panels)), layout="constrained")
     marked: list[str] = []
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
-from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.lines import draw_legend, draw_panel, own_looks, time_lines
 from eval.report.figures.style import status_key
 from eval.report.selection import Measured, any_timed
@@ -20,6 +20,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     if not by_mode:
         return Absent(reason=missing("any timed layer"))
     families = list(dict.fromkeys(_family(each) for found in by_mode.values() for each in found))
+    if (absent := crowded(len(families) * len(by_mode))) is not None:
+        return absent
     figure = Figure(figsize=(10.5, 2.9 * len(families)), layout="constrained")
     panels = figure.subplots(len(families), len(by_mode), squeeze=False)
     marked: list[str] = []

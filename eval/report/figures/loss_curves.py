@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from eval.report.comparisons import Comparison, named_comparisons, trainings
-from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.style import BAND_ALPHA, Look, looks, plain_number
 from eval.rows import Quality, Row
 
@@ -24,6 +24,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     if not subjects:
         return Absent(reason="no quality row has a curve of its training")
     names = named_comparisons(subjects)
+    if (absent := crowded(2 * len(subjects))) is not None:
+        return absent
     figure = Figure(figsize=(10.5, 3.4 * len(subjects)), layout="constrained")
     for (comparison, variants), panels in zip(
         subjects.items(), figure.subplots(len(subjects), 2, squeeze=False), strict=True

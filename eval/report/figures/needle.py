@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, draw_heat, draw_scale
-from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.recall import mean_cell, subject_words
 from eval.report.qualities import comparable_rows, has_value
 from eval.rows import Row
@@ -24,6 +24,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})
     depths = sorted({row.quality.depth or 0.0 for row in found if row.quality})
+    if (absent := crowded(len(names))) is not None:
+        return absent
     num_lines = math.ceil(len(names) / _COLUMNS)
     height = 0.3 + num_lines * (0.9 + 0.3 * len(depths))
     figure = Figure(figsize=(10.5, max(2.2, height)), layout="constrained")

@@ -6,7 +6,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from eval.report.figures.heat import SEQUENTIAL, HeatCell, draw_heat, draw_scale
-from eval.report.figures.kind import Absent, FigureKind
+from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.qualities import RECALL_TASK, has_value, one_per_seed, over_seeds, recall_rows, subject_of
 from eval.rows import Quality, Row
 
@@ -18,6 +18,8 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
         return Absent(reason=f"no accuracy of task {RECALL_TASK} by number of pairs")
     names = list(dict.fromkeys(row.quality.variant for row in found if row.quality))
     lengths = sorted({row.quality.length or 0 for row in found if row.quality})
+    if (absent := crowded(len(lengths))) is not None:
+        return absent
     figure = Figure(figsize=(3.2 + 3.9 * len(lengths), max(2.6, 1.7 + 0.34 * len(names))), layout="constrained")
     figure.suptitle(subject_words(found))
     panels = figure.subplots(1, len(lengths), squeeze=False, sharey=True)[0]

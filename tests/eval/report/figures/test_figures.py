@@ -26,7 +26,7 @@ from eval.report.figures.style import byte_axis, log_ticks, named_looks
 from eval.report.qualities import Subject
 from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
-from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, recall_row
+from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, quality_rows, recall_row
 
 
 def _texts(figure: Figure) -> str:
@@ -158,6 +158,14 @@ def test_an_axis_has_ticks_where_it_has_values(make, values: tuple[float, ...], 
         low, high = sorted(axis.get_view_interval())
         assert sum(low <= each <= high for each in axis.get_majorticklocs()) >= ticks
         assert bool(len(axis.get_majorticklocs())) == bool(ticks)
+
+
+@pytest.mark.parametrize("field", ["model", "variant"])
+def test_more_than_a_figure_can_show_is_said_and_not_drawn_for_minutes(field: str) -> None:
+    (trained, *_) = [row for row in quality_rows(1) if row.quality and row.quality.curve]
+    drawn = loss_curves.KIND.drawn([changed(trained, **{field: f"{field} {number}"}) for number in range(1000)])
+    assert isinstance(drawn, Absent)
+    assert "more than a figure can show" in drawn.reason
 
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
