@@ -62,7 +62,10 @@ class Overrides(Subject):
     def attempt(self, rng: random.Random, folder: Path) -> None:
         typed = []
         for _ in range(rng.choice((1, 1, 2))):
-            key = rng.choice(self.keys) if rng.random() < 0.9 else rng.choice(TEXTS[:60])
+            key, usual = rng.choice(self.keys) if rng.random() < 0.95 else (rng.choice(TEXTS[:60]), None)
+            if rng.random() < 0.4:
+                typed.append(f"{key}={_plausible(rng, usual)}")
+                continue
             mark = rng.choice(("", "", "", "", "", "+", "++", "~"))
             typed.append(f"{mark}{key}={_typed(rng)}" if rng.random() < 0.97 else f"{mark}{key}")
         quick = ["training.steps=1", "training.eval_batches=1", "training.sample_tokens=0"]
@@ -125,11 +128,11 @@ class OtherCommands(Subject):
                 ("compare", compare.main),
             ]
         )
-        key = rng.choice(_keys(name) or ["nothing"])
+        key, usual = rng.choice(_keys(name) or [("nothing", None)])
         # Nothing is there to work on, so that whatever is accepted ends at once.
         nowhere = {"generate": ["prompt=a"], "compare": ["variants=[nothing]"], "report": [f"out={folder}/out"]}
         ready = ["checkpoint=" + str(folder / "nothing")] if name in ("generate", "evaluate") else []
-        typed = f"{key}={_typed(rng)}".replace("\0", "")
+        typed = f"{key}={_typed(rng) if rng.random() < 0.7 else _plausible(rng, usual)}".replace("\0", "")
         place = [f"run_dir={folder}/run"] if name in ("evaluate", "compare") and not key.startswith("run_dir") else []
         command(name, main, [*ready, *nowhere.get(name, []), *place, typed])
 
@@ -137,8 +140,6 @@ class OtherCommands(Subject):
 def _typed(rng: random.Random) -> str:
     """A value as somebody may type it."""
     kind = rng.random()
-    if kind < 0.25:
-        return rng.choice(("1", "2", "3", "4", "0.5", "true", "false", "null", "auto", "mha", "[]", "[a]"))
     if kind < 0.45:
         return rng.choice(TEXTS)
     if kind < 0.8:
@@ -151,6 +152,17 @@ def _typed(rng: random.Random) -> str:
         return "[" * 300 + "]" * 300
 
 
+def _plausible(rng: random.Random, usual: Any) -> str:
+    """Another value of the type that a key has, of a size that a small machine can do."""
+    if isinstance(usual, bool):
+        return rng.choice(("true", "false"))
+    if isinstance(usual, (int, float)):
+        return rng.choice(("1", "2", "3", "4", "24", "0.5", "0.01"))
+    if isinstance(usual, list):
+        return rng.choice(("[]", "[a]", "null"))
+    return rng.choice(("null", "auto", "cpu", "float32", "mha", "a b", "1"))
+
+
 def _yaml(tree: Any) -> bytes:
     try:
         return yaml.safe_dump(tree).encode("utf-8", "surrogatepass")
@@ -158,8 +170,8 @@ def _yaml(tree: Any) -> bytes:
         return b"a: " + b"[" * 2000
 
 
-def _keys(name: str) -> list[str]:
-    """Keys of a command, nested ones with their dots; without what would make a run long or large on purpose."""
+def _keys(name: str) -> list[tuple[str, Any]]:
+    """Keys and values of a command, nested ones with their dots; without what would make a run long or large on purpose."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
@@ -169,14 +181,11 @@ def _keys(name: str) -> list[str]:
 
     def walk(tree: Any, path: str) -> None:
         if path:
-            found.append(path)
+            found.append((path, tree))
         if isinstance(tree, dict):
             for key, item in tree.items():
                 walk(item, f"{path}.{key}" if path else str(key))
 
     walk(plain, "")
-    return [
-        key
-        for key in found
-        if key not in groups and key not in ("training.steps", "run_dir", "out", "pictures", "pages")
-    ]
+    left_out = {"training.steps", "run_dir", "out", "pictures", "pages", *groups}
+    return [(key, value) for key, value in found if key not in left_out]
