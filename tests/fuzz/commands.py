@@ -55,9 +55,8 @@ class Overrides(Subject):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        (folder / "a.txt").write_text(SOURCE)
-        (folder / "b.txt").write_text(SOURCE[::-1])
-        self.keys = _keys("train")
+        self.corpus = _corpus(folder)
+        self.keys = _keys("train", "optimizer=adamw", "tokenizer=bytes", "data=text", "attention=mha")
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
         typed = []
@@ -69,7 +68,7 @@ class Overrides(Subject):
             mark = rng.choice(("", "", "", "", "", "+", "++", "~"))
             typed.append(f"{mark}{key}={_typed(rng)}" if rng.random() < 0.97 else f"{mark}{key}")
         quick = ["training.steps=1", "training.eval_batches=1", "training.sample_tokens=0"]
-        fixed = [*TINY, "data=text", f"data.path={self.folder}", f"data.cache_dir={self.folder}/cache", *quick]
+        fixed = [*TINY, "data=text", f"data.path={self.corpus}", f"data.cache_dir={self.folder}/cache", *quick]
         command("train", train.main, [*fixed, f"run_dir={folder}/run", *(each.replace("\0", "") for each in typed)])
 
 
@@ -81,10 +80,7 @@ class RunFiles(Subject):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        corpus = folder / "corpus"
-        corpus.mkdir()
-        (corpus / "a.txt").write_text(SOURCE)
-        (corpus / "b.txt").write_text(SOURCE[::-1])
+        corpus = _corpus(folder)
         self.common = ["data=text", f"data.path={corpus}", f"data.cache_dir={folder}/cache", "training.sample_tokens=0"]
         command("train", train.main, [*TINY, *self.common, "training.steps=2", f"run_dir={folder}/run"])
 
@@ -137,6 +133,15 @@ class OtherCommands(Subject):
         command(name, main, [*ready, *nowhere.get(name, []), *place, typed])
 
 
+def _corpus(folder: Path) -> Path:
+    """Two files of text."""
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text(SOURCE)
+    (corpus / "b.txt").write_text(SOURCE[::-1])
+    return corpus
+
+
 def _typed(rng: random.Random) -> str:
     """A value as somebody may type it."""
     kind = rng.random()
@@ -170,12 +175,12 @@ def _yaml(tree: Any) -> bytes:
         return b"a: " + b"[" * 2000
 
 
-def _keys(name: str) -> list[tuple[str, Any]]:
+def _keys(name: str, *chosen: str) -> list[tuple[str, Any]]:
     """Keys and values of a command, nested ones with their dots; without what would make a run long or large on purpose."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        plain = OmegaConf.to_container(compose(name), resolve=False)
+        plain = OmegaConf.to_container(compose(name, overrides=list(chosen)), resolve=False)
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     found = []
 
