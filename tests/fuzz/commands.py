@@ -192,5 +192,6 @@ def _keys(name: str, *chosen: str) -> list[tuple[str, Any]]:
                 walk(item, f"{path}.{key}" if path else str(key))
 
     walk(plain, "")
-    left_out = {"training.steps", "run_dir", "out", "pictures", "pages", *groups}
+    # Compiling a step costs a C++ compiler's time, again for every setting.
+    left_out = {"training.steps", "training.compile", "run_dir", "out", "pictures", "pages", *groups}
     return [(key, value) for key, value in found if key not in left_out]
