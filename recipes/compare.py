@@ -30,7 +30,7 @@ from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_
 from recipes.job import TYPED
 from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
-from recipes.train import checked_plan
+from recipes.training_plan import checked_plan
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import typed_path
 from zoo.runtime.threads import usable_cores
