@@ -176,7 +176,7 @@ def _yaml(tree: Any) -> bytes:
 
 
 def _keys(name: str, *chosen: str) -> list[tuple[str, Any]]:
-    """Keys and values of a command, nested ones with their dots; without what would make a run long or large on purpose."""
+    """Keys and values of a command, nested ones with their dots; without those of a run that is long on purpose."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
