@@ -26,7 +26,7 @@ from eval.suites.suite import GridChoices, Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
 from recipes.foundation import FIGURES, measure_foundation
 from zoo.attention.catalog import attention_names
-from zoo.config import UserError, from_mapping, require
+from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import replace_file, typed_path
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
@@ -54,6 +54,7 @@ class BenchmarkRecipe(GridChoices):
         budget_minutes: For everything, or None for no limit.
         compare_to: Rows of another run, or a folder that holds `rows.jsonl`.
         figures: Of the suite `foundation`, which figures; None for all.
+        allow_large: Whether to try what will not fit into memory.
     """
 
     suite: str | None
@@ -65,6 +66,7 @@ class BenchmarkRecipe(GridChoices):
     budget_minutes: float | None = None
     compare_to: str | None = None
     figures: tuple[str, ...] | None = None
+    allow_large: bool = False
 
     def __post_init__(self) -> None:
         suites = (FOUNDATION, *SUITES)
@@ -84,8 +86,8 @@ class BenchmarkRecipe(GridChoices):
         _require_names("models", self.models, tuple(sorted(path.stem for path in MODELS.glob("*.yaml"))))
         for field in ("lengths", "batch_sizes"):
             numbers = getattr(self, field)
-            positive = numbers is None or (len(numbers) > 0 and min(numbers) >= 1)
-            require(positive, field, "be a list of whole numbers of at least 1", numbers)
+            within = numbers is None or (len(numbers) > 0 and min(numbers) >= 1 and max(numbers) <= MOST)
+            require(within, field, f"be a list of whole numbers of at least 1 and at most {MOST}", numbers)
         for field in ("variants", *_AXES):
             values = getattr(self, field) or ()
             require(len(set(values)) == len(values), field, "name nothing twice", list(values))
@@ -118,6 +120,7 @@ class BenchmarkRecipe(GridChoices):
             rounds=self.rounds,
             budget_seconds=None if minutes is None else minutes * _SECONDS_PER_MINUTE,
             seed=self.seed,
+            available_bytes=sys.maxsize if self.allow_large else None,
             device=self.device,
         )
 

@@ -21,10 +21,12 @@ from recipes.held_out import HeldOutData, held_out_data
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
 from zoo.checkpoints.manifest import MANIFEST
-from zoo.config import from_mapping, require
+from zoo.config import MOST, from_mapping, require, require_within
 from zoo.config.files import typed_path
 from zoo.data.synthetic import SYNTHETIC_TASKS
+from zoo.models import Load, ModelPrice
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class EvaluateRecipe:
         seed: Of whatever a task draws.
         device: Back end.
         dtype: Of the forward pass.
+        allow_large: Whether to begin what will not fit into memory.
         compile: Whether graphs are compiled.
         harness: What to ask of lm-evaluation-harness.
     """
@@ -68,15 +71,16 @@ class EvaluateRecipe:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    allow_large: bool = False
     compile: bool = True
     harness: HarnessConfig = dataclasses.field(default_factory=HarnessConfig)
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
         require(bool(self.run_dir), "run_dir", "name a folder", self.run_dir)
-        for field in ("max_batches", "batch_size", "sequence_length"):
-            value = getattr(self, field)
-            require(value in (None, "auto") or value >= 1, field, "be at least 1 or null", value)
+        require_within(self, 1, MOST, "batch_size", "sequence_length")
+        most = self.max_batches
+        require(most in (None, "auto") or int(most) >= 1, "max_batches", "be at least 1 or null", most)
         nothing = self.tasks == () and not self.harness.tasks
         require(not nothing, "tasks", "name at least one task, or be null for all that fit", [])
         require_known(self.tasks or ())
@@ -99,9 +103,11 @@ def main(config: DictConfig) -> dict[str, Any]:
     seed_everything(recipe.seed)
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
-    loaded = load_checkpoint(typed_path(recipe.checkpoint, what="checkpoint"), attention=attention)
+    checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
+    loaded = load_checkpoint(checkpoint, attention=attention, allow_large=recipe.allow_large)
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
+    _require_room_for(recipe, evaluated)
     tasks = chosen_tasks(evaluated, recipe.tasks)
     origin = _origin(recipe, loaded, evaluated, data.label)
     digest = _digest(recipe, loaded, evaluated)
@@ -127,6 +133,13 @@ def main(config: DictConfig) -> dict[str, Any]:
         "tasks": results,
         "rows_path": str(store.path),
     }
+
+
+def _require_room_for(recipe: EvaluateRecipe, evaluated: Evaluated) -> None:
+    load = Load(batch_size=evaluated.batch_size, length=evaluated.sequence_length, dtype=evaluated.dtype)
+    needed = ModelPrice(evaluated.model.config).forward_activations(load)
+    remedy = "make batch_size or sequence_length smaller"
+    require_room(needed, "a batch of the evaluation", allow_large=recipe.allow_large, remedy=remedy)
 
 
 def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
 from recipes.streams import show
@@ -21,8 +22,10 @@ from zoo.generation import (
     stream_batch,
     stream_text,
 )
+from zoo.models import Load, ModelConfig, ModelPrice
 from zoo.runtime import blas
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.memory import require_room
 from zoo.runtime.versions import device_label
 from zoo.training.signals import StopRequest
 
@@ -39,6 +42,7 @@ class GenerateRecipe(GenerationConfig):
         attention: Another variant or hybrid for the same weights, or None.
         device: Back end.
         dtype: Of weights and caches.
+        allow_large: Whether to begin what will not fit into memory.
     """
 
     checkpoint: str | None = None
@@ -48,6 +52,7 @@ class GenerateRecipe(GenerationConfig):
     attention: dict[str, Any] | None = None
     device: str = "auto"
     dtype: str = "auto"
+    allow_large: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +79,10 @@ def main(config: DictConfig) -> dict[str, Any]:
     prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
-    loaded, tokenizer = load_model(typed_path(recipe.checkpoint, what="checkpoint"), attention=attention)
+    checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
+    loaded, tokenizer = load_model(checkpoint, attention=attention, allow_large=recipe.allow_large)
     model: Any = loaded
+    _require_room_for(recipe, model.config, [len(tokenizer.encode(prompt)) for prompt in prompts], dtype)
     model.set_dtype(dtype)
     about = {
         "checkpoint": recipe.checkpoint,
@@ -99,6 +106,18 @@ def main(config: DictConfig) -> dict[str, Any]:
             pieces = stream_batch(model, tokenizer, prompts, recipe, interrupted=interrupted)
             facts = _print_batch(pieces, len(prompts))
     return {**facts, "interrupted": "interrupted" in facts["finish_reason"], **about}
+
+
+def _require_room_for(recipe: GenerateRecipe, config: ModelConfig, lengths: Sequence[int], dtype: mx.Dtype) -> None:
+    """Refuses prompts that do not fit into memory; what is generated grows as far as it goes, and is not priced."""
+    price, longest = ModelPrice(config), max(1, *lengths)
+    step = min(recipe.prefill_step_size, longest) if config.causal else longest
+    # A step's scores of all that was read before, and their softmax.
+    scores = 2 * config.num_heads * step * longest * dtype.size
+    needed = scores + price.forward_activations(Load(batch_size=1, length=step, dtype=dtype))
+    if config.causal:
+        needed += price.cache_bytes(Load(batch_size=len(lengths), length=longest, dtype=dtype))
+    require_room(needed, "the prompts", allow_large=recipe.allow_large, remedy="shorten the longest, or give fewer")
 
 
 def _recipe(config: DictConfig) -> GenerateRecipe:

@@ -85,7 +85,7 @@ class ScriptRunner:
             self._running.discard(process)
         lines = output.splitlines()
         if process.returncode != 0 or not lines:
-            raise UserError(f"{script.name} failed (exit code {process.returncode}): {_last_line(script.log)}")
+            raise UserError(f"{script.name} failed ({_ending(process.returncode)}): {_last_line(script.log)}")
         return json.loads(lines[-1])
 
     def stop(self) -> None:
@@ -105,6 +105,12 @@ class ScriptRunner:
         chosen = any(name in os.environ for name in THREAD_VARIABLES)
         threads = {} if self._threads_each is None or chosen else {THREAD_VARIABLES[0]: str(self._threads_each)}
         return {**os.environ, **threads, END_WITH_PARENT: "1"}
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL, as Linux does when memory runs out"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 @contextlib.contextmanager

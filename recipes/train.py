@@ -22,6 +22,7 @@ from zoo.data import (
     Tokenizer,
 )
 from zoo.models import Model, build_model
+from zoo.runtime.last_words import last_words
 from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
 from zoo.runtime.seeds import seed_everything
 from zoo.runtime.versions import describe
@@ -130,9 +131,14 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _naming_exhaustion(folder: RunFolder, state: TrainingState, needed: int) -> Iterator[None]:
-    """Says in one line that memory ran out, what was priced, and what is saved."""
+    """Says in one line that memory ran out, what was priced, and what is saved; also if the process is killed."""
+    words = (
+        f"the training was killed, or crashed, as happens when memory runs out: it was priced at about "
+        f"{readable_bytes(needed)}; resume=auto run_dir={folder.path} goes on from its last checkpoint"
+    )
     try:
-        yield
+        with last_words(words):
+            yield
     except (MemoryError, RuntimeError) as error:
         if not is_exhaustion(error):
             raise

@@ -5,7 +5,7 @@ import signal
 from eval.rows.schema import Status
 from eval.speed.protocol import Stage
 from zoo.config import UserError
-from zoo.runtime.memory import is_exhaustion
+from zoo.runtime.memory import address_space_is_limited, is_exhaustion
 
 _DOING = {
     Stage.STARTING: "while its process started",
@@ -14,6 +14,8 @@ _DOING = {
     Stage.CALLING: "while it was called",
 }
 _LONGEST = 300
+# How a process ends whose allocator got nothing from the system and went on.
+_WITHOUT_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 def from_exception(error: Exception, stage: Stage) -> tuple[Status, str]:
@@ -29,13 +31,22 @@ def from_exception(error: Exception, stage: Stage) -> tuple[Status, str]:
     return "crashed", f"{type(error).__name__}: {text} ({_DOING[stage]})"
 
 
-def from_exit_code(code: int, stage: Stage) -> tuple[Status, str]:
+def from_exit_code(code: int, stage: Stage, *, killed_for_memory: bool = False) -> tuple[Status, str]:
     """Status and reason of the cell at work when its process died.
 
     Args:
         code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
         stage: What was being done.
+        killed_for_memory: Whether the kernel has counted a process killed for want of memory meanwhile.
     """
+    if code < 0 and killed_for_memory:
+        return "out_of_memory", f"killed {_DOING[stage]} by the kernel, which counts it as out of memory"
+    if code in _WITHOUT_MEMORY and address_space_is_limited():
+        name = signal.Signals(-code).name
+        return (
+            "out_of_memory",
+            f"ended by {name} {_DOING[stage]} under a limit of memory (ulimit), as MLX does there",
+        )
     if code == -signal.SIGKILL:
         return "out_of_memory", f"killed by SIGKILL {_DOING[stage]}, as Linux does when memory runs out"
     if code < 0:

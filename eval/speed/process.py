@@ -10,6 +10,7 @@ from eval.rows.schema import Status
 from eval.speed import worker
 from eval.speed.failures import from_exit_code, from_silence
 from eval.speed.protocol import Finished, Job, Report, Stage
+from zoo.runtime.memory import oom_kills
 
 # How often a silent worker is looked at.
 _LOOK_SECONDS = 0.2
@@ -39,6 +40,7 @@ class Worker:
     """A process for one job: starts at once, most of which is imports, and begins when its reports are asked for."""
 
     def __init__(self, job: Job) -> None:
+        self._kills_before = oom_kills()
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._steps = context.RawArray("q", [worker.NO_CELL, Stage.STARTING, 0])
@@ -105,7 +107,10 @@ class Worker:
                 f"a worker process ended with exit code {code} before it was at any cell; see stderr"
             )
         assert code is not None, "a process that closed its connection ends"
-        return WorkerDeathError(index, *from_exit_code(code, Stage(self._steps[worker.STAGE])))
+        killed = oom_kills() > self._kills_before
+        return WorkerDeathError(
+            index, *from_exit_code(code, Stage(self._steps[worker.STAGE]), killed_for_memory=killed)
+        )
 
     def _silence(self, seconds: float) -> Exception:
         index = self._steps[worker.INDEX]

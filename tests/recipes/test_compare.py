@@ -108,7 +108,7 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
         ("max_batches=0", "max_batches must be at least 1 or null; got 0"),
         ("tasks=[langage]", "tasks must be known ones; got 'langage'"),
         ("run_dir=", "run_dir must name a folder; got ''"),
-        ("optimizer.learning_rate=-1", "optimizer: learning_rate must be positive"),
+        ("optimizer.learning_rate=-1", "optimizer: learning_rate must be at least 1e-30"),
         ("model.num_heads=5", "num_heads must divide hidden_size 24"),
         ("data.path=missing", "data.path must be an existing file, folder or glob; got 'missing'"),
         ("variants=[mha,blocksparse_legacy]", "a language model must not see the future"),
@@ -180,12 +180,11 @@ def test_the_name_of_a_series_reaches_a_script_as_a_text():
 def test_a_parameter_takes_the_place_of_its_rival_in_the_training_too(name, num_kv_heads, tmp_path, monkeypatch):
     built = []
 
-    def recorded(config):
-        built.append(build_model(config))
-        return built[-1]
+    def recorded(plan, *_):
+        built.append(build_model(plan.model_config(1)))
+        return {}
 
-    monkeypatch.setattr(recipes.train, "build_model", recorded)
-    monkeypatch.setattr(recipes.train, "_train", lambda *_: {})
+    monkeypatch.setattr(recipes.train, "_train", recorded)
     monkeypatch.chdir(tmp_path)
     assert execute("train", recipes.train.main, [*attention_overrides(name), "model=gpt_tiny"]) == 0
     assert built[0].layers[0].self_attn.num_kv_heads == num_kv_heads

@@ -1,6 +1,7 @@
 """Reads checkpoints: verified first, then built, then filled; another attention can take the place of the saved one."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
 from zoo.data.tokenizers import Tokenizer, load_tokenizer
 from zoo.models import build_model, model_config_from_mapping
+from zoo.runtime.memory import require_room
 
 RUN_CHECKPOINTS = "checkpoints"
 # How often a run may drop the checkpoint that was about to be opened; opening takes less than a millisecond.
@@ -66,16 +68,21 @@ class LoadedCheckpoint:
 
 
 def load_checkpoint(
-    folder: str | Path, *, attention: str | VariantConfig | LayerPattern | None = None
+    folder: str | Path,
+    *,
+    attention: str | VariantConfig | LayerPattern | None = None,
+    allow_large: bool = False,
 ) -> LoadedCheckpoint:
     """Loads a checkpoint after checking every byte of it.
 
     Args:
         folder: A checkpoint, or the folder of a run, which stands for its newest checkpoint.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
+        allow_large: Whether to load what will not fit into memory.
 
     Raises:
-        UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention.
+        UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention, or
+            into memory.
     """
     with open_checkpoint(Path(folder)) as files:
         saved = read_config(files)
@@ -88,6 +95,9 @@ def load_checkpoint(
             model = build_model(model_config_from_mapping(mapping))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
+        weights = f"checkpoint: {files.folder / MODEL}"
+        size = os.fstat(files.stream(MODEL).fileno()).st_size
+        require_room(size, weights, allow_large=allow_large, remedy="free memory")
         restore_model(model, files)
         model.eval()
         tokenizer = _tokenizer(files) if saved.has_tokenizer else None
@@ -104,13 +114,17 @@ def load_checkpoint(
 
 
 def load_model(
-    path_or_hub_id: str | Path, attention: str | VariantConfig | LayerPattern | None = None
+    path_or_hub_id: str | Path,
+    attention: str | VariantConfig | LayerPattern | None = None,
+    *,
+    allow_large: bool = False,
 ) -> tuple[nn.Module, Tokenizer]:
     """Loads a model and its tokenizer from a folder, or from the Hugging Face Hub if there is no such folder.
 
     Args:
         path_or_hub_id: A checkpoint, a run's folder, or a Hub id such as `name/model`.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
+        allow_large: Whether to load what will not fit into memory.
 
     Returns:
         `(model, tokenizer)`; `model(tokens_BL)` gives logits [B, L, V].
@@ -120,7 +134,7 @@ def load_model(
     """
     path = Path(path_or_hub_id)
     folder = path if _exists(path) else _download(str(path_or_hub_id))
-    loaded = load_checkpoint(folder, attention=attention)
+    loaded = load_checkpoint(folder, attention=attention, allow_large=allow_large)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded.model, loaded.tokenizer

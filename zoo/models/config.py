@@ -13,9 +13,9 @@ from zoo.ops.activations import ActivationName
 
 Family = Literal["gpt", "bert", "llama"]
 
-# Ten times the deepest Transformers (Wang et al., "DeepNet", https://arxiv.org/abs/2203.00555): every layer is traced
+# Twice the deepest Transformers (Wang et al., "DeepNet", https://arxiv.org/abs/2203.00555): every layer is traced
 # for itself, at milliseconds each. And a hundred times the most heads, each of which has numbers of its own.
-MOST_LAYERS, MOST_HEADS = 10_000, 65_536
+MOST_LAYERS, MOST_HEADS = 2_000, 65_536
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,12 @@ def readable_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
+def address_space_is_limited() -> bool:
+    """Whether `ulimit -v` or `ulimit -d` bounds this process and those that it starts."""
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
+
+
 def oom_kills(*, root: Path = Path("/")) -> int:
     """How many processes of this control group the kernel has killed for want of memory."""
     for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):

@@ -24,7 +24,8 @@ class TrainingConfig:
         accumulation: Equal parts a batch is processed in, one after the other; saves memory and changes the result
             by rounding only. Divides batch_size.
         max_grad_norm: Gradients of a larger global norm are scaled down to it; None never scales.
-        gradient_checkpointing: Recompute each block in the backward pass instead of keeping its intermediates.
+        gradient_checkpointing: Recompute each block in the backward pass instead of keeping its intermediates; saves
+            memory where the step is compiled.
         compile: Whether the step is compiled; off for debugging.
         eval_every: Steps between evaluations on the validation split; None for only one, at the end.
         eval_batches: Most batches an evaluation looks at, or None for the whole split.

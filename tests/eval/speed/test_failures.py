@@ -2,6 +2,7 @@
 
 import pytest
 
+from eval.speed import failures
 from eval.speed.failures import from_exception, from_exit_code, from_silence
 from eval.speed.protocol import Stage
 from zoo.config import FieldError
@@ -36,6 +37,18 @@ def test_a_dead_process_becomes_a_status_and_a_line(code: int, status: str, said
     found, reason = from_exit_code(code, Stage.CALLING)
     assert found == status
     assert said in reason
+
+
+def test_a_process_that_died_for_want_of_memory_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_exit_code(-9, Stage.CALLING, killed_for_memory=True)[0] == "out_of_memory"
+    assert from_exit_code(-11, Stage.CALLING, killed_for_memory=True)[0] == "out_of_memory"
+    assert from_exit_code(3, Stage.CALLING, killed_for_memory=True)[0] == "crashed"
+    monkeypatch.setattr(failures, "address_space_is_limited", lambda: True)
+    for code in (-11, -6, -7):
+        status, reason = from_exit_code(code, Stage.CALLING)
+        assert status == "out_of_memory"
+        assert "ulimit" in reason
+    assert from_exit_code(-8, Stage.CALLING)[0] == "crashed"
 
 
 def test_a_hanging_cell_says_how_long_it_was_waited_for() -> None:

@@ -45,7 +45,7 @@ def test_heads_need_not_divide_when_head_dim_is_given() -> None:
         ({"init_std": 1e300}, "init_std must be at most 1000.0"),
         ({"rope_theta": 0}, "rope_theta must be at least 1.0; got 0.0"),
         ({"rope_theta": 1e308}, "rope_theta must be at most 1000000000000000.0"),
-        ({"num_layers": 10**9}, "num_layers must be at most 10000; got 1000000000"),
+        ({"num_layers": 10**9}, "num_layers must be at most 2000; got 1000000000"),
         ({"num_heads": 10**9}, "num_heads must be at most 65536; got 1000000000"),
         ({"hidden_size": 10**10}, "hidden_size must be at most 2147483647; got 10000000000"),
         ({"vocab_size": 2**31}, "vocab_size must be at most 2147483647"),

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 import sentencepiece
 
-from zoo.config import UserError, require
+from zoo.config import UserError, require, require_within
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, documents_of
 from zoo.data.tokenizers.interface import (
@@ -36,6 +36,8 @@ from zoo.data.tokenizers.interface import (
 # A change of what is learnt, or of how a folder of the cache is written, makes older ones stale.
 _FORMAT = 2
 MODEL_FILE = "tokenizer.model"
+# Four times the largest vocabularies there are; and what SentencePiece itself takes.
+_MOST_TOKENS, _MOST_PIECE_LENGTH = 1_000_000, 512
 # The vocabulary before anything is learnt: 256 bytes; unknown (never used), end, padding, mask.
 _NUM_FIXED = 260
 # Longest text that is learnt from at once, in characters; pieces are far shorter.
@@ -63,8 +65,8 @@ class SentencePieceConfig(TokenizerConfig):
     character_coverage: float = 0.9995
 
     def __post_init__(self) -> None:
-        require(self.vocab_size >= 2 * _NUM_FIXED, "vocab_size", f"be at least {2 * _NUM_FIXED}", self.vocab_size)
-        require(self.max_piece_length >= 1, "max_piece_length", "be at least 1", self.max_piece_length)
+        require_within(self, 2 * _NUM_FIXED, _MOST_TOKENS, "vocab_size")
+        require_within(self, 1, _MOST_PIECE_LENGTH, "max_piece_length")
         require(self.sample_bytes >= 1, "sample_bytes", "be at least 1", self.sample_bytes)
         covered = 0 < self.character_coverage <= 1
         require(covered, "character_coverage", "be above 0 and at most 1", self.character_coverage)
