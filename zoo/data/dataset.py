@@ -16,7 +16,7 @@ from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
 
 # A change of how a folder of shards is written makes older ones stale.
-_FORMAT = 2
+_FORMAT = 3
 # A change of which tokens a corpus becomes makes older runs incomparable.
 _MEANING = 1
 _SUMMARY = "summary.json"

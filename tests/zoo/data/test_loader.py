@@ -297,7 +297,7 @@ def test_sizes_that_do_not_fit_are_refused(corpus, settings, message):
 
 def test_a_tokenizer_without_a_mask_token_is_refused_for_masked_tokens(tmp_path: Path):
     tokenizer = load_tokenizer(byte_level_checkpoint(tmp_path / "checkpoint"))
-    corpus = prepare(stories(tmp_path / "in", ["abcdefgh"] * 9 + ["ijkl"]), tokenizer)
+    corpus = prepare(stories(tmp_path / "in", ["ijkl"] + ["abcdefgh"] * 9), tokenizer)
     with pytest.raises(UserError, match="tokenizer must have a mask token"):
         load(MaskedTokenLoader, corpus)
     assert load(CausalLoader, corpus).batch(0).inputs_BL.shape == (6, LENGTH)

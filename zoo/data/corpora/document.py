@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
+from zoo.config import UserError
+
 Split = Literal["train", "validation"]
 # A document that has to be cut is cut at an end of a line within this many characters, if there is one.
 _SEARCHED = 2000
@@ -71,29 +73,39 @@ def documents_of(corpus: Corpus) -> Iterator[Document]:
     """A corpus's documents that hold any text, with some of them held out if the hash held out none.
 
     Small corpora are why: of 20 documents a twentieth by hash is none at all in one corpus of three. Then the first
-    document is held out; and of a corpus that is one document its end, a share of `validation_fraction`.
+    document that is held in memory whole is held out, with all copies of it; and of a corpus that is one document its
+    end, a share of `validation_fraction`.
+
+    Raises:
+        UserError: If there are several documents, all of one text.
     """
     cut = _cut_of_only_document(corpus) if corpus.validation_field is None else None
     if cut is not None:
         yield from _in_two(corpus, cut)
         return
-    held: Document | None = None
-    seen_first = seen_validation = False
+    held: list[Document] = []
+    seen_validation = seen_other = is_continued = False
     for document in _with_text(corpus):
+        is_whole, is_continued = document.complete and not is_continued, not document.complete
         blank = document.complete and not document.text.strip()
         if document.split == "validation":
             seen_validation = seen_validation or not blank
-        elif not seen_first and document.complete and not blank:
-            seen_first, held = True, document
+        elif is_whole and not blank and not seen_validation and (not held or document.text == held[0].text):
+            # Copies share one text in memory, however many there are.
+            held.append(dataclasses.replace(document, text=held[0].text) if held else document)
             continue
-        seen_first = seen_first or not blank
-        if held is not None and seen_validation:
-            yield held
-            held = None
+        else:
+            seen_other = seen_other or not blank
+        if seen_validation:
+            yield from held
+            held = []
         yield document
-    if held is not None:
-        stays = seen_validation or corpus.validation_field is not None
-        yield held if stays else dataclasses.replace(held, split="validation")
+    if seen_validation or corpus.validation_field is not None:
+        yield from held
+    elif len(held) > 1 and not seen_other:
+        raise UserError(f"data.path must hold more than one text; all of its {len(held)} documents are the same")
+    else:
+        yield from (dataclasses.replace(document, split="validation") for document in held)
 
 
 def _with_text(corpus: Corpus) -> Iterator[Document]:

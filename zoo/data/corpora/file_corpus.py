@@ -70,13 +70,13 @@ class FileCorpus(abc.ABC, Generic[ConfigT]):
 
     @functools.cached_property
     def training_files(self) -> list[SourceFile]:
-        """The files of `path` but for those of `validation_path` and copies of them.
+        """The files of `path` but for those of `validation_path` and copies of them; of nothing but copies, one file.
 
         Raises:
             UserError: If none is left.
         """
         if self.validation_files is None:
-            return self.files
+            return self._without_mere_copies()
         held_out = {file.real for file in self.validation_files}
         texts = {self.contents[file.path].digest for file in self.validation_files if not self._is_blank(file)}
         left = [
@@ -114,6 +114,14 @@ class FileCorpus(abc.ABC, Generic[ConfigT]):
     @abc.abstractmethod
     def read(self, file: SourceFile, split: SplitOf) -> Iterator[Document]:
         """The documents of a file; `split` gives the split of what a document's key identifies."""
+
+    def _without_mere_copies(self) -> list[SourceFile]:
+        """All files, or the first if the others are copies of it: that is one text, to be cut in two."""
+        with_text = [file for file in self.files if not self._is_blank(file)]
+        if len({self.contents[file.path].digest for file in with_text}) != 1 or len(with_text) == 1:
+            return self.files
+        logger.warning("data.path: its %d files are copies of one, which is read once", len(with_text))
+        return with_text[:1]
 
     def _is_blank(self, file: SourceFile) -> bool:
         return self.contents[file.path].blank

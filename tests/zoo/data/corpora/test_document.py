@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from zoo.config import UserError
 from zoo.data.corpora import Document, documents_of
 from zoo.data.corpora.document import split_of
 
@@ -59,6 +60,27 @@ def test_no_document_is_lost_or_doubled_wherever_the_held_out_one_stands():
     for place in range(5):
         documents = [document(str(index), "validation" if index == place else "train") for index in range(5)]
         assert sorted(found(*documents)) == [(each.text, each.split) for each in documents]
+
+
+def test_copies_of_the_document_that_is_held_out_are_held_out_with_it():
+    texts = ["a", " ", "a", "b", "a"]
+    expected = [(" ", "train"), ("b", "train"), *[("a", "validation")] * 3]
+    assert found(*map(document, texts)) == expected
+    # The hash keeps copies together by itself.
+    chosen = [*map(document, texts), document("c", "validation")]
+    assert sorted(found(*chosen)) == sorted((each.text, each.split) for each in chosen)
+
+
+def test_several_documents_of_one_text_are_refused():
+    with pytest.raises(
+        UserError, match=r"^data\.path must hold more than one text; all of its 3 documents are the same$"
+    ):
+        found(document("a"), document(" "), document("a"), document("a"))
+
+
+def test_behind_a_long_document_a_short_one_is_held_out():
+    parts = [document("a", complete=False), document("b"), document("c"), document("d")]
+    assert found(*parts) == [("a", "train"), ("b", "train"), ("d", "train"), ("c", "validation")]
 
 
 def test_documents_without_text_are_no_documents():

@@ -12,6 +12,8 @@ from zoo.config import UserError
 from zoo.data.corpora import DataConfig, JsonlConfig, ParquetConfig, TextConfig, documents_of
 from zoo.data.corpora.files import PART_BYTES
 
+SPLITS = ("train", "validation")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -75,6 +77,17 @@ def test_files_of_one_content_are_on_one_side(folder):
     documents = [(each.text, each.split) for each in TextConfig(path=".", validation_fraction=0.4).open().documents()]
     assert len({split for text, split in documents if text == "English"}) == 1
     assert {split for _, split in documents} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("documents", ["auto", "file", "blank_line"])
+@pytest.mark.parametrize("fraction", [0.05, 0.9])
+def test_of_nothing_but_copies_no_text_is_on_both_sides(folder, documents, fraction):
+    lines = "".join(f"line {number} of the only text there is\n" for number in range(40))
+    write({"copies/a": lines, "copies/b": lines, "copies/c": " \n", "other/a": lines})
+    corpus = TextConfig(path=("copies", "other"), documents=documents, validation_fraction=fraction).open()
+    found = {split: [each.text for each in documents_of(corpus) if each.split == split] for split in SPLITS}
+    assert "".join(found["train"] + found["validation"]) == lines
+    assert all(found.values())
 
 
 def write_jsonl(path: Path, text: str) -> None:
@@ -165,9 +178,9 @@ def test_what_is_no_file_is_left_out_with_a_line_and_never_waited_for(folder, ca
         ("pipe", "data.path must be a file, folder or glob; got 'pipe', a pipe, a socket or a device"),
         ("/dev/zero", "data.path must be a file, folder or glob; got '/dev/zero', a pipe"),
         ("gone", "data.path must be an existing file, folder or glob; got 'gone', a link that leads nowhere"),
-        ("a\0b", r"data.path must be a path; got 'a\x00b', which holds a NUL"),
+        ("a\0b", r"data.path must be a path that can be looked up; got 'a\x00b' (embedded null byte)"),
         ("~nobody-is-called-so/x", "data.path must begin with a home folder that exists"),
-        ("\ud800", r"data.path must be a path; got '\ud800', which holds half a character"),
+        ("\ud800", r"data.path must be a path that can be looked up; got '\ud800' ("),
         ("x" * 300, "File name too long"),
         ("a.txt/b", "data.path must be an existing file"),
         ("a**b", "data.path: a**b must hold at least one file"),
