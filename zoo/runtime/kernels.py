@@ -39,7 +39,8 @@ def private_folder() -> Path | None:
     """The first folder that can be had: in the temporary directory, where systems have one, or in the cache."""
     name = f"attention-zoo-{os.getuid()}"
     for base in _bases():
-        folder = base / name
+        # A process that one of ours started inherits the folder as its temporary directory.
+        folder = base if base.name == name else base / name
         if not _PLAIN.fullmatch(str(folder)):
             continue
         try:

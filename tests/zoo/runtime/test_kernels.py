@@ -31,6 +31,12 @@ def test_the_folder_is_the_users_alone(temporary):
     assert kernels.private_folder() == temporary
 
 
+def test_a_process_that_inherits_the_folder_takes_the_same_one(temporary, monkeypatch):
+    folder = kernels.private_folder()
+    monkeypatch.setattr(kernels, "_bases", lambda: iter([folder]))
+    assert kernels.private_folder() == folder
+
+
 @pytest.mark.parametrize("squatter", ["a file", "a link", "open to all", "another user's"])
 def test_a_folder_that_others_could_change_is_not_used(squatter, temporary, tmp_path, monkeypatch):
     if squatter == "a file":
