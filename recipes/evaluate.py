@@ -80,7 +80,8 @@ class EvaluateRecipe:
         require(bool(self.run_dir), "run_dir", "name a folder", self.run_dir)
         require_within(self, 1, MOST, "batch_size", "sequence_length")
         most = self.max_batches
-        require(most in (None, "auto") or int(most) >= 1, "max_batches", "be at least 1 or null", most)
+        fits = most in (None, "auto") or 1 <= int(most) <= MOST
+        require(fits, "max_batches", f"be at least 1 and at most {MOST}, or null", most)
         nothing = self.tasks == () and not self.harness.tasks
         require(not nothing, "tasks", "name at least one task, or be null for all that fit", [])
         require_known(self.tasks or ())

@@ -4,6 +4,7 @@ import contextvars
 import copy
 import dataclasses
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ class Job:
         Raises:
             UserError: If what the run's folder holds cannot be read.
         """
-        if not (folder / CONFIG).is_file():
+        if not os.path.lexists(folder / CONFIG):
             return self
         saved = read_yaml_mapping(folder / CONFIG, what="run_dir")
         before = command_of(folder, saved)
@@ -146,7 +147,7 @@ def command_of(folder: Path, config: Mapping[str, Any]) -> Command:
         UserError: If the file cannot be read.
     """
     path = folder / COMMAND
-    if path.is_file():
+    if os.path.lexists(path):
         return read_json_as(Command, path, what="run_dir")
     attention, model = (config.get(section) for section in ("attention", "model"))
     choices = {

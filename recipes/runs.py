@@ -129,7 +129,15 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif value is None or isinstance(value, (bool, str)) or _is_number(value):
         yield path, value
     else:
-        yield path, json.dumps(value, default=str, ensure_ascii=False)
+        yield path, _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str, ensure_ascii=False)
+    except TypeError:
+        # Keys of a YAML can be dates.
+        return str(value)
 
 
 def _is_number(value: Any) -> bool:

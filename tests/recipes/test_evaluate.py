@@ -247,6 +247,7 @@ def test_the_size_of_a_batch_changes_nothing_but_speed(evaluate, run_of):
         (["checkpoint={mqar}", "data.vocab_size=999"], ["data.vocab_size", "64", "999"]),
         (["checkpoint={gpt}", "data=mqar"], ["data", "trained on, text", "mqar"]),
         (["checkpoint={gpt}", "max_batches=0"], ["max_batches must be at least 1", "0"]),
+        (["checkpoint={gpt}", f"max_batches={2**63}"], ["max_batches must be at least 1 and at most ", str(2**63)]),
         (["checkpoint={gpt}", "sequence_length=513"], ["sequence_length", "512", "513"]),
         (["checkpoint={gpt}", "stepz=3"], ["unknown key 'stepz'"]),
         (["checkpoint={gpt}", "training.steps=3"], ["unknown key 'training'"]),

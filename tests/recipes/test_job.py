@@ -124,6 +124,13 @@ def test_damaged_settings_of_a_run_are_one_line(train, tmp_path):
             assert errors.startswith("error: ")
             assert errors.count("\n") == 1
             assert str(tmp_path / "run") in errors
+        path.unlink()
+        # What stands there is not taken for settings that were never kept.
+        path.mkdir()
+        code, _, errors = train.attempt_bare(run_dir, "resume=auto", "training.steps=2")
+        assert (code, errors.count("\n")) == (2, 1), errors
+        assert f"{path} must be a regular file" in errors
+        path.rmdir()
         path.write_bytes(whole)
 
 

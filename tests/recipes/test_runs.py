@@ -94,8 +94,10 @@ def test_hostile_values_neither_steer_the_terminal_nor_break_the_json(runs, tmp_
         tmp_path / "a", config(), attention="mha", result={"steps": "many", "val_loss": 10**4000, "seconds": True}
     )
     hostile = {**config(), "model": {1: "\x1b[2J", "date": "2020-01-01", "inf": float("inf"), "long": "x" * 900}}
+    hostile["model"]["list"] = [1]
     write_run(tmp_path / "b", hostile, attention="mha")
     text = (tmp_path / "b" / "config.yaml").read_text().replace("'2020-01-01'", "2020-01-01")
+    text = text.replace("- 1\n", "- 2020-01-01: 1\n")
     (tmp_path / "b" / "config.yaml").write_text(text)
     code, lines, _, error = runs(f"folders=[{tmp_path}]")
     assert code == 0, error

@@ -18,6 +18,9 @@ from zoo.training.config import LoggerName
 
 _log = logging.getLogger(__name__)
 
+# Losses are float32, and figures cannot be drawn of much more.
+_LARGEST = 2**128
+
 Values = Mapping[str, float | int | None]
 
 
@@ -188,14 +191,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """The row that a line holds: a step, and numbers or None; None if it is no row."""
+    """The row that a line holds: a step, and numbers that a training can come to or None; None if it is no row."""
     try:
         row = parse_json(line.decode("utf-8"), where="")
     except (UserError, UnicodeDecodeError):
         return None
     if not line.endswith(b"\n") or not isinstance(row, dict) or type(row.get("step")) is not int:
         return None
-    return row if all(value is None or type(value) in (int, float) for value in row.values()) else None
+    numbers = [value for value in row.values() if value is not None]
+    fits = row["step"] >= 0 and all(type(each) in (int, float) and abs(each) <= _LARGEST for each in numbers)
+    return row if fits else None
 
 
 def require_installed(names: tuple[LoggerName, ...]) -> None:
