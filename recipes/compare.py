@@ -31,7 +31,7 @@ from recipes.job import TYPED
 from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
 from recipes.training_plan import checked_plan
-from zoo.config import UserError, from_mapping, require
+from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import typed_path
 from zoo.runtime.threads import usable_cores
 
@@ -78,7 +78,8 @@ class CompareRecipe:
         budget = self.budget_minutes
         require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
         most = self.max_batches
-        require(most is None or most == "auto" or most >= 1, "max_batches", "be at least 1 or null", most)
+        fits = most in (None, "auto") or 1 <= int(most) <= MOST
+        require(fits, "max_batches", f"be at least 1 and at most {MOST}, or null", most)
         require_known(self.tasks or ())
         cores = usable_cores()
         require(1 <= self.jobs <= cores, "jobs", f"be at least 1 and at most {cores}, the cores", self.jobs)

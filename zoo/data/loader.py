@@ -10,7 +10,6 @@ Letters: B rows of this process, L row length, V vocabulary.
 
 import abc
 import dataclasses
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -129,7 +128,7 @@ class Loader(abc.ABC):
         num_rows = self._num_validation_rows
         if num_rows == 0:
             raise self._too_short()
-        for number in itertools.islice(range(-(-num_rows // self._batch_size)), limit):
+        for number in range(-(-num_rows // self._batch_size))[:limit]:
             positions_B = number * self._batch_size + self._places_B
             counted_B = positions_B < num_rows
             rows_B = permuted(np.where(counted_B, positions_B, 0), num_rows, key_from(_VALIDATION_ORDER))

@@ -135,6 +135,8 @@ def test_validation_is_the_same_for_every_seed_and_each_time(corpus, kind, packi
     limited = list(first.validation_batches(2))
     assert len(limited) == 2
     assert_same(limited[1], list(first.validation_batches())[1])
+    # A limit that a checkpoint names can be of any size.
+    assert len(list(first.validation_batches(10**30))) == len(list(first.validation_batches()))
 
 
 def test_the_first_validation_batches_come_from_all_over_the_split(corpus):

@@ -204,6 +204,6 @@ class SyntheticLoader:
         Args:
             limit: Most batches; None for all. Rows that fill up the last batch have weight 0.
         """
-        for number in itertools.islice(range(-(-self.task.validation_rows // self._batch_size)), limit):
+        for number in range(-(-self.task.validation_rows // self._batch_size))[:limit]:
             rows_B = number * self._batch_size + self._places_B
             yield self.task.validation_batch(rows_B, f"validation batch {number}")
