@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
 from eval.quality.evaluated import Evaluated
@@ -110,7 +111,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     evaluated = _evaluated(recipe, loaded, data)
     _require_room_for(recipe, evaluated)
     tasks = chosen_tasks(evaluated, recipe.tasks)
-    origin = _origin(recipe, loaded, evaluated, data.label)
+    origin = _origin(recipe, loaded, evaluated, _label(evaluated, loaded, data.others))
     digest = _digest(recipe, loaded, evaluated)
     results = {}
     with only_writer(typed_path(recipe.run_dir, what="run_dir") / "rows.jsonl") as store:
@@ -170,9 +171,38 @@ def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, data: HeldOutDa
         batch_size=recipe.batch_size or _size(training, "batch_size") or _BATCH_SIZE,
         **_limits(recipe, training, data.text is not None),
         seed=recipe.seed,
-        dtype=parse_dtype(recipe.dtype),
+        dtype=_dtype(recipe, loaded),
         compile=recipe.compile,
     )
+
+
+def _dtype(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> mx.Dtype:
+    """By "auto" that of the training."""
+    trained = loaded.config.get("dtype")
+    if recipe.dtype != "auto" or trained is None:
+        return parse_dtype(recipe.dtype)
+    return parse_dtype(trained, field="checkpoint: run.dtype")
+
+
+def _label(evaluated: Evaluated, loaded: LoadedCheckpoint, others: Sequence[str]) -> str:
+    """The data's name, with all that is asked otherwise than in training: figures of two labels are never pooled."""
+    others = [*others, *_asked_otherwise(evaluated, loaded)]
+    return f"{evaluated.data} ({', '.join(others)})" if others else evaluated.data
+
+
+def _asked_otherwise(evaluated: Evaluated, loaded: LoadedCheckpoint) -> list[str]:
+    training = section(loaded.config, "training")
+    if evaluated.text is None or not training:
+        return []
+    batches, batch_size = _size(training, "eval_batches", _MAX_BATCHES), _size(training, "batch_size") or _BATCH_SIZE
+    own_rows = None if batches is None else batches * batch_size
+    as_trained = dataclasses.replace(evaluated, max_batches=None, max_rows=own_rows)
+    asked = {
+        "dtype": (dtype_name(evaluated.dtype), loaded.config.get("dtype")),
+        "sequence_length": (evaluated.sequence_length, _size(training, "sequence_length")),
+        "rows": (evaluated.num_text_rows, as_trained.num_text_rows),
+    }
+    return [f"{key}={own}" for key, (own, trained) in asked.items() if trained not in (None, own)]
 
 
 def _size(training: Mapping[str, Any], field: str, default: int | None = None) -> int | None:

@@ -30,15 +30,15 @@ class HeldOutData:
 
     Attributes:
         corpus: Name of the corpus or task.
-        label: The same, with what differs from what the training held out.
+        others: What differs from what the training held out, each as a label shows it.
         identity: What it is, by its content.
         text: Held-out text, or None for a synthetic task.
         task: The synthetic task, or None for text.
     """
 
     corpus: str
-    label: str
     identity: DataIdentity
+    others: tuple[str, ...] = ()
     text: HeldOutText | None = None
     task: SyntheticTask | None = None
 
@@ -67,14 +67,14 @@ def held_out_data(given: Mapping[str, Any], loaded: LoadedCheckpoint, *, trust_d
         raise UserError(f"checkpoint: run.data.corpus must be a text; got {shortened(mapping.get('corpus'))}")
     if mapping["corpus"] in SYNTHETIC_TASKS:
         task = _task(mapping, loaded)
-        data = HeldOutData(corpus=task.name, label=task.name, identity=task.identity, task=task)
+        data = HeldOutData(corpus=task.name, identity=task.identity, task=task)
         fingerprint = task.fingerprint
     else:
         receipt = None if chosen else find_receipt(described)
         if not chosen and not trust_data and receipt is None:
             _require_no_place(saved, given, loaded)
         data, fingerprint = _text(mapping, given, loaded, receipt)
-    return _labelled(data, fingerprint, described, is_asked=bool(given), loaded=loaded)
+    return _compared(data, fingerprint, described, is_asked=bool(given), loaded=loaded)
 
 
 def _require_no_place(saved: Mapping[str, Any], given: Mapping[str, Any], loaded: LoadedCheckpoint) -> None:
@@ -109,7 +109,7 @@ def _text(
         corpus = prepare(config, loaded.tokenizer)
     text = HeldOutText(split=corpus.validation, packing=config.packing, mask_documents=config.mask_documents)
     name = data_name(mapping)
-    return HeldOutData(corpus=name, label=name, identity=corpus.identity, text=text), corpus.fingerprint
+    return HeldOutData(corpus=name, identity=corpus.identity, text=text), corpus.fingerprint
 
 
 def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
@@ -124,10 +124,10 @@ def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask
     return task
 
 
-def _labelled(
+def _compared(
     data: HeldOutData, fingerprint: str, described: Mapping[str, Any], *, is_asked: bool, loaded: LoadedCheckpoint
 ) -> HeldOutData:
-    """The data under a label of its own where it is not what the training held out; refused if that was not asked for.
+    """The data with what differs from what the training held out; refused if that was not asked for.
 
     Checkpoints from before data had an identity are compared by their fingerprint.
     """
@@ -149,4 +149,4 @@ def _labelled(
     if data.text is not None:
         rows = {key: getattr(data.text, key) for key in _ROWS}
         others += [f"{key}={value}" for key, value in rows.items() if described.get(key, value) != value]
-    return dataclasses.replace(data, label=f"{data.corpus} ({', '.join(others)})") if others else data
+    return dataclasses.replace(data, others=tuple(others))

@@ -111,23 +111,34 @@ class Evaluated:
         Raises:
             UserError: If the text is too short for one row.
         """
-        assert self.text is not None, "text is asked for by tasks of text only"
+        loader, num_rows = self._loader(shrink), self._num_wanted_rows(shrink)
         batch_size = max(1, self.batch_size // shrink)
-        limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
-        limits += [] if self.max_rows is None else [self.max_rows]
-        num_rows = -(-min(limits) // shrink) if limits else None
-        kind = CausalLoader if self.causal else MaskedTokenLoader
-        loader = kind(
-            self.text.split,
-            batch_size=batch_size,
-            sequence_length=self.sequence_length * shrink,
-            seed=self.seed,
-            mask_documents=self.text.mask_documents,
-            packing=self.text.packing,
-        )
         limit = None if num_rows is None else -(-num_rows // batch_size)
         for number, batch in enumerate(loader.validation_batches(limit)):
             weights_BL = batch.weights_BL
             if num_rows is not None and (rest := num_rows - number * batch_size) < batch_size:
                 weights_BL = weights_BL * (np.arange(batch_size) < rest)[:, None].astype(np.float32)
             yield dataclasses.replace(batch, weights_BL=weights_BL)
+
+    @property
+    def num_text_rows(self) -> int:
+        """Rows that `text_batches` looks at."""
+        wanted, there = self._num_wanted_rows(1), self._loader(1).num_validation_rows
+        return there if wanted is None else min(wanted, there)
+
+    def _num_wanted_rows(self, shrink: int) -> int | None:
+        limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
+        limits += [] if self.max_rows is None else [self.max_rows]
+        return -(-min(limits) // shrink) if limits else None
+
+    def _loader(self, shrink: int) -> CausalLoader | MaskedTokenLoader:
+        assert self.text is not None, "text is asked for by tasks of text only"
+        kind = CausalLoader if self.causal else MaskedTokenLoader
+        return kind(
+            self.text.split,
+            batch_size=max(1, self.batch_size // shrink),
+            sequence_length=self.sequence_length * shrink,
+            seed=self.seed,
+            mask_documents=self.text.mask_documents,
+            packing=self.text.packing,
+        )

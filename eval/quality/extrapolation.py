@@ -33,7 +33,7 @@ def _at(evaluated: Evaluated, factor: int) -> Score:
         limit = evaluated.model.config.position_limit
         reason = f"learned positions end at max_seq_len {limit}, before {length} tokens"
         return Score(metric="bits_per_byte", length=length, skipped=reason)
-    if evaluated.text is not None and (tokens := len(evaluated.text.split.tokens_T) - 1) < length:
+    if factor > 1 and evaluated.text is not None and (tokens := len(evaluated.text.split.tokens_T) - 1) < length:
         reason = f"the held-out text has {tokens} tokens, fewer than {length}"
         return Score(metric="bits_per_byte", length=length, skipped=reason)
     if factor == 1:

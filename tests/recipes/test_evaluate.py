@@ -144,6 +144,43 @@ def test_an_evaluation_is_the_trainings_own_whatever_the_batch(family, packing, 
             assert mean == pytest.approx(trained["val_loss"], rel=1e-6)
 
 
+def test_what_is_asked_otherwise_than_in_training_has_a_label_of_its_own(documents, cache, tmp_path):
+    run = tmp_path / "run"
+    options = ["training.steps=1", "training.sequence_length=11", "training.sample_tokens=0", "dtype=bfloat16"]
+    options += ["data.validation_fraction=0.4", f"run_dir={run}"]
+    assert execute("train", train_main, arguments(documents, cache, *options)) == 0
+    asked = {"checkpoint": str(run), "run_dir": str(tmp_path / "rows"), "tasks": ["language"], "compile": False}
+    others: dict[str, tuple[dict[str, object], ...]] = {
+        "": ({}, {"max_batches": 2}, {"max_batches": 3, "batch_size": 2}, {"max_batches": 1, "batch_size": 6}),
+        " (dtype=float32)": ({"dtype": "float32"},),
+        " (rows=3)": ({"max_batches": 1},),
+        " (sequence_length=7)": ({"sequence_length": 7},),
+    }
+    found = {label: [main(OmegaConf.create({**asked, **other})) for other in each] for label, each in others.items()}
+    assert {result["data"] for results in found.values() for result in results} == {f"text{label}" for label in found}
+    trained = json.loads((run / "result.json").read_text())
+    values = {label: [each["tasks"]["language"]["value"] for each in results] for label, results in found.items()}
+    # The forward pass is that of the training, dtype included.
+    assert values.pop("") == pytest.approx([trained["val_bits_per_byte"]] * 4, rel=1e-6)
+    assert not any(each == pytest.approx(trained["val_bits_per_byte"], rel=1e-6) for (each,) in values.values())
+
+
+def test_text_of_less_than_a_row_is_evaluated_at_the_length_of_its_training(cache, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(9):
+        (tmp_path / "texts" / f"{number}").write_text("abcdefghi"[: number + 1])
+    options = ["training.steps=1", "training.sequence_length=11", "training.sample_tokens=0"]
+    assert (
+        execute("train", train_main, arguments(tmp_path / "texts", cache, *options, f"run_dir={tmp_path / 'run'}")) == 0
+    )
+    trained = json.loads((tmp_path / "run" / "result.json").read_text())
+    asked = {"checkpoint": str(tmp_path / "run"), "run_dir": str(tmp_path / "rows"), "compile": False}
+    found = main(OmegaConf.create(asked))["tasks"]
+    assert [found[task]["value"] for task in ("language", "positions", "extrapolation")] == pytest.approx(
+        [trained["val_bits_per_byte"]] * 3, rel=1e-6
+    )
+
+
 def test_an_encoder_is_asked_for_hidden_tokens(evaluate, run_of):
     run = run_of("bert")
     code, result, error = evaluate(f"checkpoint={run}", "max_batches=5")

@@ -220,6 +220,8 @@ def test_training_goes_on_without_a_cache_that_takes_a_receipt(own, monkeypatch,
         (lambda run: run["training"].update(batch_size=-3), "run.training.batch_size must be at least 1"),
         (lambda run: run["training"].update(eval_batches=1.5), "run.training.eval_batches must be at least 1"),
         (lambda run: run.update(seed="x"), "run.seed must be a whole number"),
+        (lambda run: run.update(dtype="float8"), "run.dtype must be a floating-point type"),
+        (lambda run: run.update(dtype=["float32"]), "run.dtype must be a floating-point type"),
         (lambda run: run.update(optimizer=7), "run.optimizer must be a mapping"),
     ],
 )

@@ -125,7 +125,7 @@ class Loader(abc.ABC):
         Args:
             limit: Most batches; None for all. Rows that fill up the last batch have weight 0.
         """
-        num_rows = self._num_validation_rows
+        num_rows = self.num_validation_rows
         if num_rows == 0:
             raise self._too_short()
         for number in range(-(-num_rows // self._batch_size))[:limit]:
@@ -136,7 +136,8 @@ class Loader(abc.ABC):
             yield self._assemble(rows_B, counted_B, keys, f"validation batch {number}")
 
     @property
-    def _num_validation_rows(self) -> int:
+    def num_validation_rows(self) -> int:
+        """Rows of all validation batches together."""
         return self._rows.num_rows
 
     def _too_short(self) -> UserError:
@@ -230,7 +231,7 @@ class MaskedTokenLoader(Loader):
         self._text_ids = np.flatnonzero(self._is_text_V).astype(np.int32)
 
     @property
-    def _num_validation_rows(self) -> int:
+    def num_validation_rows(self) -> int:
         # A model that looks both ways needs its padding described, which full rows have none of.
         return self._rows.num_full_rows
 

@@ -59,7 +59,10 @@ def parse_dtype(name: str, *, field: str = "dtype") -> mx.Dtype:
     """
     if name == "auto":
         return default_dtype()
-    require(name in DTYPES, field, "be a floating-point type", name, allowed=["auto", *DTYPES])
+    # What a checkpoint names need not be a text.
+    require(
+        isinstance(name, str) and name in DTYPES, field, "be a floating-point type", name, allowed=["auto", *DTYPES]
+    )
     return DTYPES[name]
 
 

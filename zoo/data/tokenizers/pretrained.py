@@ -42,6 +42,8 @@ _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 _PROBE = (
     "  a  B\t\r\n\n É e\u0301 \ufb01 \u212b \u2581 \x00\x07 \u00ad \u200b 漢字 🙂 \U000e0001 \ue000 <s></s> [MASK] "
 )
+# Stands for any text.
+_TEXT = "a"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,12 @@ class PretrainedTokenizer(Tokenizer):
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
             self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
             self.lossless = self._gives_back(_PROBE)
-            self._own_start_id = self._first_of_a_prompt()
+            before, behind = self._around_a_text()
+            # Where its prompts begin with nothing, something has to stand before the first token all the same.
+            starts = (*before, self.wrapper.bos_token_id, self.eos_id)
+            self._own_start_id = next(int(token) for token in starts if token is not None)
+            # An encoder's separator stays: it is part of what that reads.
+            self._num_behind = len(behind) if self.wrapper.eos_token_id in behind else 0
             # Settings that no one could encode a prompt with show here and not later.
             self.wrapper.decode(self.wrapper.encode(_PROBE, verbose=False), skip_special_tokens=True)
 
@@ -126,7 +133,9 @@ class PretrainedTokenizer(Tokenizer):
         if self.trained_here:
             return super().encode_prompt(text)
         require_unicode(text)
-        return list(self.wrapper.encode(text))
+        ids = list(self.wrapper.encode(text))
+        # What it puts behind a text says that nothing follows, and what is asked for is what follows.
+        return ids[: len(ids) - self._num_behind]
 
     def encode_masked(self, text: str) -> list[int]:
         if self.trained_here:
@@ -153,10 +162,14 @@ class PretrainedTokenizer(Tokenizer):
         except Exception as error:
             raise UserError(f"tokenizer: {folder} must be writable; {' '.join(str(error).split())}") from error
 
-    def _first_of_a_prompt(self) -> int:
-        # Where its prompts begin with nothing, something has to stand before the first token all the same.
-        begun = [token for token in self.wrapper.encode("") if not self.token_bytes_V[token]]
-        return next(int(token) for token in (*begun, self.wrapper.bos_token_id, self.eos_id) if token is not None)
+    def _around_a_text(self) -> tuple[list[int], list[int]]:
+        """The tokens that it puts before and behind every text."""
+        bare = self.wrapper.encode(_TEXT, add_special_tokens=False)
+        whole = self.wrapper.encode(_TEXT)
+        places = range(len(whole) - len(bare) + 1)
+        place = next((each for each in places if bare and whole[each : each + len(bare)] == bare), None)
+        # A text that becomes nothing does not show where it would stand.
+        return (whole, []) if place is None else (whole[:place], whole[place + len(bare) :])
 
     def _encode_exactly(self, text: str) -> list[int]:
         return list(self._exact.encode(text, add_special_tokens=False).ids)

@@ -31,7 +31,7 @@ def byte_level_checkpoint(folder: Path) -> Path:
     return _write(folder, tokenizer, eos_token="<|endoftext|>")
 
 
-def metaspace_checkpoint(folder: Path, *, normalizes: bool = True, start: str | None = "<s>") -> Path:
+def metaspace_checkpoint(folder: Path, *, normalizes: bool = True, start: str | None = "<s>", end: str = "") -> Path:
     """As Llama 2: a space before the text, spaces as U+2581, bytes for what has no piece, a start token.
 
     Older files put the space there by normalising the text, newer ones while they split it.
@@ -41,6 +41,7 @@ def metaspace_checkpoint(folder: Path, *, normalizes: bool = True, start: str | 
         normalizes: Whether it is an older file.
         start: The start token that a prompt begins with; "" for one that stands in the vocabulary but is
             not put there; None for none.
+        end: What a prompt ends with, such as "</s>".
     """
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
     pieces += [SPACE, *"abcdefghijklmnopqrstuvwxyz<>/.", *(SPACE + letter for letter in "abcdefx"), SPACE * 2]
@@ -58,8 +59,10 @@ def metaspace_checkpoint(folder: Path, *, normalizes: bool = True, start: str | 
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), strip]
     )
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", "<mask>"])
-    if start:
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 1)])
+    if start or end:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{start or ''} $A {end}".strip(), special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
     special = {} if start is None else {"bos_token": "<s>"}
     return _write(folder, tokenizer, **special, eos_token="</s>", unk_token="<unk>", mask_token="<mask>")
 

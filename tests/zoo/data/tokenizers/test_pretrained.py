@@ -30,13 +30,16 @@ def test_a_prompt_is_encoded_as_the_checkpoint_does_it(tmp_path):
 
 
 @pytest.mark.parametrize(("start", "begins", "alone"), [("<s>", [1], 1), ("", [], 1), (None, [], 2)])
-@pytest.mark.parametrize("normalizes", [True, False])
-def test_a_model_from_elsewhere_begins_as_its_tokenizer_says(tmp_path, start, begins, alone, normalizes):
-    tokenizer = PretrainedTokenizer(metaspace_checkpoint(tmp_path / "theirs", start=start, normalizes=normalizes))
+@pytest.mark.parametrize(("normalizes", "end"), [(True, ""), (False, ""), (True, "</s>")])
+def test_a_model_from_elsewhere_begins_as_its_tokenizer_says(tmp_path, start, begins, alone, normalizes, end):
+    folder = metaspace_checkpoint(tmp_path / "theirs", start=start, normalizes=normalizes, end=end)
+    tokenizer = PretrainedTokenizer(folder)
+    assert tokenizer.wrapper.encode("abc")[-1:] == [2] or not end
     (tmp_path / "ours").mkdir()
     tokenizer.save(tmp_path / "ours")
     for each in (tokenizer, load_tokenizer(tmp_path / "ours")):
         assert each.encode_prompt("abc") == [*begins, *each.wrapper.encode("abc", add_special_tokens=False)]
+        assert each.encode_prompt("") == begins
         # A model that has read nothing reads this.
         assert each.start_id == alone
 
