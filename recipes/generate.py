@@ -139,13 +139,17 @@ def _prompt(recipe: GenerateRecipe) -> str:
         return recipe.prompt
     try:
         if recipe.prompt_file == "-":
+            # Python has no stdin where its descriptor is closed.
+            require(sys.stdin is not None, "prompt_file", "be a file where stdin is closed", recipe.prompt_file)
             content = sys.stdin.buffer.read(LIMIT_BYTES + 1)
         else:
             # It may well be a pipe, as `<(command)` is one.
             with typed_path(recipe.prompt_file, what="prompt_file").open("rb") as stream:
                 content = stream.read(LIMIT_BYTES + 1)
     except OSError as error:
-        raise UserError(f"prompt_file must be readable; got {recipe.prompt_file!r} ({error.strerror})") from None
+        raise UserError(
+            f"prompt_file must be readable; got {recipe.prompt_file!r} ({error.strerror or error})"
+        ) from None
     if len(content) > LIMIT_BYTES:
         raise UserError(f"prompt_file must have at most {LIMIT_BYTES} bytes; {recipe.prompt_file!r} has more")
     try:

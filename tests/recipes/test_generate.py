@@ -224,6 +224,17 @@ def test_a_prompt_comes_from_a_file_or_from_standard_input(generate, run_dir, tm
         assert shown == expected(run_dir, prompt, max_tokens=8)
 
 
+def test_a_standard_input_that_cannot_be_read_is_one_line(generate, run_dir, tmp_path, monkeypatch):
+    # What Python makes of a closed descriptor, and of one that was opened for writing.
+    with (tmp_path / "written").open("w") as written:
+        for stdin in (None, written):
+            monkeypatch.setattr(sys, "stdin", stdin)
+            code, _, _, error = generate(f"checkpoint={run_dir}", "prompt_file=-")
+            assert (code, error.count("\n")) == (2, 1), error
+            assert "prompt_file must be" in error
+            assert "None" not in error
+
+
 def test_another_attention_takes_the_same_weights(generate, run_dir):
     arguments = (f"checkpoint={run_dir}", "prompt=abcdefgh", "max_tokens=20")
     _, whole, _, _ = generate(*arguments)

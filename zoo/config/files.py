@@ -10,6 +10,7 @@ import errno
 import json
 import math
 import os
+import select
 import stat
 from collections.abc import Mapping
 from io import BufferedReader
@@ -72,7 +73,10 @@ def open_regular(path: Path, *, what: str) -> BufferedReader:
         raise UserError(f"{what}: {path} must exist; it is missing") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{what}: {path} must be readable; {_reason(error)}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    # The kernel's own log calls itself regular, and keeps a reader waiting all the same.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not poll.poll(0):
         os.close(descriptor)
         raise UserError(f"{what}: {path} must be a regular file; it is a folder, a pipe or a device")
     return os.fdopen(descriptor, "rb")

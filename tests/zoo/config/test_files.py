@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def test_a_pipe_a_device_and_a_folder_are_refused_and_never_waited_for(tmp_path)
         assert str(path) in caught[0]
     with pytest.raises(UserError, match="regular file"):
         read_bytes(tmp_path.joinpath("/dev/zero"), what="checkpoint")
+
+
+def test_what_calls_itself_regular_and_keeps_readers_waiting_is_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "log")
+    # As the kernel's own log does.
+    monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
+    with pytest.raises(UserError, match="must be a regular file"):
+        read_bytes(tmp_path / "log", what="rows")
 
 
 def test_a_file_over_the_limit_is_not_read(tmp_path):
