@@ -39,7 +39,7 @@ from zoo.runtime.memory import is_exhaustion
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
-# Set for scripts that another script runs: if that one is killed, they save what they have and end.
+# Set for scripts that another script runs, to its process: if that one is killed, they save what they have and end.
 END_WITH_PARENT = "ZOO_END_WITH_PARENT"
 
 # Hydra must neither change the folder, nor make one of its own, nor configure logging.
@@ -70,8 +70,9 @@ def run(config_name: str, main: Main) -> None:
         main: Takes the composed configuration and returns the JSON object to print.
     """
     open_streams()
-    if os.environ.get(END_WITH_PARENT):
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if parent := os.environ.get(END_WITH_PARENT):
+        # Told and not asked for here: the parent may have been killed while we were importing.
+        threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
     code = execute(config_name, main, sys.argv[1:])
     if code == INTERRUPTED:
         # Who insists while Python cleans up gets no traceback.

@@ -104,7 +104,7 @@ class ScriptRunner:
     def _environment(self) -> Mapping[str, str]:
         chosen = any(name in os.environ for name in THREAD_VARIABLES)
         threads = {} if self._threads_each is None or chosen else {THREAD_VARIABLES[0]: str(self._threads_each)}
-        return {**os.environ, **threads, END_WITH_PARENT: "1"}
+        return {**os.environ, **threads, END_WITH_PARENT: str(os.getpid())}
 
 
 def _ending(code: int) -> str:

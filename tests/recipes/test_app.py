@@ -1,12 +1,15 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from recipes.app import choice_name, execute
+import recipes.app
+from recipes.app import END_WITH_PARENT, choice_name, execute
 from zoo.config import UserError
 
 
@@ -252,3 +255,21 @@ def test_the_exit_code_of_a_job_in_another_process_counts():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("error: training: steps must be at least 1; got 0") == 2
+
+
+def test_a_script_whose_parent_was_killed_while_it_started_ends_at_once(monkeypatch):
+    ended, killed = threading.Event(), []
+
+    def kill(process, number):
+        killed.append((process, number))
+        ended.set()
+
+    monkeypatch.setattr(recipes.app.os, "kill", kill)
+    monkeypatch.setattr(recipes.app, "open_streams", lambda: None)
+    monkeypatch.setattr(recipes.app, "execute", lambda *_: 0)
+    # Whoever is our parent now, it is not the one that started us.
+    monkeypatch.setenv(END_WITH_PARENT, str(os.getpid()))
+    with pytest.raises(SystemExit):
+        recipes.app.run("train", lambda _: {})
+    assert ended.wait(30)
+    assert killed == [(os.getpid(), signal.SIGTERM)]
