@@ -106,14 +106,22 @@ class Origin:
             raise unsound("result.json", error) from None
 
 
-def quality_row(quality: Quality, *, machine: Machine, skipped: str | None = None, evaluated: str = "") -> Row:
-    """The row of a figure, or of one that was skipped for a reason."""
+def quality_row(
+    quality: Quality,
+    *,
+    machine: Machine,
+    skipped: str | None = None,
+    evaluated: str = "",
+    found_at: datetime.datetime | None = None,
+) -> Row:
+    """The row of a figure, found now if not at another time, or of one that was skipped for a reason."""
+    found_at = found_at or datetime.datetime.now(datetime.UTC)
     return Row(
         kind="quality",
         identity=quality_identity(quality, evaluated=evaluated),
         status="ok" if skipped is None else "skipped",
         reason=skipped,
-        recorded_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        recorded_at=found_at.isoformat(timespec="seconds"),
         machine=machine,
         quality=quality,
     )
@@ -127,20 +135,20 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
         regime: What was held equal between it and the runs that it is compared with.
 
     Returns:
-        One row, of the machine that the run was made on.
+        One row, of the machine that the run was made on and of the time when it was finished.
 
     Raises:
         UserError: If the folder holds no finished run, or the run reported no validation value.
     """
-    result = RunFolder(run_dir).result()
-    config = run_config(run_dir)
+    folder = RunFolder(run_dir)
+    result, config = folder.result(), run_config(run_dir)
     if result is None or config is None:
         raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
     metric = best_metric(result)
     if metric is None:
         raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
     # Its checkpoint says what it was trained on, and as what.
-    newest = History(RunFolder(run_dir).checkpoints).newest()
+    newest = History(folder.checkpoints).newest()
     saved = {} if newest is None else section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
     facts = with_settings(facts_of_run(run_dir, metric=metric), saved)
     identity = identity_of(saved)
@@ -160,7 +168,8 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
     task = data if data in SYNTHETIC_TASKS else text_task
     facts_of_machine = environment(run_dir)
     machine = current_machine() if facts_of_machine is None else machine_of(facts_of_machine)
-    return [quality_row(origin.quality(task, Score(metric=metric, value=result[metric])), machine=machine)]
+    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
+    return [quality_row(quality, machine=machine, found_at=folder.finished_at())]
 
 
 def data_name(mapping: Mapping[str, Any]) -> str:

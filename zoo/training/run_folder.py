@@ -9,6 +9,7 @@ loss.png, samples.txt, result.json
 """
 
 import contextlib
+import datetime
 import fcntl
 import itertools
 import json
@@ -119,6 +120,10 @@ class RunFolder:
             return read_json_mapping(self.path / _RESULT, what="run")
         except UserError:
             return None
+
+    def finished_at(self) -> datetime.datetime:
+        """When the result was written; only of a run that has one."""
+        return datetime.datetime.fromtimestamp((self.path / _RESULT).stat().st_mtime, datetime.UTC)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:

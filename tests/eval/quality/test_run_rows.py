@@ -1,6 +1,7 @@
 """A finished run's row is what the run told of itself."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -65,6 +66,13 @@ def test_the_row_says_what_was_trained_how_and_where(run_dir):
     assert json.loads(quality.attention)["window_size"] == 9
     assert (quality.regime, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
     assert (quality.tokens_per_second, quality.peak_bytes, quality.num_parameters) == (50.0, 4321, 1234)
+
+
+def test_the_row_is_of_the_time_when_the_run_was_finished_however_often_it_is_read(run_dir):
+    os.utime(run_dir / "result.json", (1_000_000_000, 1_000_000_000))
+    (row,) = rows_of_run(run_dir, regime="equal_tokens")
+    assert row.recorded_at == "2001-09-09T01:46:40+00:00"
+    assert rows_of_run(run_dir, regime="equal_tokens") == [row]
 
 
 def test_the_curve_is_by_tokens_and_by_seconds_of_training_alone(run_dir):
