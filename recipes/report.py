@@ -1,7 +1,6 @@
 """Writes one report of the rows of any runs: of several suites, machines or commits."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from eval.rows import read_rows
 from eval.rows.merge import merge
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import typed_path
+from zoo.data.corpora.finding import glob_matches
 
 ROWS_FILE = "rows.jsonl"
 
@@ -52,7 +52,7 @@ class ReportRecipe:
             pattern = typed_path(written, what="rows")
             try:
                 # A file whose name has brackets is itself before it is a pattern.
-                paths = [pattern] if pattern.exists() else _matches(pattern)
+                paths = [pattern] if pattern.exists() else glob_matches(pattern)
                 files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
                 files = [path for path in files if path.is_file()]
             except (OSError, ValueError) as error:
@@ -63,13 +63,6 @@ class ReportRecipe:
                 raise UserError(must)
             found.update(dict.fromkeys(files))
         return list(found)
-
-
-def _matches(pattern: Path) -> list[Path]:
-    """Files and folders of a pattern, in alphabetical order."""
-    fixed = list(itertools.takewhile(lambda part: not set(part) & set("*?["), pattern.parts))
-    rest = pattern.parts[len(fixed) :]
-    return sorted(Path(*fixed).glob(str(Path(*rest)))) if rest else []
 
 
 def main(config: DictConfig) -> dict[str, Any]:

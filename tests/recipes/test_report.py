@@ -45,6 +45,21 @@ def test_files_folders_and_patterns_become_one_report(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize(
+    "pattern", ["exp[12]/*/rows.jsonl", "exp[12]/*", "exp[12]/**/rows.jsonl", "e*/[ab]/rows.jsonl"]
+)
+def test_a_part_of_a_pattern_that_exists_is_no_wildcard(
+    pattern: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _store(tmp_path / "exp[12]" / "[ab]" / "rows.jsonl", speed(64))
+    _store(tmp_path / "exp1" / "b" / "rows.jsonl", skipped(128))
+    code, out, err = _run(capsys, f"rows=[{tmp_path}/{pattern}]", f"out={tmp_path}/out")
+    assert code == 0, err
+    summary = json.loads(out.splitlines()[-1])["summary"]
+    own = {"ok": 1} if pattern.startswith("exp") else {"ok": 1, "skipped": 1}
+    assert summary["statuses"] == own
+
+
+@pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["rows=[{folder}/nothing.jsonl]"], "nothing.jsonl"),

@@ -50,6 +50,18 @@ def find_files(paths: str | tuple[str, ...], *, suffix: str, field: str) -> list
     return list(found.values())
 
 
+def glob_matches(pattern: Path) -> list[Path]:
+    """Files and folders that a glob stands for, in alphabetical order; none if it has no wildcard.
+
+    A part of it that exists by its very name is that, even if it could be read as a wildcard. Hidden ones do not count.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    root, rest = _split_glob(pattern)
+    return sorted({root / name for name in _matches(root, "", rest)}) if rest else []
+
+
 def missing_path(path: str, field: str, wanted: str) -> UserError:
     """What to say about a path that leads nowhere: with what there is to choose from where it was looked for."""
     here = typed_path(path, what=field)
