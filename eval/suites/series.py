@@ -5,11 +5,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
 from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
-from zoo.config import UserError, require
+from zoo.config import require
+from zoo.config.files import parse_yaml
 
 # Two ways to say the same; a variant takes at most one of them.
 _RIVALS = {"num_kv_heads": "queries_per_kv_head", "queries_per_kv_head": "num_kv_heads"}
@@ -82,12 +81,8 @@ def named_parameters(text: str) -> tuple[str, dict[str, Any]]:
     pairs = [pair.partition("=") for pair in inside.removesuffix(")").split(",")] if opening else []
     well_formed = not opening or (text.endswith(")") and all(key.strip() and value for key, _, value in pairs))
     require(well_formed, "variants", "be names such as swa or swa(window_size=32)", text)
-    try:
-        parameters = {key.strip(): yaml.safe_load(value) for key, _, value in pairs}
-    except yaml.YAMLError:
-        raise UserError(
-            f"variants: parameters must have plain values, as in swa(window_size=32); got {text!r}"
-        ) from None
+    where = "variants: parameters, as in swa(window_size=32),"
+    parameters = {key.strip(): parse_yaml(value, where=where) for key, _, value in pairs}
     series(name, **parameters)
     return name, parameters
 

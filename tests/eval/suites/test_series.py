@@ -54,7 +54,9 @@ def test_a_series_is_taken_apart_by_its_own_name():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("swa(window_size=*2)", r"must have plain values, as in swa\(window_size=32\)"),
+        ("swa(window_size=*2)", r"must be YAML"),
+        ("swa(window_size=2024-99-99)", r"must be YAML"),
+        ("swa(window_size=" + "9" * 5000 + ")", r"must be YAML"),
         ("swa(32)", r"variants must be names such as swa or swa\(window_size=32\); got 'swa\(32\)'"),
         ("swa(window_size=32", "variants must be names such as swa"),
         ("swaa(window_size=32)", "attention must be a variant; got 'swaa'"),
