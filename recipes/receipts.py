@@ -50,13 +50,10 @@ def leave_receipt(data: Mapping[str, Any], *, cache_dir: str | None) -> None:
 
 
 def find_receipt(data: Mapping[str, Any]) -> Receipt | None:
-    """The receipt of data, or None if this user has not trained on it here.
+    """The receipt of data, or None if this user has not trained on it here, or the receipt is damaged.
 
     Args:
         data: Its description as a checkpoint holds it.
-
-    Raises:
-        UserError: If the receipt is damaged.
     """
     try:
         path = _path(data)
@@ -64,7 +61,11 @@ def find_receipt(data: Mapping[str, Any]) -> Receipt | None:
             return None
     except (OSError, UserError):
         return None
-    return read_json_as(Receipt, path, what="the receipt of a training")
+    try:
+        return read_json_as(Receipt, path, what="the receipt of a training")
+    except UserError as error:
+        logger.warning("cache: %s; it is as if this data had not been trained on here", error)
+        return None
 
 
 def _path(data: Mapping[str, Any]) -> Path:

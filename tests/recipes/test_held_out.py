@@ -166,6 +166,18 @@ def test_a_copied_run_needs_its_owners_cache_or_consent(own, evaluate, monkeypat
     assert "what is there now is another one" in error
 
 
+@pytest.mark.parametrize("content", ["", '{"folder": "/tm', "[]", '{"folder": 3}'])
+def test_a_damaged_receipt_is_as_none(own, evaluate, caplog, content):
+    for receipt in (own / "cache" / "trained").iterdir():
+        receipt.write_text(content)
+    code, _, error = evaluate()
+    assert (code, error.splitlines()[-1].startswith("error: trust_data must be true")) == (2, True)
+    assert "it is as if this data had not been trained on here" in caplog.text
+    texts = own / "here" / "texts"
+    code, result, error = evaluate("trust_data=true", f"data.path={texts}")
+    assert (code, result and result["data"]) == (0, "text"), error
+
+
 def test_a_strangers_run_chooses_no_cache(own, evaluate, tmp_path):
     theirs = tmp_path / "chosen by a stranger"
     config = own / "run" / "config.yaml"

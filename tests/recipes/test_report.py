@@ -74,7 +74,7 @@ def test_a_part_of_a_pattern_that_exists_is_no_wildcard(
         (["rows=[/dev/zero]"], "must name files of rows"),
         (["rows=[{folder}/none]"], "must name files of rows"),
         (["rows=[{folder}/a**]"], "must name files of rows"),
-        (["rows=[{folder}/" + "x" * 300 + "]"], "must name files of rows"),
+        (["rows=[{folder}/" + "x" * 300 + "]"], "rows must be a path that can be looked up"),
         (["rows=[~nobody-of-this-name]"], "a home folder that exists"),
         (["rows=['']"], "name files or folders"),
         (["rows=[{folder}/good.jsonl]", "out=~nobody-of-this-name/x"], "a home folder that exists"),
