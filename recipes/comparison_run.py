@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recipes.scripts import Script, ScriptRunner, listed
-from zoo.config import UserError
+from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_as, replace_file
 from zoo.training import RunFolder
 
@@ -26,6 +26,22 @@ class _Kept:
     clock: str | None = None
     evaluation: tuple[str, ...] | None = None
     train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """What a comparison reckons with of what `train.py` printed."""
+
+    steps: int
+    val_loss: float
+    val_bits_per_byte: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", "be at least 1", self.steps)
+        speed = self.tokens_per_second
+        require(speed is None or speed > 0, "tokens_per_second", "be above 0", speed)
 
 
 # What would end a run before its last step, so that its tokens were not equal to another's.
@@ -79,9 +95,16 @@ class ComparisonRun:
         return self.folder / _EVALUATION / "rows.jsonl"
 
     def result(self) -> dict[str, Any]:
-        """What `train.py` printed, of a finished run."""
+        """What `train.py` printed, of a finished run.
+
+        Raises:
+            UserError: If a figure that is reckoned with is missing, or none.
+        """
         finished = self._read(_FINISHED)
         assert finished is not None, f"{self.name} is not finished"
+        names = {field.name for field in dataclasses.fields(_Figures)}
+        figures = {name: value for name, value in finished.train.items() if name in names}
+        from_mapping(_Figures, figures, path=f"run_dir: {self.folder / _FINISHED}: train")
         return dict(finished.train)
 
     def require_same(self) -> None:

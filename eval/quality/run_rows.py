@@ -29,7 +29,7 @@ from zoo.attention import variant_from_mapping
 from zoo.attention.catalog import expand
 from zoo.checkpoints import History
 from zoo.checkpoints.save import CONFIG
-from zoo.config import UserError
+from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.models.config import FAMILIES
@@ -144,6 +144,8 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
     result, config = folder.result(), run_config(run_dir)
     if result is None or config is None:
         raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
+    model = result.get("model")
+    require(isinstance(model, str), f"run: {run_dir / 'result.json'}: model", "be a text", model)
     metric = best_metric(result)
     if metric is None:
         raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
@@ -152,24 +154,48 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
     saved = {} if newest is None else section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
     facts = with_settings(facts_of_run(run_dir, metric=metric), saved)
     identity = identity_of(saved)
-    attention = variant_from_mapping(expand(config["attention"]))
-    data = data_name(config["data"])
+    settings = _settings(config, where=f"run: {run_dir / 'config.yaml'}")
+    attention = variant_from_mapping(expand(settings.attention))
+    data = data_name(settings.data)
     origin = Origin(
         variant=series_name(attention),
         attention=attention_json(attention),
-        model=str(result["model"]),
+        model=str(model),
         data=data,
         regime=regime,
-        seed=int(config["seed"]),
+        seed=settings.seed,
         facts=facts,
         measured_on=None if identity is None else identity.validation,
     )
-    text_task = "language" if FAMILIES[config["model"]["family"]].causal else "masked"
+    text_task = "language" if FAMILIES[settings.model["family"]].causal else "masked"
     task = data if data in SYNTHETIC_TASKS else text_task
     facts_of_machine = environment(run_dir)
-    machine = current_machine() if facts_of_machine is None else machine_of(facts_of_machine)
+    try:
+        machine = current_machine() if facts_of_machine is None else machine_of(facts_of_machine)
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(f"run: {run_dir / 'environment.json'} must tell of a machine, as train.py wrote it") from None
     quality = origin.quality(task, Score(metric=metric, value=result[metric]))
     return [quality_row(quality, machine=machine, found_at=folder.finished_at())]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What a row takes from a run's `config.yaml`."""
+
+    attention: dict[str, Any]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.data.get("corpus"), str), "data.corpus", "be a text", self.data.get("corpus"))
+        family = self.model.get("family")
+        require(family in list(FAMILIES), "model.family", "be known", family, allowed=FAMILIES)
+
+
+def _settings(config: Mapping[str, Any], *, where: str) -> _Settings:
+    names = [field.name for field in dataclasses.fields(_Settings)]
+    return from_mapping(_Settings, {name: config[name] for name in names if name in config}, path=where)
 
 
 def data_name(mapping: Mapping[str, Any]) -> str:

@@ -238,6 +238,44 @@ def test_another_first_variant_is_another_clock_and_refused(text_corpus, cache, 
     assert {f"equal_seconds-{name}-seed0": f"training.steps={n}" for name, n in steps.items()}.items() <= begun.items()
 
 
+FIGURES = {
+    "steps": 3,
+    "val_loss": 2.5,
+    "val_bits_per_byte": None,
+    "tokens_per_second": 9.5,
+    "peak_memory_bytes": 4321,
+    "attention": "mha",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("steps", "3", "steps must be a whole number"),
+        ("steps", 0, "steps must be at least 1"),
+        ("val_loss", None, "val_loss must be a number"),
+        ("val_bits_per_byte", [2.5], "val_bits_per_byte must be"),
+        ("tokens_per_second", 0.0, "tokens_per_second must be above 0"),
+        ("peak_memory_bytes", ..., "missing key 'peak_memory_bytes'"),
+    ],
+)
+def test_a_spoilt_figure_of_a_finished_run_is_named(name, value, words, tmp_path):
+    train = {key: figure for key, figure in {**FIGURES, name: value}.items() if figure is not ...}
+    (tmp_path / "finished.json").write_text(json.dumps({"overrides": [], "train": train}))
+    run = ComparisonRun(
+        variant="mha",
+        seed=1,
+        regime="equal_tokens",
+        folder=tmp_path,
+        overrides=(),
+        evaluation=None,
+        logs=tmp_path,
+        data=DATA,
+    )
+    with pytest.raises(UserError, match=f"finished.json: train.*{words}"):
+        run.result()
+
+
 def test_another_evaluation_is_made_again_without_training_again(tmp_path):
     kept = {
         "variant": "mha",
@@ -248,7 +286,7 @@ def test_another_evaluation_is_made_again_without_training_again(tmp_path):
         "data": DATA,
     }
     run = ComparisonRun(**kept, overrides=("attention=mha",), evaluation=("tasks=[mqar]",))
-    finished = {"overrides": run.overrides, "evaluation": run.evaluation, "train": {"steps": 3}}
+    finished = {"overrides": run.overrides, "evaluation": run.evaluation, "train": FIGURES}
     (tmp_path / "finished.json").write_text(json.dumps(finished))
     assert run.is_finished
     other = dataclasses.replace(run, evaluation=("tasks=[needle]",))
@@ -257,7 +295,7 @@ def test_another_evaluation_is_made_again_without_training_again(tmp_path):
     other.carry_out(scripts)
     assert [script.script for script in scripts.seen] == ["evaluate.py"]
     assert other.is_finished
-    assert other.result() == {"steps": 3}
+    assert other.result() == FIGURES
 
 
 def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):

@@ -106,6 +106,29 @@ def test_an_unfinished_run_has_no_row(run_dir, missing):
         rows_of_run(run_dir, regime="equal_tokens")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.yaml", {"attention": 3}),
+        ("config.yaml", {"data": {}}),
+        ("config.yaml", {"data": {"corpus": 3}}),
+        ("config.yaml", {"model": "gpt"}),
+        ("config.yaml", {"model": {"family": "none"}}),
+        ("config.yaml", {"model": {"family": []}}),
+        ("config.yaml", {"seed": None}),
+        ("environment.json", {"versions": None}),
+        ("environment.json", {"blas": {}}),
+        ("environment.json", {"cores": "two"}),
+        ("result.json", {"model": None}),
+    ],
+)
+def test_what_a_run_tells_otherwise_than_it_was_written_is_named(run_dir, name, change):
+    read, write = (yaml.safe_load, yaml.safe_dump) if name == "config.yaml" else (json.loads, json.dumps)
+    (run_dir / name).write_text(write({**read((run_dir / name).read_text()), **change}))
+    with pytest.raises(UserError, match=f"run: .*{name}"):
+        rows_of_run(run_dir, regime="equal_tokens")
+
+
 def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
     (row,) = rows_of_run(run_dir, regime="equal_tokens")
     quality = row.quality
