@@ -78,9 +78,11 @@ class FileCorpus(abc.ABC, Generic[ConfigT]):
         if self.validation_files is None:
             return self._without_mere_copies()
         held_out = {file.real for file in self.validation_files}
-        texts = {self.contents[file.path].digest for file in self.validation_files if not self._is_blank(file)}
+        texts = {self.contents[file.path].text_digest for file in self.validation_files if not self._is_blank(file)}
         left = [
-            file for file in self.files if file.real not in held_out and self.contents[file.path].digest not in texts
+            file
+            for file in self.files
+            if file.real not in held_out and self.contents[file.path].text_digest not in texts
         ]
         num_left_out = len(self.files) - len(left)
         if not left:
@@ -118,7 +120,7 @@ class FileCorpus(abc.ABC, Generic[ConfigT]):
     def _without_mere_copies(self) -> list[SourceFile]:
         """All files, or the first if the others are copies of it: that is one text, to be cut in two."""
         with_text = [file for file in self.files if not self._is_blank(file)]
-        if len({self.contents[file.path].digest for file in with_text}) != 1 or len(with_text) == 1:
+        if len({self.contents[file.path].text_digest for file in with_text}) != 1 or len(with_text) == 1:
             return self.files
         logger.warning("data.path: its %d files are copies of one, which is read once", len(with_text))
         return with_text[:1]

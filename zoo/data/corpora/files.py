@@ -55,11 +55,13 @@ class FileContent:
 
     Attributes:
         digest: SHA-256 of its bytes, hexadecimal.
+        text_digest: The same without the byte order mark, which is no part of the text.
         blank: Whether it holds nothing but white space.
         marked: Whether it begins with the byte order mark of UTF-8.
     """
 
     digest: str
+    text_digest: str
     blank: bool
     marked: bool
 
@@ -87,15 +89,20 @@ def content_of(file: SourceFile) -> FileContent:
     Raises:
         UserError: If it cannot be read.
     """
-    digest = hashlib.sha256()
+    text_digest = hashlib.sha256()
     blank = True
+    mark = _BOM.encode()
     with opened(file) as stream:
-        marked = stream.read(len(_BOM.encode())) == _BOM.encode()
-        stream.seek(0)
+        marked = stream.read(len(mark)) == mark
+        digest = hashlib.sha256(mark) if marked else text_digest
+        if not marked:
+            stream.seek(0)
         while chunk := stream.read(PART_BYTES):
-            digest.update(chunk)
+            text_digest.update(chunk)
+            if marked:
+                digest.update(chunk)
             blank = blank and not chunk.strip()
-    return FileContent(digest=digest.hexdigest(), blank=blank, marked=marked)
+    return FileContent(digest=digest.hexdigest(), text_digest=text_digest.hexdigest(), blank=blank, marked=marked)
 
 
 def fingerprint_files(files: Iterable[tuple[SourceFile, FileContent]], *settings: object) -> str:

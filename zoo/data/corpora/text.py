@@ -47,12 +47,12 @@ class TextCorpus(FileCorpus[TextConfig]):
         names: dict[str, str] = {}
         for file in self.training_files:
             if not self._is_blank(file):
-                names.setdefault(self.contents[file.path].digest, file.name)
+                names.setdefault(self.contents[file.path].text_digest, file.name)
         uses = Counter(names.values())
         return {digest: name if uses[name] == 1 else f"{name}\0{digest}" for digest, name in names.items()}
 
     def _key(self, file: SourceFile) -> str:
-        return self._keys.get(self.contents[file.path].digest, file.name)
+        return self._keys.get(self.contents[file.path].text_digest, file.name)
 
     @functools.cached_property
     def _first_held_out(self) -> str | None:

@@ -107,7 +107,7 @@ KINDS: dict[str, tuple[type[DataConfig], Callable[[Path, str], object]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "held_out", ["c/val", "./c//val", "{}/c/val", "c/v*", "linked", "hard", "folder", "copy", "c/[v]al"]
+    "held_out", ["c/val", "./c//val", "{}/c/val", "c/v*", "linked", "hard", "folder", "copy", "marked", "c/[v]al"]
 )
 @pytest.mark.parametrize("path", ["c", "c/*", "**/*"])
 def test_what_is_validated_on_is_never_trained_on(tmp_path, monkeypatch, kind, held_out, path):
@@ -119,6 +119,8 @@ def test_what_is_validated_on_is_never_trained_on(tmp_path, monkeypatch, kind, h
     Path(f"linked.{kind}").symlink_to(f"c/val.{kind}")
     os.link(f"c/val.{kind}", f"hard.{kind}")
     Path(f"copy.{kind}").write_bytes(Path(f"c/val.{kind}").read_bytes())
+    # Parquet knows no byte order mark.
+    Path(f"marked.{kind}").write_bytes(b"\xef\xbb\xbf" * (kind != "parquet") + Path(f"c/val.{kind}").read_bytes())
     Path("folder").mkdir()
     Path(f"folder/any.{kind}").symlink_to(f"../c/val.{kind}")
     validation = held_out.format(tmp_path) + ("" if held_out == "folder" else f".{kind}")
