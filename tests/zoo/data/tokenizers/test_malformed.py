@@ -12,7 +12,8 @@ from tests.zoo.data.tokenizers.checkpoints import byte_level_checkpoint, metaspa
 from zoo.config import UserError
 from zoo.data.tokenizers import SentencePieceTokenizer, load_tokenizer
 
-MISSING = object()
+# A text and no object, whose name in a test would differ between processes.
+MISSING = "<missing>"
 
 
 def attempt(folder):
@@ -35,7 +36,7 @@ def changed(file, path, value):
     inner = content
     for key in path[:-1]:
         inner = inner[key]
-    if value is MISSING:
+    if value == MISSING:
         inner.pop(path[-1], None)
     else:
         inner[path[-1]] = value
