@@ -16,6 +16,7 @@ from mlx.utils import tree_reduce
 from zoo.attention import Attention, LayerPattern
 from zoo.models.build import build_model
 from zoo.models.config import LlamaConfig, ModelConfig
+from zoo.runtime.seeds import keeping_randomness
 
 # Numbers of a block that its backward pass needs, per token: of the residual stream and its norms, per D; of the
 # feed-forward layer, per F, without and with a gate.
@@ -57,7 +58,9 @@ class ModelPrice:
         """
         pattern = config.attention.layer_pattern if isinstance(config.attention, LayerPattern) else (config.attention,)
         self._config = config
-        self._model = build_model(dataclasses.replace(config, num_layers=min(config.num_layers, len(pattern))))
+        # A price must not change the weights of the model that is built after it.
+        with keeping_randomness():
+            self._model = build_model(dataclasses.replace(config, num_layers=min(config.num_layers, len(pattern))))
         built = len(self._model.layers)
         # How often each of the built layers comes.
         self._counts = [len(range(index, config.num_layers, built)) for index in range(built)]

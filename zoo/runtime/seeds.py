@@ -1,6 +1,9 @@
 """Seeds: one number for every generator a run may draw from."""
 
+import contextlib
 import random
+from collections.abc import Iterator
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -24,3 +27,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     mx.random.seed(seed)
+
+
+@contextlib.contextmanager
+def keeping_randomness() -> Iterator[None]:
+    """Leaves MLX's generator as it was, whatever is drawn inside."""
+    (key,) = cast(list[mx.array], mx.random.state)
+    high, low = cast(list[int], key.tolist())
+    try:
+        yield
+    finally:
+        # The generator's key cannot be assigned; a seed of 64 bits is that key.
+        mx.random.seed((high << 32) | low)

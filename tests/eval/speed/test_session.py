@@ -25,7 +25,7 @@ def _run(*cells: Cell, seed: int = 0, rounds: int = 20) -> list[Report]:
 
 def _ratios(above: str, *, pairs: int) -> list[RatioEstimate]:
     """Each pair has a baseline of its own, so that the ratios are independent of each other."""
-    cells = [planted(name, length=pair) for pair in range(pairs) for name in ("base", above)]
+    cells = [planted(name, length=pair + 1) for pair in range(pairs) for name in ("base", above)]
     found = {report.index: report.samples_seconds for report in _run(*cells) if isinstance(report, Timed)}
     return [paired_ratio(found[2 * pair + 1], found[2 * pair]) for pair in range(pairs)]
 

@@ -62,3 +62,9 @@ def test_what_no_machine_holds_is_priced_at_once(changes: dict[str, Any]) -> Non
     assert price.forward_activations(load) > 10**18
     assert price.num_parameters > 10**6
     assert mx.get_active_memory() - before < 10**6
+
+
+def test_a_price_changes_no_random_number():
+    mx.random.seed((5 << 32) | 7)
+    ModelPrice(cases.config("gpt"))
+    assert mx.random.state[0].tolist() == [5, 7]
