@@ -145,8 +145,9 @@ def _require_room_for(recipe: EvaluateRecipe, evaluated: Evaluated) -> None:
 
 
 def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:
-    data = mapping.get("data") or {}
-    if data.get("corpus") in SYNTHETIC_TASKS:
+    data = mapping.get("data")
+    corpus = data.get("corpus") if isinstance(data, dict) else None
+    if isinstance(corpus, str) and corpus in SYNTHETIC_TASKS:
         # The YAML of a synthetic task says how to train on it as well.
         mapping = {key: value for key, value in mapping.items() if key not in ("training", "optimizer")}
     return from_mapping(EvaluateRecipe, mapping, path="evaluate")

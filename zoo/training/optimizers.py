@@ -18,6 +18,7 @@ from mlx import optimizers
 from mlx.utils import tree_flatten
 
 from zoo.config import UserError, from_mapping, require, require_within, to_mapping
+from zoo.config.errors import shortened
 
 ScheduleName = Literal["cosine", "linear", "constant"]
 Schedule = Callable[[mx.array], mx.array]
@@ -134,8 +135,8 @@ def optimizer_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "op
     """
     rest = dict(mapping)
     name = rest.pop("name", None)
-    if name not in OPTIMIZERS:
-        raise UserError(f"{path}: name must be an optimizer; got {name!r} (choices: {', '.join(OPTIMIZERS)})")
+    if not isinstance(name, str) or name not in OPTIMIZERS:
+        raise UserError(f"{path}: name must be an optimizer; got {shortened(name)} (choices: {', '.join(OPTIMIZERS)})")
     return from_mapping(OPTIMIZERS[name], rest, path=path)
 
 

@@ -90,6 +90,7 @@ def test_config_survives_its_mapping(name):
     ("mapping", "message"),
     [
         ({"name": "adamwx", "learning_rate": 1.0}, r"choices: adamw, lion, muon"),
+        ({"name": ["adamw"], "learning_rate": 1.0}, r"name must be an optimizer; got \['adamw'\]"),
         ({"name": "adamw", "learning_rate": 0.0}, r"optimizer: learning_rate must be at least 1e-30; got 0.0"),
         ({"name": "adamw", "learning_rate": 1e300}, r"learning_rate must be at most 1e\+30; got 1e\+300"),
         ({"name": "adamw", "learning_rate": 1.0, "weight_decay": -0.1}, r"weight_decay must be at least 0.0"),
