@@ -158,6 +158,16 @@ def test_a_damaged_result_counts_as_none(content, train, tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == after
 
 
+def test_a_run_killed_while_it_saved_its_last_step_keeps_no_more_than_another(train, tmp_path):
+    train(f"run_dir={tmp_path}", "training.keep_checkpoints=1")
+    (tmp_path / "result.json").unlink()
+    (last,) = (tmp_path / "checkpoints").iterdir()
+    for name in ("step_000004", ".partial-step_000002-dropped"):
+        shutil.copytree(last, last.with_name(name))
+    assert train(f"run_dir={tmp_path}", "training.keep_checkpoints=1", "resume=auto")["steps"] == 6
+    assert list((tmp_path / "checkpoints").iterdir()) == [last]
+
+
 def test_a_copied_run_tells_where_it_is_now(train, tmp_path):
     train(f"run_dir={tmp_path / 'run'}")
     shutil.copytree(tmp_path / "run", tmp_path / "copy", symlinks=True)

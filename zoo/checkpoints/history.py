@@ -1,7 +1,8 @@
 """The checkpoints of one run: `step_000120/` folders, the newest few of them. The newest is the one of most steps."""
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class History:
         Raises:
             UserError: If it cannot be written.
         """
-        try:
+        with self._writing():
             self._sweep()
             folder = save_checkpoint(
                 self.path(step),
@@ -74,9 +75,23 @@ class History:
                 config=config,
             )
             self._prune()
+        return folder
+
+    def tidy(self) -> None:
+        """Does what a process that was killed in `save` has not come to: drops what is not kept or not whole.
+
+        Raises:
+            UserError: If it cannot be removed.
+        """
+        with self._writing():
+            self._prune()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(f"checkpoint: {self.folder} must be writable; {error.strerror or error}") from error
-        return folder
 
     def _prune(self) -> None:
         doomed = [self.path(step) for step in self.steps()[: -self.keep]]

@@ -121,6 +121,8 @@ class _Loop:
 
     def run(self) -> StopReason:
         with self.stop:
+            # A run that was killed while it saved its last step saves none again.
+            self.history.tidy()
             self.batch = self.trainer.loader.batch(self.state.step)
             # An interruption may have cut short the evaluation of the step that is gone on from.
             reason = self._after_step()
