@@ -1,136 +1,169 @@
-"""Kills short trainings at random moments: python -m tests.endurance.kills count=1000 seed=3
+"""Kills work at random moments: python -m tests.endurance.kills what=training count=1000 seed=3
 
-Each run is started, killed and started again until it ends by itself; then its weights, its optimizer's state and its
-metrics are those of a run that nobody killed, bit for bit. One process imports everything and forks for each start,
-before MLX has computed anything in it, so that a start costs a fraction of a second.
+`what` is training, benchmark, comparison, or all for some of each. A run is started, killed and started again until it
+ends by itself; then it is what a run that nobody killed is, bit for bit but for what was measured, has repeated nothing
+that was finished, and has left no process behind. One process imports everything and forks for each start, before MLX
+has computed anything in it, so that a start costs a fraction of a second. On Linux only.
 """
 
-import json
+import ctypes
 import os
 import random
 import shutil
 import signal
 import sys
-import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-# For the children, which would import it each time.
-import matplotlib.backends.backend_agg
-import matplotlib.figure  # noqa: F401
+from tests.endurance.benchmarks import Benchmarks
+from tests.endurance.comparisons import Comparisons
+from tests.endurance.trainings import Trainings
+from zoo.attention.registry import external_mechanism_names
 
-from recipes.app import execute
-from recipes.train import main
-from tests.recipes.tiny_train import arguments
-from zoo.checkpoints import History, verify_manifest
-from zoo.training import read_metrics
-
-OPTIONS = (
-    "training.compile=true",
-    "training.steps=8",
-    "training.checkpoint_every=1",
-    "training.keep_checkpoints=1",
-    "training.log_every=1",
-    "training.eval_every=3",
-    "training.sample_tokens=2",
-    "model.dropout=0.2",
-    "resume=auto",
-)
+KINDS = {"training": Trainings, "benchmark": Benchmarks, "comparison": Comparisons}
+# Of a hundred kills, where all kinds are asked for; a comparison costs most.
+SHARES = {"training": 84, "benchmark": 10, "comparison": 6}
 # Of each run: beyond it, kills would come before the first step each time.
 _MOST_KILLS = 12
+# After a run that ended first, and after one that was killed: one of six ends first, however busy the machine is.
+_SOONER, _LATER = 0.85, 1.03
+# From <sys/prctl.h>.
+_SET_CHILD_SUBREAPER = 36
+# A script looks for its parent twice a second, and then saves what it has.
+_PATIENCE_SECONDS = 60.0
 
 
-class Runs:
-    """Runs in one folder, over one corpus and one cache."""
+class Subject(Protocol):
+    """What is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        """Writes the corpus."""
-        self.folder, self.corpus = folder, folder / "corpus"
-        self.corpus.mkdir()
-        for source in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:5]:
-            (self.corpus / source.name).write_text(source.read_text(encoding="utf-8")[:5_000], encoding="utf-8")
+    def main(self, run: Path) -> int:
+        """Does all of it, or what is left of it, in a process of its own; returns the exit code."""
 
-    def start(self, run: Path) -> int:
-        """Starts a run in a process of its own; returns its number."""
-        process = os.fork()
-        if process:
-            return process
+    def kept(self, run: Path) -> Mapping[str, Any]:
+        """What is finished at this moment, by name, and must not be done again."""
+
+    def outcome(self, run: Path) -> Mapping[str, Any]:
+        """All of a run that must not depend on kills."""
+
+
+class Started:
+    """A run in a process of its own."""
+
+    def __init__(self, subject: Subject, run: Path) -> None:
+        self.log = Path(f"{run}.log")
+        self.process = os.fork()
+        if self.process:
+            return
         code = 1
         try:
-            log = os.open(f"{run}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            code = execute("train", main, arguments(self.corpus, self.folder / "cache", *OPTIONS, f"run_dir={run}"))
+            code = subject.main(run)
         finally:
             os._exit(code)
 
-    def finish(self, run: Path) -> float:
-        """Lets a run come to its end; returns the seconds that it took."""
-        began = time.monotonic()
-        _, status = os.waitpid(self.start(run), 0)
-        if status:
-            raise AssertionError(f"{run} ended with {status}:\n{Path(f'{run}.log').read_text()[-3000:]}")
-        return time.monotonic() - began
+    def kill(self) -> bool:
+        """Kills it and nothing that it started; false if it had come to its end before."""
+        ended, status = os.waitpid(self.process, os.WNOHANG)
+        if ended:
+            self._require_good(status)
+            return False
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        return True
+
+    def finish(self) -> None:
+        """Lets it come to its end."""
+        self._require_good(os.waitpid(self.process, 0)[1])
+
+    def _require_good(self, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        assert code == 0, f"{self.log} ended with {code}:\n{self.log.read_text(errors='replace')[-3000:]}"
 
 
-def outcome(run: Path) -> dict[str, Any]:
-    """All of a run that must not depend on kills."""
-    (step,) = History(run / "checkpoints").steps()
-    checkpoint = History(run / "checkpoints").path(step)
-    verify_manifest(checkpoint)
-    result = json.loads((run / "result.json").read_text())
-    keys = ("steps", "tokens", "first_train_loss", "train_loss", "val_loss", "val_bits_per_byte")
-    rows = read_metrics(run / "metrics.jsonl")
-    return {
-        "result": {key: result[key] for key in keys},
-        "metrics": [(row["step"], row.get("train_loss"), row.get("val_loss")) for row in rows],
-        "sample": (run / "samples.txt").read_bytes(),
-        **{name: (checkpoint / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")},
-    }
-
-
-def kill_runs(folder: Path, *, count: int, seed: int) -> int:
+def kill_runs(subject: Subject, folder: Path, *, count: int, seed: int) -> int:
     """Kills runs until `count` kills were made; returns the number of runs.
 
     Raises:
-        AssertionError: If a run cannot go on, or ends otherwise than one that nobody killed.
+        AssertionError: If a run cannot go on, ends otherwise than one that nobody killed, repeats what was finished, or
+            leaves a process behind.
     """
-    runs, generator = Runs(folder), random.Random(seed)
-    # The first one compiles and fills the cache, the second one shows how long a run takes.
-    runs.finish(folder / "first")
-    seconds = runs.finish(folder / "whole")
-    expected = outcome(folder / "whole")
+    # What a killed process leaves behind becomes our child.
+    assert ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    # For the children, which would look for them each time.
+    external_mechanism_names()
+    generator = random.Random(seed)
+    # The first one compiles and fills caches, the second one shows how long a run takes.
+    Started(subject, folder / "first").finish()
+    began = time.monotonic()
+    Started(subject, folder / "whole").finish()
+    longest = time.monotonic() - began
+    expected = subject.outcome(folder / "whole")
+    # Processes that every run makes use of.
+    servants = _children(os.getpid())
     kills = num_runs = 0
     while kills < count:
-        run = folder / f"run-{num_runs}"
-        num_runs += 1
+        run, kept = folder / f"run-{num_runs}", dict[str, Any]()
         for _ in range(min(_MOST_KILLS, count - kills)):
-            process = runs.start(run)
-            time.sleep(generator.uniform(0, 1.2 * seconds))
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                assert status == 0, Path(f"{run}.log").read_text()[-3000:]
+            started = Started(subject, run)
+            time.sleep(generator.uniform(0, longest))
+            if not started.kill():
+                longest *= _SOONER
                 break
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+            longest *= _LATER
             kills += 1
-        runs.finish(run)
-        found = outcome(run)
+            kept |= _still_kept(kept, subject.kept(run), run)
+        Started(subject, run).finish()
+        _still_kept(kept, subject.kept(run), run)
+        found = subject.outcome(run)
         different = [key for key in expected if found[key] != expected[key]]
-        assert not different, f"seed {seed}, {run.name}: {different}"
+        assert not different, f"seed {seed}, {run}: {different}"
+        _require_nobody_left(servants)
         shutil.rmtree(run)
+        num_runs += 1
     return num_runs
+
+
+def _still_kept(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> Mapping[str, Any]:
+    repeated = [name for name in before if now.get(name) != before[name]]
+    assert not repeated, f"{run}: made again: {repeated}"
+    return now
+
+
+def _require_nobody_left(servants: Sequence[int]) -> None:
+    """Waits until all processes have ended that a killed one had started."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while left := [each for each in _children(os.getpid()) if each not in servants] + [
+        each for servant in servants for each in _children(servant)
+    ]:
+        for process in set(left) & set(_children(os.getpid())):
+            os.waitpid(process, os.WNOHANG)
+        assert time.monotonic() < until, f"left behind: {left}"
+        time.sleep(0.05)
+
+
+def _children(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def command(words: Sequence[str]) -> None:
     """The command line."""
-    numbers = {"count": 1000, "seed": 0, **{name: int(value) for name, value in (word.split("=") for word in words)}}
-    with tempfile.TemporaryDirectory() as folder:
-        num_runs = kill_runs(Path(folder), count=numbers["count"], seed=numbers["seed"])
-    print(f"{numbers['count']} kills of {num_runs} runs, seed {numbers['seed']}: each ended as if nobody had killed it")
+    given = {"what": "training", "count": "1000", "seed": "0", **dict(word.split("=") for word in words)}
+    count, seed = int(given["count"]), int(given["seed"])
+    counts = {given["what"]: count}
+    if given["what"] == "all":
+        counts = {kind: max(1, count * share // 100) for kind, share in SHARES.items()}
+        counts["training"] += count - sum(counts.values())
+    for kind, kills in counts.items():
+        with tempfile.TemporaryDirectory() as folder:
+            num_runs = kill_runs(KINDS[kind](Path(folder)), Path(folder), count=kills, seed=seed)
+        print(
+            f"{kind}: {kills} kills of {num_runs} runs, seed {seed}: each ended as if nobody had killed it", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -80,12 +80,3 @@ def test_a_signal_saves_prints_and_exits_cleanly(number, start, tmp_path):
     assert (result["interrupted"], result["stopped_by"]) == (True, "signal")
     assert 5 <= result["steps"] < 100_000
     assert find_checkpoint(tmp_path / "run").name == f"step_{result['steps']:06d}"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "darwin", reason="a fork of a process that knows Metal cannot compute")
-def test_twenty_kills_leave_no_trace_in_the_result():
-    command = [sys.executable, "-m", "tests.endurance.kills", "count=20", "seed=1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("20 kills of ")

@@ -1,0 +1,71 @@
+"""Benchmarks of a few short cells, to be killed; their workers come from a server that has imported everything."""
+
+import dataclasses
+import multiprocessing
+import multiprocessing.forkserver
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import eval.speed.process
+from eval.rows import Cell, read_rows
+from eval.speed.builders import op
+from eval.speed.options import MeasureOptions
+from eval.speed.subject import Subject
+from recipes.app import execute
+from recipes.benchmark import BenchmarkRecipe, main
+from tests.eval.speed import planted
+
+# The device's own limits take seconds to measure.
+BUILDERS: Mapping[str, Callable[[Cell], Subject]] = {"op": op.build, "device": planted.build}
+_GRID = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]", "lengths=[17,18,19]", "rounds=5")
+
+
+class Benchmarks:
+    """Three groups of a cell and its control, and the device's own."""
+
+    def __init__(self, _: Path) -> None:
+        """Starts the server of workers."""
+        multiprocessing.set_forkserver_preload([__name__])
+        self._server = multiprocessing.forkserver._forkserver
+        self._server.ensure_running()
+
+    def main(self, run: Path) -> int:
+        """Measures what is not measured yet."""
+        serving = multiprocessing.get_context("forkserver")
+        options = BenchmarkRecipe.options
+
+        def quick(recipe: BenchmarkRecipe) -> MeasureOptions:
+            return dataclasses.replace(
+                options(recipe), builders=__name__, min_warmup=1, max_warmup=2, sample_seconds=0.0005
+            )
+
+        with (
+            # It is a child of whoever forked us, and would be missed.
+            patch.object(self._server, "ensure_running", lambda: None),
+            # Workers would import it, and need nothing of it.
+            patch.dict(sys.modules, {"__main__": ModuleType("__main__")}),
+            patch.object(eval.speed.process, "multiprocessing", SimpleNamespace(get_context=lambda _: serving)),
+            patch.object(BenchmarkRecipe, "options", quick),
+        ):
+            return execute("benchmark", main, [*_GRID, f"run_dir={run}"])
+
+    def kept(self, run: Path) -> dict[str, Any]:
+        """The rows, as they were written."""
+        path = run / "rows.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        rows = read_rows(path) if lines else []
+        assert len(lines) == len(rows), f"{path}: a cell was measured twice"
+        return {row.identity: line for row, line in zip(rows, lines, strict=True)}
+
+    def outcome(self, run: Path) -> dict[str, Any]:
+        """What was measured, with what outcome; the times are never equal."""
+        rows = read_rows(run / "rows.jsonl")
+        return {
+            "rows": [(row.identity, row.status, row.reason) for row in rows],
+            "complete": [row.timing is not None and row.memory is not None for row in rows],
+            "schema": (run / "rows.schema.json").read_bytes(),
+        }
