@@ -51,7 +51,7 @@ class Overrides(Subject):
     """`train.py` with overrides that nobody should type."""
 
     name = "overrides"
-    share = 2.0
+    share = 1.2
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -76,7 +76,7 @@ class RunFiles(Subject):
     """A finished run whose files were touched, then resumed, evaluated, generated from and listed."""
 
     name = "run_files"
-    share = 1.2
+    share = 0.8
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -112,7 +112,7 @@ class OtherCommands(Subject):
     """The other commands with overrides that nobody should type; none of them gets as far as its work."""
 
     name = "other_commands"
-    share = 0.8
+    share = 0.5
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
         name, main = rng.choice(

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from zoo.config import UserError
 from zoo.data.tokenizers import SentencePieceConfig, SentencePieceTokenizer
 from zoo.data.tokenizers.trained import MODEL_FILE, _chunks, _sample
 
+ROOT = Path(__file__).resolve().parents[4]
 CONFIG = SentencePieceConfig(vocab_size=540)
 TRAIN = """
 import sys, zoo
@@ -27,7 +29,7 @@ def test_training_gives_the_same_tokenizer_in_every_process(tmp_path):
     prints = [
         subprocess.run(
             [sys.executable, "-c", TRAIN, str(tmp_path / seed)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
             capture_output=True,
             text=True,
             check=True,
