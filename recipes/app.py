@@ -32,7 +32,7 @@ from recipes.streams import configure_logging, open_streams, print_json, show
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
-from zoo.config.errors import printable, shortened
+from zoo.config.errors import LONGEST_MESSAGE, printable, shortened
 from zoo.config.files import read_yaml
 from zoo.runtime.memory import is_exhaustion
 
@@ -50,8 +50,6 @@ _QUIET = (
     "hydra/hydra_logging=none",
 )
 
-# Characters; the longest list of choices has a third of it.
-_LONGEST_MESSAGE = 3000
 # What the user can mend.
 _MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
@@ -101,15 +99,21 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
         with _temporary_folder() as kept:
             job = _job(main, kept, begun, wants_traceback)
             decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
+            sweeps = MULTIRUN in arguments or "-m" in arguments
+
+            def composed() -> None:
+                try:
+                    decorated()
+                # Hydra alone is called here: what it lets out before a job begins, of whatever kind, comes from the
+                # YAMLs or the command line. A launcher's other processes tell nothing of when their jobs began.
+                except Exception as error:
+                    if begun or sweeps or isinstance(error, _MISTAKES):
+                        raise
+                    reason = f"{type(error).__name__}: {error}"
+                    raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
+
             try:
-                _with_arguments(decorated, config_name, arguments)
-            except Exception as error:
-                # What Hydra lets out before a job begins comes from the YAMLs or the command line. A launcher's other
-                # processes tell nothing of when theirs began.
-                if begun or isinstance(error, _MISTAKES) or MULTIRUN in arguments or "-m" in arguments:
-                    raise
-                reason = f"{type(error).__name__}: {error}"
-                raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
+                _with_arguments(composed, config_name, arguments)
             finally:
                 codes.extend(int(each.read_text(encoding="ascii")) for each in kept.iterdir())
 
@@ -158,7 +162,7 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
     except _MISTAKES as error:
         if wants_traceback:
             traceback.print_exc()
-        print(f"error: {printable(_one_line(error)[:_LONGEST_MESSAGE])}", file=sys.stderr)
+        print(f"error: {printable(_one_line(error)[:LONGEST_MESSAGE])}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if wants_traceback or not is_exhaustion(error):
@@ -169,6 +173,7 @@ def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
 
 
 def _end_with_parent(parent: int) -> None:
+    # Asked for: only Linux tells a process that its parent has died.
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -26,7 +26,14 @@ from eval.report import write_report
 from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import changed_parameters, named_parameters, series_named
 from recipes.app import choice_name
-from recipes.comparison_run import WHOLE_SCHEDULE, ComparisonRun, Regime, begun_clock, begun_steps, evaluation_overrides
+from recipes.comparison_run import (
+    WHOLE_SCHEDULE,
+    ComparisonRun,
+    Regime,
+    begun_clocks,
+    begun_steps,
+    evaluation_overrides,
+)
 from recipes.job import TYPED
 from recipes.material import open_material
 from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
@@ -111,7 +118,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     cells: list[ComparisonRun] = []
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
         for regime in recipe.regimes:
-            cells += _run_regime(_cells(regime, recipe, overrides, data, cells), regime, recipe.jobs, runner)
+            asked = _cells(regime, recipe, folder, overrides, data, cells)
+            cells += _run_regime(asked, regime, recipe.jobs, runner)
         if recipe.benchmark:
             _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _machine(overrides))
         rows = _collected(cells, recipe, folder)
@@ -146,19 +154,19 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
 def _cells(
     regime: Regime,
     recipe: CompareRecipe,
+    folder: Path,
     overrides: tuple[str, ...],
     data: Mapping[str, str],
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
     """The runs of a regime; the first variant's at equal seconds are those at equal tokens once more."""
-    folder, first = typed_path(recipe.run_dir, what="run_dir"), recipe.variants[0]
+    first = recipe.variants[0]
     steps = {name: _steps(regime, name, recipe, earlier) for name in recipe.variants}
     if regime == "equal_seconds":
-        clock = begun_clock(folder / "runs")
-        if clock not in (None, first):
+        if not begun_clocks(folder / "runs") <= {first}:
             raise UserError(
-                f"variants must begin with {clock!r}, whose seconds were held equal in {str(folder)!r}, or run_dir be"
-                f" new; got {first!r}"
+                f"variants must begin with the one whose seconds were held equal in {str(folder)!r}, or run_dir be new;"
+                f" got {first!r}"
             )
         # Further seeds and variants take no others than those that were begun, whatever their own speed was.
         steps |= begun_steps(folder / "runs", recipe.variants[1:])

@@ -170,6 +170,7 @@ class ComparisonRun:
         for _ in range(_PATIENCE_SECONDS):
             with contextlib.suppress(UserError), RunFolder(self.folder):
                 return
+            # A lock of files can be waited for without a limit or asked for, nothing between.
             time.sleep(1)
 
     def _read(self, name: str) -> "_Kept | None":
@@ -192,9 +193,9 @@ def begun_steps(runs: Path, variants: Sequence[str]) -> dict[str, tuple[str, ...
     }
 
 
-def begun_clock(runs: Path) -> str | None:
-    """The variant whose seconds were held equal when runs at equal seconds were begun, or None."""
-    return next((kept.clock for kept in _begun(runs, None) if kept.clock is not None), None)
+def begun_clocks(runs: Path) -> set[str | None]:
+    """The variants whose seconds were held equal when runs at equal seconds were begun; None where none was noted."""
+    return {kept.clock for kept in _begun(runs, None)}
 
 
 def _begun(runs: Path, variant: str | None) -> list[_Kept]:

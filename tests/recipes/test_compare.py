@@ -230,7 +230,7 @@ def test_another_first_variant_is_another_clock_and_refused(text_corpus, cache, 
         # Measured again, the same run is never equally fast.
         speeds["swa"] = 220.0
     assert ends[:2] == ["error: rows must hold one row at least; got none"] * 2
-    assert "variants must begin with 'mha', whose seconds were held equal" in ends[2]
+    assert "variants must begin with the one whose seconds were held equal" in ends[2]
     begun = {
         path.parent.name: json.loads(path.read_text())["overrides"][-1] for path in tmp_path.glob("runs/*/begun.json")
     }
@@ -276,16 +276,20 @@ def test_a_spoilt_figure_of_a_finished_run_is_named(name, value, words, tmp_path
         run.result()
 
 
-def test_another_evaluation_is_made_again_without_training_again(tmp_path):
+def begun_run(folder, **fields):
     kept = {
         "variant": "mha",
         "seed": 1,
         "regime": "equal_tokens",
-        "folder": tmp_path,
-        "logs": tmp_path / "logs",
+        "folder": folder,
+        "logs": folder / "logs",
         "data": DATA,
     }
-    run = ComparisonRun(**kept, overrides=("attention=mha",), evaluation=("tasks=[mqar]",))
+    return ComparisonRun(**kept, **fields)
+
+
+def test_another_evaluation_is_made_again_without_training_again(tmp_path):
+    run = begun_run(tmp_path, overrides=("attention=mha",), evaluation=("tasks=[mqar]",))
     finished = {"overrides": run.overrides, "evaluation": run.evaluation, "train": FIGURES}
     (tmp_path / "finished.json").write_text(json.dumps(finished))
     assert run.is_finished
@@ -299,15 +303,7 @@ def test_another_evaluation_is_made_again_without_training_again(tmp_path):
 
 
 def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(tmp_path):
-    kept = {
-        "variant": "mha",
-        "seed": 1,
-        "regime": "equal_tokens",
-        "folder": tmp_path,
-        "logs": tmp_path / "logs",
-        "data": DATA,
-    }
-    run = ComparisonRun(**kept, overrides=("training.steps=3",), evaluation=None)
+    run = begun_run(tmp_path, overrides=("training.steps=3",), evaluation=None)
     (tmp_path / "begun.json").write_text(json.dumps({"overrides": ["training.steps=4"]}))
     # A run that never came to train was not begun.
     run.require_same()

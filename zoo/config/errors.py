@@ -8,21 +8,21 @@ SHOWN = 200
 _SHOWN_CHOICES = 100
 # Arrays are indexed by int32, and positions are int32.
 MOST = 2**31 - 1
-# Of a whole message: a list of every variant has a tenth.
-_LONGEST = 4000
+# Of a whole message; the longest list of choices has a third of it.
+LONGEST_MESSAGE = 3000
 
 
 class UserError(ValueError):
-    r"""A mistake that the user can mend; its message is one line that names the mistake and the choices.
+    """A mistake that the user can mend; its message is one line that names the mistake and the choices.
 
     Scripts turn it into `error: …` on stderr and exit code 2. Everything else is our own fault. What the message quotes
-    may hold anything: line ends, terminal escapes and whatever else does not print stand in it as `\n` or `\x1b`.
+    may hold anything: `printable` says what becomes of it.
     """
 
     def __init__(self, message: str) -> None:
         """Takes the line; what nobody reads to its end is cut."""
-        line = visible(message)
-        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…")
+        line = printable(message)
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…")
 
 
 class FieldError(UserError):
@@ -91,10 +91,3 @@ def _listed(choices: Iterable[object]) -> str:
     """The choices in one line; a generator is asked for no more of them than are shown."""
     shown = [str(choice) for choice in itertools.islice(choices, _SHOWN_CHOICES + 1)]
     return ", ".join(shown if len(shown) <= _SHOWN_CHOICES else [*shown[:_SHOWN_CHOICES], "…"])
-
-
-def visible(text: str) -> str:
-    """A text in one line, every character of which can be seen: the others as Python writes them in a string."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

@@ -32,10 +32,21 @@ def seed_everything(seed: int) -> None:
 @contextlib.contextmanager
 def keeping_randomness() -> Iterator[None]:
     """Leaves MLX's generator as it was, whatever is drawn inside."""
-    (key,) = cast(list[mx.array], mx.random.state)
-    high, low = cast(list[int], key.tolist())
+    key = random_key()
     try:
         yield
     finally:
-        # The generator's key cannot be assigned; a seed of 64 bits is that key.
-        mx.random.seed((high << 32) | low)
+        set_random_key(*key)
+
+
+def random_key() -> tuple[int, int]:
+    """The state of MLX's generator: two numbers of 32 bits."""
+    (key,) = cast(list[mx.array], mx.random.state)
+    high, low = cast(list[int], key.tolist())
+    return high, low
+
+
+def set_random_key(high: int, low: int) -> None:
+    """Puts MLX's generator where `random_key` found it."""
+    # The key cannot be assigned; a seed of 64 bits is that key.
+    mx.random.seed((high << 32) | low)

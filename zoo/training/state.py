@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Set
-from typing import Any, cast
-
-import mlx.core as mx
+from typing import Any
 
 from zoo.config import UserError, from_mapping, require
+from zoo.runtime.seeds import random_key, set_random_key
 from zoo.training.config import RESUMABLE_CHANGES
 
 # Fields of a corpus that its text does not decide: how tokens become rows.
@@ -61,8 +60,7 @@ class TrainingState:
 
     def as_mapping(self) -> dict[str, Any]:
         """JSON-ready, with the state of the random generator."""
-        (key,) = cast(list[mx.array], mx.random.state)
-        return {**dataclasses.asdict(self), "random_state": key.tolist()}
+        return {**dataclasses.asdict(self), "random_state": list(random_key())}
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any], *, path: str) -> "TrainingState":
@@ -85,9 +83,7 @@ class TrainingState:
             UserError: As `parse`.
         """
         saved = from_mapping(_Saved, mapping, path=path)
-        high, low = saved.random_state
-        # The generator's key cannot be assigned; a seed of 64 bits is that key.
-        mx.random.seed((high << 32) | low)
+        set_random_key(*saved.random_state)
         return saved.without_random_state()
 
 
