@@ -23,14 +23,16 @@ _PLAIN = re.compile(r"[\w\-./+:@, ]+")
 
 @functools.cache
 def activate() -> Path | None:
-    """Gives MLX, and native code alone, a temporary directory that only this user can enter; once per process.
+    """Gives native code, MLX above all, a temporary directory that only this user can enter; once per process.
+
+    A process that is started from here inherits it for its Python too; this one's Python keeps what the user chose.
 
     Returns:
         The folder; None if there is no place for one, and MLX's own choice stays.
     """
     folder = private_folder()
     if folder is not None:
-        # Not through os.environ: where Python puts its own temporary files stays the user's choice.
+        # Not through os.environ, which `tempfile` reads.
         os.putenv("TMPDIR", str(folder))
     return folder
 

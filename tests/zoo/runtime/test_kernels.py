@@ -61,12 +61,13 @@ def test_a_name_that_a_shell_would_read_is_passed_over(name, tmp_path, monkeypat
     assert kernels.private_folder().parent == tmp_path
 
 
-def test_pythons_own_temporary_files_stay_where_the_user_has_them():
-    folder = kernels.activate()
-    assert folder is not None
-    assert os.environ.get("TMPDIR") != str(folder)
-    seen = subprocess.run(["printenv", "TMPDIR"], capture_output=True, text=True, check=True).stdout
-    assert seen.strip() == str(folder)
+def test_pythons_own_temporary_files_stay_where_the_user_has_them(tmp_path):
+    code = "import tempfile, subprocess, zoo; print(tempfile.gettempdir()); subprocess.run(['printenv', 'TMPDIR'])"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path), str(tmp_path / f"attention-zoo-{os.getuid()}")]
 
 
 @pytest.mark.parametrize("case", ["missing", "strange name and another's folder"])
