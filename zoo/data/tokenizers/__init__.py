@@ -8,6 +8,7 @@ from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
 from zoo.config.files import read_bytes, read_json_mapping
 from zoo.data.tokenizers.byte_level import BytesConfig, BytesTokenizer
+from zoo.data.tokenizers.chat_template import ChatTemplate
 from zoo.data.tokenizers.interface import TOKENIZER_FILE, StreamingDetokenizer, Tokenizer, TokenizerConfig
 from zoo.data.tokenizers.pretrained import PretrainedConfig, PretrainedTokenizer
 from zoo.data.tokenizers.trained import MODEL_FILE, SentencePieceConfig, SentencePieceTokenizer
@@ -16,6 +17,7 @@ __all__ = [
     "KINDS",
     "BytesConfig",
     "BytesTokenizer",
+    "ChatTemplate",
     "PretrainedConfig",
     "PretrainedTokenizer",
     "SentencePieceConfig",

@@ -18,6 +18,7 @@ import numpy as np
 
 from zoo.config import UserError, to_mapping
 from zoo.data.corpora.document import Corpus
+from zoo.data.tokenizers.chat_template import ChatTemplate
 
 # Beside it stands whatever file the kind of tokenizer needs.
 TOKENIZER_FILE = "zoo_tokenizer.json"
@@ -124,6 +125,18 @@ class Tokenizer(abc.ABC):
         assert self.mask_id is not None
         first, *others = text.split(self.mask_text)
         return [*self.encode_prompt(first), *(token for part in others for token in (self.mask_id, *self.encode(part)))]
+
+    def encode_marked(self, text: str) -> list[int]:
+        """The tokens of a text that a chat template gave: what spells a special token is that token."""
+        return self.encode(text)
+
+    def chat_template(self) -> ChatTemplate | None:
+        """The checkpoint's chat template, or None if it has none.
+
+        Raises:
+            UserError: If it is no text, or there are several and none is the default.
+        """
+        return None
 
     def for_a_new_model(self) -> "Tokenizer":
         """The tokenizer of a model that is trained here from the start, whose texts begin as the data does."""

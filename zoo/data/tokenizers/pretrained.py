@@ -22,6 +22,7 @@ from zoo.config import UserError, require
 from zoo.config.errors import shortened
 from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.corpora import Corpus
+from zoo.data.tokenizers.chat_template import ChatTemplate
 from zoo.data.tokenizers.interface import (
     SPACE,
     TOKENIZER_FILE,
@@ -32,7 +33,7 @@ from zoo.data.tokenizers.interface import (
 )
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
-_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "config.json")
+_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "config.json")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
 _LARGEST_ID = 2**22
@@ -42,6 +43,8 @@ _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 _PROBE = (
     "  a  B\t\r\n\n É e\u0301 \ufb01 \u212b \u2581 \x00\x07 \u00ad \u200b 漢字 🙂 \U000e0001 \ue000 <s></s> [MASK] "
 )
+# Of several chat templates, the one for messages alone.
+_DEFAULT_TEMPLATE = "default"
 # Stands for any text.
 _TEXT = "a"
 
@@ -143,6 +146,23 @@ class PretrainedTokenizer(Tokenizer):
         # It knows its own mask, which may take the space before it along.
         require_unicode(text)
         return list(self.wrapper.encode(text))
+
+    def encode_marked(self, text: str) -> list[int]:
+        require_unicode(text)
+        return list(self.wrapper.encode(text, add_special_tokens=False))
+
+    def chat_template(self) -> ChatTemplate | None:
+        source = self.wrapper.chat_template
+        if isinstance(source, dict):
+            source = source.get(_DEFAULT_TEMPLATE, source)
+        if source is None:
+            return None
+        if not isinstance(source, str):
+            raise UserError(
+                f"checkpoint: the chat template must be a text, or one of several be named {_DEFAULT_TEMPLATE}; got"
+                f" {shortened(source)}"
+            )
+        return ChatTemplate(source, self.wrapper.special_tokens_map)
 
     def for_a_new_model(self) -> Tokenizer:
         tokenizer = copy.copy(self)
