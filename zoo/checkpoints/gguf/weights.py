@@ -1,0 +1,116 @@
+"""The tensors of a GGUF file under the names, and in the order of rows, of Hugging Face's layout.
+
+Files of Llama keep the rows of queries and keys in the order of Llama's first release, in which rotary positions turn
+neighbours; in Hugging Face's order they turn the two halves of a head. Row 2 i + s of a head goes to s H/2 + i. Blocks
+of quantized numbers run along rows, so that the reordering does not touch them.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from zoo.checkpoints.gguf.blocks import decoded
+from zoo.checkpoints.gguf.header import Header
+from zoo.config import UserError
+from zoo.config.errors import shortened
+from zoo.config.files import open_regular
+
+EMBEDDING, OUTPUT, ROPE_FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+_MODULES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_OF_A_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_NAME = re.compile(r"(?:blk\.(?P<layer>0|[1-9]\d{0,5})\.)?(?P<module>[a-z_]+)\.(?P<leaf>weight|bias)")
+# What files of these architectures keep in the older order, and the key with the number of heads of each.
+_REORDERED = {"llama": {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}}
+
+
+def their_name(header: Header, name: str) -> str:
+    """The name of a tensor in Hugging Face's layout.
+
+    Raises:
+        UserError: If models of this family have no such tensor.
+    """
+    found = _NAME.fullmatch(name)
+    if found is not None:
+        layer, module = found["layer"], found["module"]
+        if layer is None and module in _MODULES:
+            return f"{_MODULES[module]}.{found['leaf']}"
+        if layer is not None and module in _OF_A_LAYER:
+            return f"model.layers.{layer}.{_OF_A_LAYER[module]}.{found['leaf']}"
+    raise UserError(f"{header.where} must hold no tensors but a Llama's; got {shortened(name)}")
+
+
+def read_weights(header: Header, path: Path) -> Iterator[tuple[str, mx.array]]:
+    """The model's arrays one after another, so that no more than one tensor is in memory twice.
+
+    Args:
+        header: Of the file.
+        path: The file.
+
+    Yields:
+        Name and array; a quantized tensor comes as `weight`, `scales` and `biases`.
+
+    Raises:
+        UserError: If the file is shorter than its header said, or cannot be read.
+    """
+    for name in header.tensors:
+        if name == ROPE_FACTORS:
+            continue
+        theirs = their_name(header, name).rpartition(".")
+        rows = _order(header, name)
+        for leaf, array in _arrays(header, path, name).items():
+            # A bias is no quantized weight's.
+            yield f"{theirs[0]}.{theirs[2] if leaf == 'weight' else leaf}", array if rows is None else array[rows]
+
+
+def values_of(header: Header, path: Path, name: str) -> np.ndarray:
+    """The numbers of a tensor that is not quantized.
+
+    Raises:
+        UserError: If it is quantized, or as `read_weights`.
+    """
+    if header.tensors[name].kind.bits is not None:
+        raise UserError(f"{header.where}: {name} must not be quantized; got {header.tensors[name].kind.name}")
+    return np.array(_arrays(header, path, name)["weight"].astype(mx.float32))
+
+
+def _arrays(header: Header, path: Path, name: str) -> dict[str, mx.array]:
+    tensor = header.tensors[name]
+    with open_regular(path, what="checkpoint") as stream:
+        try:
+            stream.seek(tensor.start)
+            content = stream.read(tensor.num_bytes)
+        except OSError as error:
+            raise UserError(f"{header.where} must be readable; {error.strerror or error}") from None
+    if len(content) < tensor.num_bytes:
+        raise UserError(f"{header.where} must stay as it is while it is read; it became shorter")
+    return decoded(tensor.kind, tensor.shape, content)
+
+
+def _order(header: Header, name: str) -> mx.array | None:
+    """The rows in Hugging Face's order; None where they are in it."""
+    found = _NAME.fullmatch(name)
+    key = _REORDERED.get(header.architecture, {}).get(found["module"] if found else "")
+    if key is None:
+        return None
+    prefix = header.architecture
+    num_heads = header.integer(f"{prefix}.{key}", header.integer(f"{prefix}.attention.head_count"))
+    num_rows = header.tensors[name].shape[0]
+    if num_heads < 1 or num_rows % (2 * num_heads):
+        must = f"have rows for {num_heads} heads, an even number each"
+        raise UserError(f"{header.where}: {name} must {must}; got {num_rows}")
+    return mx.array(np.arange(num_rows).reshape(num_heads, -1, 2).swapaxes(1, 2).reshape(-1))
