@@ -7,8 +7,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten, tree_unflatten
 
@@ -16,6 +14,7 @@ from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
 from zoo.checkpoints.history import History
 from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
+from zoo.checkpoints.published import fetch
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
 from zoo.checkpoints.tensors import read_tensors
 from zoo.config import UserError, from_mapping
@@ -122,7 +121,8 @@ def load_model(
     """Loads a model and its tokenizer from a folder, or from the Hugging Face Hub if there is no such folder.
 
     Args:
-        path_or_hub_id: A checkpoint, a run's folder, or a Hub id such as `name/model`.
+        path_or_hub_id: A checkpoint, a run's folder, or a Hub id such as `name/model`, with a branch, tag or
+            commit behind it if not the newest is meant: `name/model@revision`.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
         allow_large: Whether to load what will not fit into memory.
 
@@ -133,7 +133,7 @@ def load_model(
         UserError: If nothing is found there, it is damaged or holds no tokenizer, or its weights do not fit.
     """
     path = Path(path_or_hub_id)
-    folder = path if _exists(path) else _download(str(path_or_hub_id))
+    folder = path if _exists(path) else fetch(str(path_or_hub_id))
     loaded = load_checkpoint(folder, attention=attention, allow_large=allow_large)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
@@ -229,13 +229,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise UserError(f"checkpoint: {path} must be readable; {error.strerror}") from None
-
-
-def _download(hub_id: str) -> Path:
-    try:
-        return Path(snapshot_download(hub_id))
-    except HFValidationError:
-        raise UserError(f"checkpoint: {hub_id!r} must be a folder or a Hub id; there is no such folder") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"checkpoint: {hub_id!r} is no folder here, and the Hub did not give it: {reason}") from None

@@ -1,12 +1,5 @@
-import hashlib
-import http.server
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -18,7 +11,6 @@ from zoo.attention.catalog import attention_names, variant
 from zoo.checkpoints import History, VerifiedFiles, load_checkpoint, load_model, save_checkpoint
 from zoo.config import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
 TOKENS = mx.array([[7, 100, 101, 33, 32, 5, 5, 250, 0, 1, 99, 64, 9]])
 
 
@@ -148,82 +140,3 @@ def test_formats_of_others_and_of_the_future_are_refused(key, value, message, tm
 def test_a_name_that_is_neither_folder_nor_hub_id_is_refused():
     with pytest.raises(UserError, match="must be a folder or a Hub id"):
         load_model("no/such/folder/any where")
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the Hugging Face Hub as one repository needs."""
-
-    folder: Path
-    commit = "c" * 40
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.respond(body=False)
-
-    def do_GET(self):
-        self.respond(body=True)
-
-    def respond(self, *, body):
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        if parts[:4] == ["api", "models", "someone", "tiny"]:
-            files = sorted(path.name for path in self.folder.iterdir())
-            info = {"_id": "1", "id": "someone/tiny", "sha": self.commit, "siblings": [{"rfilename": n} for n in files]}
-            tree = [{"type": "file", "path": n, "oid": "0", "size": (self.folder / n).stat().st_size} for n in files]
-            self.send(
-                json.dumps(tree if "tree" in parts else info).encode(), body, {"Content-Type": "application/json"}
-            )
-        elif parts[:3] == ["someone", "tiny", "resolve"]:
-            content = (self.folder / parts[-1]).read_bytes()
-            etag = hashlib.sha256(content).hexdigest()
-            self.send(content, body, {"ETag": f'"{etag}"', "X-Repo-Commit": self.commit})
-        else:
-            self.send(b'{"error": "Repository not found"}', body, {"X-Error-Code": "RepoNotFound"}, status=404)
-
-    def send(self, content, body, headers, status=200):
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-
-@pytest.fixture
-def hub(tmp_path):
-    class Handler(Hub):
-        folder = save_all(tmp_path / "published")
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def load_from_hub(endpoint, home, name):
-    code = "import sys; from zoo import load_model; print(load_model(sys.argv[1])[0].num_parameters())"
-    # The endpoint is read when huggingface_hub is imported, hence a process of its own.
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    command = [sys.executable, "-c", code, name]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
-
-
-def test_a_model_loads_from_the_hub(hub, tmp_path):
-    done = load_from_hub(hub, tmp_path / "home", "someone/tiny")
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == small_model().num_parameters()
-
-
-def test_what_the_hub_does_not_have_is_a_clear_error(hub, tmp_path):
-    done = load_from_hub(hub, tmp_path / "home", "someone/else")
-    assert "UserError: checkpoint: 'someone/else' is no folder here, and the Hub did not give it" in done.stderr

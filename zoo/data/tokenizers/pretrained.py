@@ -31,6 +31,7 @@ from zoo.data.tokenizers.interface import (
     encode_around_space,
     require_unicode,
 )
+from zoo.runtime.hub import HubReference, download, list_files
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "config.json")
@@ -240,13 +241,12 @@ def _read(folder: Path) -> Any:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"tokenizer.path must be a folder or a name on the Hub; got {name!r}: {reason}") from error
+    reference = HubReference.parse(name)
+    if reference is None or reference.file is not None:
+        raise UserError(f"tokenizer.path must be a folder or a name on the Hub; got {shortened(name)}")
+    return download(
+        list_files(reference, what="tokenizer.path"), patterns=(*_FILES, TOKENIZER_FILE), what="tokenizer.path"
+    )
 
 
 def _end_id(wrapper: Any, folder: Path) -> int:
