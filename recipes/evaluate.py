@@ -20,8 +20,7 @@ from eval.quality.tasks import chosen_tasks, require_known
 from eval.rows import Row, current_machine, only_writer
 from recipes.held_out import HeldOutData, held_out_data
 from zoo.attention import variant_from_mapping
-from zoo.checkpoints import LoadedCheckpoint, load_checkpoint
-from zoo.checkpoints.manifest import MANIFEST
+from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint
 from zoo.config import MOST, from_mapping, require, require_within
 from zoo.config.files import typed_path
 from zoo.data.synthetic import SYNTHETIC_TASKS
@@ -255,12 +254,12 @@ def _seed(loaded: LoadedCheckpoint, default: int) -> int:
 
 def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated) -> str:
     """Names the weights, the data and how they are asked, which no row's description tells apart for certain."""
-    manifest = (loaded.folder / MANIFEST).read_bytes()
+    content = content_name(loaded.folder)
     asked = [evaluated.sequence_length, evaluated.max_batches, evaluated.max_rows, dtype_name(evaluated.dtype)]
     asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
     text = evaluated.text
     rows = None if text is None else [text.packing, text.mask_documents]
-    return hashlib.sha256(manifest + json.dumps([evaluated.identity.as_mapping(), rows, asked]).encode()).hexdigest()
+    return hashlib.sha256(content + json.dumps([evaluated.identity.as_mapping(), rows, asked]).encode()).hexdigest()
 
 
 def _row(origin: Origin, task: str, score: Score, digest: str) -> Row:

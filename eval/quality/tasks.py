@@ -36,9 +36,12 @@ def _unless_language_model(evaluated: Evaluated) -> str | None:
 
 
 def _unless_encoder(evaluated: Evaluated) -> str | None:
-    return _unless_text(evaluated) or (
-        f"it asks for hidden tokens; a {evaluated.family} model reads left to right" if evaluated.causal else None
-    )
+    reason = _unless_text(evaluated)
+    if reason is None and evaluated.causal:
+        reason = f"it asks for hidden tokens; a {evaluated.family} model reads left to right"
+    if reason is None and not evaluated.model.config.masked_token_head:
+        reason = "it asks for hidden tokens; this encoder has no masked-token head"
+    return reason
 
 
 def _unless_text(evaluated: Evaluated) -> str | None:

@@ -7,11 +7,10 @@ import abc
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.rope_utils import initialize_rope
 
 from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape
 from zoo.config import UserError
-from zoo.layers.positions import alibi_slopes
+from zoo.layers.positions import alibi_slopes, rotary
 from zoo.ops.masks import MaskSpec
 
 
@@ -43,9 +42,13 @@ class ProjectedAttention(Attention):
             self.q_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
             self.k_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
         if shape.positions == "rotary":
-            rotary = shape.rotary
-            self.rope = initialize_rope(
-                shape.head_dim, rotary.theta, rotary.traditional, rotary.scaling, shape.max_seq_len
+            turn = shape.rotary
+            self.rope = rotary(
+                shape.head_dim,
+                turn.theta,
+                traditional=turn.traditional,
+                scaling=turn.scaling,
+                max_seq_len=shape.max_seq_len,
             )
         self._slopes_N = alibi_slopes(shape.num_heads) if shape.positions == "alibi" else None
 

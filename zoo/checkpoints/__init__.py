@@ -3,6 +3,7 @@
 from zoo.checkpoints.history import History
 from zoo.checkpoints.load import (
     LoadedCheckpoint,
+    content_name,
     find_checkpoint,
     load_checkpoint,
     load_model,
@@ -18,6 +19,7 @@ __all__ = [
     "History",
     "LoadedCheckpoint",
     "VerifiedFiles",
+    "content_name",
     "find_checkpoint",
     "load_checkpoint",
     "load_model",

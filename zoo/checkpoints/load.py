@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
+from zoo.checkpoints import huggingface
 from zoo.checkpoints.history import History
 from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
 from zoo.checkpoints.published import fetch
@@ -19,7 +20,7 @@ from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZE
 from zoo.checkpoints.tensors import read_tensors
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
-from zoo.data.tokenizers import Tokenizer, load_tokenizer
+from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
 from zoo.models import build_model, model_config_from_mapping
 from zoo.runtime.memory import require_room
 
@@ -72,10 +73,11 @@ def load_checkpoint(
     attention: str | VariantConfig | LayerPattern | None = None,
     allow_large: bool = False,
 ) -> LoadedCheckpoint:
-    """Loads a checkpoint after checking every byte of it.
+    """Loads a checkpoint: one of ours after checking every byte of it, or a model in Hugging Face's layout.
 
     Args:
-        folder: A checkpoint, or the folder of a run, which stands for its newest checkpoint.
+        folder: A checkpoint, or the folder of a run, which stands for its newest checkpoint, or a model of one of
+            `zoo.checkpoints.huggingface`'s families.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
         allow_large: Whether to load what will not fit into memory.
 
@@ -83,11 +85,14 @@ def load_checkpoint(
         UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention, or
             into memory.
     """
+    chosen = variant(attention) if isinstance(attention, str) else attention
+    foreign = _foreign_config(Path(folder))
+    if foreign is not None:
+        return _load_foreign(Path(folder), foreign, attention=chosen, allow_large=allow_large)
     with open_checkpoint(Path(folder)) as files:
         saved = read_config(files)
         mapping = dict(saved.model)
-        if attention is not None:
-            chosen = variant(attention) if isinstance(attention, str) else attention
+        if chosen is not None:
             mapping["attention"] = chosen.as_mapping()
         where = f"checkpoint: {files.folder / CONFIG}"
         try:
@@ -199,7 +204,10 @@ def find_checkpoint(path: Path) -> Path:
         return newest
     if not path.is_dir():
         raise UserError(f"checkpoint: {path} must be the folder of a checkpoint or of a run; there is no such folder")
-    raise UserError(f"checkpoint: {path} must be the folder of a checkpoint or of a run; it holds no {MANIFEST}")
+    raise UserError(
+        f"checkpoint: {path} must be the folder of a checkpoint or of a run; it holds no {MANIFEST}, nor the"
+        f" {CONFIG} of a model in Hugging Face's layout"
+    )
 
 
 def read_config(files: VerifiedFiles) -> SavedConfig:
@@ -222,6 +230,29 @@ def _tokenizer(files: VerifiedFiles) -> Tokenizer:
     with files.copied(without=(MODEL, OPTIMIZER, TRAINING_STATE)) as folder:
         # Earlier versions did not save how texts begin, and imported no models.
         return load_tokenizer(folder, trained_here=True)
+
+
+def content_name(folder: Path) -> bytes:
+    """Names the content of a checkpoint that was loaded: its manifest, or the sums of a foreign one's files."""
+    manifest = folder / MANIFEST
+    return manifest.read_bytes() if _exists(manifest) else huggingface.content_sums(folder)
+
+
+def _foreign_config(folder: Path) -> dict[str, Any] | None:
+    """The `config.json` of a model in Hugging Face's layout; None of anything else."""
+    if _exists(folder / MANIFEST) or not huggingface.is_folder(folder):
+        return None
+    config = huggingface.read_config(folder)
+    return None if config.get("format") == FORMAT else config
+
+
+def _load_foreign(
+    folder: Path, config: dict[str, Any], *, attention: VariantConfig | LayerPattern | None, allow_large: bool
+) -> LoadedCheckpoint:
+    # A broken tokenizer shows at once, before the weights are read.
+    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    model = huggingface.load_folder(folder, config, attention=attention, allow_large=allow_large)
+    return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=folder)
 
 
 def _exists(path: Path) -> bool:

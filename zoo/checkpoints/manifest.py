@@ -58,7 +58,7 @@ class VerifiedFiles:
         with contextlib.ExitStack() as stack:
             listed = _read(folder)
             for name in listed:
-                path = inside(folder, name, what="checkpoint", linked=_linked_from(folder))
+                path = inside(folder, name, what="checkpoint", linked=linked_from(folder))
                 self._streams[name] = stack.enter_context(open_regular(path, what="checkpoint"))
             for name, entry in listed.items():
                 self._verify(name, entry)
@@ -186,8 +186,13 @@ def sync_folder(folder: Path) -> None:
         sync(path)
 
 
+def linked_from(folder: Path) -> Path | None:
+    """Where the Hugging Face cache keeps the content of a downloaded model, whose own folder holds links to it."""
+    return folder.parents[1] / "blobs" if folder.absolute().parent.name == "snapshots" else None
+
+
 def _read(folder: Path) -> dict[str, _Listed]:
-    path = inside(folder, MANIFEST, what="checkpoint", linked=_linked_from(folder))
+    path = inside(folder, MANIFEST, what="checkpoint", linked=linked_from(folder))
     text = read_text(path, what="checkpoint", limit=2**20)
     where = f"checkpoint: {path}"
     content = parse_json(text, where=where)
@@ -202,11 +207,6 @@ def _read(folder: Path) -> dict[str, _Listed]:
             raise UserError(f"{where}: {shortened(name)} must be an object; got {type(entry).__name__}")
         listed[name] = from_mapping(_Listed, entry, path=f"{where}: {shortened(name)}")
     return listed
-
-
-def _linked_from(folder: Path) -> Path | None:
-    """Where the Hugging Face cache keeps the content of a downloaded model, whose own folder holds links to it."""
-    return folder.parents[1] / "blobs" if folder.absolute().parent.name == "snapshots" else None
 
 
 def _render(files: dict[str, Any]) -> str:

@@ -7,9 +7,9 @@ bytes without a gap. A header that lies makes a native reader fail in ways that 
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import mlx.core as mx
 
@@ -38,16 +38,95 @@ _DTYPES: dict[str, mx.Dtype] = {
     "C64": mx.complex64,
 }
 # What weights are made of; 64 bits there are on CPUs alone.
-_WEIGHTS = (mx.float32, mx.float16, mx.bfloat16)
+WEIGHTS = (mx.float32, mx.float16, mx.bfloat16)
+# How files begin that Python's pickle and PyTorch write.
+_PICKLES = (b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Entry:
+class Entry:
     """An array as the header describes it."""
 
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorFile:
+    """A safetensors file whose header is well-formed.
+
+    Attributes:
+        stream: The file.
+        path: Its name.
+        entries: What it holds.
+    """
+
+    stream: BinaryIO
+    path: Path
+    entries: Mapping[str, Entry]
+
+    @property
+    def where(self) -> str:
+        """What to call it in messages."""
+        return f"checkpoint: {self.path}"
+
+    def require(self, name: str, shape: tuple[int, ...], dtypes: tuple[mx.Dtype, ...]) -> None:
+        """Refuses a tensor of another shape or dtype.
+
+        Raises:
+            UserError: Names the tensor, and what it has to be.
+        """
+        entry = self.entries[name]
+        if entry.shape != shape:
+            raise UserError(f"{self.where}: {name} must have shape {shape}; got {shortened(entry.shape)}")
+        if _DTYPES[entry.dtype] not in dtypes:
+            names = " or ".join(str(dtype).rpartition(".")[2] for dtype in dtypes)
+            raise UserError(f"{self.where}: {name} must be {names}; got {entry.dtype}")
+
+    def load(self) -> dict[str, mx.array]:
+        """All tensors, each read when it is first used, for which the file has to be open still.
+
+        Raises:
+            UserError: If MLX cannot read them.
+        """
+        self.stream.seek(0)
+        try:
+            arrays = mx.load(self.stream, format="safetensors")
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"{self.where} must be readable; {' '.join(str(error).split())}") from error
+        assert isinstance(arrays, dict)
+        return arrays
+
+
+def open_tensors(stream: BinaryIO, path: Path) -> TensorFile:
+    """Verifies the header of a safetensors file.
+
+    Args:
+        stream: The file, at its start.
+        path: Its name in messages.
+
+    Raises:
+        UserError: If it is malformed.
+    """
+    return TensorFile(stream=stream, path=path, entries=_header(stream, f"checkpoint: {path}"))
+
+
+def require_finite(arrays: Mapping[str, mx.array], where: str) -> None:
+    """Computes arrays, and refuses numbers that are not finite.
+
+    Raises:
+        UserError: Names the first such array, or says why they cannot be read.
+    """
+    floats = {name: array for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
+    finite = {name: mx.all(mx.isfinite(array)) for name, array in floats.items()}
+    try:
+        mx.eval(dict(arrays), finite)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{where} must be readable; {' '.join(str(error).split())}") from error
+    for name, answer in finite.items():
+        if not answer.item():
+            raise UserError(f"{where}: {name} must hold finite numbers; it holds others")
 
 
 def write_tensors(path: Path, arrays: Mapping[str, mx.array]) -> None:
@@ -79,37 +158,23 @@ def read_tensors(
     Raises:
         UserError: If the file is malformed, or holds other arrays, or numbers that are not finite.
     """
-    where = f"checkpoint: {path}"
-    entries = _header(stream, where)
-    _require_names(entries, wanted, f"{where} must hold exactly {what}")
+    file = open_tensors(stream, path)
+    require_names(file.entries, wanted, f"{file.where} must hold exactly {what}")
     for name, array in wanted.items():
-        entry = entries[name]
-        if entry.shape != array.shape:
-            raise UserError(f"{where}: {name} must have shape {array.shape}; got {shortened(entry.shape)}")
-        allowed = (array.dtype,) if same_dtypes else _WEIGHTS
-        if _DTYPES[entry.dtype] not in allowed:
-            names = " or ".join(str(dtype).rpartition(".")[2] for dtype in allowed)
-            raise UserError(f"{where}: {name} must be {names}; got {entry.dtype}")
-    stream.seek(0)
-    try:
-        arrays: Any = mx.load(stream, format="safetensors")
-        mx.eval(arrays)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{where} must be readable; {' '.join(str(error).split())}") from error
-    floats = {name: array for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
-    finite = {name: mx.all(mx.isfinite(array)) for name, array in floats.items()}
-    mx.eval(finite)
-    for name, answer in finite.items():
-        if not answer.item():
-            raise UserError(f"{where}: {name} must hold finite numbers; it holds others")
+        file.require(name, array.shape, (array.dtype,) if same_dtypes else WEIGHTS)
+    arrays = file.load()
+    require_finite(arrays, file.where)
     return {name: arrays[name] for name in wanted}
 
 
-def _header(stream: BinaryIO, where: str) -> dict[str, _Entry]:
+def _header(stream: BinaryIO, where: str) -> dict[str, Entry]:
     """The header, by the letter of the format."""
     size = os.fstat(stream.fileno()).st_size
-    length = int.from_bytes(stream.read(8), "little")
+    start = stream.read(8)
+    length = int.from_bytes(start, "little")
     if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+        if start.startswith(_PICKLES):
+            raise UserError(f"{where} must be a safetensors file; it is a pickle, and opening it would run code")
         raise UserError(f"{where} must begin with a header inside the file; got {size} bytes and a header of {length}")
     try:
         text = stream.read(length).decode("utf-8")
@@ -125,12 +190,12 @@ def _header(stream: BinaryIO, where: str) -> dict[str, _Entry]:
     for name, entry in header.items():
         if not isinstance(entry, dict):
             raise UserError(f"{where}: {shortened(name)} must be a JSON object; got {type(entry).__name__}")
-        entries[name] = from_mapping(_Entry, entry, path=f"{where}: {shortened(name)}")
+        entries[name] = from_mapping(Entry, entry, path=f"{where}: {shortened(name)}")
     _require_extents(entries, size - 8 - length, where)
     return entries
 
 
-def _require_extents(entries: Mapping[str, _Entry], size: int, where: str) -> None:
+def _require_extents(entries: Mapping[str, Entry], size: int, where: str) -> None:
     """Refuses arrays that do not lie one after the other, each in its own size, up to the end of the file."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
@@ -149,8 +214,13 @@ def _require_extents(entries: Mapping[str, _Entry], size: int, where: str) -> No
         raise UserError(f"{where} must hold {end} bytes of arrays; got {size}")
 
 
-def _require_names(found: Mapping[str, object], wanted: Mapping[str, object], must: str) -> None:
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+def require_names(found: Collection[str], wanted: Collection[str], must: str) -> None:
+    """Refuses other names than those that are wanted.
+
+    Raises:
+        UserError: Lists some that are missing, and some that are unexpected.
+    """
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or extra:
         extra = [shortened(name) for name in extra]
         lines = [

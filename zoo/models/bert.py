@@ -41,6 +41,8 @@ class MaskedTokenTransform(nn.Module):
 class Bert(Transformer):
     """A BERT-style encoder."""
 
+    config: BertConfig
+
     def __init__(self, config: BertConfig) -> None:
         """Builds and initialises the model.
 
@@ -70,10 +72,13 @@ class Bert(Transformer):
         super().__init__(config, layers)
         self.embed_token_types = nn.Embedding(config.num_token_types, config.hidden_size)
         self.embed_norm = norm()
-        self.masked_token_transform = MaskedTokenTransform(config)
-        self.masked_token_bias = mx.zeros((config.vocab_size,))
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.classifier = nn.Linear(config.hidden_size, config.num_classes)
+        if config.masked_token_head:
+            self.masked_token_transform = MaskedTokenTransform(config)
+            self.masked_token_bias = mx.zeros((config.vocab_size,))
+        if config.pooler:
+            self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        if config.classification_head:
+            self.classifier = nn.Linear(config.hidden_size, config.num_classes)
         # Post-norm rescales the stream after every branch, so nothing accumulates with the depth.
         initialise(self, key, std=config.init_std, residual_std=config.init_std)
 
@@ -94,6 +99,8 @@ class Bert(Transformer):
         return self._run_layers(self.embed_norm(x_BLD), mask, cache)
 
     def logits(self, x_BLD: mx.array) -> mx.array:
+        if not self.config.masked_token_head:
+            raise UserError("model: an encoder must have a masked-token head to score tokens; this one has none")
         x_BLD = self.masked_token_transform(x_BLD)
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head
         return head(x_BLD) + self.masked_token_bias
@@ -116,11 +123,42 @@ class Bert(Transformer):
             [B, C].
 
         Raises:
-            UserError: As `hidden` does.
+            UserError: As `hidden` does, and if the model has no classification head.
         """
+        if not self.config.classification_head:
+            raise UserError("model: an encoder must have a classification head to score classes; this one has none")
         first_BD = self.hidden(tokens_BL, mask=mask, token_types_BL=token_types_BL)[:, 0]
         return self.classifier(mx.tanh(self.pooler(first_BD)))
 
+    def sentence_vectors(
+        self,
+        tokens_BL: mx.array,
+        *,
+        mask: MaskSpec | None = None,
+        token_types_BL: mx.array | None = None,
+    ) -> mx.array:
+        """One vector for each text: the mean of its last hidden states, padding left out.
+
+        Args:
+            tokens_BL: Token ids, int32.
+            mask: Bidirectional; with lengths for right-padded rows. None for whole rows.
+            token_types_BL: Token types, int32; None for type 0 everywhere.
+
+        Returns:
+            [B, D], not scaled to a length.
+
+        Raises:
+            UserError: As `hidden` does.
+        """
+        x_BLD = self.hidden(tokens_BL, mask=mask, token_types_BL=token_types_BL)
+        if mask is None or mask.lengths_B is None:
+            return x_BLD.mean(axis=1)
+        lengths_B = mask.lengths_B
+        valid_BL = mx.arange(tokens_BL.shape[1]) < lengths_B[:, None]
+        return mx.where(valid_BL[..., None], x_BLD, 0).sum(axis=1) / lengths_B[:, None].astype(x_BLD.dtype)
+
     def head_flops_per_token(self) -> int:
+        if not self.config.masked_token_head:
+            return 0
         hidden_size = self.config.hidden_size
         return 2 * hidden_size * (hidden_size + self.config.vocab_size)

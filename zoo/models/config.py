@@ -162,6 +162,9 @@ class BertConfig(TransformerConfig):
     Attributes:
         num_token_types: Rows of the token-type embedding (sentence A, sentence B).
         num_classes: Outputs of the classification head.
+        masked_token_head: Whether it can score tokens.
+        pooler: Whether it has the layer that the classification head reads the first token through.
+        classification_head: Whether it can score classes.
     """
 
     family: ClassVar[Family] = "bert"
@@ -173,10 +176,17 @@ class BertConfig(TransformerConfig):
     norm_eps: float = 1e-12
     num_token_types: int = 2
     num_classes: int = 2
+    masked_token_head: bool = True
+    pooler: bool = True
+    classification_head: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_within(self, 1, MOST, "num_token_types", "num_classes")
+        tied = self.masked_token_head or self.tie_word_embeddings
+        require(tied, "tie_word_embeddings", "be true without a masked-token head", self.tie_word_embeddings)
+        whole = self.pooler or not self.classification_head
+        require(whole, "pooler", "be true with a classification head", self.pooler)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

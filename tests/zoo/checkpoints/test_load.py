@@ -108,7 +108,7 @@ def test_a_checkpoint_without_tokenizer_is_no_use_to_load_model(tmp_path):
     [
         (None, "there is no such folder"),
         ({}, "holds no manifest.json"),
-        ({"config.json": '{"model_type": "llama"}'}, "holds no manifest.json"),
+        ({"config.json": '{"format": "attention-zoo"}'}, "holds no manifest.json"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):

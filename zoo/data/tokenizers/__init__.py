@@ -10,7 +10,7 @@ from zoo.config.files import read_bytes, read_json_mapping
 from zoo.data.tokenizers.byte_level import BytesConfig, BytesTokenizer
 from zoo.data.tokenizers.chat_template import ChatTemplate
 from zoo.data.tokenizers.interface import TOKENIZER_FILE, StreamingDetokenizer, Tokenizer, TokenizerConfig
-from zoo.data.tokenizers.pretrained import PretrainedConfig, PretrainedTokenizer
+from zoo.data.tokenizers.pretrained import VOCABULARIES, PretrainedConfig, PretrainedTokenizer
 from zoo.data.tokenizers.trained import MODEL_FILE, SentencePieceConfig, SentencePieceTokenizer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "StreamingDetokenizer",
     "Tokenizer",
     "TokenizerConfig",
+    "has_tokenizer",
     "load_tokenizer",
     "tokenizer_config_from_mapping",
 ]
@@ -52,6 +53,11 @@ def tokenizer_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "to
     if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{path}: kind must be a known one; got {shortened(kind)} (choices: {', '.join(KINDS)})")
     return from_mapping(KINDS[kind], rest, path=path)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer of any kind."""
+    return any((folder / name).exists() for name in (TOKENIZER_FILE, *VOCABULARIES))
 
 
 def load_tokenizer(folder: Path, *, trained_here: bool = False) -> Tokenizer:

@@ -35,7 +35,7 @@ from zoo.runtime.hub import HubReference, download, list_files
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "config.json")
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
 _LARGEST_ID = 2**22
 # These change a text and are not needed to split it.
@@ -204,8 +204,8 @@ def _require_readable(folder: Path) -> None:
     for file in sorted(path for pattern in _FILES for path in folder.glob(pattern)):
         if not file.is_file() and not file.is_dir():
             raise UserError(f"tokenizer: {file} must be a regular file; it is a pipe, a device or a broken link")
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
-        raise UserError(f"tokenizer: {folder} must hold a tokenizer; it has none of {', '.join(_VOCABULARIES)}")
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise UserError(f"tokenizer: {folder} must hold a tokenizer; it has none of {', '.join(VOCABULARIES)}")
     for file in sorted({*folder.glob("*token*.json"), *folder.glob("vocab*.json"), *folder.glob("config.json")}):
         content = read_json_mapping(file, what="tokenizer")
         # mlx-lm imports a module of its own by these names.
