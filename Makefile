@@ -15,7 +15,7 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint check format results clean
+.PHONY: help setup train smollm test lint check format results clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into
 
 train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training.steps=100" changes it
 	@$(PY) scripts/train.py $(ARGS)
+
+smollm: $(VENV)/.runtime ## put a real model into the cache, SmolLM2-135M-Instruct (93 MB): checkpoint=smollm
+	@$(PY) scripts/smollm.py
 
 test: $(VENV)/.dev $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
 	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)

@@ -31,13 +31,12 @@ from zoo.data.tokenizers.interface import (
     encode_around_space,
     require_unicode,
 )
+from zoo.data.tokenizers.pieces import token_bytes, uses_metaspace
 from zoo.runtime.hub import HubReference, download, list_files
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "config.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-# Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
-_LARGEST_ID = 2**22
 # These change a text and are not needed to split it.
 _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 # Runs of spaces, line ends, capitals, what normal forms merge, rare and unassigned characters, special tokens.
@@ -99,9 +98,9 @@ class PretrainedTokenizer(Tokenizer):
             backend = json.loads(self.wrapper.backend_tokenizer.to_str())
             self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
             self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
-            self.token_bytes_V = _token_bytes(self.wrapper, backend, folder)
+            self.token_bytes_V = token_bytes(self.wrapper, backend, folder)
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
-            self._escapes_space = _uses_metaspace(backend) and None not in self._space_ids
+            self._escapes_space = uses_metaspace(backend) and None not in self._space_ids
             self.lossless = self._gives_back(_PROBE)
             before, behind = self._around_a_text()
             # Where its prompts begin with nothing, something has to stand before the first token all the same.
@@ -285,51 +284,3 @@ def _exact_step(step: dict[str, Any] | None, parts: str) -> dict[str, Any] | Non
     if step["type"] == "ByteLevel" and "add_prefix_space" in step:
         return {**step, "add_prefix_space": False}
     return step
-
-
-def _types(step: dict[str, Any] | None) -> set[str]:
-    """Types of a step and of all that it consists of."""
-    if step is None:
-        return set()
-    parts = step.get("normalizers") or step.get("pretokenizers") or ()
-    return {step["type"]}.union(*(_types(part) for part in parts))
-
-
-def _uses_metaspace(backend: dict[str, Any]) -> bool:
-    return "ByteLevel" not in _types(backend["normalizer"]) | _types(backend["pre_tokenizer"])
-
-
-def _token_bytes(wrapper: Any, backend: dict[str, Any], folder: Path) -> list[bytes]:
-    """What each token stands for, from how its piece is written."""
-    pieces: dict[str, int] = wrapper.get_vocab()
-    largest = max(pieces.values())
-    if largest > _LARGEST_ID:
-        raise UserError(f"tokenizer: {folder} must have token numbers of at most {_LARGEST_ID}; got {largest}")
-    added = {token["id"]: token for token in backend["added_tokens"]}
-    special = {token for token, each in added.items() if each["special"]} | set(wrapper.all_special_ids)
-    metaspace = _uses_metaspace(backend)
-    fallback = bool(backend["model"].get("byte_fallback"))
-    table = [b""] * (largest + 1)
-    for piece, token in pieces.items():
-        if token in special:
-            continue
-        if metaspace and fallback and len(piece) == 6 and piece.startswith("<0x"):
-            table[token] = bytes([int(piece[3:5], 16)])
-        elif metaspace:
-            table[token] = piece.replace(SPACE, " ").encode()
-        elif token in added:
-            table[token] = piece.encode()
-        else:
-            table[token] = b"".join(_BYTE_OF.get(character, character.encode()) for character in piece)
-    return table
-
-
-def _byte_alphabet() -> dict[str, bytes]:
-    """GPT-2's characters for bytes: printable ones of Latin-1 stand for themselves, the rest begins at U+0100."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [value for value in range(256) if value not in printable]
-    named = {chr(value): bytes([value]) for value in printable}
-    return named | {chr(256 + index): bytes([value]) for index, value in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()

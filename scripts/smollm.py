@@ -1,0 +1,7 @@
+"""Puts a real model into the cache: `python scripts/smollm.py`."""
+
+from pathlib import Path
+from runpy import run_path
+
+if __name__ == "__main__":
+    run_path(str(Path(__file__).resolve().with_name("_start.py")))["start"]("smollm")

@@ -1,0 +1,59 @@
+"""How a checkpoint's tokenizer writes its pieces, and so what bytes each of its tokens stands for."""
+
+from pathlib import Path
+from typing import Any
+
+from zoo.config import UserError
+from zoo.data.tokenizers.interface import SPACE
+
+# Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
+_LARGEST_ID = 2**22
+
+
+def _types(step: dict[str, Any] | None) -> set[str]:
+    """Types of a step and of all that it consists of."""
+    if step is None:
+        return set()
+    parts = step.get("normalizers") or step.get("pretokenizers") or ()
+    return {step["type"]}.union(*(_types(part) for part in parts))
+
+
+def uses_metaspace(backend: dict[str, Any]) -> bool:
+    """Whether pieces write a space as U+2581, and not bytes as letters."""
+    return "ByteLevel" not in _types(backend["normalizer"]) | _types(backend["pre_tokenizer"])
+
+
+def token_bytes(wrapper: Any, backend: dict[str, Any], folder: Path) -> list[bytes]:
+    """What each token stands for, from how its piece is written."""
+    pieces: dict[str, int] = wrapper.get_vocab()
+    largest = max(pieces.values())
+    if largest > _LARGEST_ID:
+        raise UserError(f"tokenizer: {folder} must have token numbers of at most {_LARGEST_ID}; got {largest}")
+    added = {token["id"]: token for token in backend["added_tokens"]}
+    special = {token for token, each in added.items() if each["special"]} | set(wrapper.all_special_ids)
+    metaspace = uses_metaspace(backend)
+    fallback = bool(backend["model"].get("byte_fallback"))
+    table = [b""] * (largest + 1)
+    for piece, token in pieces.items():
+        if token in special:
+            continue
+        if metaspace and fallback and len(piece) == 6 and piece.startswith("<0x"):
+            table[token] = bytes([int(piece[3:5], 16)])
+        elif metaspace:
+            table[token] = piece.replace(SPACE, " ").encode()
+        elif token in added:
+            table[token] = piece.encode()
+        else:
+            table[token] = b"".join(_BYTE_OF.get(character, character.encode()) for character in piece)
+    return table
+
+
+def _byte_alphabet() -> dict[str, bytes]:
+    """GPT-2's characters for bytes: printable ones of Latin-1 stand for themselves, the rest begins at U+0100."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [value for value in range(256) if value not in printable]
+    named = {chr(value): bytes([value]) for value in printable}
+    return named | {chr(256 + index): bytes([value]) for index, value in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
