@@ -35,6 +35,8 @@ _QUOTED = re.compile(r""" *(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)") *""", re.
 _OPENING = re.compile(r" *\[ *")
 # Longest value that follows Hydra's grammar, whose parser is slow: a list of thousands of numbers.
 _LIMIT_CHARACTERS = 20_000
+# How to say of a group that may be left out that it is: "keep" the attention that a checkpoint has.
+_NOTHING = {"attention": ("null", "keep")}
 # Of keys, and of YAMLs, which are files.
 _LONGEST_NAME = 200
 
@@ -132,7 +134,7 @@ def rewritten(
             result.append(override)
         elif group in groups or "/" in group:
             # Hydra takes no null for a group, even where that is the default.
-            if value != "null" or not _has_no_default(config, key):
+            if value not in _NOTHING.get(group, ("null",)) or not _has_no_default(config, key):
                 _require_names(override, bare, groups.get(group))
                 result.append(override)
         elif bare == "hydra":

@@ -61,7 +61,7 @@ class Material(Protocol):
 class TextMaterial:
     """A corpus in tokens."""
 
-    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig) -> None:
+    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
         """Turns the corpus into tokens, or finds them in the cache."""
         self._config = config
         self._corpus: TokenCorpus = prepare(config, tokenizer)

@@ -15,6 +15,7 @@ from zoo.data.synthetic import SYNTHETIC_TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/guide.md")
+SCRIPTS = ("train", "finetune", "generate", "evaluate", "variants", "runs")
 # What a reader's run has large; set after, and in place of, what the command says of the same key.
 SMALL_TRAIN = {
     "training.steps": "2",
@@ -43,7 +44,9 @@ def _commands() -> list[str]:
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
             lines = [line.split("  #")[0].strip() for line in block.splitlines()]
             found += [
-                line for line in lines if re.match(r"python scripts/(train|generate|evaluate|variants|runs)\.py", line)
+                line
+                for line in lines
+                if re.match(r"python scripts/(train|finetune|generate|evaluate|variants|runs)\.py", line)
             ]
     return found
 
@@ -76,7 +79,9 @@ def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_the_pages_show_commands_of_every_kind() -> None:
     scripts = {shlex.split(command)[1] for command in _commands()}
-    assert scripts == {f"scripts/{name}.py" for name in ("train", "generate", "evaluate", "variants", "runs")}
+    assert scripts == {
+        f"scripts/{name}.py" for name in ("train", "finetune", "generate", "evaluate", "variants", "runs")
+    }
 
 
 @pytest.mark.parametrize("command", _commands())
@@ -94,6 +99,10 @@ def test_the_command_works_as_shown(
         if _is_synthetic(arguments):
             small = {**SMALL_SYNTHETIC, "run_dir": small["run_dir"]}
         arguments = _with(arguments, small)
+    elif script == "scripts/finetune.py":
+        kept = {key: value for key, value in SMALL_TRAIN.items() if key.startswith("training.")}
+        places = {"data.path": str(text_corpus), "checkpoint": str(trained), "run_dir": str(tmp_path / "run")}
+        arguments = _with(arguments, {**kept, **places})
     elif script == "scripts/generate.py":
         arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"import os\n")))
@@ -108,6 +117,7 @@ def test_the_command_works_as_shown(
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     expected = {
         "scripts/train.py": "run_dir",
+        "scripts/finetune.py": "trainable_parameters",
         "scripts/generate.py": "generated_tokens",
         "scripts/evaluate.py": "tasks",
         "scripts/variants.py": "variants",

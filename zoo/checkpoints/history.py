@@ -1,4 +1,7 @@
-"""The checkpoints of one run: `step_000120/` folders, the newest few of them. The newest is the one of most steps."""
+"""The checkpoints of one run: `step_000120/` folders, the newest few and perhaps the best.
+
+The newest is the one of most steps.
+"""
 
 import contextlib
 import shutil
@@ -22,15 +25,17 @@ _FORMER_LINK = "last"
 class History:
     """Keeps the newest checkpoints of a run; at no moment is there none once the first was saved."""
 
-    def __init__(self, folder: Path, *, keep: int = 1) -> None:
+    def __init__(self, folder: Path, *, keep: int = 1, best: int | None = None) -> None:
         """Looks at a folder; nothing is touched yet.
 
         Args:
             folder: Where the checkpoints stand; may not exist yet.
             keep: How many to keep, at least 1.
+            best: A step whose checkpoint stays besides; None for none.
         """
         self.folder = folder
         self.keep = keep
+        self.best = best
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
@@ -94,7 +99,7 @@ class History:
             raise UserError(f"checkpoint: {self.folder} must be writable; {error.strerror or error}") from error
 
     def _prune(self) -> None:
-        doomed = [self.path(step) for step in self.steps()[: -self.keep]]
+        doomed = [self.path(step) for step in self.steps()[: -self.keep] if step != self.best]
         former = self.folder / _FORMER_LINK
         if former.is_symlink():
             former.unlink()

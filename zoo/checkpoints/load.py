@@ -21,10 +21,12 @@ from zoo.checkpoints.tensors import read_tensors
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
 from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
-from zoo.models import build_model, model_config_from_mapping
+from zoo.models import ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.memory import require_room
 
 RUN_CHECKPOINTS = "checkpoints"
+# Adapters on a base that has adapters itself, and so on; what names itself has no end.
+_MOST_STACKED = 8
 # How often a run may drop the checkpoint that was about to be opened; opening takes less than a millisecond.
 _ATTEMPTS = 20
 
@@ -39,6 +41,7 @@ class SavedConfig:
         has_tokenizer: Whether a tokenizer was saved with the model.
         model: The model's config as a mapping.
         run: What `save_checkpoint` was given as `config`.
+        adapters: Of a model with adapters, which, and what their base is; None for a whole model.
     """
 
     format: str
@@ -46,6 +49,7 @@ class SavedConfig:
     has_tokenizer: bool
     model: dict[str, Any]
     run: dict[str, Any]
+    adapters: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,40 @@ def load_checkpoint(
         UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention, or
             into memory.
     """
+    return _load(folder, attention=attention, allow_large=allow_large, stacked=0)
+
+
+def load_whole(
+    path_or_hub_id: str | Path,
+    *,
+    attention: str | VariantConfig | LayerPattern | None = None,
+    allow_large: bool = False,
+) -> LoadedCheckpoint:
+    """Loads a checkpoint, from a folder or from the Hub, as a model of its own weights: adapters are put into them.
+
+    Args:
+        path_or_hub_id: A checkpoint, a run's folder, or a Hub id.
+        attention: As for `load_checkpoint`.
+        allow_large: As for `load_checkpoint`.
+
+    Raises:
+        UserError: As `load_checkpoint`, and if nothing is found there.
+    """
+    return _load_whole(path_or_hub_id, attention=attention, allow_large=allow_large, stacked=0)
+
+
+def _load_whole(path_or_hub_id: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
+    path = Path(path_or_hub_id)
+    folder = path if _exists(path) else fetch(str(path_or_hub_id))
+    loaded = _load(folder, attention=attention, allow_large=allow_large, stacked=stacked)
+    if loaded.model.adapters is not None:
+        from zoo.models.adapters import fuse_adapters
+
+        fuse_adapters(loaded.model)
+    return loaded
+
+
+def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
     chosen = variant(attention) if isinstance(attention, str) else attention
     foreign = _foreign_config(Path(folder))
     if foreign is not None:
@@ -96,12 +134,16 @@ def load_checkpoint(
             mapping["attention"] = chosen.as_mapping()
         where = f"checkpoint: {files.folder / CONFIG}"
         try:
-            model = build_model(model_config_from_mapping(mapping))
+            config = model_config_from_mapping(mapping)
+            model: Any = build_model(config) if saved.adapters is None else None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        weights = f"checkpoint: {files.folder / MODEL}"
-        size = os.fstat(files.stream(MODEL).fileno()).st_size
-        require_room(size, weights, allow_large=allow_large, remedy="free memory")
+        if model is None:
+            model = _adapted(files, saved, config, allow_large=allow_large, stacked=stacked + 1)
+        else:
+            weights = f"checkpoint: {files.folder / MODEL}"
+            size = os.fstat(files.stream(MODEL).fileno()).st_size
+            require_room(size, weights, allow_large=allow_large, remedy="free memory")
         restore_model(model, files)
         model.eval()
         tokenizer = _tokenizer(files) if saved.has_tokenizer else None
@@ -146,11 +188,17 @@ def load_model(
 
 
 def restore_model(model: nn.Module, files: VerifiedFiles) -> None:
-    """Gives a model the weights that were saved in a checkpoint.
+    """Gives a model the weights that were saved in a checkpoint: to one with adapters, these.
 
     Raises:
         UserError: If names, shapes or dtypes do not fit, or a weight is not finite; names those that do not.
     """
+    if model.adapters is not None:
+        # Late: few checkpoints have adapters, and mlx-lm's take a while to import.
+        from zoo.checkpoints.adapters import ADAPTERS, restore_adapters
+
+        restore_adapters(model, files.stream(ADAPTERS), files.folder / ADAPTERS)
+        return
     wanted = dict(tree_flatten(model.parameters()))
     path, what = files.folder / MODEL, "the model's parameters"
     arrays = read_tensors(files.stream(MODEL), path, wanted, what=what, same_dtypes=False)
@@ -224,6 +272,32 @@ def read_config(files: VerifiedFiles) -> SavedConfig:
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise UserError(f"{where}: format_version must be {FORMAT_VERSION}; got {shortened(version)}")
     return from_mapping(SavedConfig, saved, path=where)
+
+
+def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, allow_large: bool, stacked: int) -> Any:
+    """The base of a checkpoint of adapters, with adapters to be filled."""
+    from zoo.checkpoints.adapters import adapters_from_mapping, weights_fingerprint
+    from zoo.models.adapters import attach_adapters
+
+    where = f"checkpoint: {files.folder / CONFIG}"
+    assert saved.adapters is not None
+    adapters = adapters_from_mapping(saved.adapters, path=f"{where}: adapters")
+    if stacked > _MOST_STACKED:
+        raise UserError(f"{where}: adapters.base must not lead from base to base more than {_MOST_STACKED} times")
+    try:
+        loaded = _load_whole(adapters.base, attention=config.attention, allow_large=allow_large, stacked=stacked)
+    except UserError as error:
+        raise UserError(f"{where}: adapters.base must be the checkpoint that was adapted; {error}") from None
+    if weights_fingerprint(loaded.model) != adapters.base_fingerprint:
+        raise UserError(
+            f"{where}: adapters.base must be the checkpoint that was adapted; {shortened(adapters.base)} has other "
+            "weights"
+        )
+    try:
+        attach_adapters(loaded.model, adapters)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return loaded.model
 
 
 def _tokenizer(files: VerifiedFiles) -> Tokenizer:

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from zoo.checkpoints.manifest import sync_folder, write_manifest
 from zoo.checkpoints.tensors import write_tensors
-from zoo.config import UserError
+from zoo.config import UserError, to_mapping
 from zoo.config.files import sync
 from zoo.data.tokenizers import Tokenizer
 
@@ -39,7 +39,8 @@ def save_checkpoint(
 
     Args:
         folder: Where the checkpoint shall stand; must not exist yet.
-        model: Model of `zoo.models`; its `config` says how to build it again.
+        model: Model of `zoo.models`; its `config` says how to build it again. Of one with adapters, these alone are
+            saved, beside where their base is.
         tokenizer: Saved into the same folder, so that the checkpoint can be used by itself.
         optimizer: Its state, for resuming.
         training_state: JSON-ready facts of the training run, for resuming.
@@ -56,7 +57,15 @@ def save_checkpoint(
     partial = folder.parent / f"{PARTIAL_PREFIX}{folder.name}-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
-        write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
+        adapted = {}
+        if model.adapters is None:
+            write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
+        else:
+            # Late: few checkpoints have adapters, and mlx-lm's take a while to import.
+            from zoo.checkpoints.adapters import write_adapters
+
+            write_adapters(partial, model)
+            adapted = {"adapters": to_mapping(model.adapters)}
         if optimizer is not None:
             write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer.state)))
         if training_state is not None:
@@ -64,7 +73,7 @@ def save_checkpoint(
         if tokenizer is not None:
             tokenizer.save(partial)
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "has_tokenizer": tokenizer is not None}
-        described = {"model": model.config.as_mapping(), "run": dict(config or {})}
+        described = {"model": model.config.as_mapping(), "run": dict(config or {}), **adapted}
         write_json(partial / CONFIG, {**head, **described})
         write_manifest(partial)
         sync_folder(partial)

@@ -57,7 +57,7 @@ class ModelPrice:
             UserError: If the attention does not support what the family needs.
         """
         pattern = config.attention.layer_pattern if isinstance(config.attention, LayerPattern) else (config.attention,)
-        self._config = config
+        self.config = config
         # A price must not change the weights of the model that is built after it.
         with keeping_randomness():
             self._model = build_model(dataclasses.replace(config, num_layers=min(config.num_layers, len(pattern))))
@@ -90,8 +90,8 @@ class ModelPrice:
         """
         layers = self._kept_by_layer(load)
         if recomputed:
-            stream = _OF_CHECKPOINT * self._config.hidden_size * load.batch_size * load.length
-            kept = self._config.num_layers * stream + _ALIVE * max(layers)
+            stream = _OF_CHECKPOINT * self.config.hidden_size * load.batch_size * load.length
+            kept = self.config.num_layers * stream + _ALIVE * max(layers)
         else:
             kept = sum(count * each for count, each in zip(self._counts, layers, strict=True)) + _AHEAD * max(layers)
         return kept * load.dtype.size + self._logits(load, _OF_LOSS)
@@ -110,7 +110,7 @@ class ModelPrice:
 
     def _kept_by_layer(self, load: Load) -> list[int]:
         """Numbers that each of the built layers keeps for its backward pass."""
-        config, tokens = self._config, load.batch_size * load.length
+        config, tokens = self.config, load.batch_size * load.length
         of_mlp = _OF_GATED if isinstance(config, LlamaConfig) else _OF_PLAIN
         rest = tokens * (_OF_STREAM * config.hidden_size + of_mlp * config.resolved_intermediate_size)
         return [rest + self._kept_by_attention(layer.self_attn, load) for layer in self._model.layers]
@@ -119,13 +119,13 @@ class ModelPrice:
         known = attention.kept_numbers(batch_size=load.batch_size, length=load.length)
         if known is not None:
             return known
-        config = self._config
+        config = self.config
         per_token = config.num_heads * (6 * config.resolved_head_dim + load.length)
         return load.batch_size * load.length * per_token
 
     def _logits(self, load: Load, copies: int) -> int:
         predicted = int(load.predicted * load.batch_size * load.length)
-        return copies * predicted * self._config.vocab_size * mx.float32.size
+        return copies * predicted * self.config.vocab_size * mx.float32.size
 
 
 def _size(module: nn.Module) -> int:

@@ -5,6 +5,7 @@ Letters: B batch, L length, D hidden, V vocabulary.
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -26,7 +27,10 @@ class Transformer(nn.Module, abc.ABC):
     Attributes:
         config: What the model was built from.
         layers: The blocks, in order; each has its attention layer as `self_attn`.
+        adapters: What `zoo.models.adapters` has added; None for a model of its own weights.
     """
+
+    adapters: Any
 
     def __init__(self, config: ModelConfig, layers: Sequence[Block]) -> None:
         """Makes the embeddings around blocks that a family has built."""
@@ -39,6 +43,7 @@ class Transformer(nn.Module, abc.ABC):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self._checkpoint_gradients = False
+        self.adapters = None
 
     @abc.abstractmethod
     def hidden(

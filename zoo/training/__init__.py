@@ -12,7 +12,7 @@ from zoo.training.optimizers import (
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
 )
-from zoo.training.price import training_bytes
+from zoo.training.price import adaptation_bytes, training_bytes
 from zoo.training.progress import ProgressBar
 from zoo.training.resume import resume_run
 from zoo.training.run_folder import RunFolder
@@ -35,6 +35,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingState",
     "ValidationBatches",
+    "adaptation_bytes",
     "build_optimizer",
     "draw_loss_curve",
     "evaluate",

@@ -31,6 +31,7 @@ class TrainingConfig:
         eval_batches: Most batches an evaluation looks at, or None for the whole split.
         checkpoint_every: Steps between checkpoints; None for only one, at the end.
         keep_checkpoints: How many of the newest checkpoints stay.
+        keep_best: Whether an evaluation better than all before saves a checkpoint, which stays beside the newest.
         log_every: Steps between rows of training metrics.
         max_seconds: Wall-clock limit of the run's training time over all resumptions, or None.
         target_accuracy: An evaluation that reaches it ends the run; None for no such end. For encoders and synthetic
@@ -51,6 +52,7 @@ class TrainingConfig:
     eval_batches: int | None = None
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
+    keep_best: bool = False
     log_every: int = 10
     max_seconds: float | None = None
     target_accuracy: float | None = None
@@ -86,6 +88,7 @@ RESUMABLE_CHANGES = frozenset(
         "eval_batches",
         "checkpoint_every",
         "keep_checkpoints",
+        "keep_best",
         "log_every",
         "sample_prompt",
         "sample_tokens",

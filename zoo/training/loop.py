@@ -111,7 +111,7 @@ class _Loop:
         trainer.model.train()
         self.step = TrainStep(trainer.model, trainer.optimizer, options)
         self.evaluation_step = EvaluationStep(trainer.model, options)
-        self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints)
+        self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
         tokenizer = trainer.tokenizer
         self.token_bytes_V: np.ndarray | None = None if tokenizer is None else tokenizer.token_byte_lengths()
         self.first_step = state.step
@@ -204,17 +204,23 @@ class _Loop:
         reason = self._reason()
         finished = reason in ("steps", "max_seconds")
         due = config.eval_every is not None and state.step % config.eval_every == 0 and state.step > 0
+        improved = False
         if (due or finished) and state.evaluation.get("step") != state.step:
-            self._evaluate()
+            improved = self._evaluate() and config.keep_best
         if reason is None:
             # Both may have come with the evaluation.
             reason = "target_accuracy" if self._on_target() else "signal" if self.stop.name is not None else None
         due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
-        if (due or reason is not None) and state.step > self.first_step:
+        if improved:
+            # At the step that is gone on from, whose evaluation was cut short, the checkpoint is there already.
+            state.best_step, state.best_loss = state.step, state.evaluation["val_loss"]
+            self.history.best = state.step
+        if (due or improved or reason is not None) and state.step > self.first_step:
             self._save()
         return reason
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> bool:
+        """Evaluates; returns whether the loss is less than that of the best weights so far."""
         batches = self.trainer.validation.validation_batches(self.config.eval_batches)
         wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
         found = self._again_if_stopped(
@@ -222,7 +228,7 @@ class _Loop:
         )
         # Whoever stops a run does not wait for an evaluation; part of one is no evaluation.
         if self.stop.name is not None:
-            return
+            return False
         if not found.tokens:
             raise UserError("data: the validation split must predict at least one token; it predicts none")
         self._require_finite(found.loss, "the validation loss", self.state.step)
@@ -236,6 +242,7 @@ class _Loop:
         }
         self.state.evaluation = {"step": self.state.step, **values}
         self._log(values)
+        return self.state.best_loss is None or found.loss < self.state.best_loss
 
     def _on_target(self) -> bool:
         """Whether the present weights were evaluated and are accurate enough."""
@@ -267,7 +274,7 @@ class _Loop:
     def _require_good(self) -> None:
         """Refuses to save what a step with finite loss and gradient can still leave: weights that explode."""
         step, model = self.state.step, self.trainer.model
-        for name, array in dict(tree_flatten(model.parameters())).items():
+        for name, array in dict(tree_flatten(model.trainable_parameters())).items():
             largest = mx.max(mx.abs(array)) if array.size else mx.zeros(())
             self._require_finite(scalar(largest), f"the largest weight of {name}", step)
         if self.state.evaluation.get("step") == step:

@@ -1,8 +1,9 @@
 """What a training takes at its peak, told from its configuration before anything is allocated."""
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
-from zoo.models import Load, ModelConfig, ModelPrice
+from zoo.models import Load, Model, ModelConfig, ModelPrice
 from zoo.training.config import TrainingConfig
 from zoo.training.optimizers import OptimizerConfig, state_per_parameter
 
@@ -25,16 +26,32 @@ def training_bytes(config: ModelConfig, optimizer: OptimizerConfig, training: Tr
         UserError: If the attention does not support what the model needs.
     """
     price = ModelPrice(config)
+    of_step, of_evaluation, of_batches = _activations(price, training, dtype)
+    step = of_step + _of_parameters(price, optimizer, training, dtype)
+    return max(step, of_evaluation + _held(price, optimizer)) + of_batches
+
+
+def adaptation_bytes(model: Model, optimizer: OptimizerConfig, training: TrainingConfig, dtype: mx.Dtype) -> int:
+    """Bytes at the peak of a training of a model of which a part is frozen, about; arguments as `training_bytes`."""
+    weights = sum(array.nbytes for array in dict(tree_flatten(model.parameters())).values())
+    trained = sum(array.size for array in dict(tree_flatten(model.trainable_parameters())).values())
+    of_step, of_evaluation, of_batches = _activations(ModelPrice(model.config), training, dtype)
+    # What is trained: gradients in one or two copies, and old and new values of weights and optimizer.
+    update = (2 + 2 * max(state_per_parameter(optimizer)) + 2) * trained * mx.float32.size
+    return weights + update + max(of_step, of_evaluation) + of_batches
+
+
+def _activations(price: ModelPrice, training: TrainingConfig, dtype: mx.Dtype) -> tuple[int, int, int]:
+    """Bytes that a step and an evaluation take besides parameters, and that batches take on the host."""
     rows, length = training.batch_size, training.sequence_length
-    predicted = 1.0 if config.causal else _PREDICTED_BY_ENCODER
+    predicted = 1.0 if price.config.causal else _PREDICTED_BY_ENCODER
     part = Load(batch_size=rows // training.accumulation, length=length, predicted=predicted, dtype=dtype)
     # An uncompiled step computes blocks again before it needs them, and saves nothing.
     recomputed = training.gradient_checkpointing and training.compile
-    step = price.training_activations(part, recomputed=recomputed) + _of_parameters(price, optimizer, training, dtype)
     # Evaluations see whole batches, whatever the parts of a step.
     whole = Load(batch_size=rows, length=length, predicted=predicted, dtype=dtype)
-    evaluation = price.forward_activations(whole) + _held(price, optimizer)
-    return max(step, evaluation) + rows * length * _BYTES_PER_TOKEN
+    of_step = price.training_activations(part, recomputed=recomputed)
+    return of_step, price.forward_activations(whole), rows * length * _BYTES_PER_TOKEN
 
 
 def _held(price: ModelPrice, optimizer: OptimizerConfig) -> int:

@@ -38,6 +38,8 @@ class TrainingState:
         window_nats: Nats since the last logged row.
         window_weight: Predicted tokens since the last logged row.
         evaluation: Values of the last evaluation, with its step.
+        best_step: Step of the evaluation of the least loss whose weights are kept; None if there is none.
+        best_loss: That loss, nats per token.
     """
 
     step: int = 0
@@ -50,6 +52,8 @@ class TrainingState:
     window_nats: float = 0.0
     window_weight: float = 0.0
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best_step: int | None = None
+    best_loss: float | None = None
 
     @property
     def loss(self) -> float | None:
@@ -101,6 +105,10 @@ class _Saved(TrainingState):
         # Doubles count no further.
         for field in ("step", "tokens", "timed_tokens"):
             require(0 <= getattr(self, field) < 2**53, field, "be at least 0 and below 2^53", getattr(self, field))
+        require(
+            (self.best_step is None) == (self.best_loss is None), "best_loss", "come with best_step", self.best_loss
+        )
+        require(self.best_step is None or 0 <= self.best_step <= self.step, "best_step", "be a step", self.best_step)
         for field in ("seconds", "timed_seconds", "window_weight"):
             require(getattr(self, field) >= 0, field, "be at least 0", getattr(self, field))
         require(all(0 <= half < 2**32 for half in self.random_state), "random_state", "be 32 bits each", "others")

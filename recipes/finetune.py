@@ -1,0 +1,249 @@
+"""Fine-tunes a checkpoint: all of its weights, or adapters on frozen ones, on text."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from omegaconf import DictConfig
+
+from recipes.job import Job, this_job
+from recipes.material import Material, TextMaterial
+from recipes.receipts import leave_receipt
+from recipes.training_run import TrainingRun
+from zoo.attention import variant_from_mapping
+from zoo.checkpoints import LoadedCheckpoint, load_whole
+from zoo.checkpoints.adapters import weights_fingerprint
+from zoo.config import UserError, from_mapping, require, to_mapping
+from zoo.config.files import typed_path
+from zoo.data import DataConfig, data_config_from_mapping
+from zoo.models import Model
+from zoo.models.adapters import Adapters, LoRAConfig, QuantizationConfig, attach_adapters
+from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.memory import require_room
+from zoo.runtime.seeds import seed_everything
+from zoo.training import (
+    OptimizerConfig,
+    RunFolder,
+    TrainingConfig,
+    adaptation_bytes,
+    build_optimizer,
+    optimizer_config_as_mapping,
+    optimizer_config_from_mapping,
+    require_installed,
+    training_bytes,
+)
+
+logger = logging.getLogger(__name__)
+
+Method = Literal["full", "lora", "dora", "qlora"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """`configs/finetune.yaml`, composed.
+
+    Attributes:
+        checkpoint: Folder of a checkpoint or of a run, or a Hub id.
+        method: "full" trains all weights; "lora" and "dora" train adapters, "qlora" those of LoRA on quantized weights.
+        attention: Another variant or hybrid for the same weights; None keeps the checkpoint's.
+        lora: Size and place of adapters.
+        quantization: Of frozen weights, for qlora.
+        data: Corpus.
+        optimizer: Optimizer and schedule.
+        training: Loop.
+        run_dir: Output folder, or None for a new one under `runs/`.
+        resume: "auto" goes on with the run in run_dir if there is one; "never" refuses to.
+        seed: Of adapters, data order and dropout.
+        device: Back end.
+        dtype: Of the forward and backward pass, and of frozen weights.
+        allow_large: Whether to begin what will not fit into memory.
+    """
+
+    data: dict[str, Any]
+    optimizer: dict[str, Any]
+    training: dict[str, Any]
+    checkpoint: str | None = None
+    method: Method = "lora"
+    attention: dict[str, Any] | None = None
+    lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig)
+    quantization: QuantizationConfig = dataclasses.field(default_factory=QuantizationConfig)
+    run_dir: str | None = None
+    resume: Literal["auto", "never"] = "never"
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    allow_large: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
+        require(self.run_dir != "", "run_dir", "name a folder, or be null for a new one", self.run_dir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetunePlan:
+    """The recipe's sections, each checked."""
+
+    recipe: FinetuneRecipe
+    data: DataConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    dtype: mx.Dtype
+
+    def as_mapping(self, model: Model, material: Material, base_fingerprint: str) -> dict[str, Any]:
+        """All that the result depends on, JSON-ready; a resumed run must agree with it."""
+        recipe = self.recipe
+        data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
+        assert material.tokenizer is not None
+        return {
+            "model": model.config.as_mapping(),
+            "checkpoint": base_fingerprint,
+            "method": recipe.method,
+            "lora": None if recipe.method == "full" else to_mapping(recipe.lora),
+            "quantization": to_mapping(recipe.quantization) if recipe.method == "qlora" else None,
+            "data": {
+                **data,
+                "identity": material.identity.as_mapping(),
+                "tokenizer": material.tokenizer.fingerprint,
+                "fingerprint": material.fingerprint,
+            },
+            "optimizer": optimizer_config_as_mapping(self.optimizer),
+            "training": to_mapping(self.training),
+            "seed": recipe.seed,
+            "dtype": dtype_name(self.dtype),
+        }
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Fine-tunes, or goes on with a run.
+
+    Returns:
+        The JSON object of the command contract.
+
+    Raises:
+        UserError: On a mistake in the configuration or a checkpoint that cannot be used, before any work; and if the
+            loss is no number any more.
+    """
+    job = this_job(config)
+    path = job.folder()
+    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
+    if path is not None and resumes:
+        job = job.going_on(path)
+    plan = checked_plan(job.config)
+    if path is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_folder = RunFolder.claimed(Path("runs"), job.name(now, plan.recipe.method))
+    else:
+        run_folder = RunFolder(path)
+    with run_folder as folder:
+        if folder.holds_run and plan.recipe.resume == "never":
+            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
+        return _finetune(plan, job, folder)
+
+
+def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
+    """What `finetune.py` is to do, with everything refused that can be refused before any work.
+
+    Raises:
+        UserError: On a mistake in the configuration.
+    """
+    recipe = from_mapping(FinetuneRecipe, mapping, path="finetune")
+    choose_backend(recipe.device)
+    plan = FinetunePlan(
+        recipe=recipe,
+        data=data_config_from_mapping(recipe.data),
+        optimizer=optimizer_config_from_mapping(recipe.optimizer),
+        training=from_mapping(TrainingConfig, recipe.training, path="training"),
+        dtype=parse_dtype(recipe.dtype),
+    )
+    require_installed(plan.training.loggers)
+    # Dropped inputs are drawn anew where a block is computed again, and the gradient would be that of others.
+    again = plan.training.gradient_checkpointing and recipe.method != "full"
+    condition = "be 0 beside training.gradient_checkpointing"
+    require(not again or recipe.lora.dropout == 0, "lora.dropout", condition, recipe.lora.dropout)
+    return plan
+
+
+def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]:
+    recipe, training = plan.recipe, plan.training
+    loaded, base = _base(recipe)
+    model: Any = loaded.model
+    assert loaded.tokenizer is not None
+    limit = model.config.position_limit
+    condition = f"be at most model.max_seq_len {limit} with learned positions"
+    within = limit is None or training.sequence_length <= limit
+    require(within, "training.sequence_length", condition, training.sequence_length)
+    material = TextMaterial(plan.data, loaded.tokenizer)
+    seed_everything(recipe.seed)
+    fingerprint = weights_fingerprint(model)
+    if recipe.method != "full":
+        attach_adapters(model, _adapters(recipe, base, fingerprint), dtype=plan.dtype)
+    needed = _priced(plan, model)
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    run = TrainingRun(
+        job=job,
+        folder=folder,
+        model=model,
+        optimizer=build_optimizer(plan.optimizer, model, steps=training.steps),
+        tokenizer=material.tokenizer,
+        loaders=material.loaders(training, causal=model.config.causal, seed=recipe.seed),
+        training=training,
+        dtype=plan.dtype,
+        seed=recipe.seed,
+        config=plan.as_mapping(model, material, fingerprint),
+        needed=needed,
+        names={
+            "attention": model.config.attention.name,
+            "model": model.config.family,
+            "base": base,
+            "method": recipe.method,
+            "trainable_parameters": sum(each.size for each in trained.values()),
+            "surgery": None,
+        },
+    )
+    state = run.resumed()
+    finished = run.finished(state)
+    if finished is not None:
+        return finished
+    leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
+    return run.train(state)
+
+
+def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
+    """The checkpoint as a whole model, and how to find it again from any folder."""
+    assert recipe.checkpoint is not None
+    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
+    path = typed_path(recipe.checkpoint, what="checkpoint")
+    loaded = load_whole(path, attention=attention, allow_large=recipe.allow_large)
+    if loaded.tokenizer is None:
+        raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
+    return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
+
+
+def _adapters(recipe: FinetuneRecipe, base: str, fingerprint: str) -> Adapters:
+    return Adapters(
+        kind="dora" if recipe.method == "dora" else "lora",
+        lora=recipe.lora,
+        quantization=recipe.quantization if recipe.method == "qlora" else None,
+        base=base,
+        base_fingerprint=fingerprint,
+    )
+
+
+def _priced(plan: FinetunePlan, model: Model) -> int:
+    """Bytes that the training will take at its peak, about.
+
+    Raises:
+        UserError: If it does not fit into memory, and the user does not insist.
+    """
+    if model.adapters is None:
+        needed = training_bytes(model.config, plan.optimizer, plan.training, plan.dtype)
+    else:
+        needed = adaptation_bytes(model, plan.optimizer, plan.training, plan.dtype)
+    remedy = "make training.batch_size or training.sequence_length smaller, or training.accumulation larger"
+    require_room(needed, "the fine-tuning", allow_large=plan.recipe.allow_large, remedy=remedy)
+    return needed

@@ -1,0 +1,191 @@
+"""What pretraining and fine-tuning have in common once model and data are there: a run and what it leaves."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mlx.core as mx
+from mlx.optimizers import MultiOptimizer
+
+from recipes.job import Job
+from recipes.material import Loaders
+from recipes.samples import continuation, filled_in, first_words
+from zoo.checkpoints import History
+from zoo.config import UserError
+from zoo.data import Tokenizer
+from zoo.models import Model
+from zoo.runtime.last_words import last_words
+from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
+from zoo.runtime.versions import describe
+from zoo.training import (
+    ProgressBar,
+    RunFolder,
+    StopReason,
+    Trainer,
+    TrainingConfig,
+    TrainingState,
+    draw_loss_curve,
+    open_loggers,
+    read_metrics,
+    resume_run,
+)
+
+logger = logging.getLogger(__name__)
+# Enough text for some document to begin in it.
+_BATCHES_OF_WORDS = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingRun:
+    """A run that is ready to begin, or to go on.
+
+    Attributes:
+        job: As it was asked for.
+        folder: Entered.
+        model: With its first weights.
+        optimizer: With its first state.
+        tokenizer: None if tokens are no text.
+        loaders: Batches.
+        training: Of the loop.
+        dtype: Of the forward and backward pass.
+        seed: Of the run.
+        config: All that the result depends on; a resumed run must agree with it.
+        needed: Bytes that it was priced at.
+        names: `attention` and `model` of the result, and other facts that stand there.
+    """
+
+    job: Job
+    folder: RunFolder
+    model: Model
+    optimizer: MultiOptimizer
+    tokenizer: Tokenizer | None
+    loaders: Loaders
+    training: TrainingConfig
+    dtype: mx.Dtype
+    seed: int
+    config: Mapping[str, Any]
+    needed: int
+    names: Mapping[str, Any]
+
+    def resumed(self) -> TrainingState:
+        """The state to go on from: a fresh one, or that of the newest checkpoint with model and optimizer."""
+        return resume_run(self.folder.checkpoints, model=self.model, optimizer=self.optimizer, run_config=self.config)
+
+    def finished(self, state: TrainingState) -> dict[str, Any] | None:
+        """The result of a run that has come to its end before; None if there is something to do."""
+        finished = self.folder.result() or {}
+        if finished.get("steps") == state.step >= self.training.steps and finished.get("interrupted") is False:
+            # The folder may have been moved since.
+            return {**finished, **self._whereabouts(state)}
+        return None
+
+    def train(self, state: TrainingState) -> dict[str, Any]:
+        """Trains from a state to the end; leaves the folder with all that a run leaves.
+
+        Returns:
+            The result, which is in the folder too.
+        """
+        folder, training, resumed_step = self.folder, self.training, state.step
+        folder.write_description(self.job.config, dataclasses.asdict(self.job.command), describe())
+        logger.info("the training takes about %s of memory", readable_bytes(self.needed))
+        reset_peak()
+        with contextlib.ExitStack() as stack:
+            loggers = open_loggers(training.loggers, folder.path, resumed_step=resumed_step, config=self.config)
+            for each in loggers:
+                stack.callback(each.close)
+            progress = ProgressBar(steps=training.steps, resumed_step=resumed_step)
+            stack.callback(progress.close)
+            trainer = Trainer(
+                model=self.model,
+                optimizer=self.optimizer,
+                loader=self.loaders.train,
+                validation=self.loaders.validation,
+                tokenizer=self.tokenizer,
+                config=training,
+                dtype=self.dtype,
+                checkpoints=folder.checkpoints,
+                loggers=loggers,
+                run_config=self.config,
+                progress=progress,
+            )
+            with self._naming_exhaustion(state):
+                reason = trainer.train(state)
+        result = self._result(state, reason, resumed_step)
+        self._draw_loss()
+        if self.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
+            self._write_sample(self.tokenizer)
+        folder.write_result(result)
+        return result
+
+    @contextlib.contextmanager
+    def _naming_exhaustion(self, state: TrainingState) -> Iterator[None]:
+        """Says in one line that memory ran out, what was priced, and what is saved; also if the process is killed."""
+        priced = readable_bytes(self.needed)
+        words = (
+            f"the training was killed, or crashed, as happens when memory runs out: it was priced at about {priced}; "
+            f"resume=auto run_dir={self.folder.path} goes on from its last checkpoint"
+        )
+        try:
+            with last_words(words):
+                yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhaustion(error):
+                raise
+            checkpoint = History(self.folder.checkpoints).newest()
+            saved = "no checkpoint was saved before" if checkpoint is None else f"the last checkpoint is {checkpoint}"
+            raise UserError(
+                f"memory ran out at step {state.step + 1} of a training priced at about {priced}, with "
+                f"{readable_bytes(active_bytes())} in use ({' '.join(str(error).split())}); {saved}"
+            ) from None
+
+    def _result(self, state: TrainingState, reason: StopReason, resumed_step: int) -> dict[str, Any]:
+        evaluation = state.evaluation if state.evaluation.get("step") == state.step else {}
+        return {
+            **self._whereabouts(state),
+            **self.names,
+            "num_parameters": self.model.num_parameters(),
+            "steps": state.step,
+            "tokens": state.tokens,
+            "first_train_loss": state.first_loss,
+            "train_loss": state.loss,
+            "val_loss": evaluation.get("val_loss"),
+            "val_bits_per_byte": evaluation.get("val_bits_per_byte"),
+            "val_accuracy": evaluation.get("val_accuracy"),
+            "tokens_per_second": state.timed_tokens / state.timed_seconds if state.timed_seconds else None,
+            "peak_memory_bytes": peak_bytes(),
+            "seconds": state.seconds,
+            "interrupted": reason == "signal",
+            "stopped_by": reason,
+            "resumed_from_step": resumed_step or None,
+            "overrides": list(self.job.command.overrides),
+        }
+
+    def _whereabouts(self, state: TrainingState) -> dict[str, str | None]:
+        history = History(self.folder.checkpoints)
+        newest = history.newest()
+        places = {"run_dir": str(self.folder.path), "checkpoint": None if newest is None else str(newest)}
+        if self.training.keep_best:
+            places["best_checkpoint"] = None if state.best_step is None else str(history.path(state.best_step))
+        return places
+
+    def _draw_loss(self) -> None:
+        with self.folder.writing("loss.png") as path:
+            title = f"{self.names['model']}, {self.names['attention']}"
+            draw_loss_curve(read_metrics(self.folder.metrics), path, title=title)
+
+    def _write_sample(self, tokenizer: Tokenizer) -> None:
+        training, validation = self.training, self.loaders.validation
+        self.model.eval()
+        if self.model.config.causal:
+            prompt = training.sample_prompt
+            if prompt is None:
+                prompt = first_words(tokenizer, validation.validation_batches(_BATCHES_OF_WORDS))
+            num_tokens = training.sample_tokens
+            text = continuation(self.model, tokenizer, prompt=prompt, num_tokens=num_tokens, seed=self.seed)
+        else:
+            (batch,) = validation.validation_batches(1)
+            text = filled_in(self.model, tokenizer, batch, num_tokens=training.sample_tokens)
+        with self.folder.writing("samples.txt") as path:
+            path.write_text(text + "\n", encoding="utf-8")

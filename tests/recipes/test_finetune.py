@@ -1,0 +1,157 @@
+"""`finetune.py`: every method end to end, resumed exactly, and what it leaves is ready to use."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from recipes.app import execute
+from recipes.finetune import main
+from zoo import load_model
+from zoo.attention.catalog import variant
+from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
+from zoo.config import UserError
+from zoo.data.tokenizers import BytesTokenizer
+from zoo.models import build_model, model_config_from_mapping
+
+LLAMA = {
+    "family": "llama",
+    "vocab_size": 259,
+    "num_layers": 2,
+    "hidden_size": 32,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "intermediate_size": 64,
+    "max_seq_len": 64,
+}
+TINY = [
+    "optimizer.learning_rate=3e-3",
+    "training.steps=6",
+    "training.batch_size=3",
+    "training.sequence_length=37",
+    "training.log_every=2",
+    "training.eval_every=2",
+    "training.eval_batches=2",
+    "training.checkpoint_every=3",
+    "training.sample_tokens=0",
+    "training.compile=false",
+    "lora.rank=3",
+    "quantization.group_size=32",
+]
+METHODS = ("full", "lora", "dora", "qlora")
+
+
+def build(**fields):
+    return build_model(model_config_from_mapping({**LLAMA, "attention": variant("mha").as_mapping(), **fields}))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    mx.random.seed(5)
+    return save_checkpoint(tmp_path_factory.mktemp("base") / "base", model=build(), tokenizer=BytesTokenizer())
+
+
+@pytest.fixture
+def finetune(base, text_corpus, tmp_path, tmp_path_factory, capsys):
+    """Runs `finetune.py` in this process: exit code, JSON or None, stderr."""
+    cache = tmp_path_factory.getbasetemp() / "token-cache"
+
+    def run(*more: str, folder: str = "run"):
+        places = [f"run_dir={tmp_path / folder}", "data=text", f"data.path={text_corpus}", f"data.cache_dir={cache}"]
+        code = execute("finetune", main, [f"checkpoint={base}", *TINY, *places, *more])
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out.splitlines()[-1]) if captured.out else None, captured.err
+
+    return run
+
+
+def weights(folder):
+    return {name: np.array(array) for name, array in tree_flatten(load_checkpoint(folder).model.parameters())}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_leaves_a_model_that_is_ready_to_use(finetune, base, tmp_path, method):
+    code, result, error = finetune(f"method={method}", "training.steps=20", "training.eval_every=null")
+    assert code == 0, error
+    assert result["train_loss"] < result["first_train_loss"] - 0.1
+    assert (result["method"], result["attention"], result["surgery"]) == (method, "mha", None)
+    loaded = load_checkpoint(tmp_path / "run")
+    trained = dict(tree_flatten(loaded.model.trainable_parameters()))
+    assert result["trainable_parameters"] == sum(array.size for array in trained.values())
+    assert all(name.endswith(("lora_a", "lora_b", ".m")) for name in trained) == (method != "full")
+    assert (loaded.folder / "model.safetensors").exists() == (method == "full")
+    assert (loaded.folder / "adapters.safetensors").exists() == (method != "full")
+    tokens = mx.array([loaded.tokenizer.encode("def main")])
+    model, _ = load_model(tmp_path / "run", attention="mha_manual")
+    assert mx.abs(model(tokens) - load_model(base)[0](tokens)).max() > 1e-2
+    assert mx.allclose(load_whole(tmp_path / "run").model(tokens), model(tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_a_run_in_pieces_ends_bit_identical_to_one_in_one_and_keeps_its_best(finetune, tmp_path, method):
+    steady = ["optimizer.schedule=constant", "optimizer.warmup_fraction=0"]
+    options = [f"method={method}", "lora.dropout=0.2", "training.keep_checkpoints=1", *steady]
+    _, whole, error = finetune(*options, folder="whole")
+    assert whole is not None, error
+    for steps in (1, 4, 6):
+        _, parts, error = finetune(*options, "resume=auto", f"training.steps={steps}", folder="parts")
+    assert (parts["steps"], parts["resumed_from_step"]) == (6, 4), error
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    kept = {path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()}
+    assert kept == {Path(parts["checkpoint"]).name, Path(parts["best_checkpoint"]).name}
+    rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["val_loss"] for row in rows if "val_loss" in row}
+    assert Path(parts["best_checkpoint"]).name == f"step_{min(losses, key=losses.get):06d}"
+
+
+def test_adapters_are_refused_on_another_base_and_an_adapted_base_is_fused(finetune, base, tmp_path):
+    moved = shutil.copytree(base, tmp_path / "moved")
+    assert finetune(f"checkpoint={moved}", "training.steps=1")[0] == 0
+    again, _, error = finetune(f"checkpoint={tmp_path / 'run'}", "training.steps=1", folder="again")
+    assert again == 0, error
+    shutil.rmtree(moved)
+    with pytest.raises(UserError, match=r"adapters\.base must be the checkpoint that was adapted; .*no such folder"):
+        load_checkpoint(tmp_path / "again")
+    save_checkpoint(moved, model=build(), tokenizer=BytesTokenizer())
+    with pytest.raises(UserError, match=r"adapters\.base must be .*has other weights$"):
+        load_checkpoint(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["checkpoint=null"], "checkpoint must be the folder"),
+        (["checkpoint=/nowhere"], "no such folder"),
+        (["method=lor"], "method must be one of full, lora, dora, qlora"),
+        (["lora.rank=0"], "lora: rank must be at least 1"),
+        (
+            ["lora.keys=[self_attn.qkv]"],
+            "lora.keys must name linear layers of the model's blocks; got 'self_attn.qkv' (ch",
+        ),
+        (["lora.num_layers=3"], "lora.num_layers must be at most the model's 2"),
+        (["method=qlora", "quantization.bits=7"], "quantization: bits must be one"),
+        (
+            ["method=qlora", "quantization.group_size=128"],
+            "quantization.group_size must divide the",
+        ),
+        (["lora.dropout=0.1", "training.gradient_checkpointing=true"], "lora.dropout must be 0 beside"),
+        (["attention=swat"], "attention must be one of its choices; got 'swat'"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work(finetune, tmp_path, typed, message):
+    code, result, error = finetune(*typed)
+    assert (code, result) == (2, None)
+    (line,) = [line for line in error.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_keep_is_a_word_for_the_attention_of_the_checkpoint_and_a_name_is_another(finetune):
+    assert finetune("attention=keep", "training.steps=1")[1]["attention"] == "mha"
+    assert finetune("attention=swa", "training.steps=1", folder="other")[1]["attention"] == "swa"
