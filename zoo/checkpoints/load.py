@@ -323,9 +323,9 @@ def _foreign_config(folder: Path) -> dict[str, Any] | None:
 def _load_foreign(
     folder: Path, config: dict[str, Any], *, attention: VariantConfig | LayerPattern | None, allow_large: bool
 ) -> LoadedCheckpoint:
-    # A broken tokenizer shows at once, before the weights are read.
-    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    # First, because transformers reads the config too, to find the tokenizer's class, and names its faults worse.
     model = huggingface.load_folder(folder, config, attention=attention, allow_large=allow_large)
+    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=folder)
 
 

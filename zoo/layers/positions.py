@@ -23,6 +23,8 @@ from zoo.config import MOST, FieldError, UserError, from_mapping, require, requi
 
 # Longer than any text there is; and what float32 tells from 0.
 _FACTORS = (1e-6, 1e6)
+# Five hundred times the widest heads there are: each pair of channels has a frequency of its own.
+_WIDEST = 65_536
 
 
 def alibi_slopes(num_heads: int) -> mx.array:
@@ -154,6 +156,7 @@ def _parsed(scaling: Mapping[str, Any], *, head_dim: int) -> tuple[str, Any]:
     if kind == "default":
         require(not rest, "rope_scaling", "have no fields where rope_type is default", rest)
         return "default", None
+    require(head_dim <= _WIDEST, "head_dim", f"be at most {_WIDEST} with rope_scaling", head_dim)
     try:
         parsed = from_mapping(ROPE_SCALINGS[str(kind)], rest, path="rope_scaling")
     except UserError as error:

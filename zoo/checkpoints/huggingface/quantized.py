@@ -7,10 +7,16 @@ from typing import Any
 import mlx.nn as nn
 
 from zoo.checkpoints.huggingface.table import Module
-from zoo.config import UserError, from_mapping
+from zoo.config import UserError, from_mapping, require
 from zoo.config.errors import shortened
 
-_MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
+# Group sizes and bits of MLX's modes; what is none of these is not left to MLX, which some of them crash.
+_MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
+    "mxfp4": ((32,), (4,)),
+    "mxfp8": ((32,), (8,)),
+    "nvfp4": ((16,), (4,)),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,18 @@ class _Scheme:
     group_size: int
     bits: int
     mode: str = "affine"
+
+    def __post_init__(self) -> None:
+        require(self.mode in _MODES, "mode", "be one of MLX's", self.mode, allowed=_MODES)
+        group_sizes, bits = _MODES[self.mode]
+        require(
+            self.group_size in group_sizes,
+            "group_size",
+            f"be one of {self.mode}'s",
+            self.group_size,
+            allowed=group_sizes,
+        )
+        require(self.bits in bits, "bits", f"be one of {self.mode}'s", self.bits, allowed=bits)
 
 
 def quantize(
@@ -81,8 +99,4 @@ def _scheme(given: Mapping[str, Any], path: str, where: str) -> _Scheme:
     own = given.get(path)
     mapping = own if isinstance(own, Mapping) else given
     picked = {key: mapping[key] for key in ("group_size", "bits", "mode") if key in mapping}
-    scheme = from_mapping(_Scheme, picked, path=f"{where}: quantization")
-    if scheme.mode not in _MODES:
-        choices = ", ".join(_MODES)
-        raise UserError(f"{where}: quantization.mode must be one of MLX's; got {scheme.mode!r} (choices: {choices})")
-    return scheme
+    return from_mapping(_Scheme, picked, path=f"{where}: quantization")
