@@ -1,5 +1,6 @@
 """How a checkpoint's tokenizer writes its pieces, and so what bytes each of its tokens stands for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,35 @@ from zoo.data.tokenizers.interface import SPACE
 
 # Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
 _LARGEST_ID = 2**22
+
+
+def require_small_numbers(file: Path, content: dict[str, Any]) -> None:
+    """Refuses a tokenizer's file that numbers its tokens as if there were far more of them.
+
+    Rust walks through all numbers up to the largest, and keeps a list of those that are not in use.
+
+    Raises:
+        UserError: Names the file.
+    """
+    largest = max(_token_numbers(file.name, content), default=0)
+    if largest > _LARGEST_ID:
+        raise UserError(f"tokenizer: {file} must have token numbers of at most {_LARGEST_ID}; got {largest}")
+
+
+def _token_numbers(name: str, content: dict[str, Any]) -> Iterator[int]:
+    """The numbers that a file of a tokenizer gives to tokens; what is none of its kind is the reader's to refuse."""
+    model, added = content.get("model"), content.get("added_tokens")
+    tables = [model.get("vocab") if isinstance(model, dict) else None]
+    if name in ("vocab.json", "added_tokens.json"):
+        tables.append(content)
+    for table in tables:
+        if isinstance(table, dict):
+            yield from (value for value in table.values() if isinstance(value, int))
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("id"), int):
+            yield token["id"]
+    decoder = content.get("added_tokens_decoder")
+    yield from (int(key) for key in decoder if key.isdecimal() and len(key) < 20) if isinstance(decoder, dict) else ()
 
 
 def _types(step: dict[str, Any] | None) -> set[str]:
@@ -23,12 +53,10 @@ def uses_metaspace(backend: dict[str, Any]) -> bool:
     return "ByteLevel" not in _types(backend["normalizer"]) | _types(backend["pre_tokenizer"])
 
 
-def token_bytes(wrapper: Any, backend: dict[str, Any], folder: Path) -> list[bytes]:
+def token_bytes(wrapper: Any, backend: dict[str, Any]) -> list[bytes]:
     """What each token stands for, from how its piece is written."""
     pieces: dict[str, int] = wrapper.get_vocab()
     largest = max(pieces.values())
-    if largest > _LARGEST_ID:
-        raise UserError(f"tokenizer: {folder} must have token numbers of at most {_LARGEST_ID}; got {largest}")
     added = {token["id"]: token for token in backend["added_tokens"]}
     special = {token for token, each in added.items() if each["special"]} | set(wrapper.all_special_ids)
     metaspace = uses_metaspace(backend)

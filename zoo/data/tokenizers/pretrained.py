@@ -31,7 +31,7 @@ from zoo.data.tokenizers.interface import (
     encode_around_space,
     require_unicode,
 )
-from zoo.data.tokenizers.pieces import token_bytes, uses_metaspace
+from zoo.data.tokenizers.pieces import require_small_numbers, token_bytes, uses_metaspace
 from zoo.runtime.hub import HubReference, download, list_files
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
@@ -98,7 +98,7 @@ class PretrainedTokenizer(Tokenizer):
             backend = json.loads(self.wrapper.backend_tokenizer.to_str())
             self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
             self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
-            self.token_bytes_V = token_bytes(self.wrapper, backend, folder)
+            self.token_bytes_V = token_bytes(self.wrapper, backend)
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
             self._escapes_space = uses_metaspace(backend) and None not in self._space_ids
             self.lossless = self._gives_back(_PROBE)
@@ -212,6 +212,7 @@ def _require_readable(folder: Path) -> None:
             name = content.get(key)
             if name is not None and not (isinstance(name, str) and name.isidentifier()):
                 raise UserError(f"tokenizer: {file}: {key} must be a name; got {shortened(name)}")
+        require_small_numbers(file, content)
 
 
 @contextlib.contextmanager

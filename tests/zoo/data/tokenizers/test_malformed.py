@@ -10,7 +10,7 @@ import sentencepiece
 
 from tests.zoo.data.tokenizers.checkpoints import byte_level_checkpoint, metaspace_checkpoint
 from zoo.config import UserError
-from zoo.data.tokenizers import SentencePieceTokenizer, load_tokenizer
+from zoo.data.tokenizers import SentencePieceTokenizer, load_tokenizer, pretrained
 
 # A text and no object, whose name in a test would differ between processes.
 MISSING = "<missing>"
@@ -260,3 +260,20 @@ def test_a_sentencepiece_model_of_other_laws_is_refused(change):
     )
     with pytest.raises(UserError, match="must be a SentencePiece model as it is trained here"):
         SentencePieceTokenizer(written.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("tokenizer.json", ("model", "vocab", "a"), 2**31),
+        ("tokenizer.json", ("added_tokens", 0, "id"), 2**31),
+        ("tokenizer_config.json", ("added_tokens_decoder",), {str(2**31): {"content": "<x>"}}),
+    ],
+)
+def test_a_number_that_no_table_could_hold_is_refused_before_a_native_reader_counts_up_to_it(
+    tmp_path, monkeypatch, name, path, value
+):
+    folder = byte_level_checkpoint(tmp_path)
+    changed(folder / name, path, value)
+    monkeypatch.setattr(pretrained, "_read", lambda folder: pytest.fail("a native reader was asked"))
+    assert "must have token numbers of at most 4194304; got 2147483648" in attempt(folder)
