@@ -42,12 +42,8 @@ def precompile_header() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}")
         # The very flags of MLX, or the compiler passes it over.
-        command = [
-            compiler,
-            *["-std=c++17", "-O3", "-Wall", "-fPIC", "-shared", "-x", "c++-header", "-w", "-I"],
-            include,
-        ]
-        subprocess.run([*command, include / header, "-o", partial], check=True)
+        flags = ["-std=c++17", "-O3", "-Wall", "-fPIC", "-shared", "-x", "c++-header", "-w"]
+        subprocess.run([compiler, *flags, "-I", str(include), str(include / header), "-o", str(partial)], check=True)
         partial.replace(target)
     # A folder that is named here too is searched in this order, and no longer where `-I` puts it.
     os.environ["CPLUS_INCLUDE_PATH"] = f"{folder}{os.pathsep}{include}"
