@@ -28,7 +28,7 @@ from zoo.config.errors import shortened
 from zoo.config.files import LIMIT_DEPTH
 
 # Texts that a model reads or writes: a shell makes new lines awkward to type, and these need them.
-_WITH_NEW_LINES = frozenset({"prompt", "prompts", "stop", "training.sample_prompt"})
+_WITH_NEW_LINES = frozenset({"prompt", "prompts", "stop", "system", "training.sample_prompt"})
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 _QUOTES = ("'", '"', "")
 _QUOTED = re.compile(r""" *(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)") *""", re.DOTALL)

@@ -1,21 +1,21 @@
 """Continues one prompt, streamed to stdout, or several in one batch; fills the masks of prompts for an encoder."""
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Iterable, Sequence
+from threading import Timer
 from typing import Any
 
 import mlx.core as mx
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from recipes.speaker import SpeakerRecipe, load_speaker, speaker_mapping
 from recipes.streams import show
-from zoo.attention import variant_from_mapping
-from zoo.checkpoints import load_model
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import LIMIT_BYTES, typed_path
 from zoo.generation import (
     FilledText,
-    GenerationConfig,
     GenerationResult,
     TextPiece,
     fill_masks,
@@ -23,40 +23,32 @@ from zoo.generation import (
     stream_text,
 )
 from zoo.models import Load, ModelConfig, ModelPrice
-from zoo.runtime import blas
-from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
+from zoo.runtime.backend import parse_dtype
 from zoo.runtime.memory import require_room
-from zoo.runtime.versions import device_label
 from zoo.training.signals import StopRequest
+
+_log = logging.getLogger(__name__)
+
+# How long a prompt that does not come is waited for without a word.
+_SILENT_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GenerateRecipe(GenerationConfig):
+class GenerateRecipe(SpeakerRecipe):
     """`configs/generate.yaml`, composed.
 
     Attributes:
-        checkpoint: Folder of a checkpoint or of a run, or a Hub id.
         prompt: Text to continue, possibly empty.
         prompts: Texts to continue in one batch.
         prompt_file: File that holds the prompt; "-" for standard input.
-        attention: Another variant or hybrid for the same weights, or None.
-        device: Back end.
-        dtype: Of weights and caches.
-        allow_large: Whether to begin what will not fit into memory.
     """
 
-    checkpoint: str | None = None
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
     prompt_file: str | None = None
-    attention: dict[str, Any] | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    allow_large: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
         given = [name for name in ("prompt", "prompts", "prompt_file") if getattr(self, name) is not None]
         require(len(given) == 1, "prompt", "be given in exactly one way: prompt=, prompts=[…] or prompt_file=", given)
         require(self.prompts != (), "prompts", "hold at least one text", [])
@@ -73,25 +65,13 @@ def main(config: DictConfig) -> dict[str, Any]:
         UserError: On impossible choices, a checkpoint that cannot be loaded, or a prompt that its model cannot
             continue or fill.
     """
-    recipe = _recipe(config)
-    choose_backend(recipe.device)
-    dtype = parse_dtype(recipe.dtype)
+    recipe = from_mapping(GenerateRecipe, speaker_mapping(config), path="generate")
     prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
-    assert recipe.checkpoint is not None
-    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
-    checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded, tokenizer = load_model(checkpoint, attention=attention, allow_large=recipe.allow_large)
-    model: Any = loaded
+    speaker = load_speaker(recipe)
+    model, tokenizer = speaker.model, speaker.tokenizer
+    dtype = parse_dtype(recipe.dtype)
     _require_room_for(recipe, model.config, [len(tokenizer.encode(prompt)) for prompt in prompts], dtype)
     model.set_dtype(dtype)
-    about = {
-        "checkpoint": recipe.checkpoint,
-        "attention": model.config.attention.name,
-        "num_parameters": model.num_parameters(),
-        "dtype": dtype_name(dtype),
-        "device": device_label(),
-        "blas": blas.active().name,
-    }
     with StopRequest() as request:
 
         def interrupted() -> bool:
@@ -105,7 +85,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         else:
             pieces = stream_batch(model, tokenizer, prompts, recipe, interrupted=interrupted)
             facts = _print_batch(pieces, len(prompts))
-    return {**facts, "interrupted": "interrupted" in facts["finish_reason"], **about}
+    return {**facts, "interrupted": "interrupted" in facts["finish_reason"], **speaker.about}
 
 
 def _require_room_for(recipe: GenerateRecipe, config: ModelConfig, lengths: Sequence[int], dtype: mx.Dtype) -> None:
@@ -120,36 +100,28 @@ def _require_room_for(recipe: GenerateRecipe, config: ModelConfig, lengths: Sequ
     require_room(needed, "the prompts", allow_large=recipe.allow_large, remedy="shorten the longest, or give fewer")
 
 
-def _recipe(config: DictConfig) -> GenerateRecipe:
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    mapping = {str(key): value for key, value in plain.items()}
-    attention = mapping.get("attention")
-    if isinstance(attention, dict) and not attention.keys() & {"mechanism", "layer_pattern"}:
-        fields = " ".join(f"attention.{key}={value}" for key, value in attention.items())
-        raise UserError(f"attention must be chosen where its fields are; got {fields} (write attention=NAME {fields})")
-    stop = mapping.get("stop")
-    mapping["stop"] = [] if stop is None else [stop] if isinstance(stop, str) else stop
-    return from_mapping(GenerateRecipe, mapping, path="generate")
-
-
 def _prompt(recipe: GenerateRecipe) -> str:
     if recipe.prompt_file is None:
         assert recipe.prompt is not None
         return recipe.prompt
+    # It may well be a pipe, as `<(command)` is one, to which nobody may ever write.
+    waiting = Timer(_SILENT_SECONDS, _log.warning, ["waiting for prompt_file=%s to be written", recipe.prompt_file])
+    waiting.daemon = True
+    waiting.start()
     try:
         if recipe.prompt_file == "-":
             # Python has no stdin where its descriptor is closed.
             require(sys.stdin is not None, "prompt_file", "be a file where stdin is closed", recipe.prompt_file)
             content = sys.stdin.buffer.read(LIMIT_BYTES + 1)
         else:
-            # It may well be a pipe, as `<(command)` is one.
             with typed_path(recipe.prompt_file, what="prompt_file").open("rb") as stream:
                 content = stream.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise UserError(
             f"prompt_file must be readable; got {recipe.prompt_file!r} ({error.strerror or error})"
         ) from None
+    finally:
+        waiting.cancel()
     if len(content) > LIMIT_BYTES:
         raise UserError(f"prompt_file must have at most {LIMIT_BYTES} bytes; {recipe.prompt_file!r} has more")
     try:

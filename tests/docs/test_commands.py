@@ -15,7 +15,7 @@ from zoo.data.synthetic import SYNTHETIC_TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/guide.md")
-SCRIPTS = ("train", "finetune", "generate", "evaluate", "variants", "runs")
+SCRIPTS = ("train", "finetune", "generate", "chat", "evaluate", "variants", "runs")
 # What a reader's run has large; set after, and in place of, what the command says of the same key.
 SMALL_TRAIN = {
     "training.steps": "2",
@@ -46,7 +46,7 @@ def _commands() -> list[str]:
             found += [
                 line
                 for line in lines
-                if re.match(r"python scripts/(train|finetune|generate|evaluate|variants|runs)\.py", line)
+                if re.match(r"python scripts/(train|finetune|generate|chat|evaluate|variants|runs)\.py", line)
             ]
     return found
 
@@ -80,7 +80,7 @@ def trained(text_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_pages_show_commands_of_every_kind() -> None:
     scripts = {shlex.split(command)[1] for command in _commands()}
     assert scripts == {
-        f"scripts/{name}.py" for name in ("train", "finetune", "generate", "evaluate", "variants", "runs")
+        f"scripts/{name}.py" for name in ("train", "finetune", "generate", "chat", "evaluate", "variants", "runs")
     }
 
 
@@ -103,7 +103,7 @@ def test_the_command_works_as_shown(
         kept = {key: value for key, value in SMALL_TRAIN.items() if key.startswith("training.")}
         places = {"data.path": str(text_corpus), "checkpoint": str(trained), "run_dir": str(tmp_path / "run")}
         arguments = _with(arguments, {**kept, **places})
-    elif script == "scripts/generate.py":
+    elif script in ("scripts/generate.py", "scripts/chat.py"):
         arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"import os\n")))
     elif script == "scripts/evaluate.py":
@@ -119,6 +119,7 @@ def test_the_command_works_as_shown(
         "scripts/train.py": "run_dir",
         "scripts/finetune.py": "trainable_parameters",
         "scripts/generate.py": "generated_tokens",
+        "scripts/chat.py": "turns",
         "scripts/evaluate.py": "tasks",
         "scripts/variants.py": "variants",
         "scripts/runs.py": "runs",

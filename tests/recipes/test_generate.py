@@ -4,8 +4,9 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,24 @@ def test_a_standard_input_that_cannot_be_read_is_one_line(generate, run_dir, tmp
             assert "None" not in error
 
 
+def test_a_pipe_that_nobody_writes_to_is_said_to_be_waited_for(generate, run_dir, tmp_path, monkeypatch, caplog):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr("recipes.generate._SILENT_SECONDS", 0.05)
+
+    def write_once_it_is_said():
+        while "waiting for prompt_file" not in caplog.text:
+            time.sleep(0.01)
+        pipe.write_text("abc", encoding="utf-8")
+
+    writer = threading.Thread(target=write_once_it_is_said)
+    writer.start()
+    _, shown, _, _ = generate(f"checkpoint={run_dir}", f"prompt_file={pipe}", "max_tokens=8")
+    writer.join()
+    assert str(pipe) in caplog.text
+    assert shown == expected(run_dir, "abc", max_tokens=8)
+
+
 def test_another_attention_takes_the_same_weights(generate, run_dir):
     arguments = (f"checkpoint={run_dir}", "prompt=abcdefgh", "max_tokens=20")
     _, whole, _, _ = generate(*arguments)
@@ -290,21 +309,3 @@ def test_a_prompt_file_that_is_no_text_is_refused(generate, run_dir, tmp_path):
     code, _, _, error = generate(f"checkpoint={run_dir}", f"prompt_file={file}")
     assert code == 2
     assert "byte 3" in error
-
-
-@pytest.mark.slow
-def test_the_script_streams_from_any_folder(run_dir, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "generate.py"),
-        f"checkpoint={run_dir}",
-        "prompt=f(x): {",
-        "temperature=0",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, "max_tokens=15"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    text, _, last = done.stdout.removesuffix("\n").rpartition("\n")
-    assert text == json.loads(last)["text"] == expected(run_dir, "f(x): {", max_tokens=15)
-    assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,16 @@
-"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches; filling an encoder's masks."""
+"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches; chats; filling masks."""
 
 from zoo.generation.batch import generate_batch, stream_batch
 from zoo.generation.config import GenerationConfig
+from zoo.generation.context import Context
+from zoo.generation.conversation import Conversation
 from zoo.generation.filling import FilledText, Guess, fill_masks
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
 from zoo.generation.single import generate_text, stream_text
 
 __all__ = [
+    "Context",
+    "Conversation",
     "FilledText",
     "FinishReason",
     "GenerationConfig",

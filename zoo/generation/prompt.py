@@ -7,22 +7,30 @@ from zoo.data.tokenizers import Tokenizer
 from zoo.generation.model import LanguageModel
 
 
-def prompt_ids(prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
+def prompt_ids(
+    prompt: str | Sequence[int], *, model: LanguageModel, tokenizer: Tokenizer, num_before: int = 0
+) -> list[int]:
     """The tokens of a prompt; of an empty one, the token that stands before a text.
 
     Args:
         prompt: Text, or tokens of this tokenizer.
         model: The model that is to continue it.
         tokenizer: Its tokenizer.
+        num_before: Tokens that the model has read already; a text then goes on where they end.
 
     Raises:
         UserError: If the prompt leaves no room for a token, or has tokens that the model does not know.
     """
-    ids = tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+    if not isinstance(prompt, str):
+        ids = list(prompt)
+    else:
+        ids = tokenizer.encode(prompt) if num_before else tokenizer.encode_prompt(prompt)
+    if not ids and num_before:
+        raise UserError("prompt must have at least one token after those that were read before it; got none")
     ids = ids or [tokenizer.start_id]
-    limit = model.config.position_limit
-    if limit is not None and len(ids) >= limit:
-        raise UserError(f"prompt must have fewer tokens than model.max_seq_len = {limit}; got {len(ids)}")
+    limit, total = model.config.position_limit, num_before + len(ids)
+    if limit is not None and total >= limit:
+        raise UserError(f"prompt must have fewer tokens than model.max_seq_len = {limit}; got {total}")
     vocab_size = model.config.vocab_size
     unknown = next((token for token in ids if not 0 <= token < vocab_size), None)
     if unknown is not None:

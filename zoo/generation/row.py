@@ -1,7 +1,7 @@
 """One row of a generation: tokens in, text out, and when it ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
@@ -22,6 +22,7 @@ class Row:
         *,
         tokenizer: Tokenizer,
         max_seq_len: int | None,
+        end_ids: Collection[int] = (),
     ) -> None:
         """Starts the clock of prompt number `index`.
 
@@ -31,12 +32,13 @@ class Row:
             config: What ends the text.
             tokenizer: Makes text of tokens.
             max_seq_len: Most tokens that prompt and text may have together, or None.
+            end_ids: Tokens that end the text besides the end of a document.
         """
         self.index = index
         self.prompt_ids = prompt_ids
         room = None if max_seq_len is None else max_seq_len - len(prompt_ids)
         self._limit, self._limit_reason = _limit(config.max_tokens, room)
-        self._eos_id = tokenizer.eos_id if config.stop_at_eos else None
+        self._end_ids = {tokenizer.eos_id, *end_ids} if config.stop_at_eos else set()
         self._detokenizer = tokenizer.streaming_detokenizer()
         self._scanner = StopScanner(config.stop)
         self._text: list[str] = []
@@ -88,7 +90,7 @@ class Row:
         if self._count == 1:
             self._first = self._latest
         text = ""
-        if token == self._eos_id:
+        if token in self._end_ids:
             self._finish_reason = "eos"
         else:
             self._detokenizer.add_token(token)

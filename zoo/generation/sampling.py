@@ -4,7 +4,7 @@ Letters: B batch, V vocabulary.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, make_logits_processors
@@ -13,6 +13,8 @@ from zoo.generation.config import GenerationConfig
 
 # (tokens so far, scores [1, V]) -> scores [1, V], as mlx-lm has it.
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+# Log-probabilities [1, V] -> tokens [1], likewise.
+Sampler = Callable[[mx.array], mx.array]
 
 # In place of a token where the scores are no numbers. The host reads tokens a step late, so the model is asked for
 # one more step; to it, this is the last token of the vocabulary.
@@ -86,19 +88,28 @@ def _draw_key(seed: int, row: int, step: int) -> int:
     return int.from_bytes(hashlib.blake2b(parts, digest_size=8).digest(), "little")
 
 
-def logits_processors(config: GenerationConfig, *, num_texts: int, vocab_size: int) -> list[LogitsProcessor]:
+def logits_processors(
+    config: GenerationConfig, *, num_texts: int, vocab_size: int, before: Sequence[int] = ()
+) -> list[LogitsProcessor]:
     """What changes the scores before sampling.
 
     Args:
         config: For its repetition penalty.
         num_texts: Tokens that the tokenizer can turn into text.
         vocab_size: V, which a model may have padded beyond those; tokens without text are never generated.
+        before: Tokens that come before those that a processor is called with.
     """
     penalty = None if config.repetition_penalty == 1 else _held(config.repetition_penalty)
     context_size = min(config.repetition_context_size, _LONGEST_SLICE)
     result = make_logits_processors(repetition_penalty=penalty, repetition_context_size=context_size)
     if result:
-        result.insert(0, lambda _, logits_1V: logits_1V.astype(mx.float32))
+        recent = mx.array(list(before[-context_size:]), dtype=mx.int32)
+        result = [
+            lambda tokens, logits_1V, penalise=each: penalise(
+                mx.concatenate([recent, tokens]), logits_1V.astype(mx.float32)
+            )
+            for each in result
+        ]
     if vocab_size > num_texts:
         has_text_V = mx.arange(vocab_size) < num_texts
         result.append(lambda _, logits_1V: mx.where(has_text_V, logits_1V, -mx.inf))

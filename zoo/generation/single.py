@@ -1,22 +1,15 @@
-"""Streaming the continuation of one prompt, over mlx-lm's `generate_step`."""
+"""Streaming the continuation of one prompt."""
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any
-
-import mlx.core as mx
-from mlx_lm.generate import generate_step
+from collections.abc import Callable, Collection, Generator, Sequence
 
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
+from zoo.generation.context import Context
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
 from zoo.generation.prompt import prompt_ids
 from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors
-
-
-class _CutShortError(Exception):
-    """Leaves mlx-lm's loop while it reads the prompt."""
 
 
 def stream_text(
@@ -25,6 +18,8 @@ def stream_text(
     prompt: str | Sequence[int],
     config: GenerationConfig,
     *,
+    context: Context | None = None,
+    end_ids: Collection[int] = (),
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Generator[TextPiece, None, None]:
     """Continues one prompt.
@@ -34,6 +29,8 @@ def stream_text(
         tokenizer: Its tokenizer.
         prompt: Text, possibly empty, or tokens.
         config: How to sample and when to end.
+        context: What the model has read before the prompt, if anything; holds prompt and text afterwards.
+        end_ids: Tokens that end the text besides the end of a document.
         interrupted: Asked after each token and each chunk of the prompt; the text ends where it says true.
 
     Yields:
@@ -43,40 +40,30 @@ def stream_text(
         UserError: If the model cannot generate, cannot continue this prompt, or gives scores that are no numbers.
     """
     require_language_model(model)
-    cache = model.make_cache()
-    ids = prompt_ids(prompt, model=model, tokenizer=tokenizer)
-    row = Row(0, ids, config, tokenizer=tokenizer, max_seq_len=model.config.position_limit)
+    context = Context(model) if context is None else context
+    num_before, limit = len(context.tokens), model.config.position_limit
+    ids = prompt_ids(prompt, model=model, tokenizer=tokenizer, num_before=num_before)
+    room = None if limit is None else limit - num_before
+    row = Row(0, ids, config, tokenizer=tokenizer, max_seq_len=room, end_ids=end_ids)
     vocab_size = model.config.vocab_size
-
-    def progress(processed: int, total: int) -> None:
-        if processed == total:
-            row.prefilled()
-        elif interrupted():
-            raise _CutShortError
-
-    sampler = RowSampler(config, vocab_size=vocab_size)
+    # What goes on draws otherwise than what began.
+    sampler = RowSampler(config, vocab_size=vocab_size, row=num_before)
     sampler.warm_up(vocab_size)
-    row.start()
-    steps = generate_step(
-        mx.array(ids, dtype=mx.int32),
-        model,
-        # Its own default is a stream of whatever device was the default when mlx-lm was imported.
-        mx.default_stream(mx.default_device()),
-        max_tokens=-1 if row.limit is None else row.limit,
-        sampler=sampler,
-        logits_processors=logits_processors(config, num_texts=tokenizer.vocab_size, vocab_size=vocab_size),
-        prompt_cache=cache,
-        prefill_step_size=config.prefill_step_size,
-        prompt_progress_callback=progress,
-    )
     with evaluating(model):
-        try:
-            for token, _ in steps:
-                yield row.add(token, cache_bytes=_cache_bytes(cache), interrupted=interrupted())
-                if row.ended:
-                    return
-        except _CutShortError:
-            yield row.cut_short(cache_bytes=_cache_bytes(cache))
+        row.start()
+        if not context.read(ids[:-1], step_size=config.prefill_step_size, interrupted=interrupted):
+            yield row.cut_short(cache_bytes=context.nbytes)
+            return
+        processors = logits_processors(
+            config, num_texts=tokenizer.vocab_size, vocab_size=vocab_size, before=context.tokens
+        )
+        written = context.write(ids[-1], limit=row.limit, sampler=sampler, processors=processors)
+        for index, token in enumerate(written):
+            if index == 0:
+                row.prefilled()
+            yield row.add(token, cache_bytes=context.nbytes, interrupted=interrupted())
+            if row.ended:
+                return
 
 
 def generate_text(
@@ -86,7 +73,3 @@ def generate_text(
     results = [piece.result for piece in stream_text(model, tokenizer, prompt, config)]
     assert results[-1] is not None
     return results[-1]
-
-
-def _cache_bytes(cache: Sequence[Any]) -> int:
-    return sum(layer.nbytes for layer in cache)

@@ -1,0 +1,160 @@
+"""Chats with a checkpoint: each line of stdin is a turn, answered on stdout; in its own chat template if it has one."""
+
+import dataclasses
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig
+
+from recipes.speaker import SpeakerRecipe, load_speaker, speaker_mapping
+from recipes.streams import show
+from zoo.config import UserError, from_mapping
+from zoo.config.files import LIMIT_BYTES
+from zoo.generation import Context, Conversation, GenerationResult
+from zoo.runtime.backend import parse_dtype
+from zoo.training.signals import StopRequest
+
+_log = logging.getLogger(__name__)
+
+_PROMPT = "> "
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChatRecipe(SpeakerRecipe):
+    """`configs/chat.yaml`, composed.
+
+    Attributes:
+        system: What the model is told before everything else, or None.
+    """
+
+    system: str | None = None
+
+
+def main(config: DictConfig) -> dict[str, Any]:
+    """Answers line after line, until stdin ends. Ctrl-C ends an answer; a second one, or SIGTERM, the chat.
+
+    Returns:
+        `text`, the last answer, `turns`, how many there were, `cache_bytes` and `messages`, with `results`, one object
+        for each turn.
+
+    Raises:
+        UserError: On impossible choices, a checkpoint that cannot chat, or a turn that its template refuses or its
+            positions have no room for.
+    """
+    recipe = from_mapping(ChatRecipe, speaker_mapping(config), path="chat")
+    speaker = load_speaker(recipe)
+    speaker.model.set_dtype(parse_dtype(recipe.dtype))
+    if not speaker.model.config.causal:
+        raise UserError(
+            f"checkpoint must hold a language model to chat with; got a {speaker.model.config.family} model, which is"
+            " an encoder"
+        )
+    context = Context(speaker.model, returns=True)
+    conversation = Conversation(speaker.model, speaker.tokenizer, recipe, context, recipe.system)
+    if not conversation.has_template:
+        _log.warning("the checkpoint has no chat template: it goes on from what is said as from any text")
+    results: list[dict[str, Any]] = []
+    try:
+        interrupted = _chat(conversation, results)
+    finally:
+        conversation.close()
+    num_answers = _num_answers(conversation)
+    return {
+        "text": conversation.messages[-1]["content"] if num_answers else "",
+        "turns": num_answers,
+        "cache_bytes": context.nbytes,
+        "messages": conversation.messages,
+        "results": results,
+        "has_template": conversation.has_template,
+        "interrupted": interrupted,
+        **speaker.about,
+    }
+
+
+def _chat(conversation: Conversation, results: list[dict[str, Any]]) -> bool:
+    """Answers until there is nothing more to answer; returns whether a signal ended it."""
+    try:
+        with _ending_on_signals():
+            while (line := _next_line(len(results) + 1)) is not None:
+                if not line.strip():
+                    continue
+                with StopRequest() as request:
+                    results.append(_answer(conversation, line, request))
+                if request.name not in (None, signal.SIGINT.name):
+                    return True
+    except KeyboardInterrupt:
+        if _num_answers(conversation) > len(results):
+            # It was in the middle of one.
+            show("\n")
+        return True
+    return False
+
+
+def _answer(conversation: Conversation, line: str, request: StopRequest) -> dict[str, Any]:
+    result: GenerationResult | None = None
+    for piece in conversation.answer(line, interrupted=request.requested):
+        show(piece.text)
+        result = piece.result
+    assert result is not None
+    if not result.text.endswith("\n"):
+        show("\n")
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.prompt_tokens,
+        "reused_tokens": conversation.reused_tokens,
+        "generated_tokens": result.generated_tokens,
+        "prefill_tokens_per_second": result.prefill_tokens_per_second,
+        "decode_tokens_per_second": result.decode_tokens_per_second,
+        "cache_bytes": result.cache_bytes,
+    }
+
+
+def _num_answers(conversation: Conversation) -> int:
+    return sum(message["role"] == "assistant" for message in conversation.messages)
+
+
+def _next_line(turn: int) -> str | None:
+    """What the user says next, without its line end; None at the end of stdin."""
+    # Python has no stdin where its descriptor is closed.
+    if sys.stdin is None:
+        raise UserError("stdin must be open: what is said is read from it")
+    try:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            # Arrow keys and a history; a terminal's alone.
+            import readline  # noqa: F401
+
+            return input(_PROMPT)
+        content = sys.stdin.buffer.readline(LIMIT_BYTES + 1)
+    except EOFError:
+        print(file=sys.stderr)
+        return None
+    except OSError as error:
+        raise UserError(f"stdin must be readable; got {error.strerror or error}") from None
+    if len(content) > LIMIT_BYTES:
+        raise UserError(f"stdin must have lines of at most {LIMIT_BYTES} bytes; turn {turn} has more")
+    try:
+        return content.decode("utf-8").rstrip("\r\n") if content else None
+    except UnicodeDecodeError as error:
+        raise UserError(f"stdin must hold UTF-8 text; in turn {turn}, byte {error.start + 1} is none") from None
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Ends the chat at SIGTERM and SIGHUP as Ctrl-C ends it between two answers."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # Under nohup a closed terminal is no reason to stop.
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""What a model has read so far: the tokens, and the caches that hold them."""
+
+import copy
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import generate_step
+
+from zoo.generation.model import LanguageModel
+from zoo.generation.sampling import LogitsProcessor, Sampler
+
+
+class Context:
+    """The beginning of a text, read once and gone on from.
+
+    Attributes:
+        cache: One cache a layer.
+        tokens: What they hold.
+    """
+
+    def __init__(self, model: LanguageModel, *, returns: bool = False) -> None:
+        """Begins empty.
+
+        Args:
+            model: Reads what is given.
+            returns: Whether `return_to` will be called, which caches that cannot forget prepare for.
+        """
+        self._model = model
+        self._returns = returns
+        self.cache = model.make_cache()
+        self.tokens: list[int] = []
+        self._earlier: tuple[int, list[Any]] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the caches hold."""
+        return sum(layer.nbytes for layer in self.cache)
+
+    def read(self, ids: Sequence[int], *, step_size: int, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Reads tokens, `step_size` at a time; asks before and after each time, and returns whether to go on."""
+        tokens = mx.array(list(ids), dtype=mx.int32)[None]
+        for start in range(0, len(ids), step_size):
+            if interrupted():
+                return False
+            self._model(tokens[:, start : start + step_size], cache=self.cache)
+            mx.eval([layer.state for layer in self.cache])
+            mx.clear_cache()
+            self.tokens += ids[start : start + step_size]
+        if self._returns and not self._forgets:
+            self._earlier = (len(self.tokens), copy.deepcopy(self.cache))
+        return not interrupted()
+
+    def write(
+        self, token: int, *, limit: int | None, sampler: Sampler, processors: list[LogitsProcessor]
+    ) -> Generator[int, None, None]:
+        """Reads one more token and goes on from it, over mlx-lm's `generate_step`.
+
+        Args:
+            token: The last token of the prompt.
+            limit: Most tokens to write, or None.
+            sampler: Chooses the next token.
+            processors: Change its scores before.
+
+        Yields:
+            The tokens written; each is part of the context when it is given out.
+        """
+        steps = generate_step(
+            mx.array([token], dtype=mx.int32),
+            self._model,
+            # Its own default is a stream of whatever device was the default when mlx-lm was imported.
+            mx.default_stream(mx.default_device()),
+            max_tokens=-1 if limit is None else limit,
+            sampler=sampler,
+            logits_processors=processors,
+            prompt_cache=self.cache,
+        )
+        self.tokens.append(token)
+        for written, _ in steps:
+            # It is a step ahead: what it gives out has been read.
+            self.tokens.append(int(written))
+            yield int(written)
+
+    def return_to(self, length: int) -> None:
+        """Forgets tokens, so that at most the first `length` are left.
+
+        Caches that cannot forget the last ones go back to the end of what was read last, or to nothing.
+        """
+        excess = len(self.tokens) - length
+        if excess <= 0:
+            return
+        if self._forgets:
+            for layer in self.cache:
+                layer.trim(excess)
+        elif self._earlier is not None and self._earlier[0] <= length:
+            length, earlier = self._earlier
+            self.cache = copy.deepcopy(earlier)
+        else:
+            length, self.cache = 0, self._model.make_cache()
+        del self.tokens[length:]
+
+    @property
+    def _forgets(self) -> bool:
+        return all(layer.is_trimmable() for layer in self.cache)
