@@ -10,10 +10,9 @@ from zoo.checkpoints.load import (
     load_whole,
     open_checkpoint,
     read_config,
-    restore_model,
-    restore_optimizer,
 )
 from zoo.checkpoints.manifest import VerifiedFiles, verify_manifest
+from zoo.checkpoints.restore import restore_model, restore_optimizer
 from zoo.checkpoints.save import save_checkpoint
 
 __all__ = [

@@ -234,10 +234,28 @@ def _read(folder: Path) -> Any:
     from mlx_lm import tokenizer_utils
     from transformers import PreTrainedTokenizerFast
 
-    wrapper = tokenizer_utils.load(folder, tokenizer_config_extra={"trust_remote_code": False})
+    extra = {"trust_remote_code": False, "config": _named_config(folder)}
+    wrapper = tokenizer_utils.load(folder, tokenizer_config_extra=extra)
     if not isinstance(wrapper._tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"tokenizer: {folder} must hold a tokenizer.json, or files that one can be made of")
     return wrapper
+
+
+def _named_config(folder: Path) -> Any:
+    """What the tokenizer's class is found by: two names of the model's config. The rest can be anything.
+
+    Given the file itself, transformers would judge the model's sizes, and number as many labels as it claims.
+    """
+    from transformers import CONFIG_MAPPING, PretrainedConfig
+
+    path = folder / "config.json"
+    given = read_json_mapping(path, what="tokenizer") if path.is_file() else {}
+    kind, tokenizer_class = given.get("model_type"), given.get("tokenizer_class")
+    known = isinstance(kind, str) and kind in CONFIG_MAPPING
+    config = (CONFIG_MAPPING[kind] if known else PretrainedConfig)()
+    config.tokenizer_class = tokenizer_class if isinstance(tokenizer_class, str) else None
+    config._name_or_path = str(folder)
+    return config
 
 
 def _download(name: str) -> Path:
