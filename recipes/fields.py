@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.attention.registry import mechanisms
 from zoo.data.corpora import CORPORA
+from zoo.data.examples import ExamplesConfig
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.data.tokenizers import KINDS
 from zoo.models.config import FAMILIES
@@ -23,7 +24,7 @@ _SECTIONS: Mapping[str, tuple[Mapping[str, Any], Callable[[], Iterable[type[Any]
         lambda: [declared.config for declared in mechanisms().values()],
     ),
     "model": ({"family": str}, FAMILIES.values),
-    "data": ({"corpus": str}, lambda: [*CORPORA.values(), *SYNTHETIC_TASKS.values()]),
+    "data": ({"corpus": str}, lambda: [*CORPORA.values(), *SYNTHETIC_TASKS.values(), ExamplesConfig]),
     "tokenizer": ({"kind": str}, KINDS.values),
     "optimizer": ({"name": str}, OPTIMIZERS.values),
     "training": ({}, lambda: [TrainingConfig]),

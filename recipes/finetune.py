@@ -1,4 +1,4 @@
-"""Fine-tunes a checkpoint: all of its weights, or adapters on frozen ones, on text."""
+"""Fine-tunes a checkpoint: all of its weights, or adapters on frozen ones, on texts, completions or conversations."""
 
 import dataclasses
 import datetime
@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from omegaconf import DictConfig
 
 from recipes.job import Job, this_job
-from recipes.material import Material, TextMaterial
+from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
 from recipes.training_run import TrainingRun
 from zoo.attention import variant_from_mapping
@@ -20,7 +20,8 @@ from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
-from zoo.data import DataConfig, data_config_from_mapping
+from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
+from zoo.data.examples import ExamplesConfig
 from zoo.models import Model
 from zoo.models.adapters import Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
@@ -53,7 +54,7 @@ class FinetuneRecipe:
         attention: Another variant or hybrid for the same weights; None keeps the checkpoint's.
         lora: Size and place of adapters.
         quantization: Of frozen weights, for qlora.
-        data: Corpus.
+        data: Examples, or a corpus of text.
         optimizer: Optimizer and schedule.
         training: Loop.
         run_dir: Output folder, or None for a new one under `runs/`.
@@ -89,7 +90,7 @@ class FinetunePlan:
     """The recipe's sections, each checked."""
 
     recipe: FinetuneRecipe
-    data: DataConfig
+    data: DataConfig | ExamplesConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
     dtype: mx.Dtype
@@ -99,6 +100,9 @@ class FinetunePlan:
         recipe = self.recipe
         data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
         assert material.tokenizer is not None
+        if data.get("chat_template") is not None:
+            # By its content: a file of another name can hold the same.
+            data["chat_template"] = material.tokenizer.chat_source
         return {
             "model": model.config.as_mapping(),
             "checkpoint": base_fingerprint,
@@ -155,7 +159,7 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     choose_backend(recipe.device)
     plan = FinetunePlan(
         recipe=recipe,
-        data=data_config_from_mapping(recipe.data),
+        data=_data(recipe.data),
         optimizer=optimizer_config_from_mapping(recipe.optimizer),
         training=from_mapping(TrainingConfig, recipe.training, path="training"),
         dtype=parse_dtype(recipe.dtype),
@@ -168,16 +172,38 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     return plan
 
 
+def _data(mapping: Mapping[str, Any]) -> DataConfig | ExamplesConfig:
+    if mapping.get("corpus") != ExamplesConfig.corpus:
+        return data_config_from_mapping(mapping)
+    return from_mapping(ExamplesConfig, {key: value for key, value in mapping.items() if key != "corpus"}, path="data")
+
+
+def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMaterial | ExamplesMaterial:
+    """What is learnt from, in the checkpoint's tokens.
+
+    Raises:
+        UserError: If it cannot be read, or the model cannot learn from it.
+    """
+    length, limit = plan.training.sequence_length, model.config.position_limit
+    condition = f"be at most model.max_seq_len {limit} with learned positions"
+    require(limit is None or length <= limit, "training.sequence_length", condition, length)
+    if not isinstance(plan.data, ExamplesConfig):
+        return TextMaterial(plan.data, tokenizer)
+    if not model.config.causal:
+        raise UserError("data must be a corpus of text, as data=text, for an encoder; got data=examples")
+    for layer in model.layers:
+        capable = not plan.data.pack or layer.self_attn.capabilities.segments
+        name = layer.self_attn.capabilities.exact_class
+        require(capable, "data.pack", f"be false with {name}, which cannot keep examples apart", plan.data.pack)
+    return ExamplesMaterial(plan.data, tokenizer)
+
+
 def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     recipe, training = plan.recipe, plan.training
     loaded, base = _base(recipe)
     model: Any = loaded.model
     assert loaded.tokenizer is not None
-    limit = model.config.position_limit
-    condition = f"be at most model.max_seq_len {limit} with learned positions"
-    within = limit is None or training.sequence_length <= limit
-    require(within, "training.sequence_length", condition, training.sequence_length)
-    material = TextMaterial(plan.data, loaded.tokenizer)
+    material = _material(plan, model, loaded.tokenizer)
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
     if recipe.method != "full":
@@ -209,7 +235,8 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     finished = run.finished(state)
     if finished is not None:
         return finished
-    leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
+    if isinstance(plan.data, DataConfig):
+        leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
     return run.train(state)
 
 

@@ -16,6 +16,7 @@ from zoo.data import (
     TokenizerConfig,
     prepare,
 )
+from zoo.data.examples import ExampleCorpus, ExampleLoader, ExamplesConfig, prepare_examples
 from zoo.training import TrainingBatches, TrainingConfig, ValidationBatches
 
 
@@ -92,6 +93,46 @@ class TextMaterial:
                 seed=seed,
                 mask_documents=self._config.mask_documents,
                 packing=self._config.packing,
+            )
+            for split in (self._corpus.train, self._corpus.validation)
+        )
+        return Loaders(train=train, validation=validation)
+
+
+class ExamplesMaterial:
+    """Examples in tokens."""
+
+    def __init__(self, config: ExamplesConfig, tokenizer: Tokenizer) -> None:
+        """Turns examples into tokens, or finds them in the cache."""
+        self._config = config
+        self._corpus: ExampleCorpus = prepare_examples(config, tokenizer)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._corpus.tokenizer
+
+    @property
+    def identity(self) -> DataIdentity:
+        return self._corpus.identity
+
+    @property
+    def fingerprint(self) -> str:
+        return self._corpus.fingerprint
+
+    def loaders(self, training: TrainingConfig, *, causal: bool, seed: int) -> Loaders:
+        assert causal, "refused before"
+        train, validation = (
+            ExampleLoader(
+                split,
+                self.tokenizer,
+                batch_size=training.batch_size,
+                sequence_length=training.sequence_length,
+                seed=seed,
+                pack=self._config.pack,
             )
             for split in (self._corpus.train, self._corpus.validation)
         )

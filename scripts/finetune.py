@@ -1,4 +1,4 @@
-"""Fine-tunes a checkpoint: `python scripts/finetune.py checkpoint=runs/NAME method=lora data=text data.path=FILE`."""
+"""Fine-tunes a checkpoint: `python scripts/finetune.py checkpoint=runs/NAME method=lora data.path=FOLDER_OF_JSONL`."""
 
 from pathlib import Path
 from runpy import run_path

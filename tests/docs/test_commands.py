@@ -101,7 +101,11 @@ def test_the_command_works_as_shown(
         arguments = _with(arguments, small)
     elif script == "scripts/finetune.py":
         kept = {key: value for key, value in SMALL_TRAIN.items() if key.startswith("training.")}
-        places = {"data.path": str(text_corpus), "checkpoint": str(trained), "run_dir": str(tmp_path / "run")}
+        (tmp_path / "examples.jsonl").write_text(
+            '{"prompt": "1", "completion": "2"}\n{"prompt": "3", "completion": "4"}\n'
+        )
+        data = text_corpus if "data=text" in arguments else tmp_path
+        places = {"data.path": str(data), "checkpoint": str(trained), "run_dir": str(tmp_path / "run")}
         arguments = _with(arguments, {**kept, **places})
     elif script in ("scripts/generate.py", "scripts/chat.py"):
         arguments = _with(arguments, {**SMALL_GENERATE, "checkpoint": str(trained)})

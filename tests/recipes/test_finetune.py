@@ -155,3 +155,33 @@ def test_a_mistake_is_one_line_before_any_work(finetune, tmp_path, typed, messag
 def test_keep_is_a_word_for_the_attention_of_the_checkpoint_and_a_name_is_another(finetune):
     assert finetune("attention=keep", "training.steps=1")[1]["attention"] == "mha"
     assert finetune("attention=swa", "training.steps=1", folder="other")[1]["attention"] == "swa"
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune, tmp_path):
+    for name, count in (("train", 7), ("valid", 2)):
+        talk = [{"role": role, "content": text} for role, text in (("user", "a?"), ("assistant", "b"))]
+        lines = [json.dumps({"messages": talk * (number % 3 + 1)}) for number in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "t.jinja").write_text(CHATML, encoding="utf-8")
+    options = ["data=examples", f"data.path={tmp_path}", f"data.chat_template={tmp_path / 't.jinja'}"]
+    steady = ["optimizer.schedule=constant", "optimizer.warmup_fraction=0", "training.sequence_length=200"]
+    code, result, error = finetune(*options, *steady)
+    assert code == 0, error
+    assert result["train_loss"] < result["first_train_loss"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["val_bits_per_byte"] > 0
+    for steps in (3, 6):
+        assert finetune(*options, *steady, "resume=auto", f"training.steps={steps}", folder="parts")[0] == 0
+    one, other = weights(tmp_path / "run"), weights(tmp_path / "parts")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert load_checkpoint(tmp_path / "run").tokenizer.chat_source == CHATML
+    changed = finetune(*options, *steady, "resume=auto", "data.loss_on=last", folder="parts")
+    assert "resume: data.loss_on must stay 'assistant' as in the run" in changed[2]
+    packed = finetune(*options, *steady, "data.pack=true", "training.sequence_length=300", folder="packed")
+    assert packed[1]["train_loss"] < packed[1]["first_train_loss"]

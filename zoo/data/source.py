@@ -6,6 +6,7 @@ from typing import Any
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.data.corpora import CORPORA, DataConfig, data_config_from_mapping
+from zoo.data.examples import ExamplesConfig
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 
 DataSource = DataConfig | SyntheticTask
@@ -28,5 +29,7 @@ def data_source_from_mapping(mapping: Mapping[str, Any], *, path: str = "data") 
         return synthetic_task_from_mapping(mapping, path=path)
     if isinstance(corpus, str) and corpus in CORPORA:
         return data_config_from_mapping(mapping, path=path)
+    if corpus == ExamplesConfig.corpus:
+        raise UserError(f"{path}: corpus must be text or a synthetic task; examples are for scripts/finetune.py")
     choices = ", ".join([*CORPORA, *SYNTHETIC_TASKS])
     raise UserError(f"{path}: corpus must be a known one; got {shortened(corpus)} (choices: {choices})")

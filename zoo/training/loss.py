@@ -52,7 +52,9 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
 
 def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     """Logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
-    mask = MaskSpec(causal=causal, lengths_B=batch.get("lengths_B"), segments_BL=batch.get("segments_BL"))
+    # What is read left to right never sees the padding on its right, and needs no description of it.
+    lengths_B = None if causal else batch.get("lengths_B")
+    mask = MaskSpec(causal=causal, lengths_B=lengths_B, segments_BL=batch.get("segments_BL"))
     x_BLD = model.hidden(batch["inputs_BL"], mask=mask, cache=None)
     x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
     if "picks_P" in batch:

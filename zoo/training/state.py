@@ -8,8 +8,9 @@ from zoo.config import UserError, from_mapping, require
 from zoo.runtime.seeds import random_key, set_random_key
 from zoo.training.config import RESUMABLE_CHANGES
 
-# Fields of a corpus that its text does not decide: how tokens become rows.
-_ROW_FIELDS = frozenset({"data.packing", "data.mask_documents"})
+# Fields of a corpus that its text does not decide: how tokens become rows, and what of examples is learnt.
+_ROW_FIELDS = ("data.packing", "data.mask_documents", "data.pack", "data.loss_on", "data.format", "data.chat_template")
+_MEANINGS = ("data.keys.", "data.roles.")
 _IDENTITY = frozenset({"data.identity.train", "data.identity.validation"})
 _FINGERPRINT = "data.fingerprint"
 # What digests stand for, in words.
@@ -164,7 +165,8 @@ def _known_by_content(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[
 
     keys = before.keys() | now.keys()
     if same(text):
-        known |= {key for key in keys - _ROW_FIELDS - _DIGESTS.keys() if key.startswith("data.")}
+        of_data = {key for key in keys - _DIGESTS.keys() if key.startswith("data.") and key not in _ROW_FIELDS}
+        known |= {key for key in of_data if not key.startswith(_MEANINGS)}
     if same(tokenizer):
         known |= {key for key in keys if key.startswith("tokenizer.")}
     return known

@@ -6,10 +6,16 @@ from typing import Any
 
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
-from zoo.config.files import read_bytes, read_json_mapping
+from zoo.config.files import read_bytes, read_json_mapping, read_text
 from zoo.data.tokenizers.byte_level import BytesConfig, BytesTokenizer
 from zoo.data.tokenizers.chat_template import ChatTemplate
-from zoo.data.tokenizers.interface import TOKENIZER_FILE, StreamingDetokenizer, Tokenizer, TokenizerConfig
+from zoo.data.tokenizers.interface import (
+    CHAT_TEMPLATE_FILE,
+    TOKENIZER_FILE,
+    StreamingDetokenizer,
+    Tokenizer,
+    TokenizerConfig,
+)
 from zoo.data.tokenizers.pretrained import VOCABULARIES, PretrainedConfig, PretrainedTokenizer
 from zoo.data.tokenizers.trained import MODEL_FILE, SentencePieceConfig, SentencePieceTokenizer
 
@@ -77,9 +83,9 @@ def load_tokenizer(folder: Path, *, trained_here: bool = False) -> Tokenizer:
     described = read_json_mapping(path, what="tokenizer")
     kind = described.get("kind")
     if kind == BytesConfig.kind:
-        return BytesTokenizer()
+        return _with_template(BytesTokenizer(), folder)
     if kind == SentencePieceConfig.kind:
-        return SentencePieceTokenizer(read_bytes(folder / MODEL_FILE, what="tokenizer"))
+        return _with_template(SentencePieceTokenizer(read_bytes(folder / MODEL_FILE, what="tokenizer")), folder)
     if kind == PretrainedConfig.kind:
         said = described.get("trained_here")
         if not isinstance(said, bool):
@@ -89,3 +95,8 @@ def load_tokenizer(folder: Path, *, trained_here: bool = False) -> Tokenizer:
         return PretrainedTokenizer(folder, trained_here=said)
     choices = f"(choices: {', '.join(KINDS)})"
     raise UserError(f"tokenizer: {path}: kind must be one that is saved so; got {shortened(kind)} {choices}")
+
+
+def _with_template(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    path = folder / CHAT_TEMPLATE_FILE
+    return tokenizer.with_chat_template(read_text(path, what="tokenizer")) if path.exists() else tokenizer

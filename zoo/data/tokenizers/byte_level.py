@@ -44,4 +44,5 @@ class BytesTokenizer(Tokenizer):
         return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in texts]
 
     def save(self, folder: Path) -> None:
+        self._save_chat_template(folder)
         (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": BytesConfig.kind}), encoding="utf-8")

@@ -38,7 +38,7 @@ class ChatTemplate:
             source: In Jinja.
             variables: What it may refer to besides the messages: the tokenizer's special tokens, by their names.
         """
-        self._source, self._variables = source, dict(variables)
+        self.source, self._variables = source, dict(variables)
         self._worker: _Worker | None = None
 
     def render(
@@ -59,7 +59,7 @@ class ChatTemplate:
             UserError: If the template refuses the messages, is no template, or exceeds its bounds.
         """
         request = {
-            "template": self._source,
+            "template": self.source,
             "variables": self._variables,
             "messages": list(messages),
             "tools": None if tools is None else list(tools),

@@ -9,10 +9,11 @@ for every text x. Letters: V vocabulary.
 
 import abc
 import codecs
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from zoo.data.tokenizers.chat_template import ChatTemplate
 
 # Beside it stands whatever file the kind of tokenizer needs.
 TOKENIZER_FILE = "zoo_tokenizer.json"
+# Where transformers keeps it too.
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 # By this character pieces write a space, so that the character itself cannot be told from one.
 SPACE = "\u2581"
 
@@ -75,6 +78,8 @@ class Tokenizer(abc.ABC):
         pad_id: Fills rows up; never counted.
         mask_id: Hides a token from a model that has to guess it; None if the vocabulary has no such token.
         mask_text: How a prompt spells that token, for `encode_masked` alone: elsewhere it is text like any other.
+        eos_text: How a chat template spells the end, for `encode_marked` alone, in which `start_id` stands first.
+        chat_source: The chat template, or None.
         lossless: Whether the laws above hold; only a checkpoint's tokenizer can break them.
     """
 
@@ -84,6 +89,8 @@ class Tokenizer(abc.ABC):
     pad_id: int
     mask_id: int | None
     mask_text: str = "[MASK]"
+    eos_text: str = "</s>"
+    chat_source: str | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -128,7 +135,23 @@ class Tokenizer(abc.ABC):
 
     def encode_marked(self, text: str) -> list[int]:
         """The tokens of a text that a chat template gave: what spells a special token is that token."""
-        return self.encode(text)
+        return self.encode_marked_with_starts(text)[0]
+
+    def encode_marked_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """The tokens of `encode_marked`, and the character of the text at which each begins."""
+        tokens, starts, offset = [self.start_id], [0], 0
+        for number, part in enumerate(text.split(self.eos_text)):
+            if number:
+                tokens.append(self.eos_id)
+                starts.append(offset)
+                offset += len(self.eos_text)
+            ids = self.encode(part)
+            ends = np.cumsum([len(character.encode()) for character in part])
+            begins = np.cumsum([0, *(len(self.token_bytes_V[token]) for token in ids[:-1])])[: len(ids)]
+            tokens += ids
+            starts += (offset + np.searchsorted(ends, begins, side="right")).tolist()
+            offset += len(part)
+        return tokens, starts
 
     def chat_template(self) -> ChatTemplate | None:
         """The checkpoint's chat template, or None if it has none.
@@ -136,7 +159,17 @@ class Tokenizer(abc.ABC):
         Raises:
             UserError: If it is no text, or there are several and none is the default.
         """
-        return None
+        return None if self.chat_source is None else ChatTemplate(self.chat_source, {"eos_token": self.eos_text})
+
+    def with_chat_template(self, source: str) -> Self:
+        """This tokenizer with a chat template, which is saved with it."""
+        tokenizer = copy.copy(self)
+        tokenizer.chat_source = source
+        return tokenizer
+
+    def _save_chat_template(self, folder: Path) -> None:
+        if self.chat_source is not None:
+            (folder / CHAT_TEMPLATE_FILE).write_text(self.chat_source, encoding="utf-8")
 
     def for_a_new_model(self) -> "Tokenizer":
         """The tokenizer of a model that is trained here from the start, whose texts begin as the data does."""

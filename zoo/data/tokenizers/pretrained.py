@@ -147,12 +147,13 @@ class PretrainedTokenizer(Tokenizer):
         require_unicode(text)
         return list(self.wrapper.encode(text))
 
-    def encode_marked(self, text: str) -> list[int]:
+    def encode_marked_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         require_unicode(text)
-        return list(self.wrapper.encode(text, add_special_tokens=False))
+        encoded = self.wrapper.backend_tokenizer.encode(text, add_special_tokens=False)
+        return list(encoded.ids), [start for start, _ in encoded.offsets]
 
     def chat_template(self) -> ChatTemplate | None:
-        source = self.wrapper.chat_template
+        source = self.wrapper.chat_template if self.chat_source is None else self.chat_source
         if isinstance(source, dict):
             source = source.get(_DEFAULT_TEMPLATE, source)
         if source is None:
@@ -176,6 +177,7 @@ class PretrainedTokenizer(Tokenizer):
     def save(self, folder: Path) -> None:
         try:
             self.wrapper.save_pretrained(folder)
+            self._save_chat_template(folder)
             description = {"kind": PretrainedConfig.kind, "trained_here": self.trained_here}
             (folder / TOKENIZER_FILE).write_text(json.dumps(description), encoding="utf-8")
         # The part in Rust has no type of its own for a full disk.

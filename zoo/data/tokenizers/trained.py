@@ -132,6 +132,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self._model)
+        self._save_chat_template(folder)
         (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": SentencePieceConfig.kind}), encoding="utf-8")
 
     def _keeps_the_laws(self) -> bool:

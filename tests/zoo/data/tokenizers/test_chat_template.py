@@ -25,7 +25,7 @@ def worker():
 @pytest.fixture
 def render(worker):
     def call(source, messages=MESSAGES, **options):
-        worker._source, worker._variables = source, {"bos_token": "<s>"}
+        worker.source, worker._variables = source, {"bos_token": "<s>"}
         return worker.render(messages, **options)
 
     return call
@@ -79,7 +79,7 @@ def test_a_checkpoint_brings_its_template_and_special_tokens_are_read_as_such(re
     template = tokenizer.chat_template()
     assert template is not None
     assert template._variables["eos_token"] == "<|endoftext|>"
-    text = render(template._source.replace("eos_token", "'<|endoftext|>'"), [{"content": "def<|endoftext|>"}])
+    text = render(template.source.replace("eos_token", "'<|endoftext|>'"), [{"content": "def<|endoftext|>"}])
     assert text == "def<|endoftext|><|endoftext|>"
     assert tokenizer.encode_marked(text).count(tokenizer.eos_id) == 2
     assert tokenizer.eos_id not in tokenizer.encode(text)
@@ -90,7 +90,7 @@ def test_of_several_templates_the_default_is_taken(tmp_path):
     tokenizer.wrapper._tokenizer.chat_template = {"default": "a", "tool_use": "b"}
     template = tokenizer.chat_template()
     assert template is not None
-    assert template._source == "a"
+    assert template.source == "a"
     tokenizer.wrapper._tokenizer.chat_template = {"rag": "c"}
     with pytest.raises(UserError, match=r"be named default; got \{'rag': 'c'\}"):
         tokenizer.chat_template()
