@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipes.speaker import SpeakerRecipe, load_speaker, speaker_mapping
+from recipes.speaker import SpeakerRecipe, load_speaker, save_context_of, saved_context, speaker_mapping
 from recipes.streams import show
 from zoo.config import UserError, from_mapping
 from zoo.config.files import LIMIT_BYTES
-from zoo.generation import Context, Conversation, GenerationResult
+from zoo.generation import Context, Conversation, GenerationResult, SavedContext
 from zoo.runtime.backend import parse_dtype
 from zoo.training.signals import StopRequest
 
@@ -53,8 +53,11 @@ def main(config: DictConfig) -> dict[str, Any]:
             f"checkpoint must hold a language model to chat with; got a {speaker.model.config.family} model, which is"
             " an encoder"
         )
-    context = Context(speaker.model, returns=True)
+    saved = saved_context(recipe, speaker)
+    context = Context(speaker.model, returns=True) if saved is None else saved.context
     conversation = Conversation(speaker.model, speaker.tokenizer, recipe, context, recipe.system)
+    if saved is not None:
+        conversation.messages = _messages_of(recipe, saved)
     if not conversation.has_template:
         _log.warning("the checkpoint has no chat template: it goes on from what is said as from any text")
     results: list[dict[str, Any]] = []
@@ -62,6 +65,9 @@ def main(config: DictConfig) -> dict[str, Any]:
         interrupted = _chat(conversation, results)
     finally:
         conversation.close()
+    if conversation.messages:
+        context.return_to(len(context.tokens))
+        save_context_of(recipe, speaker, context, messages=conversation.messages)
     num_answers = _num_answers(conversation)
     return {
         "text": conversation.messages[-1]["content"] if num_answers else "",
@@ -73,6 +79,14 @@ def main(config: DictConfig) -> dict[str, Any]:
         "interrupted": interrupted,
         **speaker.about,
     }
+
+
+def _messages_of(recipe: ChatRecipe, saved: SavedContext) -> list[dict[str, Any]]:
+    if saved.messages is None:
+        raise UserError(f"prompt_cache: {recipe.prompt_cache} must be of a chat; it is of a text")
+    if recipe.system is not None:
+        raise UserError("system must be null with prompt_cache=: that chat has begun")
+    return saved.messages
 
 
 def _chat(conversation: Conversation, results: list[dict[str, Any]]) -> bool:

@@ -3,18 +3,19 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Timer
 from typing import Any
 
 import mlx.core as mx
 from omegaconf import DictConfig
 
-from recipes.speaker import SpeakerRecipe, load_speaker, speaker_mapping
+from recipes.speaker import Speaker, SpeakerRecipe, load_speaker, save_context_of, saved_context, speaker_mapping
 from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import LIMIT_BYTES, typed_path
 from zoo.generation import (
+    Context,
     FilledText,
     GenerationResult,
     TextPiece,
@@ -52,6 +53,9 @@ class GenerateRecipe(SpeakerRecipe):
         given = [name for name in ("prompt", "prompts", "prompt_file") if getattr(self, name) is not None]
         require(len(given) == 1, "prompt", "be given in exactly one way: prompt=, prompts=[…] or prompt_file=", given)
         require(self.prompts != (), "prompts", "hold at least one text", [])
+        for name in ("prompt_cache", "save_prompt_cache"):
+            alone = self.prompts is None or getattr(self, name) is None
+            require(alone, name, "be null with prompts=[…]: it is of one text", getattr(self, name))
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -78,10 +82,11 @@ def main(config: DictConfig) -> dict[str, Any]:
             return request.name is not None
 
         if not model.config.causal:
+            _require_no_caches(recipe)
             filled = [fill_masks(model, tokenizer, prompt) for prompt in prompts]
             facts = _print_filled(filled, single=recipe.prompts is None)
         elif recipe.prompts is None:
-            facts = _facts(_print_stream(stream_text(model, tokenizer, prompts[0], recipe, interrupted=interrupted)))
+            facts = _continue(recipe, speaker, prompts[0], interrupted)
         else:
             pieces = stream_batch(model, tokenizer, prompts, recipe, interrupted=interrupted)
             facts = _print_batch(pieces, len(prompts))
@@ -130,6 +135,31 @@ def _prompt(recipe: GenerateRecipe) -> str:
         raise UserError(
             f"prompt_file must hold UTF-8 text; got {recipe.prompt_file!r}, byte {error.start + 1} is none"
         ) from None
+
+
+def _require_no_caches(recipe: GenerateRecipe) -> None:
+    for name in ("prompt_cache", "save_prompt_cache"):
+        if getattr(recipe, name) is not None:
+            raise UserError(f"{name} must be null: the checkpoint is an encoder, which reads a text as a whole")
+
+
+def _continue(recipe: GenerateRecipe, speaker: Speaker, prompt: str, interrupted: Callable[[], bool]) -> dict[str, Any]:
+    """Continues one prompt, after what a prompt cache holds, and saves what was read."""
+    model, tokenizer = speaker.model, speaker.tokenizer
+    saved = saved_context(recipe, speaker)
+    if saved is None:
+        context = Context(model, returns=recipe.save_prompt_cache is not None)
+        ids = tokenizer.encode_prompt(prompt) or [tokenizer.start_id]
+    else:
+        context = saved.context
+        ids = [*saved.pending, *tokenizer.encode(prompt)]
+    before = list(context.tokens)
+    result = _print_stream(stream_text(model, tokenizer, ids, recipe, context=context, interrupted=interrupted))
+    if recipe.save_prompt_cache is not None:
+        # The prompt without its last token, which whatever goes on from it has to read anew.
+        context.return_to(len(before) + len(ids) - 1)
+        save_context_of(recipe, speaker, context, pending=[*before, *ids][len(context.tokens) :])
+    return {**_facts(result), "reused_tokens": len(before)}
 
 
 def _print_stream(pieces: Iterable[TextPiece]) -> GenerationResult:

@@ -10,7 +10,7 @@ from zoo.checkpoints import load_model
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
 from zoo.data import Tokenizer
-from zoo.generation import GenerationConfig
+from zoo.generation import Context, GenerationConfig, SavedContext, require_replaceable, save_context
 from zoo.runtime import blas
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.versions import device_label
@@ -23,6 +23,8 @@ class SpeakerRecipe(GenerationConfig):
     Attributes:
         checkpoint: Folder of a checkpoint or of a run, or a Hub id.
         attention: Another variant or hybrid for the same weights, or None.
+        prompt_cache: File of what the model has read before, or None.
+        save_prompt_cache: File for what it has read, or None.
         device: Back end.
         dtype: Of weights and caches.
         allow_large: Whether to begin what will not fit into memory.
@@ -30,6 +32,8 @@ class SpeakerRecipe(GenerationConfig):
 
     checkpoint: str | None = None
     attention: dict[str, Any] | None = None
+    prompt_cache: str | None = None
+    save_prompt_cache: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     allow_large: bool = False
@@ -37,6 +41,8 @@ class SpeakerRecipe(GenerationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
+        for name in ("prompt_cache", "save_prompt_cache"):
+            require(getattr(self, name) != "", name, "be the path of a file", "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,27 @@ def load_speaker(recipe: SpeakerRecipe) -> Speaker:
         "blas": blas.active().name,
     }
     return Speaker(model=model, tokenizer=tokenizer, about=about)
+
+
+def saved_context(recipe: SpeakerRecipe, speaker: Speaker) -> SavedContext | None:
+    """What `prompt_cache` holds, for a model in its final dtype; refuses a place that `save_prompt_cache` cannot have.
+
+    Raises:
+        UserError: If the file is malformed or of another model, or the place is taken.
+    """
+    if recipe.save_prompt_cache is not None:
+        require_replaceable(typed_path(recipe.save_prompt_cache, what="save_prompt_cache"))
+    if recipe.prompt_cache is None:
+        return None
+    path = typed_path(recipe.prompt_cache, what="prompt_cache")
+    return SavedContext(path, model=speaker.model, tokenizer=speaker.tokenizer)
+
+
+def save_context_of(recipe: SpeakerRecipe, speaker: Speaker, context: Context, **more: Any) -> None:
+    """Writes `save_prompt_cache`, if that is asked for; `more` as `save_context` takes it."""
+    if recipe.save_prompt_cache is not None:
+        path = typed_path(recipe.save_prompt_cache, what="save_prompt_cache")
+        save_context(path, context, model=speaker.model, tokenizer=speaker.tokenizer, **more)
 
 
 def speaker_mapping(config: DictConfig) -> dict[str, Any]:

@@ -59,17 +59,16 @@ class TensorFile:
     Attributes:
         stream: The file.
         path: Its name.
+        where: What to call it in messages.
         entries: What it holds.
+        metadata: What it says of itself.
     """
 
     stream: BinaryIO
     path: Path
+    where: str
     entries: Mapping[str, Entry]
-
-    @property
-    def where(self) -> str:
-        """What to call it in messages."""
-        return f"checkpoint: {self.path}"
+    metadata: Mapping[str, str]
 
     def require(self, name: str, shape: tuple[int, ...], dtypes: tuple[mx.Dtype, ...]) -> None:
         """Refuses a tensor of another shape or dtype.
@@ -99,17 +98,20 @@ class TensorFile:
         return arrays
 
 
-def open_tensors(stream: BinaryIO, path: Path) -> TensorFile:
+def open_tensors(stream: BinaryIO, path: Path, *, what: str = "checkpoint") -> TensorFile:
     """Verifies the header of a safetensors file.
 
     Args:
         stream: The file, at its start.
         path: Its name in messages.
+        what: Whose file it is, for messages.
 
     Raises:
         UserError: If it is malformed.
     """
-    return TensorFile(stream=stream, path=path, entries=_header(stream, f"checkpoint: {path}"))
+    where = f"{what}: {path}"
+    entries, metadata = _header(stream, where)
+    return TensorFile(stream=stream, path=path, where=where, entries=entries, metadata=metadata)
 
 
 def require_finite(arrays: Mapping[str, mx.array], where: str) -> None:
@@ -167,8 +169,8 @@ def read_tensors(
     return {name: arrays[name] for name in wanted}
 
 
-def _header(stream: BinaryIO, where: str) -> dict[str, Entry]:
-    """The header, by the letter of the format."""
+def _header(stream: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The header's arrays and metadata, by the letter of the format."""
     size = os.fstat(stream.fileno()).st_size
     start = stream.read(8)
     length = int.from_bytes(start, "little")
@@ -184,15 +186,16 @@ def _header(stream: BinaryIO, where: str) -> dict[str, Entry]:
     if not isinstance(header, dict):
         raise UserError(f"{where}: the header must be a JSON object; got {type(header).__name__}")
     # MLX itself writes null where there is none.
-    if not isinstance(header.pop("__metadata__", None), dict | None):
-        raise UserError(f"{where}: __metadata__ must be a JSON object or null")
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise UserError(f"{where}: __metadata__ must be a JSON object of texts, or null")
     entries = {}
     for name, entry in header.items():
         if not isinstance(entry, dict):
             raise UserError(f"{where}: {shortened(name)} must be a JSON object; got {type(entry).__name__}")
         entries[name] = from_mapping(Entry, entry, path=f"{where}: {shortened(name)}")
     _require_extents(entries, size - 8 - length, where)
-    return entries
+    return entries, metadata
 
 
 def _require_extents(entries: Mapping[str, Entry], size: int, where: str) -> None:

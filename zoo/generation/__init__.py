@@ -5,6 +5,7 @@ from zoo.generation.config import GenerationConfig
 from zoo.generation.context import Context
 from zoo.generation.conversation import Conversation
 from zoo.generation.filling import FilledText, Guess, fill_masks
+from zoo.generation.prompt_cache import SavedContext, require_replaceable, save_context
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
 from zoo.generation.single import generate_text, stream_text
 
@@ -16,10 +17,13 @@ __all__ = [
     "GenerationConfig",
     "GenerationResult",
     "Guess",
+    "SavedContext",
     "TextPiece",
     "fill_masks",
     "generate_batch",
     "generate_text",
+    "require_replaceable",
+    "save_context",
     "stream_batch",
     "stream_text",
 ]

@@ -9,6 +9,7 @@ from mlx_lm.generate import generate_step
 
 from zoo.generation.model import LanguageModel
 from zoo.generation.sampling import LogitsProcessor, Sampler
+from zoo.layers.caches import KVCache
 
 
 class Context:
@@ -47,7 +48,8 @@ class Context:
             mx.eval([layer.state for layer in self.cache])
             mx.clear_cache()
             self.tokens += ids[start : start + step_size]
-        if self._returns and not self._forgets:
+        # A window forgets until it is full, which the text to come may make it.
+        if self._returns and not all(isinstance(layer, KVCache) for layer in self.cache):
             self._earlier = (len(self.tokens), copy.deepcopy(self.cache))
         return not interrupted()
 
@@ -86,19 +88,16 @@ class Context:
 
         Caches that cannot forget the last ones go back to the end of what was read last, or to nothing.
         """
-        excess = len(self.tokens) - length
-        if excess <= 0:
-            return
-        if self._forgets:
+        # An interruption may have left layers that read more, or less, than is noted.
+        length = min(length, len(self.tokens), *(layer.offset for layer in self.cache))
+        if all(layer.offset == length for layer in self.cache):
+            pass
+        elif all(layer.is_trimmable() for layer in self.cache):
             for layer in self.cache:
-                layer.trim(excess)
+                layer.trim(layer.offset - length)
         elif self._earlier is not None and self._earlier[0] <= length:
             length, earlier = self._earlier
             self.cache = copy.deepcopy(earlier)
         else:
             length, self.cache = 0, self._model.make_cache()
         del self.tokens[length:]
-
-    @property
-    def _forgets(self) -> bool:
-        return all(layer.is_trimmable() for layer in self.cache)

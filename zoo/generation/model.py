@@ -28,6 +28,9 @@ class LanguageModel(Protocol):
     def make_cache(self) -> list[Any]:
         """An empty cache for each layer."""
 
+    def parameters(self) -> Any:
+        """Its weights, as a tree."""
+
     def train(self, mode: bool = True) -> Any:
         """Switches dropout on or off."""
 

@@ -50,7 +50,10 @@ def converse(model, tokenizer, *turns, system=None, **choices):
 
 def one_each() -> list[str]:
     """A variant for each function that attention can compute: caches do not depend on the implementation."""
-    found = {tuple(each.capabilities.exact_class for each in variant(name).variants()): name for name in decodable()}
+    found = {
+        tuple(each.capabilities.exact_class for each in variant(name).variants()): name
+        for name in reversed(decodable())
+    }
     return list(found.values())
 
 
