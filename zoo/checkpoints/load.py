@@ -1,6 +1,7 @@
 """Reads checkpoints: verified first, then built, then filled; another attention can take the place of the saved one."""
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import mlx.nn as nn
 
 from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
-from zoo.checkpoints import huggingface
+from zoo.checkpoints import gguf, huggingface
 from zoo.checkpoints.history import History
 from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
-from zoo.checkpoints.published import fetch
+from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
+from zoo.config.files import open_regular
 from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
 from zoo.models import ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.memory import require_room
@@ -74,11 +76,11 @@ def load_checkpoint(
     attention: str | VariantConfig | LayerPattern | None = None,
     allow_large: bool = False,
 ) -> LoadedCheckpoint:
-    """Loads a checkpoint: one of ours after checking every byte of it, or a model in Hugging Face's layout.
+    """Loads a checkpoint: one of ours after checking every byte, a model in Hugging Face's layout, or a GGUF file.
 
     Args:
         folder: A checkpoint, or the folder of a run, which stands for its newest checkpoint, or a model of one of
-            `zoo.checkpoints.huggingface`'s families.
+            `zoo.checkpoints.huggingface`'s families, or a GGUF file of a Llama.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
         allow_large: Whether to load what will not fit into memory.
 
@@ -109,9 +111,7 @@ def load_whole(
 
 
 def _load_whole(path_or_hub_id: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
-    path = Path(path_or_hub_id)
-    folder = path if _exists(path) else fetch(str(path_or_hub_id))
-    loaded = _load(folder, attention=attention, allow_large=allow_large, stacked=stacked)
+    loaded = _load(locate(path_or_hub_id), attention=attention, allow_large=allow_large, stacked=stacked)
     if loaded.model.adapters is not None:
         from zoo.models.adapters import fuse_adapters
 
@@ -121,10 +121,14 @@ def _load_whole(path_or_hub_id: str | Path, *, attention: Any, allow_large: bool
 
 def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
     chosen = variant(attention) if isinstance(attention, str) else attention
-    foreign = _foreign_config(Path(folder))
+    path = Path(folder)
+    if gguf.is_file(path):
+        model, own = gguf.load_file(path, attention=chosen, allow_large=allow_large)
+        return LoadedCheckpoint(model=model, tokenizer=own, training_state=None, config={}, folder=path)
+    foreign = _foreign_config(path)
     if foreign is not None:
-        return _load_foreign(Path(folder), foreign, attention=chosen, allow_large=allow_large)
-    with open_checkpoint(Path(folder)) as files:
+        return _load_foreign(path, foreign, attention=chosen, allow_large=allow_large)
+    with open_checkpoint(path) as files:
         saved = read_config(files)
         mapping = dict(saved.model)
         if chosen is not None:
@@ -162,11 +166,11 @@ def load_model(
     *,
     allow_large: bool = False,
 ) -> tuple[nn.Module, Tokenizer]:
-    """Loads a model and its tokenizer from a folder, or from the Hugging Face Hub if there is no such folder.
+    """Loads a model and its tokenizer from a folder or a file, or from the Hugging Face Hub if there is none.
 
     Args:
-        path_or_hub_id: A checkpoint, a run's folder, or a Hub id such as `name/model`, with a branch, tag or
-            commit behind it if not the newest is meant: `name/model@revision`.
+        path_or_hub_id: What `locate` finds: a checkpoint, a run's folder, a model in Hugging Face's layout, a GGUF
+            file, `smollm`, or a Hub id.
         attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
         allow_large: Whether to load what will not fit into memory.
 
@@ -176,9 +180,7 @@ def load_model(
     Raises:
         UserError: If nothing is found there, it is damaged or holds no tokenizer, or its weights do not fit.
     """
-    path = Path(path_or_hub_id)
-    folder = path if _exists(path) else fetch(str(path_or_hub_id))
-    loaded = load_checkpoint(folder, attention=attention, allow_large=allow_large)
+    loaded = load_checkpoint(locate(path_or_hub_id), attention=attention, allow_large=allow_large)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded.model, loaded.tokenizer
@@ -269,6 +271,9 @@ def _tokenizer(files: VerifiedFiles) -> Tokenizer:
 
 def content_name(folder: Path) -> bytes:
     """Names the content of a checkpoint that was loaded: its manifest, or the sums of a foreign one's files."""
+    if gguf.is_file(folder):
+        with open_regular(folder, what="checkpoint") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
     manifest = folder / MANIFEST
     return manifest.read_bytes() if _exists(manifest) else huggingface.content_sums(folder)
 

@@ -1,7 +1,8 @@
-"""Models of the Hub: which of their files are read here, and what is refused before it is downloaded."""
+"""Checkpoints by name: on this machine, in the cache, or on the Hub, and what of the Hub's is read here."""
 
 from pathlib import Path
 
+from zoo.checkpoints import smollm
 from zoo.config import UserError
 from zoo.runtime.hub import HubReference, Listing, download, list_files
 
@@ -9,6 +10,26 @@ from zoo.runtime.hub import HubReference, Listing, download, list_files
 _READ = ("*.json", "*.txt", "*.jinja", "tokenizer.model", "model*.safetensors", "optimizer.safetensors")
 _LARGE = ("*.safetensors",)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def locate(path_or_hub_id: str | Path) -> Path:
+    """The folder or file that `checkpoint=` names: what exists under that path, else a name.
+
+    Args:
+        path_or_hub_id: A path; `smollm`, which `make smollm` has put into the cache; or a model of the Hub,
+            `owner/name`, with `@` and a branch, tag or commit behind it if not the newest is meant, or one GGUF file of
+            it, `owner/name/file.gguf`.
+
+    Raises:
+        UserError: If there is no such thing.
+    """
+    path = Path(path_or_hub_id)
+    try:
+        if path.exists():
+            return path
+    except OSError as error:
+        raise UserError(f"checkpoint: {path} must be readable; {error.strerror}") from None
+    return smollm.find() if str(path_or_hub_id) == smollm.NAME else fetch(str(path_or_hub_id))
 
 
 def fetch(text: str) -> Path:

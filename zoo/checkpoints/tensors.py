@@ -51,6 +51,23 @@ class Entry:
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
 
+    def require(self, what: str, shape: tuple[int, ...], dtypes: tuple[mx.Dtype, ...]) -> None:
+        """Refuses a tensor of another shape or dtype.
+
+        Args:
+            what: File and name, for messages.
+            shape: That it must have.
+            dtypes: One of which it must have.
+
+        Raises:
+            UserError: Says what it has to be.
+        """
+        if self.shape != shape:
+            raise UserError(f"{what} must have shape {shape}; got {shortened(self.shape)}")
+        if _DTYPES[self.dtype] not in dtypes:
+            names = " or ".join(str(dtype).rpartition(".")[2] for dtype in dtypes)
+            raise UserError(f"{what} must be {names}; got {self.dtype}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorFile:
@@ -69,19 +86,6 @@ class TensorFile:
     where: str
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
-
-    def require(self, name: str, shape: tuple[int, ...], dtypes: tuple[mx.Dtype, ...]) -> None:
-        """Refuses a tensor of another shape or dtype.
-
-        Raises:
-            UserError: Names the tensor, and what it has to be.
-        """
-        entry = self.entries[name]
-        if entry.shape != shape:
-            raise UserError(f"{self.where}: {name} must have shape {shape}; got {shortened(entry.shape)}")
-        if _DTYPES[entry.dtype] not in dtypes:
-            names = " or ".join(str(dtype).rpartition(".")[2] for dtype in dtypes)
-            raise UserError(f"{self.where}: {name} must be {names}; got {entry.dtype}")
 
     def load(self) -> dict[str, mx.array]:
         """All tensors, each read when it is first used, for which the file has to be open still.
@@ -163,7 +167,8 @@ def read_tensors(
     file = open_tensors(stream, path)
     require_names(file.entries, wanted, f"{file.where} must hold exactly {what}")
     for name, array in wanted.items():
-        file.require(name, array.shape, (array.dtype,) if same_dtypes else WEIGHTS)
+        dtypes = (array.dtype,) if same_dtypes else WEIGHTS
+        file.entries[name].require(f"{file.where}: {name}", array.shape, dtypes)
     arrays = file.load()
     require_finite(arrays, file.where)
     return {name: arrays[name] for name in wanted}

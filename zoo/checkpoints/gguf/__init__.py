@@ -1,8 +1,5 @@
 """GGUF files of the Llama family, turned into what a folder in Hugging Face's layout holds; nothing in them is run."""
 
-from zoo.checkpoints.gguf.config import config_of
-from zoo.checkpoints.gguf.header import MAGIC, Header, read_header
-from zoo.checkpoints.gguf.tokenizer import read_tokenizer
-from zoo.checkpoints.gguf.weights import read_weights
+from zoo.checkpoints.gguf.load import is_file, load_file
 
-__all__ = ["MAGIC", "Header", "config_of", "read_header", "read_tokenizer", "read_weights"]
+__all__ = ["is_file", "load_file"]

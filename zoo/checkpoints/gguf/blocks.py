@@ -11,6 +11,7 @@ kinds holds number j of its block in the low half and number j + 16 in the high 
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import mlx.core as mx
@@ -36,6 +37,16 @@ class Kind:
     num_bytes: int
     bits: int | None = None
     dtype: mx.Dtype | None = None
+
+    def arrays(self, shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...], int]]:
+        """What `decoded` makes of a tensor: of each array its dtype as safetensors name it, its shape and its bytes."""
+        count = math.prod(shape)
+        if self.bits is None:
+            return {"weight": (self.name, shape, count * self.num_bytes)}
+        *rows, length = shape
+        grouped = ("F32", (*rows, length // GROUP_SIZE), 4 * count // GROUP_SIZE)
+        packed = ("U32", (*rows, length * self.bits // 32), count * self.bits // 8)
+        return {"weight": packed, "scales": grouped, "biases": grouped}
 
 
 # By ggml's numbers.

@@ -6,7 +6,7 @@ of quantized numbers run along rows, so that the reordering does not touch them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,6 +14,8 @@ import numpy as np
 
 from zoo.checkpoints.gguf.blocks import decoded
 from zoo.checkpoints.gguf.header import Header
+from zoo.checkpoints.huggingface.weights import Weights
+from zoo.checkpoints.tensors import Entry
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
@@ -54,34 +56,52 @@ def their_name(header: Header, name: str) -> str:
     raise UserError(f"{header.where} must hold no tensors but a Llama's; got {shortened(name)}")
 
 
-def read_weights(header: Header, path: Path) -> Iterator[tuple[str, mx.array]]:
-    """The model's arrays one after another, so that no more than one tensor is in memory twice.
+class StoredWeights(Weights):
+    """The tensors of a GGUF file; a quantized one is `weight`, `scales` and `biases`."""
 
-    Args:
-        header: Of the file.
-        path: The file.
+    def __init__(self, header: Header, path: Path) -> None:
+        """Takes the header of a file and the file.
 
-    Yields:
-        Name and array; a quantized tensor comes as `weight`, `scales` and `biases`.
+        Raises:
+            UserError: If it holds a tensor that is none of its family's.
+        """
+        self._header, self._path = header, path
+        self._names = {name: their_name(header, name) for name in header.tensors if name != ROPE_FACTORS}
+        self._entries: dict[str, Entry] = {}
+        for name, theirs in self._names.items():
+            tensor = header.tensors[name]
+            self._entries |= {
+                _leaf(theirs, leaf): Entry(dtype=dtype, shape=shape, data_offsets=(0, num_bytes))
+                for leaf, (dtype, shape, num_bytes) in tensor.kind.arrays(tensor.shape).items()
+            }
 
-    Raises:
-        UserError: If the file is shorter than its header said, or cannot be read.
-    """
-    for name in header.tensors:
-        if name == ROPE_FACTORS:
-            continue
-        theirs = their_name(header, name).rpartition(".")
-        rows = _order(header, name)
-        for leaf, array in _arrays(header, path, name).items():
-            # A bias is no quantized weight's.
-            yield f"{theirs[0]}.{theirs[2] if leaf == 'weight' else leaf}", array if rows is None else array[rows]
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self._entries
+
+    def where(self, name: str) -> str:
+        return self._header.where
+
+    def arrays(self) -> Iterator[tuple[str, mx.array]]:
+        for name, theirs in self._names.items():
+            rows = _order(self._header, name)
+            for leaf, array in _arrays(self._header, self._path, name).items():
+                yield _leaf(theirs, leaf), array if rows is None else array[rows]
+
+    def read(self, name: str) -> mx.array:
+        return next(array for found, array in self.arrays() if found == name)
+
+
+def _leaf(name: str, leaf: str) -> str:
+    """The name of one of a tensor's arrays; its own last part is `weight` or, of what is never quantized, `bias`."""
+    return name if leaf == "weight" else f"{name.removesuffix('.weight')}.{leaf}"
 
 
 def values_of(header: Header, path: Path, name: str) -> np.ndarray:
     """The numbers of a tensor that is not quantized.
 
     Raises:
-        UserError: If it is quantized, or as `read_weights`.
+        UserError: If it is quantized, or the file cannot be read.
     """
     if header.tensors[name].kind.bits is not None:
         raise UserError(f"{header.where}: {name} must not be quantized; got {header.tensors[name].kind.name}")

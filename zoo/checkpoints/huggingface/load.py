@@ -24,7 +24,7 @@ from zoo.checkpoints.huggingface.gpt2 import GPT2
 from zoo.checkpoints.huggingface.llama import Llama, Mistral, Qwen2, Qwen3
 from zoo.checkpoints.huggingface.quantized import quantize
 from zoo.checkpoints.huggingface.table import Tensor, tensors
-from zoo.checkpoints.huggingface.weights import Shards, open_weights, weight_files
+from zoo.checkpoints.huggingface.weights import Weights, open_weights, weight_files
 from zoo.checkpoints.manifest import linked_from
 from zoo.checkpoints.tensors import WEIGHTS, Entry, require_finite, require_names
 from zoo.config import UserError
@@ -60,30 +60,55 @@ def load_folder(
         UserError: If the architecture or something in its config is not read here, a file is missing or malformed, a
             tensor is missing, left over or of another shape, the attention needs other weights, or memory is short.
     """
-    where = f"checkpoint: {folder / CONFIG}"
-    family = _family(config, where)
     with open_weights(folder) as shards:
-        # Name in the table -> name in the file.
-        names = {known: name for name, known in family.canonical(shards.entries).items()}
-        if len(names) < len(shards.entries):
-            raise UserError(f"checkpoint: {folder} must hold each tensor once; it holds one under two names")
-        config = {**config, "tie_word_embeddings": _is_tied(family, config, shards, names, where)}
-        if config["tie_word_embeddings"] and family.embedding not in names and family.head in names:
-            # One of the two is enough.
-            names[family.embedding] = names.pop(family.head)
-        described = family.config(config, names, where=where)
-        if attention is not None:
-            described = dataclasses.replace(described, attention=attention)
-        try:
-            model = build_model(described)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        modules = list(family.modules(described, names))
-        quantize(model, config, modules=modules, names=names, where=where)
-        arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-        table = tensors(modules, arrays)
-        _require_all(folder, family, table, arrays, names)
-        _fill(model, shards, {names[tensor.theirs]: tensor for tensor in table}, arrays, allow_large=allow_large)
+        where = f"checkpoint: {folder / CONFIG}"
+        return model_of(config, shards, folder, where=where, attention=attention, allow_large=allow_large)
+
+
+def model_of(
+    config: Mapping[str, Any],
+    weights: Weights,
+    path: Path,
+    *,
+    where: str,
+    attention: VariantConfig | LayerPattern | None,
+    allow_large: bool,
+) -> Model:
+    """The model that a `config.json` describes, with its weights.
+
+    Args:
+        config: As of a folder in Hugging Face's layout.
+        weights: By the names of that layout.
+        path: The checkpoint, for messages.
+        where: What to call the config in messages.
+        attention: As `load_folder` takes it.
+        allow_large: As `load_folder` takes it.
+
+    Raises:
+        UserError: As `load_folder`.
+    """
+    family = _family(config, where)
+    # Name in the table -> name in the file.
+    names = {known: name for name, known in family.canonical(weights.entries).items()}
+    if len(names) < len(weights.entries):
+        raise UserError(f"checkpoint: {path} must hold each tensor once; it holds one under two names")
+    config = {**config, "tie_word_embeddings": _is_tied(family, config, weights, names, where)}
+    if config["tie_word_embeddings"] and family.embedding not in names and family.head in names:
+        # One of the two is enough.
+        names[family.embedding] = names.pop(family.head)
+    described = family.config(config, names, where=where)
+    if attention is not None:
+        described = dataclasses.replace(described, attention=attention)
+    try:
+        model = build_model(described)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    modules = list(family.modules(described, names))
+    quantize(model, config, modules=modules, names=names, where=where)
+    arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    table = tensors(modules, arrays)
+    _require_all(path, family, table, arrays, names)
+    _fill(model, weights, {names[tensor.theirs]: tensor for tensor in table}, arrays, allow_large=allow_large)
     model.eval()
     return model
 
@@ -129,24 +154,24 @@ def _family(config: Mapping[str, Any], where: str) -> Family:
     return family
 
 
-def _is_tied(family: Family, config: Mapping[str, Any], shards: Shards, names: Mapping[str, str], where: str) -> bool:
+def _is_tied(family: Family, config: Mapping[str, Any], weights: Weights, names: Mapping[str, str], where: str) -> bool:
     """Whether the output projection is the embedding: as the config says, unless the file holds two that differ."""
     said = family.is_tied(config, where=where)
     if not said or family.head not in names or family.embedding not in names:
         return said
-    ours, theirs = (shards.read(names[each]) for each in (family.embedding, family.head))
+    ours, theirs = (weights.read(names[each]) for each in (family.embedding, family.head))
     return bool(mx.array_equal(ours, theirs).item())
 
 
 def _require_all(
-    folder: Path, family: Family, table: list[Tensor], arrays: Mapping[str, mx.array], names: Mapping[str, str]
+    path: Path, family: Family, table: list[Tensor], arrays: Mapping[str, mx.array], names: Mapping[str, str]
 ) -> None:
     """Refuses a checkpoint with other tensors than the model's, but for those that are passed over by name."""
     named = {name for tensor in table for name in tensor.ours}
     own = sorted(arrays.keys() - named)
     if own:
         raise UserError(
-            f"checkpoint: {folder} must hold all that the attention learns; {', '.join(own[:3])}"
+            f"checkpoint: {path} must hold all that the attention learns; {', '.join(own[:3])}"
             f"{', …' if len(own) > 3 else ''} come with the attention that was asked for, and no checkpoint has them"
         )
     wanted = {tensor.theirs for tensor in table}
@@ -155,7 +180,7 @@ def _require_all(
     require_names(
         [names[name] for name in found],
         [names.get(name, name) for name in wanted],
-        f"checkpoint: {folder} must hold exactly the tensors of a {family.model_type} of this config",
+        f"checkpoint: {path} must hold exactly the tensors of a {family.model_type} of this config",
     )
 
 
@@ -165,28 +190,28 @@ def _is_harmless(family: Family, name: str, wanted: set[str]) -> bool:
 
 def _fill(
     model: nn.Module,
-    shards: Shards,
+    weights: Weights,
     table: Mapping[str, Tensor],
     arrays: Mapping[str, mx.array],
     *,
     allow_large: bool,
 ) -> None:
     """Reads the weights into a model: one tensor at a time, in the dtype in which it is computed."""
-    files = {name: file for file in shards.files for name in file.entries}
+    entries = weights.entries
     for name, tensor in table.items():
         dtype = arrays[tensor.ours[0]].dtype
         allowed = WEIGHTS if mx.issubdtype(dtype, mx.floating) else (dtype,)
-        files[name].require(name, tensor.shape(arrays), allowed)
+        entries[name].require(f"{weights.where(name)}: {name}", tensor.shape(arrays), allowed)
     on_cpu = backend() == "cpu"
-    size = sum(_computed_bytes(files[name].entries[name], on_cpu=on_cpu) for name in table)
-    require_room(size, files[next(iter(table))].where, allow_large=allow_large, remedy="free memory")
-    for name, array in shards.arrays():
+    size = sum(_computed_bytes(entries[name], on_cpu=on_cpu) for name in table)
+    require_room(size, weights.where(next(iter(table))), allow_large=allow_large, remedy="free memory")
+    for name, array in weights.arrays():
         if name not in table:
             continue
         if on_cpu and mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(mx.float32)  # noqa: PLW2901
         taken = table[name].ours_from(array, arrays)
-        require_finite(taken, files[name].where)
+        require_finite(taken, weights.where(name))
         model.load_weights(list(taken.items()), strict=False)
 
 

@@ -4,8 +4,10 @@ Every header is verified before MLX sees a file, and every name that a file give
 forms of weights are pickles, which run code when they are opened; they are refused by name.
 """
 
+import abc
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -25,12 +27,34 @@ _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle"
 _OTHERS = ("*.h5", "*.msgpack", "*.onnx", "*.npz", "*.gguf")
 
 
+class Weights(abc.ABC):
+    """Tensors of a checkpoint by the names of Hugging Face's layout, whatever its files are."""
+
+    @property
+    @abc.abstractmethod
+    def entries(self) -> Mapping[str, Entry]:
+        """Dtype and shape of every tensor."""
+
+    @abc.abstractmethod
+    def where(self, name: str) -> str:
+        """What to call the file of a tensor in messages."""
+
+    @abc.abstractmethod
+    def arrays(self) -> Iterator[tuple[str, mx.array]]:
+        """Every tensor in turn; none is read before it is used, and each is forgotten after its turn."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> mx.array:
+        """One tensor."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shards:
-    """Tensors of one or several files.
+class Shards(Weights):
+    """Tensors of one or several safetensors files.
 
     Attributes:
         files: Each with the names of its tensors.
+        stack: Holds them open.
     """
 
     files: tuple[TensorFile, ...]
@@ -44,26 +68,25 @@ class Shards:
         """Lets go of them."""
         self.stack.close()
 
-    @property
-    def entries(self) -> dict[str, Entry]:
-        """Dtype and shape of every tensor."""
+    @functools.cached_property
+    def entries(self) -> Mapping[str, Entry]:
         return {name: entry for file in self.files for name, entry in file.entries.items()}
 
+    @functools.cached_property
+    def _file_of(self) -> Mapping[str, TensorFile]:
+        return {name: file for file in self.files for name in file.entries}
+
     def where(self, name: str) -> str:
-        """What to call the file of a tensor in messages."""
-        return next(file.where for file in self.files if name in file.entries)
+        return self._file_of[name].where
 
     def arrays(self) -> Iterator[tuple[str, mx.array]]:
-        """Every tensor in turn, file by file; none is read before it is used, and each is forgotten after its turn."""
         for file in self.files:
             arrays = file.load()
             for name in list(arrays):
                 yield name, arrays.pop(name)
 
     def read(self, name: str) -> mx.array:
-        """One tensor."""
-        file = next(file for file in self.files if name in file.entries)
-        return file.load()[name]
+        return self._file_of[name].load()[name]
 
 
 def open_weights(folder: Path) -> Shards:

@@ -10,7 +10,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from tests.zoo.checkpoints.gguf.written import write_gguf
-from zoo.checkpoints.gguf import read_header, read_tokenizer
+from zoo.checkpoints.gguf.header import read_header
+from zoo.checkpoints.gguf.tokenizer import read_tokenizer
 from zoo.config import UserError
 from zoo.data.tokenizers import load_tokenizer
 
