@@ -123,8 +123,7 @@ def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int
     chosen = variant(attention) if isinstance(attention, str) else attention
     path = Path(folder)
     if gguf.is_file(path):
-        model, own = gguf.load_file(path, attention=chosen, allow_large=allow_large)
-        return LoadedCheckpoint(model=model, tokenizer=own, training_state=None, config={}, folder=path)
+        return _load_gguf(path, attention=chosen, allow_large=allow_large)
     foreign = _foreign_config(path)
     if foreign is not None:
         return _load_foreign(path, foreign, attention=chosen, allow_large=allow_large)
@@ -293,6 +292,11 @@ def _load_foreign(
     model = huggingface.load_folder(folder, config, attention=attention, allow_large=allow_large)
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=folder)
+
+
+def _load_gguf(path: Path, *, attention: VariantConfig | LayerPattern | None, allow_large: bool) -> LoadedCheckpoint:
+    model, tokenizer = gguf.load_file(path, attention=attention, allow_large=allow_large)
+    return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=path)
 
 
 def _exists(path: Path) -> bool:

@@ -87,6 +87,14 @@ class TensorFile:
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
 
+    def require(self, name: str, shape: tuple[int, ...], dtypes: tuple[mx.Dtype, ...]) -> None:
+        """Refuses a tensor of another shape or dtype.
+
+        Raises:
+            UserError: Names the tensor, and what it has to be.
+        """
+        self.entries[name].require(f"{self.where}: {name}", shape, dtypes)
+
     def load(self) -> dict[str, mx.array]:
         """All tensors, each read when it is first used, for which the file has to be open still.
 
@@ -167,8 +175,7 @@ def read_tensors(
     file = open_tensors(stream, path)
     require_names(file.entries, wanted, f"{file.where} must hold exactly {what}")
     for name, array in wanted.items():
-        dtypes = (array.dtype,) if same_dtypes else WEIGHTS
-        file.entries[name].require(f"{file.where}: {name}", array.shape, dtypes)
+        file.require(name, array.shape, (array.dtype,) if same_dtypes else WEIGHTS)
     arrays = file.load()
     require_finite(arrays, file.where)
     return {name: arrays[name] for name in wanted}
