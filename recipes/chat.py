@@ -10,7 +10,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipes.speaker import SpeakerRecipe, load_speaker, save_context_of, saved_context, speaker_mapping
+from recipes.speaker import (
+    SpeakerRecipe,
+    draft_facts,
+    drafted,
+    load_speaker,
+    save_context_of,
+    saved_context,
+    speaker_mapping,
+)
 from recipes.streams import show
 from zoo.config import UserError, from_mapping
 from zoo.config.files import LIMIT_BYTES
@@ -54,7 +62,8 @@ def main(config: DictConfig) -> dict[str, Any]:
             " an encoder"
         )
     saved = saved_context(recipe, speaker)
-    context = Context(speaker.model, returns=True) if saved is None else saved.context
+    own = Context(speaker.model, returns=True) if saved is None else saved.context
+    context = drafted(recipe, speaker, own)
     conversation = Conversation(speaker.model, speaker.tokenizer, recipe, context, recipe.system)
     if saved is not None:
         conversation.messages = _messages_of(recipe, saved)
@@ -67,7 +76,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         conversation.close()
     if conversation.messages:
         context.return_to(len(context.tokens))
-        save_context_of(recipe, speaker, context, messages=conversation.messages)
+        save_context_of(recipe, speaker, own, messages=conversation.messages)
     num_answers = _num_answers(conversation)
     return {
         "text": conversation.messages[-1]["content"] if num_answers else "",
@@ -76,6 +85,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         "messages": conversation.messages,
         "results": results,
         "has_template": conversation.has_template,
+        **draft_facts(context),
         "interrupted": interrupted,
         **speaker.about,
     }

@@ -10,7 +10,16 @@ from typing import Any
 import mlx.core as mx
 from omegaconf import DictConfig
 
-from recipes.speaker import Speaker, SpeakerRecipe, load_speaker, save_context_of, saved_context, speaker_mapping
+from recipes.speaker import (
+    Speaker,
+    SpeakerRecipe,
+    draft_facts,
+    drafted,
+    load_speaker,
+    save_context_of,
+    saved_context,
+    speaker_mapping,
+)
 from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import LIMIT_BYTES, typed_path
@@ -32,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 # How long a prompt that does not come is waited for without a word.
 _SILENT_SECONDS = 1.0
+_OF_ONE_TEXT = ("prompt_cache", "save_prompt_cache", "draft_checkpoint")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +63,9 @@ class GenerateRecipe(SpeakerRecipe):
         given = [name for name in ("prompt", "prompts", "prompt_file") if getattr(self, name) is not None]
         require(len(given) == 1, "prompt", "be given in exactly one way: prompt=, prompts=[…] or prompt_file=", given)
         require(self.prompts != (), "prompts", "hold at least one text", [])
-        for name in ("prompt_cache", "save_prompt_cache"):
+        for name in _OF_ONE_TEXT:
             alone = self.prompts is None or getattr(self, name) is None
-            require(alone, name, "be null with prompts=[…]: it is of one text", getattr(self, name))
+            require(alone, name, "be null with prompts=[…]: it is for one text", getattr(self, name))
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -138,7 +148,7 @@ def _prompt(recipe: GenerateRecipe) -> str:
 
 
 def _require_no_caches(recipe: GenerateRecipe) -> None:
-    for name in ("prompt_cache", "save_prompt_cache"):
+    for name in _OF_ONE_TEXT:
         if getattr(recipe, name) is not None:
             raise UserError(f"{name} must be null: the checkpoint is an encoder, which reads a text as a whole")
 
@@ -148,18 +158,18 @@ def _continue(recipe: GenerateRecipe, speaker: Speaker, prompt: str, interrupted
     model, tokenizer = speaker.model, speaker.tokenizer
     saved = saved_context(recipe, speaker)
     if saved is None:
-        context = Context(model, returns=recipe.save_prompt_cache is not None)
+        own = Context(model, returns=recipe.save_prompt_cache is not None)
         ids = tokenizer.encode_prompt(prompt) or [tokenizer.start_id]
     else:
-        context = saved.context
+        own = saved.context
         ids = [*saved.pending, *tokenizer.encode(prompt)]
-    before = list(context.tokens)
+    before, context = list(own.tokens), drafted(recipe, speaker, own)
     result = _print_stream(stream_text(model, tokenizer, ids, recipe, context=context, interrupted=interrupted))
     if recipe.save_prompt_cache is not None:
         # The prompt without its last token, which whatever goes on from it has to read anew.
         context.return_to(len(before) + len(ids) - 1)
-        save_context_of(recipe, speaker, context, pending=[*before, *ids][len(context.tokens) :])
-    return {**_facts(result), "reused_tokens": len(before)}
+        save_context_of(recipe, speaker, own, pending=[*before, *ids][len(own.tokens) :])
+    return {**_facts(result), "reused_tokens": len(before), **draft_facts(context)}
 
 
 def _print_stream(pieces: Iterable[TextPiece]) -> GenerationResult:

@@ -7,13 +7,24 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import load_model
-from zoo.config import UserError, require
+from zoo.config import UserError, require, require_within
 from zoo.config.files import typed_path
 from zoo.data import Tokenizer
-from zoo.generation import Context, GenerationConfig, SavedContext, require_replaceable, save_context
+from zoo.generation import (
+    Context,
+    DraftedContext,
+    GenerationConfig,
+    SavedContext,
+    TextContext,
+    require_replaceable,
+    save_context,
+)
 from zoo.runtime import blas
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.versions import device_label
+
+# All of them are judged in one pass; more than a few are never all right.
+_MOST_DRAFT_TOKENS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +36,8 @@ class SpeakerRecipe(GenerationConfig):
         attention: Another variant or hybrid for the same weights, or None.
         prompt_cache: File of what the model has read before, or None.
         save_prompt_cache: File for what it has read, or None.
+        draft_checkpoint: A smaller model of the same tokenizer that guesses the text first, or None.
+        num_draft_tokens: How many tokens it guesses at a time.
         device: Back end.
         dtype: Of weights and caches.
         allow_large: Whether to begin what will not fit into memory.
@@ -34,6 +47,8 @@ class SpeakerRecipe(GenerationConfig):
     attention: dict[str, Any] | None = None
     prompt_cache: str | None = None
     save_prompt_cache: str | None = None
+    draft_checkpoint: str | None = None
+    num_draft_tokens: int = 3
     device: str = "auto"
     dtype: str = "auto"
     allow_large: bool = False
@@ -41,8 +56,9 @@ class SpeakerRecipe(GenerationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
-        for name in ("prompt_cache", "save_prompt_cache"):
-            require(getattr(self, name) != "", name, "be the path of a file", "")
+        for name in ("prompt_cache", "save_prompt_cache", "draft_checkpoint"):
+            require(getattr(self, name) != "", name, "be a path", "")
+        require_within(self, 1, _MOST_DRAFT_TOKENS, "num_draft_tokens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +112,29 @@ def saved_context(recipe: SpeakerRecipe, speaker: Speaker) -> SavedContext | Non
         return None
     path = typed_path(recipe.prompt_cache, what="prompt_cache")
     return SavedContext(path, model=speaker.model, tokenizer=speaker.tokenizer)
+
+
+def drafted(recipe: SpeakerRecipe, speaker: Speaker, context: Context) -> Context | DraftedContext:
+    """The context, guessed by `draft_checkpoint` first if there is one.
+
+    Raises:
+        UserError: If that cannot be loaded, or does not go with the model.
+    """
+    if recipe.draft_checkpoint is None:
+        return context
+    path = typed_path(recipe.draft_checkpoint, what="draft_checkpoint")
+    model, tokenizer = load_model(path, allow_large=recipe.allow_large)
+    model.set_dtype(parse_dtype(recipe.dtype))
+    return DraftedContext(
+        context, model, tokenizers=(speaker.tokenizer, tokenizer), num_draft_tokens=recipe.num_draft_tokens
+    )
+
+
+def draft_facts(context: TextContext) -> dict[str, int]:
+    """How well a draft guessed, for the result; nothing without one."""
+    if not isinstance(context, DraftedContext):
+        return {}
+    return {"draft_tokens": context.num_guessed, "accepted_draft_tokens": context.num_accepted}
 
 
 def save_context_of(recipe: SpeakerRecipe, speaker: Speaker, context: Context, **more: Any) -> None:

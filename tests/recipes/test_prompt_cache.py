@@ -1,13 +1,8 @@
 """`prompt_cache=` and `save_prompt_cache=` of `generate.py` and `chat.py`."""
 
-import io
-import json
-import sys
-
 import pytest
 
 from recipes import chat, generate
-from recipes.app import execute
 from tests.recipes.test_generate import save
 
 
@@ -17,44 +12,30 @@ def checkpoints(tmp_path_factory) -> dict[str, str]:
     return {family: save(folder / family, family) for family in ("llama", "gpt", "bert")}
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Runs a script greedily; gives its JSON object, or the line on stderr that ended it."""
-
-    def call(main, *arguments: str, said: bytes = b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(said)))
-        name = main.__module__.rpartition(".")[2]
-        code = execute(name, main, [*arguments, "temperature=0", "max_tokens=7"])
-        captured = capsys.readouterr()
-        return json.loads(captured.out.splitlines()[-1]) if code == 0 else captured.err
-
-    return call
-
-
-def test_a_prompt_goes_on_from_a_file(run, checkpoints, tmp_path):
+def test_a_prompt_goes_on_from_a_file(speak, checkpoints, tmp_path):
     checkpoint = f"checkpoint={checkpoints['llama']}"
-    whole = run(generate.main, checkpoint, "prompt=a long document, then a question")
-    first = run(generate.main, checkpoint, "prompt=a long document", f"save_prompt_cache={tmp_path}/first")
-    assert first["text"] == run(generate.main, checkpoint, "prompt=a long document")["text"]
+    whole = speak(generate.main, checkpoint, "prompt=a long document, then a question")
+    first = speak(generate.main, checkpoint, "prompt=a long document", f"save_prompt_cache={tmp_path}/first")
+    assert first["text"] == speak(generate.main, checkpoint, "prompt=a long document")["text"]
     for _ in range(2):
         # It may be asked for as often as one likes, and go on into another file.
         more = [f"prompt_cache={tmp_path}/first", f"save_prompt_cache={tmp_path}/second"]
-        second = run(generate.main, checkpoint, "prompt=, then a", *more)
+        second = speak(generate.main, checkpoint, "prompt=, then a", *more)
     assert second["reused_tokens"] == len("a long document")
-    third = run(generate.main, checkpoint, "prompt= question", f"prompt_cache={tmp_path}/second")
+    third = speak(generate.main, checkpoint, "prompt= question", f"prompt_cache={tmp_path}/second")
     assert third["text"] == whole["text"]
     # Nothing new is a continuation of what was read.
-    assert run(generate.main, checkpoint, "prompt=", f"prompt_cache={tmp_path}/first")["text"] == first["text"]
+    assert speak(generate.main, checkpoint, "prompt=", f"prompt_cache={tmp_path}/first")["text"] == first["text"]
 
 
-def test_a_chat_goes_on_from_a_file(run, checkpoints, tmp_path):
+def test_a_chat_goes_on_from_a_file(speak, checkpoints, tmp_path):
     checkpoint, kept = f"checkpoint={checkpoints['llama']}", tmp_path / "chat"
-    whole = run(chat.main, checkpoint, said=b"one\ntwo\n")
-    run(chat.main, checkpoint, f"save_prompt_cache={kept}", said=b"one\n")
-    rest = run(chat.main, checkpoint, f"prompt_cache={kept}", f"save_prompt_cache={kept}", said=b"two\n")
+    whole = speak(chat.main, checkpoint, said=b"one\ntwo\n")
+    speak(chat.main, checkpoint, f"save_prompt_cache={kept}", said=b"one\n")
+    rest = speak(chat.main, checkpoint, f"prompt_cache={kept}", f"save_prompt_cache={kept}", said=b"two\n")
     assert rest["messages"] == whole["messages"]
     assert (rest["turns"], rest["results"][0]["reused_tokens"]) == (2, whole["results"][1]["reused_tokens"])
-    error = run(chat.main, checkpoint, f"prompt_cache={kept}", "system=brief", said=b"two\n")
+    error = speak(chat.main, checkpoint, f"prompt_cache={kept}", "system=brief", said=b"two\n")
     assert "system must be null with prompt_cache=" in error
 
 
@@ -72,16 +53,16 @@ def test_a_chat_goes_on_from_a_file(run, checkpoints, tmp_path):
         (["checkpoint={llama}", "prompt=a", "save_prompt_cache={llama}/config.json"], "it is another file"),
     ],
 )
-def test_what_does_not_fit_is_one_line(arguments, words, run, checkpoints, tmp_path):
+def test_what_does_not_fit_is_one_line(arguments, words, speak, checkpoints, tmp_path):
     file = tmp_path / "file"
-    run(generate.main, f"checkpoint={checkpoints['llama']}", "prompt=abc", f"save_prompt_cache={file}")
-    error = run(generate.main, *(each.format(file=file, **checkpoints) for each in arguments))
+    speak(generate.main, f"checkpoint={checkpoints['llama']}", "prompt=abc", f"save_prompt_cache={file}")
+    error = speak(generate.main, *(each.format(file=file, **checkpoints) for each in arguments))
     assert isinstance(error, str)
     assert error.count("\n") == 1
     assert words in error
 
 
-def test_a_text_is_no_chat(run, checkpoints, tmp_path):
+def test_a_text_is_no_chat(speak, checkpoints, tmp_path):
     checkpoint, file = f"checkpoint={checkpoints['llama']}", tmp_path / "file"
-    run(generate.main, checkpoint, "prompt=abc", f"save_prompt_cache={file}")
-    assert "must be of a chat; it is of a text" in run(chat.main, checkpoint, f"prompt_cache={file}", said=b"a")
+    speak(generate.main, checkpoint, "prompt=abc", f"save_prompt_cache={file}")
+    assert "must be of a chat; it is of a text" in speak(chat.main, checkpoint, f"prompt_cache={file}", said=b"a")

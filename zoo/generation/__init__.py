@@ -2,8 +2,9 @@
 
 from zoo.generation.batch import generate_batch, stream_batch
 from zoo.generation.config import GenerationConfig
-from zoo.generation.context import Context
+from zoo.generation.context import Context, TextContext
 from zoo.generation.conversation import Conversation
+from zoo.generation.drafting import DraftedContext
 from zoo.generation.filling import FilledText, Guess, fill_masks
 from zoo.generation.prompt_cache import SavedContext, require_replaceable, save_context
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
@@ -12,12 +13,14 @@ from zoo.generation.single import generate_text, stream_text
 __all__ = [
     "Context",
     "Conversation",
+    "DraftedContext",
     "FilledText",
     "FinishReason",
     "GenerationConfig",
     "GenerationResult",
     "Guess",
     "SavedContext",
+    "TextContext",
     "TextPiece",
     "fill_masks",
     "generate_batch",

@@ -2,20 +2,44 @@
 
 import copy
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx_lm.generate import generate_step
 
 from zoo.generation.model import LanguageModel
-from zoo.generation.sampling import LogitsProcessor, Sampler
+from zoo.generation.sampling import LogitsProcessor, RowSampler
 from zoo.layers.caches import KVCache
+
+
+class TextContext(Protocol):
+    """What text can go on from: a `Context`, or one whose text is guessed first."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """What was read."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the caches hold."""
+
+    def read(self, ids: Sequence[int], *, step_size: int, interrupted: Callable[[], bool] = ...) -> bool:
+        """Reads tokens; returns whether to go on."""
+
+    def write(
+        self, token: int, *, limit: int | None, sampler: RowSampler, processors: list[LogitsProcessor]
+    ) -> Generator[int, None, None]:
+        """Reads one more token and goes on from it."""
+
+    def return_to(self, length: int) -> None:
+        """Forgets tokens, so that at most the first `length` are left."""
 
 
 class Context:
     """The beginning of a text, read once and gone on from.
 
     Attributes:
+        model: Reads and writes.
         cache: One cache a layer.
         tokens: What they hold.
     """
@@ -27,7 +51,7 @@ class Context:
             model: Reads what is given.
             returns: Whether `return_to` will be called, which caches that cannot forget prepare for.
         """
-        self._model = model
+        self.model = model
         self._returns = returns
         self.cache = model.make_cache()
         self.tokens: list[int] = []
@@ -44,7 +68,7 @@ class Context:
         for start in range(0, len(ids), step_size):
             if interrupted():
                 return False
-            self._model(tokens[:, start : start + step_size], cache=self.cache)
+            self.model(tokens[:, start : start + step_size], cache=self.cache)
             mx.eval([layer.state for layer in self.cache])
             mx.clear_cache()
             self.tokens += ids[start : start + step_size]
@@ -54,7 +78,7 @@ class Context:
         return not interrupted()
 
     def write(
-        self, token: int, *, limit: int | None, sampler: Sampler, processors: list[LogitsProcessor]
+        self, token: int, *, limit: int | None, sampler: RowSampler, processors: list[LogitsProcessor]
     ) -> Generator[int, None, None]:
         """Reads one more token and goes on from it, over mlx-lm's `generate_step`.
 
@@ -69,7 +93,7 @@ class Context:
         """
         steps = generate_step(
             mx.array([token], dtype=mx.int32),
-            self._model,
+            self.model,
             # Its own default is a stream of whatever device was the default when mlx-lm was imported.
             mx.default_stream(mx.default_device()),
             max_tokens=-1 if limit is None else limit,
@@ -99,5 +123,5 @@ class Context:
             length, earlier = self._earlier
             self.cache = copy.deepcopy(earlier)
         else:
-            length, self.cache = 0, self._model.make_cache()
+            length, self.cache = 0, self.model.make_cache()
         del self.tokens[length:]

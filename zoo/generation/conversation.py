@@ -6,7 +6,7 @@ from typing import Any
 from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
-from zoo.generation.context import Context
+from zoo.generation.context import TextContext
 from zoo.generation.model import LanguageModel
 from zoo.generation.result import TextPiece
 from zoo.generation.single import stream_text
@@ -25,7 +25,12 @@ class Conversation:
     """
 
     def __init__(
-        self, model: LanguageModel, tokenizer: Tokenizer, config: GenerationConfig, context: Context, system: str | None
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        config: GenerationConfig,
+        context: TextContext,
+        system: str | None,
     ) -> None:
         """Begins with nothing said.
 

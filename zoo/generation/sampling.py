@@ -13,8 +13,6 @@ from zoo.generation.config import GenerationConfig
 
 # (tokens so far, scores [1, V]) -> scores [1, V], as mlx-lm has it.
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
-# Log-probabilities [1, V] -> tokens [1], likewise.
-Sampler = Callable[[mx.array], mx.array]
 
 # In place of a token where the scores are no numbers. The host reads tokens a step late, so the model is asked for
 # one more step; to it, this is the last token of the vocabulary.
@@ -29,6 +27,9 @@ class RowSampler:
 
     Draw t of row r is a function of (seed, r, t) alone: neither other rows nor the caller's random numbers change
     it, and the caller's random state is left as it was.
+
+    Attributes:
+        step: Number of the next draw.
     """
 
     def __init__(self, config: GenerationConfig, *, vocab_size: int, row: int = 0) -> None:
@@ -38,13 +39,13 @@ class RowSampler:
         self._top_k = config.top_k if config.top_k < vocab_size else 0
         self._top_p, self._min_p = config.top_p, config.min_p
         self._temperature = _held(config.temperature)
-        self._seed, self._row, self._step = config.seed, row, 0
+        self._seed, self._row, self.step = config.seed, row, 0
 
     def warm_up(self, vocab_size: int) -> None:
         """Compiles the filters, so that no clock counts them as part of the first token; draws nothing of the row."""
-        step = self._step
+        step = self.step
         mx.eval(self(mx.zeros((1, vocab_size))))
-        self._step = step
+        self.step = step
 
     def __call__(self, logprobs_1V: mx.array) -> mx.array:
         """The next token, int32 [1], from log-probabilities [1, V]; `NO_TOKEN` if these are no numbers."""
@@ -56,8 +57,8 @@ class RowSampler:
         # A filter that leaves nothing, such as the smallest top_p, leaves the most probable token.
         kept_1V = (self._filtered(logprobs_1V) > -mx.inf) | (logprobs_1V == top_11)
         scores_1V = mx.where(kept_1V, (logprobs_1V - top_11) * (1 / self._temperature), -mx.inf)
-        key = mx.random.key(_draw_key(self._seed, self._row, self._step))
-        self._step += 1
+        key = mx.random.key(_draw_key(self._seed, self._row, self.step))
+        self.step += 1
         return _or_no_token(mx.random.categorical(scores_1V, key=key), logprobs_1V)
 
     def _filtered(self, logprobs_1V: mx.array) -> mx.array:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
-from zoo.generation.context import Context
+from zoo.generation.context import Context, TextContext
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
 from zoo.generation.prompt import prompt_ids
 from zoo.generation.result import GenerationResult, TextPiece
@@ -18,7 +18,7 @@ def stream_text(
     prompt: str | Sequence[int],
     config: GenerationConfig,
     *,
-    context: Context | None = None,
+    context: TextContext | None = None,
     end_ids: Collection[int] = (),
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Generator[TextPiece, None, None]:
