@@ -18,12 +18,13 @@ from recipes.training_run import TrainingRun
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
+from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
 from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
 from zoo.data.examples import ExamplesConfig
 from zoo.models import Model
-from zoo.models.adapters import Adapters, LoRAConfig, QuantizationConfig, attach_adapters
+from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
@@ -53,6 +54,7 @@ class FinetuneRecipe:
         method: "full" trains all weights; "lora" and "dora" train adapters, "qlora" those of LoRA on quantized weights.
         attention: Another variant or hybrid for the same weights; None keeps the checkpoint's.
         lora: Size and place of adapters.
+        adapters: Folder of adapters to go on from, of mlx-lm, of PEFT or of a run; None for fresh ones.
         quantization: Of frozen weights, for qlora.
         data: Examples, or a corpus of text.
         optimizer: Optimizer and schedule.
@@ -72,6 +74,7 @@ class FinetuneRecipe:
     method: Method = "lora"
     attention: dict[str, Any] | None = None
     lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig)
+    adapters: str | None = None
     quantization: QuantizationConfig = dataclasses.field(default_factory=QuantizationConfig)
     run_dir: str | None = None
     resume: Literal["auto", "never"] = "never"
@@ -107,7 +110,9 @@ class FinetunePlan:
             "model": model.config.as_mapping(),
             "checkpoint": base_fingerprint,
             "method": recipe.method,
-            "lora": None if recipe.method == "full" else to_mapping(recipe.lora),
+            "lora": None if model.adapters is None else to_mapping(model.adapters.lora),
+            # What they begin with.
+            "adapters": None if recipe.adapters is None else weights_fingerprint(model),
             "quantization": to_mapping(recipe.quantization) if recipe.method == "qlora" else None,
             "data": {
                 **data,
@@ -165,6 +170,8 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
         dtype=parse_dtype(recipe.dtype),
     )
     require_installed(plan.training.loggers)
+    unused = recipe.method != "full" or recipe.adapters is None
+    require(unused, "adapters", "be null for method=full, which trains none", recipe.adapters)
     # Dropped inputs are drawn anew where a block is computed again, and the gradient would be that of others.
     again = plan.training.gradient_checkpointing and recipe.method != "full"
     condition = "be 0 beside training.gradient_checkpointing"
@@ -207,7 +214,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
     if recipe.method != "full":
-        attach_adapters(model, _adapters(recipe, base, fingerprint), dtype=plan.dtype)
+        _adapt(plan, model, base, fingerprint)
     needed = _priced(plan, model)
     trained = dict(tree_flatten(model.trainable_parameters()))
     run = TrainingRun(
@@ -237,7 +244,11 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         return finished
     if isinstance(plan.data, DataConfig):
         leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
-    return run.train(state)
+    result = run.train(state)
+    if model.adapters is not None and model.config.family == "llama":
+        with folder.writing("peft") as path:
+            write_peft(path, model)
+    return result
 
 
 def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
@@ -251,14 +262,23 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
 
 
-def _adapters(recipe: FinetuneRecipe, base: str, fingerprint: str) -> Adapters:
-    return Adapters(
-        kind="dora" if recipe.method == "dora" else "lora",
-        lora=recipe.lora,
-        quantization=recipe.quantization if recipe.method == "qlora" else None,
-        base=base,
-        base_fingerprint=fingerprint,
-    )
+def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str) -> None:
+    """Gives the model fresh adapters, or those to go on from."""
+    recipe = plan.recipe
+    kind: AdapterKind = "dora" if recipe.method == "dora" else "lora"
+    quantization = recipe.quantization if recipe.method == "qlora" else None
+    if recipe.adapters is None:
+        fresh = Adapters(
+            kind=kind, lora=recipe.lora, quantization=quantization, base=base, base_fingerprint=fingerprint
+        )
+        attach_adapters(model, fresh, dtype=plan.dtype)
+        return
+    folder = typed_path(recipe.adapters, what="adapters")
+    load_adapters(model, folder, base=base, quantization=quantization, dtype=plan.dtype)
+    found: Adapters = model.adapters
+    require(found.kind == kind, "method", f"be {found.kind}, as the adapters are", recipe.method)
+    own = recipe.lora in (LoRAConfig(), found.lora)
+    require(own, "lora", "be left out beside adapters, which have their own", to_mapping(recipe.lora))
 
 
 def _priced(plan: FinetunePlan, model: Model) -> int:

@@ -185,3 +185,19 @@ def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune
     assert "resume: data.loss_on must stay 'assistant' as in the run" in changed[2]
     packed = finetune(*options, *steady, "data.pack=true", "training.sequence_length=300", folder="packed")
     assert packed[1]["train_loss"] < packed[1]["first_train_loss"]
+
+
+def test_a_training_goes_on_from_adapters_and_leaves_them_for_peft_too(finetune, tmp_path):
+    assert finetune("method=dora", "training.steps=2")[0] == 0
+    code, result, error = finetune("method=dora", f"adapters={tmp_path / 'run'}", "lora.rank=8", folder="more")
+    assert code == 0, error
+    trained = dict(tree_flatten(load_checkpoint(tmp_path / "more").model.trainable_parameters()))
+    assert result["trainable_parameters"] == sum(array.size for array in trained.values())
+    again = finetune("method=dora", f"adapters={tmp_path / 'more' / 'peft'}", "lora.rank=8", folder="third")
+    assert again[1]["first_train_loss"] < result["first_train_loss"]
+    assert (
+        "method must be dora, as the adapters are; got 'lora'"
+        in finetune(f"adapters={tmp_path / 'run'}", folder="x")[2]
+    )
+    wrong = finetune("method=dora", f"adapters={tmp_path / 'run'}", "lora.rank=5", folder="wrong")
+    assert "lora must be left out beside adapters" in wrong[2]

@@ -33,7 +33,7 @@ def write_adapters(folder: Path, model: nn.Module) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    write_tensors(folder / ADAPTERS, {_foreign(model, name): array for name, array in _trained(model).items()})
+    write_tensors(folder / ADAPTERS, {mlx_lm_name(model, name): array for name, array in _trained(model).items()})
     adapters: Adapters = model.adapters
     lora = adapters.lora
     config = {
@@ -60,7 +60,7 @@ def restore_adapters(model: nn.Module, stream: Any, path: Path) -> None:
     Raises:
         UserError: If names, shapes or dtypes do not fit, or a number is not finite; names those that do not.
     """
-    own = {_foreign(model, name): name for name in _trained(model)}
+    own = {mlx_lm_name(model, name): name for name in _trained(model)}
     wanted = {foreign: _trained(model)[name] for foreign, name in own.items()}
     arrays = read_tensors(stream, path, wanted, what="the model's adapters", same_dtypes=False)
     model.load_weights([(own[name], array) for name, array in arrays.items()], strict=False)
@@ -96,6 +96,6 @@ def _trained(model: nn.Module) -> dict[str, mx.array]:
     return dict(tree_flatten(model.trainable_parameters()))
 
 
-def _foreign(model: nn.Module, name: str) -> str:
+def mlx_lm_name(model: nn.Module, name: str) -> str:
     """A parameter's name in mlx-lm, whose models of the Llama family keep all but the head below `model`."""
     return f"model.{name}" if model.config.family == "llama" and not name.startswith("lm_head") else name

@@ -1,0 +1,55 @@
+"""Makes the references under `peft/`: a small Llama, and PEFT's adapters on it with the logits that they give.
+
+Needs torch, transformers and peft, which the suite does not: python tests/references/make_peft.py
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+FOLDER = Path(__file__).with_name("peft")
+TOKENS = [[1, 5, 9, 30, 2]]
+CASES = {
+    "lora": {"target_modules": ["q_proj", "v_proj", "down_proj"]},
+    "dora": {"target_modules": ["k_proj", "up_proj"], "use_dora": True},
+    "last": {"target_modules": ["o_proj"], "layers_to_transform": [1], "use_rslora": True},
+}
+
+
+def main() -> None:
+    """Writes all of it anew."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=31,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(FOLDER / "base")
+    expected = {}
+    for name, options in CASES.items():
+        base = LlamaForCausalLM.from_pretrained(FOLDER / "base")
+        model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, task_type="CAUSAL_LM", **options))
+        with torch.no_grad():
+            for parameter in (each for label, each in model.named_parameters() if "lora_" in label):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            expected[name] = model(torch.tensor(TOKENS)).logits.numpy()
+        model.save_pretrained(FOLDER / name)
+        (FOLDER / name / "README.md").unlink()
+        path = FOLDER / name / "adapter_config.json"
+        path.write_text(path.read_text().replace(str(FOLDER / "base"), "../base"))
+    np.savez(FOLDER / "expected.npz", **expected)
+
+
+if __name__ == "__main__":
+    main()

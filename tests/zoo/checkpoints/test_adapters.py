@@ -1,0 +1,226 @@
+"""Adapters go both ways between here, mlx-lm and PEFT, and a training step here is the one that mlx-lm makes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import optimizers
+from mlx.utils import tree_flatten, tree_map_with_path
+from mlx_lm.models import llama
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.trainer import TrainingArgs
+from mlx_lm.tuner.trainer import train as mlx_lm_train
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.tuner.utils import load_adapters as mlx_lm_load_adapters
+
+from zoo.attention.catalog import variant
+from zoo.checkpoints import load_whole, save_checkpoint
+from zoo.checkpoints.adapters import weights_fingerprint
+from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
+from zoo.config import UserError
+from zoo.data.examples import ExampleLoader, ExampleSplit
+from zoo.data.tokenizers import BytesTokenizer
+from zoo.models import build_model, model_config_from_mapping
+from zoo.models.adapters import Adapters, LoRAConfig, attach_adapters
+from zoo.training import StepOptions, TrainStep, build_optimizer, optimizer_config_from_mapping
+from zoo.training.batches import to_arrays
+
+PEFT = Path(__file__).parents[2] / "references" / "peft"
+TOKENS = mx.array([[1, 5, 9, 30, 2]])
+LLAMA = {
+    "family": "llama",
+    "vocab_size": 259,
+    "num_layers": 3,
+    "hidden_size": 16,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "intermediate_size": 24,
+    "max_seq_len": 64,
+    "tie_word_embeddings": False,
+}
+
+
+def ours():
+    mx.random.seed(3)
+    model = build_model(model_config_from_mapping({**LLAMA, "attention": variant("mha").as_mapping()}))
+    mx.eval(model.parameters())
+    return model
+
+
+def theirs():
+    arguments = llama.ModelArgs(
+        model_type="llama",
+        hidden_size=LLAMA["hidden_size"],
+        num_hidden_layers=LLAMA["num_layers"],
+        intermediate_size=LLAMA["intermediate_size"],
+        num_attention_heads=LLAMA["num_heads"],
+        num_key_value_heads=LLAMA["num_kv_heads"],
+        rms_norm_eps=1e-5,
+        vocab_size=LLAMA["vocab_size"],
+        rope_theta=10000.0,
+        tie_word_embeddings=False,
+    )
+    model = llama.Model(arguments)
+    weights = dict(tree_flatten(ours().parameters()))
+    model.load_weights(
+        [(name if name.startswith("lm_head") else f"model.{name}", array) for name, array in weights.items()]
+    )
+    return model
+
+
+def adapted(kind, lora, *, shift=0.05):
+    """A model of ours whose adapters do something."""
+    model = ours()
+    fingerprint = weights_fingerprint(model)
+    attach_adapters(model, Adapters(kind=kind, lora=lora, base="base", base_fingerprint=fingerprint))
+    model.update(
+        tree_map_with_path(lambda name, x: x + shift if name.endswith("lora_b") else x, model.trainable_parameters())
+    )
+    model.eval()
+    return model
+
+
+PLACES = [LoRAConfig(rank=3), LoRAConfig(rank=5, scale=2.0, keys=("self_attn.q_proj", "mlp.down_proj"), num_layers=2)]
+
+
+@pytest.mark.parametrize("lora", PLACES)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_mlx_lm_reads_adapters_from_here_with_equal_logits(kind, lora, tmp_path):
+    model = adapted(kind, lora)
+    save_checkpoint(tmp_path / "checkpoint", model=model)
+    other = mlx_lm_load_adapters(theirs(), str(tmp_path / "checkpoint"))
+    other.eval()
+    assert mx.allclose(model(TOKENS), other(TOKENS), atol=1e-5)
+    assert not mx.allclose(model(TOKENS), ours()(TOKENS), atol=1e-3)
+
+
+@pytest.mark.parametrize("lora", PLACES)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_adapters_from_mlx_lm_are_read_here_with_equal_logits(kind, lora, tmp_path):
+    other = theirs()
+    other.freeze()
+    parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": 0.0}
+    parameters |= {} if lora.keys is None else {"keys": list(lora.keys)}
+    num_layers = -1 if lora.num_layers is None else lora.num_layers
+    linear_to_lora_layers(other, num_layers, parameters, use_dora=kind == "dora")
+    other.update(tree_map_with_path(lambda _, x: x + 0.05, other.trainable_parameters()))
+    mx.save_safetensors(str(tmp_path / "adapters.safetensors"), dict(tree_flatten(other.trainable_parameters())))
+    config = {"fine_tune_type": kind, "num_layers": num_layers, "lora_parameters": parameters, "iters": 3, "model": "x"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    model = ours()
+    load_adapters(model, tmp_path, base="base")
+    model.eval()
+    other.eval()
+    assert mx.allclose(model(TOKENS), other(TOKENS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "last"])
+def test_adapters_from_peft_are_read_with_its_logits_and_written_so_that_they_are_read_again(name, tmp_path):
+    expected = np.load(PEFT / "expected.npz")[name]
+    models = []
+    for folder in (PEFT / name, tmp_path / "peft"):
+        model = load_whole(PEFT / "base").model
+        load_adapters(model, folder, base="base")
+        model.eval()
+        assert np.allclose(np.array(model(TOKENS)), expected, atol=1e-5)
+        write_peft(tmp_path / "peft", model)
+        models.append(model)
+    read, written = (
+        dict(mx.load(str(folder / "adapter_model.safetensors"))) for folder in (PEFT / name, tmp_path / "peft")
+    )
+    assert read.keys() == written.keys()
+    assert all(np.array_equal(read[each], written[each]) for each in read)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type must be LORA; got 'IA3'"),
+        ({"bias": "all"}, "bias must be none"),
+        ({"r": "3"}, "r must be a whole number"),
+        ({"r": 4}, r"must have shape \(4, 16\); got \(3, 16\)"),
+        ({"use_dora": True}, "missing: .*lora_magnitude_vector"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused_in_one_line(change, message, tmp_path):
+    shutil.copytree(PEFT / "lora", tmp_path / "peft")
+    path = tmp_path / "peft" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=message):
+        load_adapters(load_whole(PEFT / "base").model, tmp_path / "peft", base="base")
+    with pytest.raises(UserError, match=r"must hold adapters\.safetensors or adapter_model\.safetensors"):
+        load_adapters(load_whole(PEFT / "base").model, tmp_path, base="base")
+    with pytest.raises(UserError, match="must adapt the same layers of each of the last blocks, of 3"):
+        load_adapters(ours(), PEFT / "lora", base="base")
+
+
+class Losses(TrainingCallback):
+    """What mlx-lm reports."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_train_loss_report(self, train_info):
+        self.found.append(train_info["train_loss"])
+
+
+@pytest.fixture
+def uncompiled():
+    """Compiling takes a C++ compiler's time, and mlx-lm's step has no switch for it."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_every_loss_of_a_lora_training_is_that_of_mlx_lm(tmp_path):
+    lora, steps = LoRAConfig(rank=4), 12
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(3, 50, size=24)
+    tokens_T = rng.integers(0, 9, size=lengths.sum()).astype(np.int32)
+    ends_N = np.cumsum(lengths)
+    # Prompts of about half a row are not learnt.
+    trained_T = np.concatenate([np.arange(length) >= length // 2 for length in lengths])
+    split = ExampleSplit(name="train", tokens_T=tokens_T, trained_T=trained_T, ends_N=ends_N)
+    loader = ExampleLoader(split, BytesTokenizer(), batch_size=4, sequence_length=40, seed=1)
+    model = adapted("lora", lora, shift=0.0)
+    save_checkpoint(tmp_path / "start", model=model)
+    other = theirs()
+    other.freeze()
+    mlx_lm_load_adapters(other, str(tmp_path / "start"))
+
+    config = {"name": "adamw", "learning_rate": 1e-2, "schedule": "constant", "warmup_fraction": 0, "weight_decay": 0}
+    optimizer = build_optimizer(optimizer_config_from_mapping(config), model, steps=steps)
+    step = TrainStep(model, optimizer, StepOptions(causal=True, compile=False))
+    model.train()
+    found = []
+    for number in range(steps):
+        batch = loader.batch(number)
+        weight = float(batch.weights_BL.sum())
+        nats, _ = step(to_arrays(batch), weight)
+        found.append(nats.item() / weight)
+
+    def batches(**_):
+        for number in range(steps):
+            batch = loader.batch(number)
+            rows = np.concatenate([batch.inputs_BL[:, :1], batch.targets_BL], axis=1)
+            # mlx-lm counts targets from 1, the first and the last inclusive.
+            first_B = batch.weights_BL.argmax(axis=1) + 1
+            assert batch.lengths_B is not None
+            yield mx.array(rows), mx.array(np.stack([first_B, batch.lengths_B], axis=1))
+
+    losses = Losses()
+    mlx_lm_train(
+        other,
+        optimizers.AdamW(1e-2, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True),
+        train_dataset=[],
+        args=TrainingArgs(batch_size=4, iters=steps, steps_per_report=1, adapter_file=str(tmp_path / "a.safetensors")),
+        iterate_batches=batches,
+        training_callback=losses,
+    )
+    assert len(losses.found) == steps
+    assert found == pytest.approx(losses.found, abs=1e-4)
+    assert found[0] - found[-1] > 0.1
