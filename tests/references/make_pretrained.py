@@ -26,7 +26,15 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tests.references.pretrained_cases import CASES, QUANTIZED, V, as_version_4, rewrite_config, rewrite_tensors
+from tests.references.pretrained_cases import (
+    CASES,
+    ENDS_EARLY,
+    QUANTIZED,
+    V,
+    as_version_4,
+    rewrite_config,
+    rewrite_tensors,
+)
 
 OUT = Path(__file__).resolve().parent / "pretrained"
 LENGTH, PREFILL = 40, 29
@@ -34,7 +42,8 @@ TEXT = (
     "the cat sat on a mat and the dog ran to the cat then they all sat down in the sun by the old red barn while every"
     " quick brown fox jumped over lazy hedges, which few people would have expected of such animals"
 )
-PROMPT, GREEDY_TOKENS = "the cat sat on the", 20
+# Longer than the trained length of the model that adapts to it.
+PROMPT, GREEDY_TOKENS = "the dog sat on a mat and they all ran to the sun by the old red barn", 20
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:
@@ -101,8 +110,17 @@ def language_expected(folder: Path) -> dict[str, Any]:
                 folder, dtype=torch.float32, attn_implementation="eager"
             ).eval()
             ids = own(PROMPT, return_tensors="pt").input_ids
-            out = model.generate(ids, max_new_tokens=GREEDY_TOKENS, do_sample=False, pad_token_id=0)
-            facts |= {"prompt": PROMPT, "greedy": own.decode(out[0, ids.shape[1] :], skip_special_tokens=True)}
+            asked = {"max_new_tokens": GREEDY_TOKENS, "do_sample": False, "pad_token_id": 0}
+            out = model.generate(ids, **asked)
+            if folder.parent.name in ENDS_EARLY:
+                # One more token that ends a text, which the tokenizer knows nothing of.
+                model.generation_config.eos_token_id = [2, int(out[0, ids.shape[1] + 7])]
+                model.generation_config.save_pretrained(folder)
+                out = model.generate(ids, **asked)
+            ends = np.atleast_1d(model.generation_config.eos_token_id)
+            # A token that ends a text is no part of it.
+            written = [int(each) for each in out[0, ids.shape[1] :] if int(each) not in ends]
+            facts |= {"prompt": PROMPT, "greedy": own.decode(written, skip_special_tokens=True)}
     return facts
 
 

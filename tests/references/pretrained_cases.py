@@ -177,6 +177,8 @@ CASES: dict[str, tuple[Callable[[], transformers.PreTrainedModel], dict[str, Any
     "bert_hub": (lambda: bert("BertForPreTraining"), {"dtype": HALF, "tensors": as_bert_on_the_hub}),
     "bert_classes": (lambda: bert("BertForSequenceClassification", num_labels=5), {"dtype": BRAIN}),
 }
+# Those whose `generation_config.json` names a second token that ends a text.
+ENDS_EARLY = ("qwen2",)
 # Name: the checkpoint that MLX quantizes, how, and the layers that it does otherwise; widths that groups of 32 divide.
 WIDE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
 QUANTIZED: dict[str, tuple[Callable[[], transformers.PreTrainedModel], dict[str, Any], dict[str, Any]]] = {

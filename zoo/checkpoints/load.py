@@ -147,9 +147,8 @@ def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int
         restore_model(model, files)
         model.eval()
         tokenizer = _tokenizer(files) if saved.has_tokenizer else None
-        if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
-            sizes = f"{model.config.vocab_size} for {tokenizer.vocab_size} tokens"
-            raise UserError(f"{where}: model.vocab_size must be at least the tokenizer's; got {sizes}")
+        if tokenizer is not None:
+            tokenizer = _within(tokenizer, model, where)
         return LoadedCheckpoint(
             model=model,
             tokenizer=tokenizer,
@@ -268,6 +267,13 @@ def _tokenizer(files: VerifiedFiles) -> Tokenizer:
         return load_tokenizer(folder, trained_here=True)
 
 
+def _within(tokenizer: Tokenizer, model: Any, where: str) -> Tokenizer:
+    try:
+        return tokenizer.within(model.config.vocab_size)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
 def content_name(folder: Path) -> bytes:
     """Names the content of a checkpoint that was loaded: its manifest, or the sums of a foreign one's files."""
     if gguf.is_file(folder):
@@ -291,6 +297,8 @@ def _load_foreign(
     # First, because transformers reads the config too, to find the tokenizer's class, and names its faults worse.
     model = huggingface.load_folder(folder, config, attention=attention, allow_large=allow_large)
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    if tokenizer is not None:
+        tokenizer = _within(tokenizer, model, f"checkpoint: {folder / CONFIG}")
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=folder)
 
 

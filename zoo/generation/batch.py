@@ -17,7 +17,7 @@ from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
-from zoo.generation.prompt import prompt_ids
+from zoo.generation.prompt import prompt_ids, reads_whole
 from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors, most_probable
@@ -110,7 +110,7 @@ def _prefill(
     Returns None if it was interrupted.
     """
     tokens = mx.array(list(ids), dtype=mx.int32)[None]
-    last = len(ids) - 1
+    last = 0 if reads_whole(model.config, len(ids)) else len(ids) - 1
     for start in range(0, last, step_size):
         if interrupted():
             return None

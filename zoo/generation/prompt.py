@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.model import LanguageModel
+from zoo.models import ModelConfig
 
 
 def prompt_ids(
@@ -39,3 +40,18 @@ def prompt_ids(
             " the tokenizer belongs to another model"
         )
     return ids
+
+
+def reads_whole(config: ModelConfig, length: int) -> bool:
+    """Whether a prompt has to be read at once for its text to be that of the whole prompt.
+
+    It is where a dynamic scaling turns positions by the length of what is read. Where the caches cannot forget the
+    last token again, from which writing begins, a prompt is read in steps all the same.
+
+    Args:
+        config: Of the model.
+        length: Tokens of the prompt, and of what was read before it.
+    """
+    dynamic = config.rope_scaling is not None and "dynamic" in config.rope_scaling.values()
+    forgets = all(variant.capabilities.trimmable for variant in config.attention.variants())
+    return config.positions == "rotary" and dynamic and forgets and length > config.max_seq_len

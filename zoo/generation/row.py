@@ -32,13 +32,13 @@ class Row:
             config: What ends the text.
             tokenizer: Makes text of tokens.
             max_seq_len: Most tokens that prompt and text may have together, or None.
-            end_ids: Tokens that end the text besides the end of a document.
+            end_ids: Tokens that end the text besides the tokenizer's.
         """
         self.index = index
         self.prompt_ids = prompt_ids
         room = None if max_seq_len is None else max_seq_len - len(prompt_ids)
         self._limit, self._limit_reason = _limit(config.max_tokens, room)
-        self._end_ids = {tokenizer.eos_id, *end_ids} if config.stop_at_eos else set()
+        self._end_ids = {*tokenizer.end_ids, *end_ids} if config.stop_at_eos else set()
         self._detokenizer = tokenizer.streaming_detokenizer()
         self._scanner = StopScanner(config.stop)
         self._text: list[str] = []

@@ -6,7 +6,7 @@ from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
 from zoo.generation.context import Context, TextContext
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
-from zoo.generation.prompt import prompt_ids
+from zoo.generation.prompt import prompt_ids, reads_whole
 from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors
@@ -30,7 +30,7 @@ def stream_text(
         prompt: Text, possibly empty, or tokens.
         config: How to sample and when to end.
         context: What the model has read before the prompt, if anything; holds prompt and text afterwards.
-        end_ids: Tokens that end the text besides the end of a document.
+        end_ids: Tokens that end the text besides the tokenizer's.
         interrupted: Asked after each token and each chunk of the prompt; the text ends where it says true.
 
     Yields:
@@ -51,9 +51,14 @@ def stream_text(
     sampler.warm_up(vocab_size)
     with evaluating(model):
         row.start()
-        if not context.read(ids[:-1], step_size=config.prefill_step_size, interrupted=interrupted):
+        whole = reads_whole(model.config, num_before + len(ids))
+        step_size = len(ids) if whole else config.prefill_step_size
+        if not context.read(ids if whole else ids[:-1], step_size=step_size, interrupted=interrupted):
             yield row.cut_short(cache_bytes=context.nbytes)
             return
+        if whole:
+            # The last token is what writing begins with.
+            context.return_to(num_before + len(ids) - 1)
         processors = logits_processors(
             config, num_texts=tokenizer.vocab_size, vocab_size=vocab_size, before=context.tokens
         )

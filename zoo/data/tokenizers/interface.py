@@ -119,6 +119,11 @@ class Tokenizer(abc.ABC):
         """Writes files into an existing folder, from which `load_tokenizer` makes an equal tokenizer."""
 
     @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end what a model writes: the end of a document, unless one from elsewhere ends otherwise too."""
+        return frozenset({self.eos_id})
+
+    @property
     def start_id(self) -> int:
         """Stands before a text: the end of the document before it, unless a model from elsewhere begins otherwise."""
         return self.eos_id
@@ -174,6 +179,23 @@ class Tokenizer(abc.ABC):
     def for_a_new_model(self) -> "Tokenizer":
         """The tokenizer of a model that is trained here from the start, whose texts begin as the data does."""
         return self
+
+    def within(self, vocab_size: int) -> "Tokenizer":
+        """The tokenizer of a model that knows so many tokens: special ones beyond them, which it cannot read, are gone.
+
+        Raises:
+            UserError: If a token with a text, or one that begins or ends texts, is beyond them.
+        """
+        if self.vocab_size <= vocab_size:
+            return self
+        if any(self.token_bytes_V[vocab_size:]) or max(self.eos_id, self.start_id) >= vocab_size:
+            sizes = f"{vocab_size} for {self.vocab_size} tokens"
+            raise UserError(f"model.vocab_size must be at least the tokenizer's; got {sizes}")
+        tokenizer = copy.copy(self)
+        tokenizer.token_bytes_V = self.token_bytes_V[:vocab_size]
+        tokenizer.pad_id = self.pad_id if self.pad_id < vocab_size else self.eos_id
+        tokenizer.mask_id = self.mask_id if self.mask_id is None or self.mask_id < vocab_size else None
+        return tokenizer
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens; special ones have none, and bytes that are no UTF-8 become U+FFFD.

@@ -35,8 +35,10 @@ from zoo.data.tokenizers.pieces import require_small_numbers, token_bytes, uses_
 from zoo.runtime.hub import HubReference, download, list_files
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
-_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "config.json")
+_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "*config.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# Where a model says how it is to be asked.
+_GENERATION = "generation_config.json"
 # These change a text and are not needed to split it.
 _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 # Runs of spaces, line ends, capitals, what normal forms merge, rare and unassigned characters, special tokens.
@@ -91,6 +93,7 @@ class PretrainedTokenizer(Tokenizer):
         with _reading(folder):
             self.wrapper = _read(folder)
             self.eos_id = _end_id(self.wrapper, folder)
+            self._own_end_ids = frozenset({self.eos_id, *_model_end_ids(folder)})
             pad_id = self.wrapper.pad_token_id
             self.pad_id = self.eos_id if pad_id is None else pad_id
             self.mask_id = self.wrapper.mask_token_id
@@ -127,6 +130,10 @@ class PretrainedTokenizer(Tokenizer):
         encoded = iter(self._exact.encode_batch_fast(plain, add_special_tokens=False))
         lists = (self.encode(text) if SPACE in text else next(encoded).ids for text in texts)
         return [np.array(ids, dtype=np.int32) for ids in lists]
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        return super().end_ids if self.trained_here else self._own_end_ids
 
     @property
     def start_id(self) -> int:
@@ -179,6 +186,8 @@ class PretrainedTokenizer(Tokenizer):
             self.wrapper.save_pretrained(folder)
             self._save_chat_template(folder)
             description = {"kind": PretrainedConfig.kind, "trained_here": self.trained_here}
+            if not self.trained_here:
+                (folder / _GENERATION).write_text(json.dumps({"eos_token_id": sorted(self.end_ids)}), encoding="utf-8")
             (folder / TOKENIZER_FILE).write_text(json.dumps(description), encoding="utf-8")
         # The part in Rust has no type of its own for a full disk.
         except Exception as error:
@@ -275,6 +284,21 @@ def _end_id(wrapper: Any, folder: Path) -> int:
         if token is not None:
             return int(token)
     raise UserError(f"tokenizer: {folder} must define a token that ends a text; it has neither eos nor sep")
+
+
+def _model_end_ids(folder: Path) -> list[int]:
+    """The tokens that the model says its texts end with, which can be more than the tokenizer knows."""
+    for name in (_GENERATION, "config.json"):
+        path = folder / name
+        found = read_json_mapping(path, what="tokenizer").get("eos_token_id") if path.is_file() else None
+        if found is not None:
+            ids = found if isinstance(found, list) else [found]
+            if not all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
+                raise UserError(
+                    f"tokenizer: {path}: eos_token_id must be a token or a list of them; got {shortened(found)}"
+                )
+            return ids
+    return []
 
 
 def _without_changes(backend: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import functools
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from tests.zoo.checkpoints.huggingface.references import (
     ENCODERS,
@@ -17,6 +18,7 @@ from tests.zoo.checkpoints.huggingface.references import (
 )
 from zoo.checkpoints import load_checkpoint, load_model, save_checkpoint
 from zoo.checkpoints.huggingface.load import FAMILIES
+from zoo.checkpoints.huggingface.table import tensors
 from zoo.config.files import read_json_mapping
 from zoo.generation import GenerationConfig, generate_batch, generate_text
 from zoo.ops.masks import MaskSpec
@@ -86,3 +88,27 @@ def test_a_foreign_model_saved_here_is_the_same_model(name, tmp_path):
     tokens_BL = mx.array(facts["tokens_BL"])
     assert again.config == model.config
     assert mx.array_equal(again.hidden(tokens_BL), model.hidden(tokens_BL))
+
+
+def test_a_foreign_tokenizer_saved_here_ends_texts_as_its_model_says(tmp_path):
+    model, tokenizer = load_model(model_folder("qwen2"))
+    save_checkpoint(tmp_path / "own", model=model, tokenizer=tokenizer)
+    again = load_model(tmp_path / "own")[1]
+    assert len(tokenizer.end_ids) == 2
+    # Transformers adds a token for padding to every Qwen2 tokenizer, and this model has no weights for it.
+    assert tokenizer.vocab_size == again.vocab_size == model.config.vocab_size > max(tokenizer.pad_id, again.pad_id)
+    assert again.end_ids == tokenizer.end_ids
+    assert again.encode_prompt("the cat") == tokenizer.encode_prompt("the cat")
+    assert again.for_a_new_model().end_ids == {tokenizer.eos_id}
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt2_untied", "gpt2_4_bits", "bert", "bert_classes"])
+def test_the_table_gives_back_the_tensors_of_the_file(name):
+    model, file = loaded(name), mx.load(str(model_folder(name) / "model.safetensors"))
+    family = FAMILIES[read_json_mapping(model_folder(name) / "config.json", what="it")["model_type"]]
+    arrays = dict(tree_flatten(model.parameters()))
+    given = {each.theirs: each.theirs_from(arrays) for each in tensors(family.modules(model.config, file), arrays)}
+    # A tied bias stands in a file once or twice.
+    assert file.keys() - given.keys() <= {"cls.predictions.bias"}
+    assert given.keys() <= file.keys()
+    assert all(mx.array_equal(given[key], file[key]) for key in given)
