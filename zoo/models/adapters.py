@@ -19,6 +19,7 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from zoo.config import UserError, require, require_within
+from zoo.layers.quantized import suit_to_backend
 
 AdapterKind = Literal["lora", "dora"]
 _LAYERS = (LoRALinear, DoRALinear)
@@ -150,6 +151,7 @@ def _quantize(model: nn.Module, config: QuantizationConfig) -> None:
         nn.quantize(model, config.group_size, config.bits, class_predicate=wanted)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"quantization must be one that MLX can do; {' '.join(str(error).split())}") from None
+    suit_to_backend(model)
 
 
 def _is_wide(array: mx.array, dtype: mx.Dtype) -> bool:

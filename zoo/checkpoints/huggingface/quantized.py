@@ -9,6 +9,7 @@ import mlx.nn as nn
 from zoo.checkpoints.huggingface.table import Module
 from zoo.config import UserError, from_mapping, require
 from zoo.config.errors import shortened
+from zoo.layers.quantized import suit_to_backend
 
 # Group sizes and bits of MLX's modes; what is none of these is not left to MLX, which some of them crash.
 _MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -92,6 +93,7 @@ def quantize(
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: quantization must be one that MLX can do to these layers; {reason}") from None
+    suit_to_backend(model)
 
 
 def _scheme(given: Mapping[str, Any], path: str, where: str) -> _Scheme:
