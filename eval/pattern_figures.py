@@ -4,7 +4,6 @@ The pictures are the patterns themselves, evaluated; nothing is drawn by hand.
 """
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,22 +11,22 @@ from matplotlib.figure import Figure
 
 from zoo.attention import VariantConfig, mechanism
 from zoo.attention.catalog import attention_names, variant
+from zoo.attention.function import function_of
+from zoo.attention.mechanism import GROUPING
 from zoo.ops.patterns import BoundPattern, Pattern, everything, numpy_mask
 
 # Enough for two blocks of 32 and two windows of 64 to be told apart.
 LENGTH = 160
-# Head grouping changes no pattern, so variants that differ only in it share a picture.
-_HEAD_KEYS = ("num_kv_heads", "queries_per_kv_head")
 SEEN, HIDDEN = "#2b6cb0", "#edf2f7"
 
 
 def pattern_variants() -> dict[str, VariantConfig]:
     """One shipped variant of each softmax pattern with its parameters, by variant name."""
-    found: dict[tuple[Any, ...], VariantConfig] = {}
+    found: dict[str, VariantConfig] = {}
     for name in attention_names():
         chosen = variant(name)
         if isinstance(chosen, VariantConfig) and _is_pattern(chosen) and not _regroups_heads(chosen):
-            found.setdefault((chosen.mechanism, *_shape_parameters(chosen)), chosen)
+            found.setdefault(function_of(chosen.as_mapping()), chosen)
     return {chosen.name: chosen for chosen in found.values()}
 
 
@@ -49,13 +48,8 @@ def _is_pattern(chosen: VariantConfig) -> bool:
 
 
 def _regroups_heads(chosen: VariantConfig) -> bool:
-    return any(chosen.as_mapping().get(key) is not None for key in _HEAD_KEYS)
-
-
-def _shape_parameters(chosen: VariantConfig) -> tuple[Any, ...]:
-    mapping = chosen.as_mapping()
-    ignored = {"name", "mechanism", "implementation", *_HEAD_KEYS}
-    return tuple(sorted((key, value) for key, value in mapping.items() if key not in ignored))
+    # That changes no pattern, so it has no picture of its own.
+    return any(chosen.as_mapping().get(key) is not None for key in GROUPING)
 
 
 def _draw(chosen: VariantConfig, path: Path) -> Path:

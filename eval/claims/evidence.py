@@ -9,6 +9,7 @@ from eval.claims.claim import MissingRowsError
 from eval.rows import Cell, Row
 from eval.rows.schema import Timing
 from eval.statistics.ratios import RatioEstimate, paired_ratio
+from zoo.attention.mechanism import resolved_kv_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,9 +188,7 @@ class Evidence:
 
 def variant_kv_heads(cell: Cell) -> int | None:
     """Key/value heads that a cell's variant asks for; None where it leaves them to the model."""
-    mapping = cell.attention_mapping
-    queries, heads = mapping.get("queries_per_kv_head"), mapping.get("num_kv_heads")
-    return heads if queries is None else cell.num_heads // queries
+    return resolved_kv_heads(cell.attention_mapping, num_heads=cell.num_heads, num_kv_heads=None)
 
 
 def cell_of(row: Row) -> Cell:

@@ -1,22 +1,9 @@
 """Which variants a model's own heads make one function: where they share keys and values, full attention is grouped."""
 
-import json
 from collections.abc import Iterable
 
-from eval.report.qualities import function_of
 from eval.report.selection import Measured
-
-_OF_HEADS = ("num_kv_heads", "queries_per_kv_head")
-
-
-def num_kv_heads(each: Measured) -> int:
-    """Key/value heads of a row's attention: the variant's, else those of the model."""
-    cell = each.cell
-    mapping = {} if cell.attention is None else cell.attention_mapping
-    own, queries = (mapping.get(name) for name in _OF_HEADS)
-    if own is not None:
-        return int(own)
-    return cell.num_heads // int(queries) if queries is not None else cell.num_kv_heads or cell.num_heads
+from zoo.attention.function import function_of
 
 
 def same_by_heads(rows: Iterable[Measured]) -> list[str]:
@@ -30,12 +17,10 @@ def same_by_heads(rows: Iterable[Measured]) -> list[str]:
         cell = each.cell
         if cell.model is None or cell.attention is None or not cell.num_kv_heads or cell.num_kv_heads == cell.num_heads:
             continue
-        function = json.loads(function_of(cell.attention) or "{}")
-        kept = {key: value for key, value in function.items() if key not in _OF_HEADS}
-        key = json.dumps([kept, num_kv_heads(each)], sort_keys=True)
-        model = found.setdefault((cell.model, cell.num_heads, cell.num_kv_heads), {})
-        names = model.setdefault(key, {})
-        setting = json.dumps(function, sort_keys=True)
+        heads = (cell.num_heads, cell.num_kv_heads)
+        function = function_of(cell.attention_mapping, num_heads=heads[0], num_kv_heads=heads[1])
+        names = found.setdefault((cell.model, *heads), {}).setdefault(function, {})
+        setting = function_of(cell.attention_mapping)
         # Ways to compute one setting are not worth a word: the one with the plainest name stands for all.
         names[setting] = min(names.get(setting, cell.variant), cell.variant, key=len)
     return [

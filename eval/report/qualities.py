@@ -1,23 +1,20 @@
 """How good each variant is, over seeds: what stands beside every speed."""
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
+from zoo.attention.function import function_of
 
 RECALL_TASK = "mqar"
 _TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
-# What adaptive attention says of its choice, beside the mechanism's own parameters.
-_OF_A_CHOICE = ("of", "parameters", "allow_mechanisms", "calibration", "phase")
-# They change how a function is computed, not which.
-_NO_FUNCTION = ("name", "implementation", "chunk_size", "tile_size")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,8 +237,7 @@ class QualityBook:
         own = [each for each in wanted if each.variant == variant]
         if own:
             return over_seeds(each.value for each in one_per_seed(own).values() if each.value is not None)
-        function = function_of(attention)
-        equal = [each for each in wanted if function is not None and function_of(each.attention) == function]
+        equal = [each for each in wanted if attention is not None and _function(each.attention) == _function(attention)]
         if not equal:
             return None
         # One variant's seeds, not those of several together.
@@ -254,18 +250,7 @@ class QualityBook:
         return None if found is None else dataclasses.replace(found, of=name)
 
 
-def _without_a_choice(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Adaptive attention that crosses no mechanisms computes the one that it chooses implementations of."""
-    if mapping.get("mechanism") != "adaptive" or mapping.get("allow_mechanisms"):
-        return mapping
-    own = {key: value for key, value in mapping.items() if key not in _OF_A_CHOICE}
-    return {**own, "mechanism": mapping.get("of", "softmax"), **(mapping.get("parameters") or {})}
-
-
-def function_of(attention: str | None) -> str | None:
-    """Names the function that a mapping computes, whatever its implementation; None without a mapping."""
-    if attention is None:
-        return None
-    mapping = _without_a_choice(json.loads(attention))
-    kept = {key: value for key, value in mapping.items() if key not in _NO_FUNCTION and value is not None}
-    return json.dumps(kept, sort_keys=True)
+@functools.lru_cache(maxsize=512)
+def _function(attention: str | None) -> str | None:
+    """Names the function that a mapping computes; None without a mapping."""
+    return None if attention is None else function_of(json.loads(attention))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from zoo.attention.mechanism import GROUPING
 from zoo.config.files import parse_json
 
 Level = Literal["device", "op", "layer", "model"]
@@ -44,7 +45,7 @@ def _attention_json(text: str) -> str:
         value = mapping.get(key)
         if value is not None and not (isinstance(value, str) and value.isprintable()):
             raise ValueError(f"attention.{key} must be a printable text")
-    for key in ("num_kv_heads", "queries_per_kv_head"):
+    for key in GROUPING:
         value = mapping.get(key)
         if value is not None and not (type(value) is int and value >= 1):
             raise ValueError(f"attention.{key} must be a whole number of at least 1")

@@ -21,7 +21,6 @@ from eval.speed.op_setting import OpSetting
 from eval.speed.tolerances import Tolerance, tolerance
 from eval.speed.trees import arrays_of
 from zoo.attention import Attention, VariantConfig, mechanism
-from zoo.layers.positions import alibi_slopes
 
 logger = logging.getLogger(__name__)
 
@@ -206,8 +205,7 @@ def _check_projections(setting: LayerSetting, layer: Attention, x_BLD: mx.array,
     # The contract's tests refuse a layer that tells less than its op takes; to be timed it need not.
     if inputs is None or [array.shape for array in inputs] != [array.shape for array in op.inputs()]:
         return []
-    slopes_N = alibi_slopes(setting.shape.num_heads) if setting.shape.positions == "alibi" else None
-    spec = op.declared.make_spec(op.variant.parameters, setting.mask, op.head_dim, slopes_N)
+    spec = op.declared.make_spec(op.variant.parameters, setting.mask, op.head_dim, setting.shape.slopes)
     y_BNLH = op.declared.reference(*map(as_numpy, inputs), spec)
     expected = layer.output(x_BLD, mx.array(y_BNLH.astype(np.float32)).astype(op.dtype))
     error = relative_error(as_numpy(layer(x_BLD, mask=setting.mask)), as_numpy(expected))

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from eval.rows import Cell
-from eval.speed.op_setting import OpSetting, resolved_kv_heads
+from eval.speed.op_setting import OpSetting
 from zoo.attention import LayerShape
 from zoo.config import require
 from zoo.data.loader import Batch
@@ -67,7 +67,7 @@ class ModelSetting:
                 batch_size=self.batch_size,
                 length=self.length,
                 num_heads=shape.num_heads,
-                num_kv_heads=resolved_kv_heads(variant, shape),
+                num_kv_heads=variant.shape_in(shape).num_kv_heads,
                 head_dim=shape.head_dim,
                 causal=shape.causal,
                 dtype=self.dtype,

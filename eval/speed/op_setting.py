@@ -13,7 +13,7 @@ import numpy as np
 
 from eval.rows import Cell
 from zoo.attention import LayerShape, VariantConfig, mechanism, variant_from_mapping
-from zoo.attention.mechanism import HeadGrouping, Mechanism
+from zoo.attention.mechanism import Mechanism
 from zoo.attention.variants.adaptive import AdaptiveConfig
 from zoo.config import UserError
 from zoo.ops.masks import MaskSpec
@@ -164,17 +164,11 @@ def layer_shape(cell: Cell, *, positions: Any = "none") -> LayerShape:
     )
 
 
-def resolved_kv_heads(variant: VariantConfig, shape: LayerShape) -> int:
-    """K of a variant in a model of this shape."""
-    parameters = variant.parameters
-    return parameters.resolve(shape) if isinstance(parameters, HeadGrouping) else shape.num_heads
-
-
 def op_setting(cell: Cell) -> OpSetting:
     """The setting of a cell of level op or layer.
 
     Raises:
-        UserError: If the variant is a hybrid, or its heads do not divide.
+        UserError: If the variant is a hybrid, or cannot do what the cell asks for.
     """
     variant = single_variant(cell)
     return OpSetting(
@@ -182,7 +176,7 @@ def op_setting(cell: Cell) -> OpSetting:
         batch_size=cell.batch_size,
         length=cell.length,
         num_heads=cell.num_heads,
-        num_kv_heads=resolved_kv_heads(variant, layer_shape(cell)),
+        num_kv_heads=variant.shape_in(layer_shape(cell)).num_kv_heads,
         head_dim=cell.head_dim,
         causal=cell.causal,
         dtype=parse_dtype(cell.dtype),

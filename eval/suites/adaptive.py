@@ -16,8 +16,7 @@ from eval.suites.implementations import PHASES, choosable_mechanisms, implementa
 from eval.suites.suite import Suite, SuiteRequest
 from zoo.attention.calibration import load_calibration
 from zoo.attention.choice import Chooser
-from zoo.attention.mechanism import HeadGrouping
-from zoo.config import UserError, to_mapping
+from zoo.config import UserError
 
 NAME = "adaptive"
 # None of the calibrated lengths, nor a batch size that was calibrated but for one.
@@ -61,14 +60,12 @@ def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
     """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
     member = member_of(name)
     phase = PHASES[place["mode"]]
-    grouping = HeadGrouping.__dataclass_fields__
-    parameters = {key: value for key, value in to_mapping(member.parameters).items() if key not in grouping}
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
         "implementation": "calibrated",
         "of": name,
-        "parameters": parameters,
+        "parameters": member.own_parameters,
         "phase": phase,
     }
     cell = op_cell(mapping, **place)

@@ -22,7 +22,7 @@ from zoo.attention.calibration import (
     load_calibration,
     write_calibration,
 )
-from zoo.attention.mechanism import HeadGrouping
+from zoo.attention.mechanism import GROUPING
 from zoo.config import UserError
 
 NAME = "calibrate"
@@ -34,7 +34,7 @@ SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024),
 CONTROLLED = (1, 256)
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
-_NOT_PARAMETERS = {"name", "mechanism", "implementation", *HeadGrouping.__dataclass_fields__}
+_NOT_PARAMETERS = {"name", "mechanism", "implementation", *GROUPING}
 
 logger = logging.getLogger(__name__)
 

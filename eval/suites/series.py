@@ -7,11 +7,9 @@ from typing import Any
 
 from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
+from zoo.attention.mechanism import GROUPING
 from zoo.config import require
 from zoo.config.files import parse_yaml
-
-# Two ways to say the same; a variant takes at most one of them.
-_RIVALS = {"num_kv_heads": "queries_per_kv_head", "queries_per_kv_head": "num_kv_heads"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,9 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     """
     mapping = variant_mapping(name)
     for parameter, value in parameters.items():
-        mapping.pop(_RIVALS.get(parameter, ""), None)
+        # They say the same in two ways; a variant takes at most one of them.
+        for rival in GROUPING if parameter in GROUPING else ():
+            mapping.pop(rival, None)
         mapping[parameter] = value
     variant_from_mapping(mapping)
     given = ", ".join(f"{parameter}={value}" for parameter, value in parameters.items())

@@ -9,19 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoo.attention.calibration import Calibration, Phase
-from zoo.attention.mechanism import HeadGrouping, Mechanism, sample_qkv
+from zoo.attention.mechanism import GROUPING, Mechanism, sample_qkv
 from zoo.attention.uncalibrated import uncalibrated_choice
 from zoo.config import to_mapping
 from zoo.runtime.backend import backend
 
 # Between mechanisms the length decides and nothing else; their times are compared for a sequence of eight heads.
 CROSSING_ROWS = 8
-_GROUPING = {field.name for field in dataclasses.fields(HeadGrouping)}
 
 
 def has_a_choice(declared: Mechanism) -> bool:
-    """Whether a mechanism takes queries, keys and values, which any of several implementations may be handed."""
-    plain = declared.sample_inputs is sample_qkv and declared.learned is None
+    """Whether a mechanism mixes queries, keys and values, which any of several implementations may be handed."""
+    plain = declared.mixer is not None and declared.sample_inputs is sample_qkv and declared.learned is None
     return plain and len(declared.implementations) > 1
 
 
@@ -40,7 +39,7 @@ class Member:
     @property
     def own_parameters(self) -> dict[str, Any]:
         """The parameters as a mapping, head grouping left out: it changes no choice."""
-        return {name: value for name, value in to_mapping(self.parameters).items() if name not in _GROUPING}
+        return {name: value for name, value in to_mapping(self.parameters).items() if name not in GROUPING}
 
     def implementations(self, *, causal: bool) -> tuple[str, ...]:
         """Those that can look this way and are no other name of an earlier one, the default first."""

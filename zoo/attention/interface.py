@@ -1,16 +1,18 @@
-"""The attention contract: what a model may know of an attention layer, and what a layer knows of its model.
+"""The attention contract: what a model may know of an attention layer, what a layer knows of its model, and the mixer.
 
-Letters: B batch, L query length, D hidden, N query heads, H head_dim.
+Letters: B batch, L query length, S key length, D hidden, N query heads, K key/value heads, H head_dim.
 """
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from zoo.config import require
+from zoo.config import UserError, require
+from zoo.layers.positions import alibi_slopes
 from zoo.ops.masks import MaskSpec
 
 Cache = Any  # mlx-lm's cache protocol: state, nbytes, offset, is_trimmable(), trim(n), empty()
@@ -73,7 +75,7 @@ class LayerShape:
     Attributes:
         hidden_size: D.
         num_heads: N.
-        num_kv_heads: K, the model's own grouping; a variant may override it.
+        num_kv_heads: K, the model's own grouping; to its layers and mixers a variant gives its own.
         head_dim: H.
         causal: Whether the model is a language model (True) or an encoder (False).
         max_seq_len: Longest sequence the model is meant for.
@@ -97,6 +99,11 @@ class LayerShape:
     output_bias: bool = False
     qk_norm: bool = False
     norm_eps: float = 1e-5
+
+    @property
+    def slopes(self) -> mx.array | None:
+        """ALiBi's, float32 [N], or None without ALiBi."""
+        return alibi_slopes(self.num_heads) if self.positions == "alibi" else None
 
 
 class Attention(nn.Module, abc.ABC):
@@ -156,9 +163,69 @@ class Attention(nn.Module, abc.ABC):
         Counts the projections and the scores that the pattern allows; not masked scores, softmax or norms.
         """
 
+    def mixing_flops(self, *, query_length: int, key_length: int) -> int | None:
+        """The part of `flops` that is no projection; None if the layer does not tell."""
+        return None
+
     def kept_numbers(self, *, batch_size: int, length: int) -> int | None:
         """About how many numbers a training step keeps of a call on whole rows until it takes their gradient.
 
         Prices a training before it begins. None, if the layer does not know, is taken for a matrix of scores per head.
         """
         return None
+
+
+class Mixer(abc.ABC):
+    """What is exchanged when attention is exchanged: q, k and v in, y out, with its cache and its accounts.
+
+    It holds no parameter. What it learns belongs to the layer around it, under the names that `learned` gives.
+    """
+
+    def __init__(self, capabilities: Capabilities, shape: LayerShape) -> None:
+        """Notes what every mixer has.
+
+        Args:
+            capabilities: What it can do.
+            shape: The model around it; its `num_kv_heads` are those that the mixer gets.
+        """
+        self.capabilities = capabilities
+        self.shape = shape
+
+    @abc.abstractmethod
+    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
+        """Mixes tokens.
+
+        Args:
+            inputs: q_BNLH, k_BKLH and v_BKLH of the same tokens, at their positions; then the arrays that `learned`
+                names, in its order.
+            mask: What may be attended to, within `capabilities`.
+            cache: What `make_cache` returned, updated in place; None to process a whole sequence at once.
+            training: Whether the layer is in training mode.
+
+        Returns:
+            [B, N, L, H].
+        """
+
+    @abc.abstractmethod
+    def flops(self, *, query_length: int, key_length: int) -> int:
+        """Useful floating-point operations of one row, counted as `Attention.flops` counts."""
+
+    def learned(self) -> Mapping[str, mx.array]:
+        """Initial values by name of what it learns, always the same."""
+        return {}
+
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
+        """About how many numbers a training step keeps of a call; a mixer without a matrix of scores says so."""
+        return batch_size * self.shape.num_heads * length * length
+
+    def make_cache(self) -> Cache:
+        """An empty cache, asked for in causal models only.
+
+        Raises:
+            UserError: If it cannot decode.
+        """
+        raise UserError(f"attention: {self.capabilities.exact_class} cannot decode from a cache")
+
+    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
+        """Bytes of that cache, as `Attention.cache_bytes` counts."""
+        return 0

@@ -5,17 +5,19 @@ Letters: B batch, L query length, S key length, N query heads, K key/value heads
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
 
-from zoo.attention.interface import Attention, Capabilities, LayerShape
-from zoo.config import MOST, require, require_within
+from zoo.attention.interface import Attention, Capabilities, LayerShape, Mixer
+from zoo.attention.projected import ProjectedAttention, require_capable
+from zoo.config import MOST, UserError, require, require_within
 from zoo.ops.masks import MaskSpec
 
 # op(*arrays, spec) -> y_BNLH. Most take q_BNLH, k_BKSH, v_BKSH; what else a mechanism needs follows them.
 Op = Callable[..., mx.array]
+Own = TypeVar("Own", int, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,16 +43,24 @@ class HeadGrouping:
         Raises:
             FieldError: If they do not divide the query heads.
         """
-        if self.queries_per_kv_head is not None:
-            divides = shape.num_heads % self.queries_per_kv_head == 0
-            condition = f"divide the model's {shape.num_heads} heads"
-            require(divides, "attention.queries_per_kv_head", condition, self.queries_per_kv_head)
-            return shape.num_heads // self.queries_per_kv_head
-        count = shape.num_kv_heads if self.num_kv_heads is None else self.num_kv_heads
-        require(
-            shape.num_heads % count == 0, "attention.num_kv_heads", f"divide the model's {shape.num_heads} heads", count
-        )
+        num_heads = shape.num_heads
+        count = resolved_kv_heads(vars(self), num_heads=num_heads, num_kv_heads=shape.num_kv_heads)
+        by = "num_kv_heads" if self.queries_per_kv_head is None else "queries_per_kv_head"
+        divisor = self.queries_per_kv_head or count
+        require(num_heads % divisor == 0, f"attention.{by}", f"divide the model's {num_heads} heads", divisor)
         return count
+
+
+# The parameters that group heads.
+GROUPING = tuple(field.name for field in dataclasses.fields(HeadGrouping))
+
+
+def resolved_kv_heads(parameters: Mapping[str, Any], *, num_heads: int, num_kv_heads: Own) -> int | Own:
+    """Key/value heads that a variant's parameters give a model whose own heads these are, None included."""
+    queries, own = parameters.get("queries_per_kv_head"), parameters.get("num_kv_heads")
+    if queries is not None:
+        return int(num_heads // queries)
+    return num_kv_heads if own is None else int(own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +72,8 @@ class Mechanism:
         config: Frozen dataclass of its parameters.
         implementations: Name -> function of a config that returns an op; the first is the default.
         capabilities: What a configured mechanism can do, given the config and the implementation's name.
-        build: Makes a layer from config, implementation name and layer shape.
+        mixer: Makes the mixer from config, implementation name and layer shape; None if `build` makes the layer.
+        build: Makes a layer with projections of its own from the same; None if a mixer is all there is to it.
         make_spec: Makes the op's last argument from config, mask, head_dim and ALiBi slopes (or None).
         reference: The explicit float64 NumPy meaning, with the op's signature.
         sample_inputs: Random float64 inputs of the op from (generator, B, L, N, K, H), `learned` left out.
@@ -70,19 +81,59 @@ class Mechanism:
         separate_heads: Whether a query head's output depends on nothing of other heads, their number included; not
             where a function of all heads' scores is the mechanism's own.
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
+        tuning: Parameters that change how fast it is and never the result.
+        stands_for: Mechanism and parameters whose function a config computes, where they are another's.
     """
 
     name: str
     config: type[Any]
     implementations: Mapping[str, Callable[[Any], Op]]
     capabilities: Callable[[Any, str], Capabilities]
-    build: Callable[[Any, str, LayerShape], Attention]
     make_spec: Callable[[Any, MaskSpec, int, mx.array | None], Any]
     reference: Callable[..., np.ndarray]
     sample_inputs: Callable[..., tuple[np.ndarray, ...]]
+    mixer: Callable[[Any, str, LayerShape], Mixer] | None = None
+    build: Callable[[Any, str, LayerShape], Attention] | None = None
     pattern: Callable[[Any, Any, Any], Any] | None = None
     separate_heads: bool = True
     learned: Callable[[Any, int], Mapping[str, mx.array]] | None = None
+    tuning: tuple[str, ...] = ()
+    stands_for: Callable[[Any], tuple["Mechanism", Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.mixer is None) == (self.build is None):
+            raise UserError(f"mechanism {self.name!r} must have either `mixer` or `build`")
+
+    def shape_in(self, parameters: Any, implementation: str, shape: LayerShape) -> LayerShape:
+        """The shape of this mechanism's layers in a model: with the variant's own key/value heads.
+
+        Raises:
+            UserError: If the mechanism cannot do what the model needs, or the heads do not divide.
+        """
+        # What has no grouping takes no part in the model's.
+        count = parameters.resolve(shape) if isinstance(parameters, HeadGrouping) else shape.num_heads
+        grouped = dataclasses.replace(shape, num_kv_heads=count)
+        require_capable(self.capabilities(parameters, implementation), grouped)
+        return grouped
+
+    def make_mixer(self, parameters: Any, implementation: str, shape: LayerShape) -> Mixer:
+        """The mixer of a layer in a model of this shape; of a mechanism that has one.
+
+        Raises:
+            UserError: As `shape_in`.
+        """
+        assert self.mixer is not None, "its layers project for themselves"
+        return self.mixer(parameters, implementation, self.shape_in(parameters, implementation, shape))
+
+    def make_layer(self, parameters: Any, implementation: str, shape: LayerShape) -> Attention:
+        """A layer in a model of this shape.
+
+        Raises:
+            UserError: As `shape_in`.
+        """
+        if self.build is None:
+            return ProjectedAttention(self.make_mixer(parameters, implementation, shape))
+        return self.build(parameters, implementation, self.shape_in(parameters, implementation, shape))
 
     def inputs(self, parameters: Any, generator: np.random.Generator, *sizes: int) -> tuple[np.ndarray, ...]:
         """Random float64 inputs of the op of this configuration from (B, L, N, K, H), what it learns included."""

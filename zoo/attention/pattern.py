@@ -1,4 +1,4 @@
-"""Mechanisms over queries, keys and values: the layer and its caches for free.
+"""Mechanisms over queries, keys and values: the mixer and its caches for free.
 
 Of a softmax under a pattern, so are the reference and the implementations `masked` and `tiled`.
 
@@ -14,10 +14,8 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 
-from zoo.attention.interface import Cache, Capabilities, LayerShape
+from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
-from zoo.attention.projected import ProjectedAttention
-from zoo.config import UserError
 from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
 from zoo.ops import gathered, softmax
 from zoo.ops.masks import MaskSpec
@@ -96,12 +94,11 @@ def pattern_mechanism(
             hook=None if hook is None else BoundHook(hook, parameters),
         )
 
-    def build(parameters: Any, implementation: str, shape: LayerShape) -> PatternAttention:
-        return PatternAttention(
+    def mixer(parameters: Any, implementation: str, shape: LayerShape) -> PatternMixer:
+        return PatternMixer(
             capabilities_of(parameters, implementation),
             shape,
-            num_kv_heads=parameters.resolve(shape),
-            spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim),
+            spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim, shape.slopes),
             op=every[implementation](parameters),
             cached=every["masked"](parameters),
             bound=bound_of(parameters),
@@ -112,7 +109,7 @@ def pattern_mechanism(
         config=config,
         implementations=every,
         capabilities=capabilities_of,
-        build=build,
+        mixer=mixer,
         make_spec=spec_of,
         reference=_learning_reference if learns else softmax.reference,
         sample_inputs=sample_qkv,
@@ -159,22 +156,15 @@ def op_mechanism(
         spec = pattern.make_spec(parameters, mask, head_dim, slopes_N)
         return dataclasses.replace(spec, config=parameters, hook=bound)
 
-    def build(parameters: Any, implementation: str, shape: LayerShape) -> PatternAttention:
-        return PatternAttention(
-            capabilities_of(parameters, implementation),
-            shape,
-            num_kv_heads=parameters.resolve(shape),
-            spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim),
-            op=op,
-            cached=op,
-            bound=None,
-        )
+    def mixer(parameters: Any, implementation: str, shape: LayerShape) -> PatternMixer:
+        spec = spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim)
+        return PatternMixer(capabilities_of(parameters, implementation), shape, spec=spec, op=op, cached=op)
 
     return dataclasses.replace(
         pattern,
         implementations={name: lambda _: op},
         capabilities=capabilities_of,
-        build=build,
+        mixer=mixer,
         make_spec=spec_of,
         reference=reference,
         learned=learned,
@@ -208,66 +198,59 @@ def _learning_reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarr
     return softmax.reference(q_BNLH, k_BKSH, v_BKSH, spec.with_learned(arrays, q_BNLH.shape[1]))
 
 
-class PatternAttention(ProjectedAttention):
-    """Attention over what a pattern allows: an op on queries, keys and values, and a cache that holds the last two."""
+class PatternMixer(Mixer):
+    """An op on queries, keys and values under a pattern, and a cache that holds the last two."""
 
     def __init__(
         self,
         capabilities: Capabilities,
         shape: LayerShape,
         *,
-        num_kv_heads: int,
         spec: softmax.ScoreSpec,
         op: Op,
         cached: Op,
-        bound: CacheBound | None,
+        bound: CacheBound | None = None,
     ) -> None:
-        """Makes the projections, and what the mechanism learns besides.
+        """Binds the ops.
 
         Args:
             capabilities: What the mechanism can do.
-            shape: The model around the layer.
-            num_kv_heads: K.
-            spec: The op's last argument, but for the mask of each call and ALiBi's slopes.
+            shape: The model around it.
+            spec: The op's last argument, but for the mask of each call.
             op: Computes a whole sequence.
             cached: Computes the tokens after a history, whose keys may lie in any order.
             bound: What a decoder needs to keep, if not everything.
         """
-        super().__init__(capabilities, shape, num_kv_heads)
-        self._spec = dataclasses.replace(spec, slopes_N=self._slopes_N)
+        super().__init__(capabilities, shape)
+        self._spec = spec
         self._op = op
         self._cached = cached
         self._bound = bound
         self._kept = _kept_by(op)
-        initial = {} if spec.hook is None else spec.hook.initial(shape.num_heads)
-        self._learned_names = tuple(initial)
-        for name, array in initial.items():
-            if not name.isidentifier() or name.startswith("_") or name in dir(self):
-                raise UserError(f"attention: learned must give names that a layer can take; got {name!r}")
-            setattr(self, name, array)
 
-    def mix(
-        self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
-    ) -> mx.array:
+    def learned(self) -> Learned:
+        return {} if self._spec.hook is None else self._spec.hook.initial(self.shape.num_heads)
+
+    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
+        q_BNLH, k_BKLH, v_BKLH, *learned = inputs
         spec = dataclasses.replace(self._spec, mask=mask)
-        learned = [self[name] for name in self._learned_names]
         if cache is None:
-            return self._op(q_BNLH, k_BKLH, v_BKLH, *learned, spec)
+            return self._op(*inputs, spec)
         first = cache.empty()
         k_BKSH, v_BKSH = cache.update_and_fetch(k_BKLH, v_BKLH)
         if first:
-            return self._op(q_BNLH, k_BKLH, v_BKLH, *learned, spec)
+            return self._op(*inputs, spec)
         if not isinstance(cache, KVCache):
             spec = dataclasses.replace(spec, key_positions=slot_positions(cache, k_BKSH.shape[2]))
         return self._cached(q_BNLH, k_BKSH, v_BKSH, *learned, spec)
 
-    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
+    def flops(self, *, query_length: int, key_length: int) -> int:
         scores = count_scores(
             self._spec.pattern, causal=self.shape.causal, query_length=query_length, key_length=key_length
         )
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
 
-    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
         H = self.shape.head_dim
         # What the last queries see, which see the most.
         queries, keys = min(length, _SAMPLED_QUERIES), min(length, _SAMPLED_KEYS)
@@ -279,8 +262,6 @@ class PatternAttention(ProjectedAttention):
         return batch_size * self.shape.num_heads * length * by_kind[self._kept]
 
     def make_cache(self) -> Cache:
-        if not self.shape.causal:
-            raise UserError("attention: only causal models can decode; this layer belongs to an encoder")
         if self._bound is None:
             return KVCache()
         return RotatingKVCache(max_size=self._bound.max_size, keep=self._bound.keep)
@@ -289,4 +270,4 @@ class PatternAttention(ProjectedAttention):
         slots = -(-length // KVCache.step) * KVCache.step
         if self._bound is not None:
             slots = min(slots, self._bound.max_size)
-        return 2 * batch_size * self.num_kv_heads * slots * self.shape.head_dim * dtype.size
+        return 2 * batch_size * self.shape.num_kv_heads * slots * self.shape.head_dim * dtype.size

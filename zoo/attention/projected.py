@@ -1,42 +1,42 @@
-"""The layer that most mechanisms share: q/k/v/o projections, positions and head bookkeeping around a mixing op.
+"""The layer that most mechanisms share: q/k/v/o projections, norms and positions around one mixer.
 
 Letters: B batch, L query length, D hidden, N query heads, K key/value heads, H head_dim.
 """
 
-import abc
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape
+from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape, Mixer
 from zoo.config import UserError
-from zoo.layers.positions import alibi_slopes, rotary
+from zoo.layers.positions import rotary
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.seeds import keeping_randomness
 
 
 class ProjectedAttention(Attention):
-    """Projects x to grouped heads, applies positions, lets a subclass mix, and projects back."""
+    """Projects x to grouped heads, applies positions, lets its mixer mix, and projects back.
 
-    def __init__(self, capabilities: Capabilities, shape: LayerShape, num_kv_heads: int) -> None:
-        """Makes the projections.
+    All modules in it belong to the model; what the mixer learns stands beside them, as arrays of the layer.
+    """
+
+    def __init__(self, mixer: Mixer) -> None:
+        """Makes the projections, and what the mixer learns.
 
         Args:
-            capabilities: What the mechanism can do.
-            shape: The model around the layer.
-            num_kv_heads: K.
+            mixer: What mixes; its shape is the layer's.
 
         Raises:
-            UserError: If the mechanism does not support what the model needs.
+            UserError: If the mixer learns something under a name that the layer itself needs.
         """
         super().__init__()
-        require_capable(capabilities, shape, num_kv_heads)
-        self.capabilities = capabilities
+        shape = mixer.shape
+        self.mixer = mixer
+        self.capabilities = mixer.capabilities
         self.shape = shape
-        self.num_kv_heads = num_kv_heads
-        inner = shape.num_heads * shape.head_dim
+        inner, grouped = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self.q_proj = nn.Linear(shape.hidden_size, inner, bias=shape.qkv_bias)
-        self.k_proj = nn.Linear(shape.hidden_size, num_kv_heads * shape.head_dim, bias=shape.qkv_bias)
-        self.v_proj = nn.Linear(shape.hidden_size, num_kv_heads * shape.head_dim, bias=shape.qkv_bias)
+        self.k_proj = nn.Linear(shape.hidden_size, grouped, bias=shape.qkv_bias)
+        self.v_proj = nn.Linear(shape.hidden_size, grouped, bias=shape.qkv_bias)
         self.o_proj = nn.Linear(inner, shape.hidden_size, bias=shape.output_bias)
         if shape.qk_norm:
             self.q_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
@@ -50,67 +50,75 @@ class ProjectedAttention(Attention):
                 scaling=turn.scaling,
                 max_seq_len=shape.max_seq_len,
             )
-        self._slopes_N = alibi_slopes(shape.num_heads) if shape.positions == "alibi" else None
+        learned = mixer.learned()
+        self._learned_names = tuple(learned)
+        for name, array in learned.items():
+            if not name.isidentifier() or name.startswith("_") or name in dir(self) or name in self:
+                raise UserError(f"attention: learned must give names that a layer can take; got {name!r}")
+            setattr(self, name, array)
+
+    def with_mixer(self, mixer: Mixer) -> "ProjectedAttention":
+        """A layer with this one's projections, norms and positions, the same modules, around another mixer.
+
+        Args:
+            mixer: Of this layer's shape; what it learns begins anew.
+        """
+        assert mixer.shape == self.shape, "a mixer of another shape needs other projections"
+        # Nothing of the fresh projections is kept, so they must not change what is drawn next.
+        with keeping_randomness():
+            layer = ProjectedAttention(mixer)
+        layer.update_modules(self.children())
+        layer.train(self.training)
+        return layer
 
     def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
         require_mask(self.capabilities, mask, cache)
-        q_BNLH, k_BKLH, v_BKLH = self._projected(x_BLD, mask)
-        return self.output(x_BLD, self.mix(q_BNLH, k_BKLH, v_BKLH, mask=mask, cache=cache))
+        y_BNLH = self.mixer(*self.op_inputs(x_BLD, mask=mask), mask=mask, cache=cache, training=self.training)
+        return self.output(x_BLD, y_BNLH)
 
-    def op_inputs(self, x_BLD: mx.array, *, mask: MaskSpec) -> tuple[mx.array, ...] | None:
-        """Queries, keys, values, and the layer's own learned arrays in the order in which they were set."""
-        return (*self._projected(x_BLD, mask), *self.own_arrays())
-
-    def own_arrays(self) -> tuple[mx.array, ...]:
-        """What the layer learns besides its projections."""
-        own = [value for name, value in self.items() if isinstance(value, mx.array) and not name.startswith("_")]
-        return tuple(own)
+    def op_inputs(self, x_BLD: mx.array, *, mask: MaskSpec) -> tuple[mx.array, ...]:
+        """Queries, keys and values, normalised and turned to their positions, and what the mixer learns."""
+        B, L, _ = x_BLD.shape
+        shape = self.shape
+        q_BNLH = self.q_proj(x_BLD).reshape(B, L, shape.num_heads, shape.head_dim)
+        k_BKLH = self.k_proj(x_BLD).reshape(B, L, shape.num_kv_heads, shape.head_dim)
+        v_BKLH = self.v_proj(x_BLD).reshape(B, L, shape.num_kv_heads, shape.head_dim).transpose(0, 2, 1, 3)
+        if shape.qk_norm:
+            q_BNLH, k_BKLH = self.q_norm(q_BNLH), self.k_norm(k_BKLH)
+        q_BNLH, k_BKLH = q_BNLH.transpose(0, 2, 1, 3), k_BKLH.transpose(0, 2, 1, 3)
+        if shape.positions == "rotary":
+            q_BNLH, k_BKLH = self.rope(q_BNLH, offset=mask.offset), self.rope(k_BKLH, offset=mask.offset)
+        return q_BNLH, k_BKLH, v_BKLH, *(self[name] for name in self._learned_names)
 
     def output(self, x_BLD: mx.array, y_BNLH: mx.array) -> mx.array:
         B, N, L, H = y_BNLH.shape
         y_BLD: mx.array = self.o_proj(y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, N * H))
         return y_BLD
 
-    def _projected(self, x_BLD: mx.array, mask: MaskSpec) -> tuple[mx.array, mx.array, mx.array]:
-        """q_BNLH, k_BKLH and v_BKLH, normalised and turned to their positions as the model asks."""
-        B, L, _ = x_BLD.shape
-        shape = self.shape
-        q_BNLH = self.q_proj(x_BLD).reshape(B, L, shape.num_heads, shape.head_dim)
-        k_BKLH = self.k_proj(x_BLD).reshape(B, L, self.num_kv_heads, shape.head_dim)
-        v_BKLH = self.v_proj(x_BLD).reshape(B, L, self.num_kv_heads, shape.head_dim).transpose(0, 2, 1, 3)
-        if shape.qk_norm:
-            q_BNLH, k_BKLH = self.q_norm(q_BNLH), self.k_norm(k_BKLH)
-        q_BNLH, k_BKLH = q_BNLH.transpose(0, 2, 1, 3), k_BKLH.transpose(0, 2, 1, 3)
-        if shape.positions == "rotary":
-            q_BNLH, k_BKLH = self.rope(q_BNLH, offset=mask.offset), self.rope(k_BKLH, offset=mask.offset)
-        return q_BNLH, k_BKLH, v_BKLH
+    def make_cache(self) -> Cache:
+        if not self.shape.causal:
+            reason = self.capabilities.refusal or "this layer belongs to an encoder"
+            raise UserError(f"attention: only causal models can decode; {reason}")
+        return self.mixer.make_cache()
 
-    @abc.abstractmethod
-    def mix(
-        self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
-    ) -> mx.array:
-        """Mixes tokens: the mechanism. Returns [B, N, L, H]."""
-
-    @abc.abstractmethod
-    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
-        """Useful operations of `mix` for one row."""
-
-    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
-        """About how many numbers a training step keeps of `mix`; a subclass with no matrix of scores says so."""
-        return batch_size * self.shape.num_heads * length * length
-
-    def kept_numbers(self, *, batch_size: int, length: int) -> int:
-        # Before and after they are turned, scaled or laid out anew: measured.
-        projected = (4 * self.shape.num_heads + 2 * self.num_kv_heads) * self.shape.head_dim
-        return batch_size * length * projected + self.mixing_numbers(batch_size=batch_size, length=length)
+    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
+        return self.mixer.cache_bytes(batch_size=batch_size, length=length, dtype=dtype) if self.shape.causal else 0
 
     def flops(self, *, query_length: int, key_length: int) -> int:
-        heads = 2 * self.shape.num_heads + 2 * self.num_kv_heads
+        heads = 2 * self.shape.num_heads + 2 * self.shape.num_kv_heads
         projections = 2 * query_length * self.shape.hidden_size * heads * self.shape.head_dim
         return projections + self.mixing_flops(query_length=query_length, key_length=key_length)
 
+    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
+        return self.mixer.flops(query_length=query_length, key_length=key_length)
 
-def require_capable(capabilities: Capabilities, shape: LayerShape, num_kv_heads: int) -> None:
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
+        # Before and after they are turned, scaled or laid out anew: measured.
+        projected = (4 * self.shape.num_heads + 2 * self.shape.num_kv_heads) * self.shape.head_dim
+        return batch_size * length * projected + self.mixer.kept_numbers(batch_size=batch_size, length=length)
+
+
+def require_capable(capabilities: Capabilities, shape: LayerShape) -> None:
     """Refuses a model that needs what the mechanism cannot do.
 
     Raises:
@@ -126,7 +134,7 @@ def require_capable(capabilities: Capabilities, shape: LayerShape, num_kv_heads:
         )
     if shape.positions == "alibi" and not capabilities.alibi:
         raise UserError(f"model.positions: {capabilities.exact_class} has no scores to bias; got 'alibi'")
-    if num_kv_heads != shape.num_heads and not capabilities.grouped_heads:
+    if shape.num_kv_heads != shape.num_heads and not capabilities.grouped_heads:
         raise UserError(f"attention: {capabilities.exact_class} must have as many key/value heads as query heads")
 
 

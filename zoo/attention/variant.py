@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.attention.interface import Attention, Capabilities, LayerShape
-from zoo.attention.projected import require_capable
 from zoo.attention.registry import mechanism
 from zoo.config import UserError, from_mapping, to_mapping
 from zoo.config.errors import SHOWN, shortened
@@ -31,6 +30,10 @@ class VariantConfig:
     def capabilities(self) -> Capabilities:
         """What this variant can do."""
         return mechanism(self.mechanism).capabilities(self.parameters, self.implementation)
+
+    def shape_in(self, shape: LayerShape) -> LayerShape:
+        """The shape of its layers in a model of this shape, as `Mechanism.shape_in`."""
+        return mechanism(self.mechanism).shape_in(self.parameters, self.implementation, shape)
 
     def layer(self, index: int) -> "VariantConfig":
         """The variant of layer `index`: this one."""
@@ -132,6 +135,4 @@ def build_attention(variant: VariantConfig | LayerPattern, shape: LayerShape, la
         UserError: If the mechanism does not support what the model needs.
     """
     chosen = variant.layer(layer_index)
-    # Here as well as in the layers of this project, for mechanisms of other packages that forget to ask.
-    require_capable(chosen.capabilities, shape, num_kv_heads=shape.num_heads)
-    return mechanism(chosen.mechanism).build(chosen.parameters, chosen.implementation, shape)
+    return mechanism(chosen.mechanism).make_layer(chosen.parameters, chosen.implementation, shape)

@@ -9,7 +9,8 @@ from eval.speed.analytic import op_bytes
 from eval.speed.correctness import check_op, verdict
 from eval.speed.op_setting import layer_shape, op_setting
 from eval.speed.subject import Subject
-from eval.speed.work import FORWARDS, mixing_flops, work_of
+from eval.speed.work import FORWARDS, work_of
+from zoo.attention import build_attention
 from zoo.config import require
 
 MODES = ("forward", "forward_backward")
@@ -31,10 +32,11 @@ def build(cell: Cell) -> Subject:
     given = [setting.cotangent(), *arrays] if gradient else arrays
     eager: Callable[..., Any] = setting.eager_backward() if gradient else setting.eager_forward()
     timed: Callable[..., Any] = setting.backward() if gradient else setting.forward()
-    flops = mixing_flops(setting.variant, layer_shape(cell), length=cell.length)
+    layer = build_attention(setting.variant, layer_shape(cell), 0)
+    flops = layer.mixing_flops(query_length=cell.length, key_length=cell.length)
     work = work_of(
         eager(*given),
-        useful_flops=cell.batch_size * flops * FORWARDS[cell.mode],
+        useful_flops=None if flops is None else cell.batch_size * flops * FORWARDS[cell.mode],
         tokens=cell.batch_size * cell.length,
     )
     return Subject(

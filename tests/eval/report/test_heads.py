@@ -1,6 +1,6 @@
 """Where a model's heads share keys and values, the report says which variants are one function."""
 
-from eval.report.heads import num_kv_heads, same_by_heads
+from eval.report.heads import same_by_heads
 from eval.report.selection import Measured, measured
 from eval.rows import Cell
 from tests.eval.report.planted import attention
@@ -31,8 +31,3 @@ def test_full_attention_is_grouped_attention_where_the_model_shares_its_heads() 
     (sentence,) = same_by_heads(_rows("llama_tiny", 4, 2))
     assert sentence == "In llama_tiny 4 heads share 2 heads of keys and values: mha and gqa are one function there."
     assert same_by_heads(_rows("gpt_tiny", 4, 4)) == []
-
-
-def test_key_value_heads_are_the_variants_or_else_the_models() -> None:
-    found = {each.cell.variant: num_kv_heads(each) for each in _rows("llama_tiny", 8, 2)}
-    assert found == {"mha_manual": 2, "mha": 2, "gqa": 4, "mqa": 1, "swa": 2}

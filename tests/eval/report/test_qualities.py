@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.report.comparisons import named_comparisons, trainings
-from eval.report.qualities import QualityBook, function_of, of_main_subject, qualities
+from eval.report.qualities import QualityBook, of_main_subject, qualities
 from eval.report.tables.recall import recall_table
 from eval.report.tables.trainings import trainings_table
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
@@ -34,15 +34,7 @@ def test_another_implementation_of_the_same_function_lends_its_quality_and_is_na
     assert found is not None
     assert (found.of, found.num_seeds) == ("mha", 3)
     assert book.bits_per_byte("swa", attention("swa")) is None
-    assert function_of(attention("mha")) != function_of(attention("mqa"))
-
-
-def test_adaptive_attention_is_the_function_that_it_chooses_for_and_no_other() -> None:
-    assert function_of(attention("adaptive")) == function_of(attention("mha"))
-    chosen = {**json.loads(attention("adaptive")), "of": "sliding_window", "parameters": {"window_size": 64}}
-    assert function_of(json.dumps(chosen)) == function_of(attention("swa"))
-    crossing = {**json.loads(attention("adaptive")), "allow_mechanisms": ["sliding_window"]}
-    assert function_of(json.dumps(crossing)) != function_of(attention("mha"))
+    assert book.bits_per_byte("mqa", attention("mqa")) is None
 
 
 def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:

@@ -20,7 +20,7 @@ from eval.speed.trees import arrays_of
 from tests.eval.speed import faults
 from tests.eval.speed.builders import settings
 from zoo.attention.choice import Chooser
-from zoo.attention.pattern import PatternAttention
+from zoo.attention.pattern import PatternMixer
 from zoo.attention.projected import ProjectedAttention
 from zoo.training.step import TrainStep
 
@@ -92,14 +92,14 @@ def test_untransposed_values_of_shared_heads_are_seen_and_a_single_one_cannot_be
 
 
 def test_a_layer_that_scrambles_around_a_right_op_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    mix = PatternAttention.mix
+    mix = PatternMixer.__call__
 
     def scrambled(self: Any, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
         return mix(self, q, k, v.swapaxes(1, 2).reshape(v.shape), **rest)
 
     asked = _cell("layer", "right", causal=False)
     assert BUILDERS["layer"](asked).check().passed
-    monkeypatch.setattr(PatternAttention, "mix", scrambled)
+    monkeypatch.setattr(PatternMixer, "__call__", scrambled)
     assert BUILDERS["op"](_cell("op", "right", causal=False)).check().passed
     found = BUILDERS["layer"](asked).check()
     assert not found.passed

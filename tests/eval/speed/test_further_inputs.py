@@ -14,7 +14,7 @@ from eval.speed.op_setting import op_setting
 from tests.eval.speed.builders import settings
 from zoo.attention import registry
 from zoo.attention.mechanism import Mechanism
-from zoo.attention.pattern import PatternAttention, pattern_mechanism
+from zoo.attention.pattern import PatternMixer, pattern_mechanism
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
 from zoo.ops.scores import ScoreHook
@@ -49,27 +49,25 @@ def _scaled(shape: str, wrong: str) -> Mechanism:
     def reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, gain: np.ndarray, spec: Any) -> np.ndarray:
         return softmax.reference(q, k, v, spec) * _factors(gain, q.shape[1], q.shape[3])
 
-    class Scaled(PatternAttention):
-        def __init__(self, *args: Any, **rest: Any) -> None:
-            super().__init__(*args, **rest)
-            self.gain = mx.ones(SHAPES[shape](self.shape.num_heads, self.shape.head_dim))
+    class Scaled(PatternMixer):
+        def learned(self) -> dict[str, mx.array]:
+            return {"gain": mx.ones(SHAPES[shape](self.shape.num_heads, self.shape.head_dim))}
 
-        def mix(self, q: mx.array, k: mx.array, v: mx.array, *, mask: Any, cache: Any) -> mx.array:
-            y = super().mix(q, k, v, mask=mask, cache=cache)
-            gain = self.gain * (1.01 if wrong == "layer" else 1.0)
-            return y * _factors(gain, q.shape[1], q.shape[3])
+        def __call__(self, *inputs: mx.array, **rest: Any) -> mx.array:
+            q, k, v, gain = inputs
+            factors = _factors(gain * (1.01 if wrong == "layer" else 1.0), q.shape[1], q.shape[3])
+            return super().__call__(q, k, v, **rest) * factors
 
-    def build(parameters: Any, implementation: str, layer_shape: Any) -> Scaled:
+    def mixer(parameters: Any, implementation: str, layer_shape: Any) -> Scaled:
         capable = full.capabilities(parameters, "manual")
         spec = full.make_spec(parameters, MaskSpec(causal=layer_shape.causal), layer_shape.head_dim, None)
-        ops = {"op": softmax.manual, "cached": softmax.manual}
-        return Scaled(capable, layer_shape, num_kv_heads=parameters.resolve(layer_shape), spec=spec, bound=None, **ops)
+        return Scaled(capable, layer_shape, spec=spec, op=softmax.manual, cached=softmax.manual)
 
     def samples(generator: np.random.Generator, B: int, L: int, N: int, K: int, H: int) -> tuple[np.ndarray, ...]:
         return (*full.sample_inputs(generator, B, L, N, K, H), generator.uniform(0.5, 1.5, SHAPES[shape](N, H)))
 
     implementations = {"plain": lambda _: op}
-    changed = {"name": "scaled", "implementations": implementations, "build": build, "sample_inputs": samples}
+    changed = {"name": "scaled", "implementations": implementations, "mixer": mixer, "sample_inputs": samples}
     return dataclasses.replace(full, reference=reference, **changed)
 
 

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.attention import Attention, Capabilities, LayerShape, mechanism, mechanism_names
-from zoo.attention.mechanism import HeadGrouping, Mechanism
+from zoo.attention.mechanism import GROUPING, Mechanism
 from zoo.ops.masks import MaskSpec
 
 # Pairwise different and odd: equal sizes hide swapped axes.
@@ -54,7 +54,7 @@ class Case:
     def layer(self, *, causal: bool, **changes: Any) -> Attention:
         """A layer with random weights large enough that every path matters."""
         mx.random.seed(7)
-        layer = self.mechanism.build(self.parameters, self.implementation, layer_shape(causal=causal, **changes))
+        layer = self.mechanism.make_layer(self.parameters, self.implementation, layer_shape(causal=causal, **changes))
         mx.eval(layer.parameters())
         return layer
 
@@ -85,11 +85,10 @@ def layer_shape(*, causal: bool, **changes: Any) -> LayerShape:
 def parameter_sets(declared: Mechanism) -> list[tuple[str, Any]]:
     """Parameters to test: sizes shrunk, those that may be left out in both ways, and every choice of names."""
     hints = get_type_hints(declared.config)
-    heads = {field.name for field in dataclasses.fields(HeadGrouping)}
     shrunk, choices = {}, []
     for field in dataclasses.fields(declared.config):
         default = getattr(declared.config(), field.name)
-        if field.name in heads:
+        if field.name in GROUPING:
             continue
         if isinstance(default, int) and not isinstance(default, bool) and default > SHRUNK:
             shrunk[field.name] = SHRUNK

@@ -151,7 +151,7 @@ def test_saved_weights_load_into_an_equal_layer(case: Case, causal: bool, tmp_pa
     layer, x_BLD = case.layer(causal=causal), hidden_states(7, 1, 9)
     layer.save_weights(str(tmp_path / "layer.safetensors"))
     mx.random.seed(99)
-    other = case.mechanism.build(case.parameters, case.implementation, layer.shape)
+    other = case.mechanism.make_layer(case.parameters, case.implementation, layer.shape)
     other.load_weights(str(tmp_path / "layer.safetensors"), strict=True)
     mask = MaskSpec(causal=causal)
     assert mx.array_equal(layer(x_BLD, mask=mask), other(x_BLD, mask=mask)).item()

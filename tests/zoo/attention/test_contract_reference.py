@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from tests.tolerances import tolerance
 from tests.zoo.attention.cases import CASES, DIRECTED, NUM_HEADS, Case, directed_id, hidden_states
-from zoo.attention import Attention, mechanism
+from zoo.attention import Attention, Mixer, mechanism
 from zoo.attention.mechanism import Mechanism
 from zoo.layers.positions import alibi_slopes
 from zoo.ops.masks import MaskSpec
@@ -116,7 +116,7 @@ def test_sample_inputs_are_a_function_of_their_generator(case: Case) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _BuiltOtherwise(Case):
-    """A case whose layer is built with other parameters than its op, as a slip in `build` would."""
+    """A case whose mixer is made with other parameters than its op, as a slip in `mixer` would."""
 
     slip: tuple[str, Any] = ("", None)
 
@@ -124,10 +124,10 @@ class _BuiltOtherwise(Case):
     def mechanism(self) -> Mechanism:
         declared, (field, value) = mechanism(self.mechanism_name), self.slip
 
-        def build(parameters: Any, *rest: Any) -> Attention:
-            return declared.build(dataclasses.replace(parameters, **{field: value}), *rest)
+        def mixer(parameters: Any, *rest: Any) -> Mixer:
+            return declared.mixer(dataclasses.replace(parameters, **{field: value}), *rest)
 
-        return dataclasses.replace(declared, build=build)
+        return dataclasses.replace(declared, mixer=mixer)
 
 
 SLIPS = [("sliding_window", "window_size", 6), ("dilated", "window_size", 4), ("linear", "feature_map", "relu")]
@@ -144,12 +144,12 @@ def test_a_layer_with_other_parameters_than_its_op_is_seen(name: str, field: str
 
 def test_a_layer_that_stops_a_gradient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     case = next(case for case in CASES if case.mechanism_name == "softmax")
-    layer = type(case.layer(causal=True))
-    mix = layer.mix
+    mixer = type(case.layer(causal=True).mixer)
+    mix = mixer.__call__
 
-    def deaf(self: Attention, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
+    def deaf(self: Mixer, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
         return mix(self, mx.stop_gradient(q), k, v, **rest)
 
-    monkeypatch.setattr(layer, "mix", deaf)
+    monkeypatch.setattr(mixer, "__call__", deaf)
     assert value_error(case, causal=True, positions="none") <= tolerance(mx.float32)
     assert gradient_error(case, causal=True) > 100 * tolerance(mx.float32, gradient=True)

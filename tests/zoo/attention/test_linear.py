@@ -6,9 +6,9 @@ from mlx.utils import tree_map
 
 from tests.tolerances import tolerance
 from tests.zoo.attention.cases import HEAD_DIM, NUM_HEADS, Case, hidden_states, layer_shape
-from zoo.attention import VariantConfig, build_attention
+from zoo.attention import VariantConfig, mechanism
 from zoo.attention.catalog import attention_names, variant
-from zoo.attention.variants.linear import SCANS, LinearAttention, LinearConfig
+from zoo.attention.variants.linear import SCANS, LinearConfig
 from zoo.config import UserError
 from zoo.layers.caches import merge_rows
 from zoo.ops.masks import MaskSpec
@@ -74,9 +74,10 @@ def test_every_form_counts_the_same_useful_work() -> None:
 def test_an_encoder_refuses_the_forms_that_only_sum_causally(name: str) -> None:
     chosen = variant(name)
     assert isinstance(chosen, VariantConfig)
-    for build in (build_attention, lambda one, shape, _: LinearAttention(one.parameters, one.implementation, shape)):
+    declared, shape = mechanism("linear"), layer_shape(causal=False)
+    for make in (declared.make_layer, declared.make_mixer):
         with pytest.raises(UserError, match="this implementation cannot look ahead"):
-            build(chosen, layer_shape(causal=False), 0)
+            make(chosen.parameters, chosen.implementation, shape)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,16 @@ import pytest
 from tests.tolerances import tolerance
 from tests.zoo.attention import cases
 from zoo.attention import mechanism, mechanism_names
-from zoo.attention.mechanism import HeadGrouping
+from zoo.attention.mechanism import GROUPING
 from zoo.config import MOST, FieldError
 from zoo.ops.masks import MaskSpec
 
-HEADS = {field.name for field in dataclasses.fields(HeadGrouping)}
 SIZES = [
     (name, field.name)
     for name in mechanism_names()
     for field in dataclasses.fields(mechanism(name).config)
-    if field.name not in HEADS and int in (hint := get_type_hints(mechanism(name).config)[field.name], *get_args(hint))
+    if field.name not in GROUPING
+    and int in (hint := get_type_hints(mechanism(name).config)[field.name], *get_args(hint))
 ]
 LENGTH = 13
 

@@ -27,15 +27,12 @@ import numpy as np
 
 from zoo.attention.calibration import Phase, load_calibration
 from zoo.attention.choice import Chooser, Member, has_a_choice
-from zoo.attention.interface import Cache, Capabilities, LayerShape, PositionKind
-from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
-from zoo.attention.projected import ProjectedAttention
+from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
+from zoo.attention.mechanism import GROUPING, HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.attention.registry import mechanism, mechanisms
 from zoo.config import UserError, from_mapping, require
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
-
-_GROUPING = tuple(field.name for field in dataclasses.fields(HeadGrouping))
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +78,7 @@ class AdaptiveConfig(HeadGrouping):
     @functools.cached_property
     def members(self) -> tuple[Member, ...]:
         """`of` and the mechanisms it may cross to, configured."""
-        grouping = {name: getattr(self, name) for name in _GROUPING}
+        grouping = {name: getattr(self, name) for name in GROUPING}
         members = []
         for name in dict.fromkeys((self.of, *self.allow_mechanisms)):
             declared = mechanism(name)
@@ -100,7 +97,7 @@ class AdaptiveConfig(HeadGrouping):
 
 
 def _own_fields(declared: Mechanism) -> set[str]:
-    return {field.name for field in dataclasses.fields(declared.config)} - set(_GROUPING)
+    return {field.name for field in dataclasses.fields(declared.config)} - set(GROUPING)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,40 +114,28 @@ class AdaptiveSpec:
         return member.declared.make_spec(member.parameters, self.mask, self.head_dim, self.slopes_N)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Mixers:
-    """Layers whose `mix` is lent, by mechanism and implementation; no part of the layer's tree of parameters."""
+class AdaptiveMixer(Mixer):
+    """Hands each call to the mixer of whichever implementation is chosen."""
 
-    layers: Mapping[tuple[str, str], ProjectedAttention]
-    keeper: ProjectedAttention
-
-
-class AdaptiveAttention(ProjectedAttention):
-    """The common projections around the mixing of whichever implementation is chosen."""
-
-    def __init__(self, config: AdaptiveConfig, shape: LayerShape) -> None:
-        """Makes the projections.
-
-        Args:
-            config: What to choose among.
-            shape: The model around the layer.
-
-        Raises:
-            UserError: If the model needs what the mechanism cannot do.
-        """
-        num_kv_heads = config.resolve(shape)
-        super().__init__(capabilities_of(config), shape, num_kv_heads)
+    def __init__(self, config: AdaptiveConfig, implementation: str, shape: LayerShape) -> None:
+        """Makes the mixers to choose among."""
+        super().__init__(capabilities_of(config, implementation), shape)
         self._phase = config.phase
         self._chooser = config.chooser()
-        self._mixers = _mixers_of(config, shape, num_kv_heads)
+        self._mixers = {
+            (member.declared.name, name): member.declared.make_mixer(member.parameters, name, shape)
+            for member in config.members
+            for name in member.implementations(causal=shape.causal)
+        }
+        self._keeper = next(iter(self._mixers.values()))
         if config.allow_mechanisms:
+            full = mechanism("softmax")
+            self._keeper = full.make_mixer(full.config(), next(iter(full.implementations)), shape)
             _say_that_it_crosses(self.capabilities.exact_class)
 
-    def mix(
-        self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
-    ) -> mx.array:
-        B, N, L, _ = q_BNLH.shape
-        phase: Phase = self._phase or ("training" if self.training else "forward")
+    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
+        B, N, L, _ = inputs[0].shape
+        phase: Phase = self._phase or ("training" if training else "forward")
         if cache is not None:
             phase = "decode" if L == 1 else "forward"
         length = L + mask.offset if isinstance(mask.offset, int) else L
@@ -160,48 +145,24 @@ class AdaptiveAttention(ProjectedAttention):
                 "mechanism (attention.allow_mechanisms); generate from one prompt at a time"
             )
         chosen = self._chooser.choose(phase=phase, rows=B * N, length=length, causal=mask.causal)
-        return self._mixers.layers[chosen].mix(q_BNLH, k_BKLH, v_BKLH, mask=mask, cache=cache)
+        return self._mixers[chosen](*inputs, mask=mask, cache=cache, training=training)
 
-    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
+    def flops(self, *, query_length: int, key_length: int) -> int:
         chosen = self._chooser.choose(
             phase="forward", rows=self.shape.num_heads, length=key_length, causal=self.shape.causal
         )
-        return self._mixers.layers[chosen].mixing_flops(query_length=query_length, key_length=key_length)
+        return self._mixers[chosen].flops(query_length=query_length, key_length=key_length)
 
-    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
         rows = batch_size * self.shape.num_heads
         chosen = self._chooser.choose(phase="training", rows=rows, length=length, causal=self.shape.causal)
-        return self._mixers.layers[chosen].mixing_numbers(batch_size=batch_size, length=length)
+        return self._mixers[chosen].kept_numbers(batch_size=batch_size, length=length)
 
     def make_cache(self) -> Cache:
-        return self._mixers.keeper.make_cache()
+        return self._keeper.make_cache()
 
     def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
-        return self._mixers.keeper.cache_bytes(batch_size=batch_size, length=length, dtype=dtype)
-
-
-def _mixers_of(config: AdaptiveConfig, shape: LayerShape, num_kv_heads: int) -> _Mixers:
-    # Their own projections are never used, so they are as small as can be.
-    positions: PositionKind = "alibi" if shape.positions == "alibi" else "none"
-    inner = dataclasses.replace(shape, hidden_size=1, num_kv_heads=num_kv_heads, positions=positions, qk_norm=False)
-    layers = {
-        (member.declared.name, name): _mixer(member, name, inner)
-        for member in config.members
-        for name in member.implementations(causal=shape.causal)
-    }
-    if not config.allow_mechanisms:
-        return _Mixers(layers=layers, keeper=next(iter(layers.values())))
-    full = mechanism("softmax")
-    everything = Member(declared=full, parameters=full.config(num_kv_heads=num_kv_heads))
-    return _Mixers(layers=layers, keeper=_mixer(everything, next(iter(full.implementations)), inner))
-
-
-def _mixer(member: Member, implementation: str, shape: LayerShape) -> ProjectedAttention:
-    layer = member.declared.build(member.parameters, implementation, shape)
-    if not isinstance(layer, ProjectedAttention):
-        name = type(layer).__name__
-        raise UserError(f"attention.of must be a mechanism whose layer is a ProjectedAttention; got {name}")
-    return layer
+        return self._keeper.cache_bytes(batch_size=batch_size, length=length, dtype=dtype)
 
 
 @functools.cache
@@ -211,16 +172,11 @@ def _say_that_it_crosses(exact_class: str) -> None:
 
 def capabilities_of(config: AdaptiveConfig, implementation: str = "calibrated") -> Capabilities:
     """Those of the mechanism, in any of its implementations; of several mechanisms, what all of them can do."""
-    each = [
-        [member.declared.capabilities(member.parameters, name) for name in member.declared.implementations]
-        for member in config.members
-    ]
-    widest = [
-        dataclasses.replace(
-            able[0], causal=any(one.causal for one in able), bidirectional=any(one.bidirectional for one in able)
-        )
-        for able in each
-    ]
+    widest = []
+    for member in config.members:
+        able = [member.declared.capabilities(member.parameters, name) for name in member.declared.implementations]
+        causal, bidirectional = any(one.causal for one in able), any(one.bidirectional for one in able)
+        widest.append(dataclasses.replace(able[0], causal=causal, bidirectional=bidirectional))
     if len(widest) == 1:
         return widest[0]
     return Capabilities(
@@ -275,13 +231,21 @@ def spec_of(config: AdaptiveConfig, mask: MaskSpec, head_dim: int, slopes_N: mx.
     return AdaptiveSpec(config=config, mask=mask, head_dim=head_dim, slopes_N=slopes_N)
 
 
+def _stands_for(config: AdaptiveConfig) -> tuple[Mechanism, Any]:
+    """The mechanism among whose implementations it chooses; itself where it crosses, a function of its own."""
+    member = config.members[0]
+    return (MECHANISM, config) if config.allow_mechanisms else (member.declared, member.parameters)
+
+
 MECHANISM = Mechanism(
     name="adaptive",
     config=AdaptiveConfig,
     implementations={"calibrated": op_of},
     capabilities=capabilities_of,
-    build=lambda config, implementation, shape: AdaptiveAttention(config, shape),
+    mixer=AdaptiveMixer,
     make_spec=spec_of,
     reference=reference,
     sample_inputs=sample_qkv,
+    tuning=("phase",),
+    stands_for=_stands_for,
 )

@@ -13,10 +13,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from zoo.attention.interface import Cache, Capabilities, LayerShape
+from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
 from zoo.attention.mechanism import HeadGrouping, Mechanism, sample_qkv
-from zoo.attention.projected import ProjectedAttention
-from zoo.config import MOST, UserError, require_within
+from zoo.config import MOST, require_within
 from zoo.ops import block_sparse_legacy
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import BoundPattern, count_scores
@@ -50,22 +49,21 @@ def allowed(query_index: Any, key_index: Any, config: BlockSparseLegacyConfig) -
     return local | block_sparse_legacy.is_global(query_index, key_index, config.num_global_tokens)
 
 
-class BlockSparseLegacyAttention(ProjectedAttention):
-    """The published op between the common projections."""
+class BlockSparseLegacyMixer(Mixer):
+    """The published op."""
 
-    def __init__(self, capabilities: Capabilities, shape: LayerShape, config: BlockSparseLegacyConfig) -> None:
-        """Makes the projections; see `ProjectedAttention`."""
-        super().__init__(capabilities, shape, config.resolve(shape))
+    def __init__(self, config: BlockSparseLegacyConfig, implementation: str, shape: LayerShape) -> None:
+        """Keeps the parameters."""
+        super().__init__(_capabilities(config, implementation), shape)
         self._config = config
 
-    def mix(
-        self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
-    ) -> mx.array:
+    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
         assert cache is None, "refused by the mask check"
         spec = _make_spec(self._config, mask, self.shape.head_dim, None)
+        q_BNLH, k_BKLH, v_BKLH = inputs
         return block_sparse_legacy.blocked(q_BNLH, k_BKLH, v_BKLH, spec)
 
-    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
+    def flops(self, *, query_length: int, key_length: int) -> int:
         local = BoundPattern(block_sparse_legacy.same_block, self._config.block_size)
         shared = BoundPattern(block_sparse_legacy.is_global, self._config.num_global_tokens)
         scores = sum(
@@ -74,15 +72,9 @@ class BlockSparseLegacyAttention(ProjectedAttention):
         )
         return 4 * self.shape.num_heads * self.shape.head_dim * scores
 
-    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
         scores = min(length, self._config.block_size) + min(length, self._config.num_global_tokens)
         return batch_size * length * self.shape.num_heads * (self.shape.head_dim + scores)
-
-    def make_cache(self) -> Cache:
-        raise UserError(f"attention: only causal models can decode; {REFUSAL}")
-
-    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
-        return 0
 
 
 def _capabilities(config: BlockSparseLegacyConfig, implementation: str) -> Capabilities:
@@ -112,9 +104,7 @@ MECHANISM = Mechanism(
     config=BlockSparseLegacyConfig,
     implementations={"blocked": lambda _: block_sparse_legacy.blocked},
     capabilities=_capabilities,
-    build=lambda config, implementation, shape: BlockSparseLegacyAttention(
-        _capabilities(config, implementation), shape, config
-    ),
+    mixer=BlockSparseLegacyMixer,
     make_spec=_make_spec,
     reference=block_sparse_legacy.reference,
     sample_inputs=sample_qkv,

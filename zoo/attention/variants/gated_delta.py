@@ -23,7 +23,7 @@ import numpy as np
 
 from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op
-from zoo.attention.projected import require_capable, require_mask
+from zoo.attention.projected import require_mask
 from zoo.config import MOST, require_within
 from zoo.layers.caches import RecurrentCache
 from zoo.ops import gated_delta
@@ -100,12 +100,8 @@ class GatedDeltaAttention(Attention):
             config: Parameters of the mechanism.
             implementation: Name of the recurrence's form.
             shape: The model around the layer.
-
-        Raises:
-            UserError: If the model is an encoder, shares heads or biases scores.
         """
         super().__init__()
-        require_capable(CAPABILITIES, shape, config.resolve(shape))
         self.capabilities = CAPABILITIES
         self.shape = shape
         self._conv_size = config.conv_size
@@ -181,10 +177,14 @@ class GatedDeltaAttention(Attention):
         return batch_size * length * self.shape.num_heads * self.shape.head_dim * per_channel
 
     def flops(self, *, query_length: int, key_length: int) -> int:
+        N, H = self.shape.num_heads, self.shape.head_dim
+        projections = 2 * query_length * self.shape.hidden_size * (5 * N * H + 2 * N)
+        return projections + self.mixing_flops(query_length=query_length, key_length=key_length)
+
+    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
         N, H, taps = self.shape.num_heads, self.shape.head_dim, self._conv_size
-        projections = self.shape.hidden_size * (5 * N * H + 2 * N)
         # Recalling, storing and reading are one product with the state each; what was cached is not touched again.
-        return 2 * query_length * (projections + 3 * taps * N * H + 3 * N * H * H)
+        return 2 * query_length * (3 * taps * N * H + 3 * N * H * H)
 
 
 def _unit(x_BLNH: mx.array) -> mx.array:
@@ -244,4 +244,5 @@ MECHANISM = Mechanism(
     make_spec=spec_of,
     reference=gated_delta.reference,
     sample_inputs=sample_inputs,
+    tuning=("chunk_size",),
 )

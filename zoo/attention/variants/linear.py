@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from zoo.attention.interface import Cache, Capabilities, LayerShape
+from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
 from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
-from zoo.attention.projected import ProjectedAttention
-from zoo.config import MOST, UserError, require, require_within
+from zoo.config import MOST, require, require_within
 from zoo.layers.caches import RecurrentCache
 from zoo.ops import linear
 from zoo.ops.linear import FeatureMap, LinearSpec, Scan
@@ -54,43 +53,33 @@ class LinearConfig(HeadGrouping):
         return LinearSpec(mask=mask, feature_map=self.feature_map, eps=self.eps, chunk_size=self.chunk_size)
 
 
-class LinearAttention(ProjectedAttention):
+class LinearMixer(Mixer):
     """Linear attention whose causal sums are formed by one of three scans."""
 
     def __init__(self, config: LinearConfig, implementation: str, shape: LayerShape) -> None:
-        """Makes the layer.
-
-        Args:
-            config: Parameters of the mechanism.
-            implementation: Name of the scan.
-            shape: The model around the layer.
-
-        Raises:
-            UserError: If the model needs what linear attention, or this scan, cannot do.
-        """
-        super().__init__(capabilities_of(config, implementation), shape, config.resolve(shape))
+        """Binds the scan that the implementation names."""
+        super().__init__(capabilities_of(config, implementation), shape)
         self._config = config
         self._implementation = implementation
         self._scan = SCANS[implementation]
         self._op = linear.op_of(self._scan)
 
-    def mix(
-        self, q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, *, mask: MaskSpec, cache: Cache | None
-    ) -> mx.array:
+    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
+        q_BNLH, k_BKLH, v_BKLH = inputs
         spec = self._config.spec(mask)
         if cache is None:
             return self._op(q_BNLH, k_BKLH, v_BKLH, spec)
         y_BNLH, cache[0] = self._scan(q_BNLH, k_BKLH, v_BKLH, spec, cache[0])
-        cache.advance(q_BNLH.shape[2])
+        cache.advance(y_BNLH.shape[2])
         return y_BNLH
 
-    def mixing_flops(self, *, query_length: int, key_length: int) -> int:
+    def flops(self, *, query_length: int, key_length: int) -> int:
         # Each new key enters the state once and each query reads it once; what a cache holds is not touched again.
         new_keys = query_length if self.shape.causal else key_length
-        return 2 * self.shape.head_dim**2 * (self.num_kv_heads * new_keys + self.shape.num_heads * query_length)
+        return 2 * self.shape.head_dim**2 * (self.shape.num_kv_heads * new_keys + self.shape.num_heads * query_length)
 
-    def mixing_numbers(self, *, batch_size: int, length: int) -> int:
-        N, K, H = self.shape.num_heads, self.num_kv_heads, self.shape.head_dim
+    def kept_numbers(self, *, batch_size: int, length: int) -> int:
+        N, K, H = self.shape.num_heads, self.shape.num_kv_heads, self.shape.head_dim
         if not self.shape.causal:
             return 2 * batch_size * length * N * H
         # Measured: features; and the scores of a chunk, the state after each token, or nothing.
@@ -102,13 +91,11 @@ class LinearAttention(ProjectedAttention):
         return batch_size * length * (N * H + own)
 
     def make_cache(self) -> Cache:
-        if not self.shape.causal:
-            raise UserError("attention: only causal models can decode; this layer belongs to an encoder")
         return RecurrentCache(1)
 
     def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
         H = self.shape.head_dim
-        return batch_size * self.num_kv_heads * H * (H + 1) * mx.float32.size if length else 0
+        return batch_size * self.shape.num_kv_heads * H * (H + 1) * mx.float32.size if length else 0
 
 
 def capabilities_of(config: LinearConfig, implementation: str) -> Capabilities:
@@ -140,8 +127,9 @@ MECHANISM = Mechanism(
     config=LinearConfig,
     implementations={name: op_factory(scan) for name, scan in SCANS.items()},
     capabilities=capabilities_of,
-    build=LinearAttention,
+    mixer=LinearMixer,
     make_spec=spec_of,
     reference=linear.reference,
     sample_inputs=sample_qkv,
+    tuning=("chunk_size",),
 )
