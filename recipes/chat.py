@@ -15,14 +15,14 @@ from recipes.speaker import (
     draft_facts,
     drafted,
     load_speaker,
+    open_context,
     save_context_of,
-    saved_context,
     speaker_mapping,
 )
 from recipes.streams import show
 from zoo.config import UserError, from_mapping
 from zoo.config.files import LIMIT_BYTES
-from zoo.generation import Context, Conversation, GenerationResult, SavedContext
+from zoo.generation import Conversation, GenerationResult, SavedContext
 from zoo.runtime.backend import parse_dtype
 from zoo.training.signals import StopRequest
 
@@ -61,8 +61,7 @@ def main(config: DictConfig) -> dict[str, Any]:
             f"checkpoint must hold a language model to chat with; got a {speaker.model.config.family} model, which is"
             " an encoder"
         )
-    saved = saved_context(recipe, speaker)
-    own = Context(speaker.model, returns=True) if saved is None else saved.context
+    own, saved = open_context(recipe, speaker, returns=True)
     context = drafted(recipe, speaker, own)
     conversation = Conversation(speaker.model, speaker.tokenizer, recipe, context, recipe.system)
     if saved is not None:

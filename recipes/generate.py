@@ -16,15 +16,14 @@ from recipes.speaker import (
     draft_facts,
     drafted,
     load_speaker,
+    open_context,
     save_context_of,
-    saved_context,
     speaker_mapping,
 )
 from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import LIMIT_BYTES, typed_path
 from zoo.generation import (
-    Context,
     FilledText,
     GenerationResult,
     TextPiece,
@@ -41,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 # How long a prompt that does not come is waited for without a word.
 _SILENT_SECONDS = 1.0
-_OF_ONE_TEXT = ("prompt_cache", "save_prompt_cache", "draft_checkpoint")
+_OF_ONE_TEXT = ("prompt_cache", "save_prompt_cache", "kv_bits", "draft_checkpoint")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,12 +155,10 @@ def _require_no_caches(recipe: GenerateRecipe) -> None:
 def _continue(recipe: GenerateRecipe, speaker: Speaker, prompt: str, interrupted: Callable[[], bool]) -> dict[str, Any]:
     """Continues one prompt, after what a prompt cache holds, and saves what was read."""
     model, tokenizer = speaker.model, speaker.tokenizer
-    saved = saved_context(recipe, speaker)
+    own, saved = open_context(recipe, speaker, returns=recipe.save_prompt_cache is not None)
     if saved is None:
-        own = Context(model, returns=recipe.save_prompt_cache is not None)
         ids = tokenizer.encode_prompt(prompt) or [tokenizer.start_id]
     else:
-        own = saved.context
         ids = [*saved.pending, *tokenizer.encode(prompt)]
     before, context = list(own.tokens), drafted(recipe, speaker, own)
     result = _print_stream(stream_text(model, tokenizer, ids, recipe, context=context, interrupted=interrupted))

@@ -11,6 +11,7 @@ from zoo.config import UserError, require, require_within
 from zoo.config.files import typed_path
 from zoo.data import Tokenizer
 from zoo.generation import (
+    CacheQuantization,
     Context,
     DraftedContext,
     GenerationConfig,
@@ -36,6 +37,8 @@ class SpeakerRecipe(GenerationConfig):
         attention: Another variant or hybrid for the same weights, or None.
         prompt_cache: File of what the model has read before, or None.
         save_prompt_cache: File for what it has read, or None.
+        kv_bits: Bits of each number in the caches' keys and values, or None to keep them as they are.
+        kv_group_size: Numbers that share a scale there, or None for what fits.
         draft_checkpoint: A smaller model of the same tokenizer that guesses the text first, or None.
         num_draft_tokens: How many tokens it guesses at a time.
         device: Back end.
@@ -47,6 +50,8 @@ class SpeakerRecipe(GenerationConfig):
     attention: dict[str, Any] | None = None
     prompt_cache: str | None = None
     save_prompt_cache: str | None = None
+    kv_bits: int | None = None
+    kv_group_size: int | None = None
     draft_checkpoint: str | None = None
     num_draft_tokens: int = 3
     device: str = "auto"
@@ -58,7 +63,14 @@ class SpeakerRecipe(GenerationConfig):
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
         for name in ("prompt_cache", "save_prompt_cache", "draft_checkpoint"):
             require(getattr(self, name) != "", name, "be a path", "")
+        if self.quantization is None:
+            require(self.kv_group_size is None, "kv_group_size", "be null without kv_bits", self.kv_group_size)
         require_within(self, 1, _MOST_DRAFT_TOKENS, "num_draft_tokens")
+
+    @property
+    def quantization(self) -> CacheQuantization | None:
+        """How keys and values are kept, if not as they are."""
+        return None if self.kv_bits is None else CacheQuantization(bits=self.kv_bits, group_size=self.kv_group_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,18 +112,26 @@ def load_speaker(recipe: SpeakerRecipe) -> Speaker:
     return Speaker(model=model, tokenizer=tokenizer, about=about)
 
 
-def saved_context(recipe: SpeakerRecipe, speaker: Speaker) -> SavedContext | None:
-    """What `prompt_cache` holds, for a model in its final dtype; refuses a place that `save_prompt_cache` cannot have.
+def open_context(recipe: SpeakerRecipe, speaker: Speaker, *, returns: bool) -> tuple[Context, SavedContext | None]:
+    """A context for a model in its final dtype, and the prompt cache that it comes from, if any.
+
+    Args:
+        recipe: `prompt_cache`, `save_prompt_cache` and `kv_bits` matter here.
+        speaker: The model.
+        returns: Whether an empty context has to be able to return.
 
     Raises:
-        UserError: If the file is malformed or of another model, or the place is taken.
+        UserError: If the prompt cache is malformed or of another model, there is no place for another, or the model's
+            caches cannot be quantized.
     """
+    quantization = recipe.quantization
     if recipe.save_prompt_cache is not None:
         require_replaceable(typed_path(recipe.save_prompt_cache, what="save_prompt_cache"))
     if recipe.prompt_cache is None:
-        return None
+        return Context(speaker.model, returns=returns, quantization=quantization), None
     path = typed_path(recipe.prompt_cache, what="prompt_cache")
-    return SavedContext(path, model=speaker.model, tokenizer=speaker.tokenizer)
+    saved = SavedContext(path, model=speaker.model, tokenizer=speaker.tokenizer, quantization=quantization)
+    return saved.context, saved
 
 
 def drafted(recipe: SpeakerRecipe, speaker: Speaker, context: Context) -> Context | DraftedContext:

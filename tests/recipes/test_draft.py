@@ -1,4 +1,4 @@
-"""`draft_checkpoint=` of `generate.py` and `chat.py`."""
+"""`draft_checkpoint=` and `kv_bits=` of `generate.py` and `chat.py`."""
 
 import pytest
 
@@ -40,6 +40,16 @@ def test_a_chat_with_a_draft_says_the_same(speak, checkpoints):
     assert other["draft_tokens"] > 0
 
 
+def test_keys_and_values_of_few_bits_take_fewer_bytes(speak, tmp_path):
+    checkpoint = f"checkpoint={save(tmp_path / 'wide', 'llama', head_dim=32)}"
+    plain = speak(generate.main, checkpoint, "prompt=abc")
+    few = speak(generate.main, checkpoint, "prompt=abc", "kv_bits=4")
+    assert few["generated_tokens"] == plain["generated_tokens"]
+    assert few["cache_bytes"] * 32 == plain["cache_bytes"] * 6
+    said = speak(chat.main, checkpoint, "kv_bits=4", "kv_group_size=32", said=b"a\n")
+    assert said["cache_bytes"] == few["cache_bytes"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -49,6 +59,11 @@ def test_a_chat_with_a_draft_says_the_same(speak, checkpoints):
         (["prompt=a", "draft_checkpoint={gpt}", "attention=swa"], "attention 'swa' keeps a RotatingKVCache"),
         (["prompt=a", "draft_checkpoint=/nowhere"], "/nowhere"),
         (["prompt=a", "draft_checkpoint={gpt}", "num_draft_tokens=0"], "num_draft_tokens must be at least 1"),
+        (["prompts=[a]", "kv_bits=4"], "kv_bits must be null with prompts"),
+        (["prompt=a", "kv_bits=5"], "kv_bits must be a number of bits that caches have; got 5 (choices: 2, 4, 8)"),
+        (["prompt=a", "kv_group_size=32"], "kv_group_size must be null without kv_bits; got 32"),
+        (["prompt=a", "kv_bits=4"], "kv_group_size must divide the model's head_dim = 6"),
+        (["prompt=a", "kv_bits=4", "attention=linear"], "kv_bits must be null with attention 'linear'"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(arguments, words, speak, checkpoints):

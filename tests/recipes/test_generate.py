@@ -36,9 +36,9 @@ KEYS = {
 }
 
 
-def save(folder: Path, family: str, tokenizer: Tokenizer | None = BYTES) -> str:
+def save(folder: Path, family: str, tokenizer: Tokenizer | None = BYTES, *, head_dim: int = 6) -> str:
     mx.random.seed(3)
-    sizes = {"num_layers": 2, "hidden_size": 20, "num_heads": 4, "head_dim": 6, "intermediate_size": 22}
+    sizes = {"num_layers": 2, "hidden_size": 20, "num_heads": 4, "head_dim": head_dim, "intermediate_size": 22}
     mapping: dict[str, Any] = {"family": family, "vocab_size": 270, "max_seq_len": 60, "init_std": 0.8, **sizes}
     model = build_model(model_config_from_mapping({**mapping, "attention": variant_mapping("mha")}))
     save_checkpoint(folder, model=model, tokenizer=tokenizer)

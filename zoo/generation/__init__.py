@@ -7,10 +7,12 @@ from zoo.generation.conversation import Conversation
 from zoo.generation.drafting import DraftedContext
 from zoo.generation.filling import FilledText, Guess, fill_masks
 from zoo.generation.prompt_cache import SavedContext, require_replaceable, save_context
+from zoo.generation.quantizing import CacheQuantization
 from zoo.generation.result import FinishReason, GenerationResult, TextPiece
 from zoo.generation.single import generate_text, stream_text
 
 __all__ = [
+    "CacheQuantization",
     "Context",
     "Conversation",
     "DraftedContext",

@@ -8,6 +8,7 @@ import mlx.core as mx
 from mlx_lm.generate import generate_step
 
 from zoo.generation.model import LanguageModel
+from zoo.generation.quantizing import CacheQuantization
 from zoo.generation.sampling import LogitsProcessor, RowSampler
 from zoo.layers.caches import KVCache
 
@@ -44,18 +45,29 @@ class Context:
         tokens: What they hold.
     """
 
-    def __init__(self, model: LanguageModel, *, returns: bool = False) -> None:
+    def __init__(
+        self, model: LanguageModel, *, returns: bool = False, quantization: CacheQuantization | None = None
+    ) -> None:
         """Begins empty.
 
         Args:
             model: Reads what is given.
             returns: Whether `return_to` will be called, which caches that cannot forget prepare for.
+            quantization: How keys and values are kept, if not as they are.
+
+        Raises:
+            UserError: If the model's caches cannot be kept so.
         """
         self.model = model
         self._returns = returns
-        self.cache = model.make_cache()
+        self._quantization = quantization
+        self.cache = self.make_cache()
         self.tokens: list[int] = []
         self._earlier: tuple[int, list[Any]] | None = None
+
+    def make_cache(self) -> list[Any]:
+        """Empty caches of the kind that this context has."""
+        return self.model.make_cache() if self._quantization is None else self._quantization.make_cache(self.model)
 
     @property
     def nbytes(self) -> int:
@@ -123,5 +135,5 @@ class Context:
             length, earlier = self._earlier
             self.cache = copy.deepcopy(earlier)
         else:
-            length, self.cache = 0, self.model.make_cache()
+            length, self.cache = 0, self.make_cache()
         del self.tokens[length:]

@@ -25,7 +25,8 @@ from zoo.config.files import open_regular, parse_json, sync
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.context import Context
 from zoo.generation.model import LanguageModel
-from zoo.layers.caches import KVCache, RotatingKVCache
+from zoo.generation.quantizing import CacheQuantization
+from zoo.layers.caches import KVCache, QuantizedKVCache, RotatingKVCache
 
 _WHAT = "prompt_cache"
 # mlx-lm writes three parts into the metadata: what its caller says, the classes of the caches, and which entries are
@@ -106,13 +107,21 @@ class SavedContext:
         messages: Of a chat, what was said; else None.
     """
 
-    def __init__(self, path: Path, *, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        quantization: CacheQuantization | None = None,
+    ) -> None:
         """Reads the file.
 
         Args:
             path: The file.
             model: Has to be the one that read it.
             tokenizer: Has to be its tokenizer.
+            quantization: How keys and values have to be kept there, if not as they are.
 
         Raises:
             UserError: If the file is malformed, or of another model or attention.
@@ -127,8 +136,8 @@ class SavedContext:
             self.messages = _messages(file.where, said)
             if not tokens:
                 raise UserError(f"{file.where} must hold at least one token; it holds none")
-            self.context = Context(model, returns=True)
-            self.context.cache = _caches(file, model, len(tokens))
+            self.context = Context(model, returns=True, quantization=quantization)
+            self.context.cache = _caches(file, self.context, len(tokens))
             self.context.tokens = tokens
 
 
@@ -193,11 +202,11 @@ def _messages(where: str, said: Mapping[str, str]) -> list[dict[str, Any]] | Non
     return messages
 
 
-def _caches(file: TensorFile, model: LanguageModel, num_tokens: int) -> list[Any]:
+def _caches(file: TensorFile, context: Context, num_tokens: int) -> list[Any]:
     """The caches, each as the model would have made it."""
     # What the state of its caches looks like is seen after one token.
-    made = model.make_cache()
-    mx.eval(model(mx.zeros((1, 1), dtype=mx.int32), cache=made), [layer.state for layer in made])
+    made = context.make_cache()
+    mx.eval(context.model(mx.zeros((1, 1), dtype=mx.int32), cache=made), [layer.state for layer in made])
     classes = [type(layer).__name__ for layer in made]
     found = [file.metadata.get(f"{_CLASSES}{index}") for index in range(len(made))]
     if found != classes:
@@ -219,7 +228,7 @@ def _caches(file: TensorFile, model: LanguageModel, num_tokens: int) -> list[Any
     state: Any = tree_unflatten(
         [(name, arrays[name] if isinstance(seen, mx.array) else arrays[name].item()) for name, seen in wanted.items()]
     )
-    for layer, fresh, its_state in zip(made, model.make_cache(), state, strict=True):
+    for layer, fresh, its_state in zip(made, context.make_cache(), state, strict=True):
         layer.state = its_state
         if layer.offset != num_tokens or not _is_sound(layer, fresh):
             raise UserError(f"{file.where} must hold caches of its {num_tokens} tokens; it holds others")
@@ -228,6 +237,10 @@ def _caches(file: TensorFile, model: LanguageModel, num_tokens: int) -> list[Any
 
 def _is_sound(cache: Any, fresh: Any) -> bool:
     """Whether the counts of a cache fit its arrays."""
+    if isinstance(cache, QuantizedKVCache):
+        slots = {array.shape[2] for array in (*cache.keys, *cache.values)}
+        same = (cache.bits, cache.group_size) == (fresh.bits, fresh.group_size)
+        return same and len(slots) == 1 and min(slots) >= cache.offset
     if isinstance(cache, KVCache):
         return cache.keys.shape[2] == cache.values.shape[2] >= cache.offset
     if not isinstance(cache, RotatingKVCache):

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx_lm.models import cache as mlx_lm_cache
 from mlx_lm.models.cache import ArraysCache, KVCache, RotatingKVCache
 
 from zoo.config import UserError
@@ -15,12 +16,34 @@ from zoo.config import UserError
 __all__ = [
     "ArraysCache",
     "KVCache",
+    "QuantizedKVCache",
     "RaggedKVCache",
     "RecurrentCache",
     "RotatingKVCache",
     "merge_rows",
     "slot_positions",
 ]
+
+
+class QuantizedKVCache(mlx_lm_cache.QuantizedKVCache, KVCache):
+    """mlx-lm's quantized keys and values, given out as the numbers that they stand for.
+
+    So every op that decodes from a `KVCache` does so from this one. What is saved is memory between steps: each step
+    makes the whole keys and values of one layer at a time.
+    """
+
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """All keys and values, [B, K, S, H] each."""
+        keys, values = (
+            mx.dequantize(packed, scales, biases, group_size=self.group_size, bits=self.bits)
+            for packed, scales, biases in super().keys_and_values()
+        )
+        return keys, values
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values."""
+        return 0 if self.empty() else super().nbytes
 
 
 class RecurrentCache(ArraysCache):
