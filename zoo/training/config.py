@@ -26,6 +26,8 @@ class TrainingConfig:
         max_grad_norm: Gradients of a larger global norm are scaled down to it; None never scales.
         gradient_checkpointing: Recompute each block in the backward pass instead of keeping its intermediates; saves
             memory where the step is compiled.
+        loss_rows: Positions whose logits exist at one time; saves memory and changes the result by rounding only. None
+            for all at once.
         compile: Whether the step is compiled; off for debugging.
         eval_every: Steps between evaluations on the validation split; None for only one, at the end.
         eval_batches: Most batches an evaluation looks at, or None for the whole split.
@@ -47,6 +49,7 @@ class TrainingConfig:
     accumulation: int = 1
     max_grad_norm: float | None = 1.0
     gradient_checkpointing: bool = False
+    loss_rows: int | None = None
     compile: bool = True
     eval_every: int | None = None
     eval_batches: int | None = None
@@ -61,7 +64,7 @@ class TrainingConfig:
     loggers: tuple[LoggerName, ...] = ()
 
     def __post_init__(self) -> None:
-        require_within(self, 1, MOST, "batch_size", "sequence_length", "accumulation")
+        require_within(self, 1, MOST, "batch_size", "sequence_length", "accumulation", "loss_rows")
         counted = ("steps", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "log_every")
         require_within(self, 1, MOST_COUNTED, *counted)
         # What float32 tells from 0, and from infinity.

@@ -106,6 +106,7 @@ class _Loop:
             dtype=trainer.dtype,
             max_grad_norm=self.config.max_grad_norm,
             compile=self.config.compile,
+            loss_rows=self.config.loss_rows,
         )
         trainer.model.checkpoint_gradients(self.config.gradient_checkpointing)
         trainer.model.train()

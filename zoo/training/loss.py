@@ -6,6 +6,10 @@ On GPUs `mx.fast.cross_entropy` fuses it. On CPUs one exponential per logit is n
 and backward share it there: the forward pass keeps softmax(x), from which the gradient softmax(x) - onehot(target)
 follows without a second exponential.
 
+The logits of a long batch are its largest array by far. In chunks of rows they never exist at once: the forward pass
+computes the gradient of each chunk as it comes, as Liger kernels do (Hsu et al., https://arxiv.org/abs/2410.10989),
+and the backward pass only scales it.
+
 Letters: B batch, L query length, D hidden, V vocabulary, P predicted positions.
 """
 
@@ -13,6 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map
 
 from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
@@ -35,23 +40,43 @@ def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
     return mx.fast.cross_entropy(logits_PV, targets_P)
 
 
-def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
+def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = None) -> mx.array:
     """Weighted sum of the nats of a batch.
 
     Args:
         model: Language model or encoder of `zoo.models`.
         batch: What `zoo.training.batches.to_arrays` makes.
         causal: Whether the model reads left to right.
+        rows: Positions whose logits exist at one time; None for all.
 
     Returns:
         float32 scalar, in nats.
     """
-    nats_P = token_nats(predicted_logits(model, batch, causal=causal), batch["targets_P"])
-    return (nats_P * batch["weights_P"]).sum()
+    x_PD, targets_P, weights_P = _predicted(model, batch, causal=causal), batch["targets_P"], batch["weights_P"]
+    if rows is not None and rows < len(targets_P):
+        return _in_chunks(model, rows)(_of_the_head(model), x_PD, targets_P, weights_P)[0]
+    return (token_nats(model.logits(x_PD), targets_P) * weights_P).sum()
+
+
+def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = None) -> tuple[mx.array, mx.array]:
+    """Weighted nats, and weights of the targets guessed right, without a gradient; arguments as in `summed_nats`."""
+    x_PD, targets_P, weights_P = _predicted(model, batch, causal=causal), batch["targets_P"], batch["weights_P"]
+    nats = right = mx.zeros(())
+    for part in _slices(len(targets_P), rows or len(targets_P)):
+        (chunk_PD,) = mx.depends([x_PD[part]], [nats, right])
+        logits_PV = model.logits(chunk_PD)
+        nats = nats + (token_nats(logits_PV, targets_P[part]) * weights_P[part]).sum()
+        right = right + ((mx.argmax(logits_PV, axis=-1) == targets_P[part]) * weights_P[part]).sum()
+    return nats, right
 
 
 def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     """Logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
+    return model.logits(_predicted(model, batch, causal=causal))
+
+
+def _predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
+    """Last hidden states [P, D] of the predicted positions."""
     # What is read left to right never sees the padding on its right, and needs no description of it.
     lengths_B = None if causal else batch.get("lengths_B")
     mask = MaskSpec(causal=causal, lengths_B=lengths_B, segments_BL=batch.get("segments_BL"))
@@ -59,7 +84,55 @@ def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.arr
     x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
     if "picks_P" in batch:
         x_PD = x_PD[batch["picks_P"]]
-    return model.logits(x_PD)
+    return x_PD
+
+
+def _of_the_head(model: nn.Module) -> Any:
+    """What is trained of the parameters that logits can depend on."""
+    outside = {name: each for name, each in model.trainable_parameters().items() if name != "layers"}
+    if not model.config.tie_word_embeddings:
+        outside.pop("embed_tokens", None)
+    return outside
+
+
+def _slices(length: int, rows: int) -> list[slice]:
+    return [slice(start, start + rows) for start in range(0, length, rows)]
+
+
+def _in_chunks(model: nn.Module, rows: int) -> Any:
+    """The weighted sum of nats as a function of (head, x_PD, targets_P, weights_P), with its gradients beside it."""
+
+    def of_chunk(head: Any, x_PD: mx.array, targets_P: mx.array, weights_P: mx.array) -> mx.array:
+        model.update(head)
+        return (token_nats(model.logits(x_PD), targets_P) * weights_P).sum()
+
+    def forward(head: Any, x_PD: mx.array, targets_P: mx.array, weights_P: mx.array) -> tuple[mx.array, Any, mx.array]:
+        nats, of_head = mx.zeros(()), tree_map(lambda array: mx.zeros(array.shape), head)
+        of_x: list[mx.array] = []
+        for part in _slices(len(targets_P), rows):
+            # One after the other: side by side, their logits would exist at once all the same.
+            (chunk_PD,) = mx.depends([x_PD[part]], [nats, *of_x[-1:]])
+            # MLX takes no gradient of nothing, which a frozen head is.
+            places = (0, 1) if tree_flatten(head) else (1,)
+            more, gradients = mx.value_and_grad(of_chunk, argnums=places)(
+                head, chunk_PD, targets_P[part], weights_P[part]
+            )
+            *more_of_head, more_of_x = gradients if isinstance(gradients, tuple) else (gradients,)
+            nats = nats + more
+            of_head = tree_map(mx.add, of_head, more_of_head[0]) if more_of_head else of_head
+            of_x.append(more_of_x)
+        model.update(head)
+        return nats, of_head, mx.concatenate(of_x)
+
+    def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[Any, mx.array, mx.array, mx.array]:
+        head, x_PD, targets_P, weights_P = primals
+        of_head = tree_map(lambda array, like: (array * cotangents[0]).astype(like.dtype), outputs[1], head)
+        of_x = (outputs[2] * cotangents[0]).astype(x_PD.dtype)
+        return of_head, of_x, mx.zeros_like(targets_P), mx.zeros_like(weights_P)
+
+    function: Any = mx.custom_function(forward)
+    function.vjp(backward)
+    return function
 
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:

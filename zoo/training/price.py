@@ -11,6 +11,8 @@ from zoo.training.optimizers import OptimizerConfig, state_per_parameter
 _BYTES_PER_TOKEN = 64
 # Masked tokens are padded to whole eighths of a batch; 15 % are a little more than one.
 _PREDICTED_BY_ENCODER = 0.25
+# MLX's CPU back end allocates for about ten operations ahead: so many chunks of logits exist, measured.
+_CHUNKS_AHEAD = 4
 
 
 def training_bytes(config: ModelConfig, optimizer: OptimizerConfig, training: TrainingConfig, dtype: mx.Dtype) -> int:
@@ -45,6 +47,8 @@ def _activations(price: ModelPrice, training: TrainingConfig, dtype: mx.Dtype) -
     """Bytes that a step and an evaluation take besides parameters, and that batches take on the host."""
     rows, length = training.batch_size, training.sequence_length
     predicted = 1.0 if price.config.causal else _PREDICTED_BY_ENCODER
+    if training.loss_rows is not None:
+        predicted = min(predicted, training.loss_rows * _CHUNKS_AHEAD * training.accumulation / (rows * length))
     part = Load(batch_size=rows // training.accumulation, length=length, predicted=predicted, dtype=dtype)
     # An uncompiled step computes blocks again before it needs them, and saves nothing.
     recomputed = training.gradient_checkpointing and training.compile

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer, clip_grad_norm
 from mlx.utils import tree_map
 
-from zoo.training.loss import Arrays, predicted_logits, summed_nats, token_nats
+from zoo.training.loss import Arrays, judged, summed_nats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,14 @@ class StepOptions:
         dtype: Of the forward and backward pass; the weights keep theirs.
         max_grad_norm: Gradients of a larger global norm are scaled down to it; None never scales.
         compile: Whether the graph is compiled.
+        loss_rows: Positions whose logits exist at one time; None for all.
     """
 
     causal: bool
     dtype: mx.Dtype = mx.float32
     max_grad_norm: float | None = None
     compile: bool = True
+    loss_rows: int | None = None
 
 
 class TrainStep:
@@ -78,7 +80,7 @@ class TrainStep:
 
         def loss(parameters: Any) -> tuple[mx.array, mx.array]:
             self.model.update(cast_floats(parameters, self.options.dtype))
-            nats = summed_nats(self.model, batch, causal=self.options.causal)
+            nats = summed_nats(self.model, batch, causal=self.options.causal, rows=self.options.loss_rows)
             return nats * scale, nats
 
         (_, nats), gradients = mx.value_and_grad(loss)(master)
@@ -116,11 +118,9 @@ class EvaluationStep:
     def _compute(self, batch: Arrays) -> tuple[mx.array, mx.array]:
         master = self.model.trainable_parameters()
         self.model.update(cast_floats(master, self.options.dtype))
-        logits_PV = predicted_logits(self.model, batch, causal=self.options.causal)
-        nats_P = token_nats(logits_PV, batch["targets_P"])
-        right_P = mx.argmax(logits_PV, axis=-1) == batch["targets_P"]
+        found = judged(self.model, batch, causal=self.options.causal, rows=self.options.loss_rows)
         self.model.update(master)
-        return (nats_P * batch["weights_P"]).sum(), (right_P * batch["weights_P"]).sum()
+        return found
 
 
 def cast_floats(tree: Any, dtype: mx.Dtype) -> Any:

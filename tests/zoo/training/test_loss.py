@@ -2,11 +2,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from tests.tolerances import tolerance
 from tests.zoo.training.tiny import LENGTH, ROWS, TinyLoader, tiny_model
 from zoo.training.batches import to_arrays
-from zoo.training.loss import summed_nats, token_nats
+from zoo.training.loss import judged, summed_nats, token_nats
 
 P, V = 7, 11
 
@@ -72,3 +73,47 @@ def test_predicted_positions_alone_give_the_same_nats_and_gradients():
     embedding = "embed_tokens"
     difference = few_gradients[embedding]["weight"] - all_gradients[embedding]["weight"]
     assert mx.abs(difference).max().item() <= tolerance(mx.float32, gradient=True)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 10_000])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("frozen", [(), ("embed_tokens", "lm_head")])
+def test_logits_in_chunks_give_the_same_nats_gradients_and_evaluation(rows, tied, frozen):
+    (arrays,) = to_arrays(TinyLoader().batch(0))
+    model = tiny_model(tie_word_embeddings=tied)
+    for name in frozen:
+        if name in model:
+            model[name].freeze()
+    (nats, gradients), (whole_nats, whole_gradients) = (
+        nn.value_and_grad(model, lambda size=size: summed_nats(model, arrays, causal=True, rows=size) / 3)()
+        for size in (rows, None)
+    )
+    assert nats.item() == pytest.approx(whole_nats.item(), rel=1e-6)
+    few, all_ = dict(tree_flatten(gradients)), dict(tree_flatten(whole_gradients))
+    assert few.keys() == all_.keys()
+    assert ("embed_tokens.weight" in few) == (not frozen)
+    for name, gradient in few.items():
+        assert mx.abs(gradient - all_[name]).max().item() <= tolerance(mx.float32, gradient=True), name
+    found, whole = (judged(model, arrays, causal=True, rows=size) for size in (rows, None))
+    assert found[0].item() == pytest.approx(whole[0].item(), rel=1e-6) == pytest.approx(3 * nats.item(), rel=1e-6)
+    assert found[1].item() == whole[1].item()
+
+
+def test_in_chunks_the_logits_never_exist_at_once():
+    model = tiny_model(vocab_size=4099, positions="rotary")
+    rows, length = 16, 64
+    arrays = {
+        "inputs_BL": mx.zeros((rows, length), dtype=mx.int32),
+        "targets_P": mx.arange(rows * length, dtype=mx.int32),
+        "weights_P": mx.ones(rows * length),
+    }
+    peaks = []
+    for size in (16, None):
+        mx.eval(model.parameters())
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(nn.value_and_grad(model, lambda size=size: summed_nats(model, arrays, causal=True, rows=size))())
+        peaks.append(mx.get_peak_memory() - before)
+    logits = rows * length * 4099 * 4
+    assert peaks[1] > 2 * logits
+    assert peaks[0] < logits
