@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[], transformers.PreTrainedModel], dict[str, Any
     "llama_yarn_mscale": (
         lambda: llama(
             head_dim=8,
-            **rope("yarn", 1e3, mscale=0.9, mscale_all_dim=0.3, beta_fast=2.0, beta_slow=0.5, truncate=False, **YARN),
+            **rope("yarn", 1e3, mscale=0.9, mscale_all_dim=0.3, beta_fast=2.0, beta_slow=0.05, truncate=False, **YARN),
         ),
         {"dtype": BRAIN},
     ),
@@ -173,7 +173,7 @@ CASES: dict[str, tuple[Callable[[], transformers.PreTrainedModel], dict[str, Any
     ),
     "gpt2_untied": (lambda: gpt2(tie_word_embeddings=False), {"dtype": BRAIN}),
     "bert": (lambda: bert("BertForMaskedLM"), {"tokenizer": "bert"}),
-    "bert_encoder": (lambda: bert("BertModel", hidden_act="relu"), {"dtype": HALF}),
+    "bert_encoder": (lambda: bert("BertModel", hidden_act="relu", layer_norm_eps=1e-3), {"dtype": HALF}),
     "bert_hub": (lambda: bert("BertForPreTraining"), {"dtype": HALF, "tensors": as_bert_on_the_hub}),
     "bert_classes": (lambda: bert("BertForSequenceClassification", num_labels=5), {"dtype": BRAIN}),
 }
