@@ -111,7 +111,7 @@ def _in_chunks(model: nn.Module, rows: int) -> Any:
         of_x: list[mx.array] = []
         for part in _slices(len(targets_P), rows):
             # One after the other: side by side, their logits would exist at once all the same.
-            (chunk_PD,) = mx.depends([x_PD[part]], [nats, *of_x[-1:]])
+            (chunk_PD,) = mx.depends([x_PD[part]], [nats, *of_x[-1:], *dict(tree_flatten(of_head)).values()])
             # MLX takes no gradient of nothing, which a frozen head is.
             places = (0, 1) if tree_flatten(head) else (1,)
             more, gradients = mx.value_and_grad(of_chunk, argnums=places)(
