@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +65,8 @@ class Started:
             os.dup2(log, 2)
             code = subject.main(run)
         finally:
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
             os._exit(code)
 
     def kill(self) -> bool:

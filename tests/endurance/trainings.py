@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import recipes.train
+import recipes.training_run
 from recipes.app import execute
 from tests.recipes.tiny_train import arguments
 from zoo.checkpoints import History, verify_manifest
@@ -81,4 +82,4 @@ def without_figures() -> AbstractContextManager[object]:
     def draw(rows: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
         path.write_text(f"{title}: {len(rows)}")
 
-    return patch.object(recipes.train, "draw_loss_curve", draw)
+    return patch.object(recipes.training_run, "draw_loss_curve", draw)

@@ -11,6 +11,7 @@ one line. A traceback, a crash by a signal, more than `CPU_SECONDS` of work, a w
 import collections
 import contextlib
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -190,6 +191,8 @@ def _worker() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for name in dict.fromkeys(case.split("/")[0] for case in names):
         ready(name)
+    # Nothing of what is there now will be garbage.
+    gc.freeze()
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -47,7 +47,7 @@ def written(folder):
 
 @pytest.mark.slow
 def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp_path):
-    arguments = command(text_corpus, cache, tmp_path, "training.steps=40", "training.checkpoint_every=1")
+    arguments = command(text_corpus, cache, tmp_path, "training.steps=10", "training.checkpoint_every=1")
     script = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     first = subprocess.Popen(script, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -78,11 +78,11 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
     assert found == {(name, regime, 3) for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
 
     by_name = {(line["variant"], line["regime"]): line for line in result["summary"]}
-    assert by_name["mha", "equal_tokens"]["steps"] == by_name["swa", "equal_tokens"]["steps"] == 40
-    assert by_name["mha", "equal_seconds"]["steps"] == 40
+    assert by_name["mha", "equal_tokens"]["steps"] == by_name["swa", "equal_tokens"]["steps"] == 10
+    assert by_name["mha", "equal_seconds"]["steps"] == 10
     # As many steps as its own speed makes of the first variant's seconds.
     speeds = [by_name[name, "equal_tokens"]["median_tokens_per_second"] for name in ("swa", "mha")]
-    assert by_name["swa", "equal_seconds"]["steps"] == max(1, round(40 * speeds[0] / speeds[1]))
+    assert by_name["swa", "equal_seconds"]["steps"] == max(1, round(10 * speeds[0] / speeds[1]))
 
     again = subprocess.run([*script, "training.steps=41"], env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2

@@ -39,7 +39,7 @@ def test_thirty_steps_lower_the_loss(
             f"data.path={text_corpus}",
             "tokenizer=bytes",
             "training.steps=30",
-            "training.batch_size=4",
+            "training.batch_size=2",
             # Longer than the shipped windows and blocks, and no multiple of either.
             "training.sequence_length=150",
             "training.log_every=1",
