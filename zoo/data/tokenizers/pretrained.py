@@ -47,8 +47,7 @@ _PROBE = (
 )
 # Of several chat templates, the one for messages alone.
 _DEFAULT_TEMPLATE = "default"
-# Stands for any text.
-_TEXT = "a"
+_TEXT = "a"  # stands for any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
