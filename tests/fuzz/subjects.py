@@ -8,6 +8,7 @@ from tests.fuzz.checkpoints import Checkpoint, Manifest
 from tests.fuzz.commands import OtherCommands, Overrides, RunFiles
 from tests.fuzz.configurations import CalibrationFile, Generation, Sections, VariantFile
 from tests.fuzz.data import Cache, Corpus
+from tests.fuzz.folders import Folder
 from tests.fuzz.records import Records, Report
 from tests.fuzz.subject import Subject
 
@@ -16,6 +17,7 @@ SUBJECTS: dict[str, type[Subject]] = {
     for each in (
         Checkpoint,
         Manifest,
+        Folder,
         Corpus,
         Cache,
         Sections,

@@ -8,7 +8,7 @@ from tests.fuzz.subjects import SUBJECTS
 # Over two thousand, in as many processes as there are groups; the names share what takes long to import.
 COUNT = 2200
 GROUPS = {
-    "checkpoints": ["checkpoint", "manifest"],
+    "checkpoints": ["checkpoint", "manifest", "folder"],
     "data": ["corpus", "cache", "generation"],
     "sections": ["sections", "variant_file", "calibration"],
     "records": ["records", "report"],

@@ -77,6 +77,8 @@ class Context:
     def read(self, ids: Sequence[int], *, step_size: int, interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Reads tokens, `step_size` at a time; asks before and after each time, and returns whether to go on."""
         tokens = mx.array(list(ids), dtype=mx.int32)[None]
+        # A step can be longer than any text.
+        step_size = min(step_size, max(1, len(ids)))
         for start in range(0, len(ids), step_size):
             if interrupted():
                 return False
