@@ -1,9 +1,9 @@
 """Kills work at random moments: python -m tests.endurance.kills what=training count=1000 seed=3
 
-`what` is training, benchmark, comparison, or all for some of each. A run is started, killed and started again until it
-ends by itself; then it is what a run that nobody killed is, bit for bit but for what was measured, has repeated nothing
-that was finished, and has left no process behind. One process imports everything and forks for each start, before MLX
-has computed anything in it, so that a start costs a fraction of a second. On Linux only.
+`what` is training, finetuning, benchmark, comparison, or all for some of each. A run is started, killed and started
+again until it ends by itself; then it is what a run that nobody killed is, bit for bit but for what was measured, has
+repeated nothing that was finished, and has left no process behind. One process imports everything and forks for each
+start, before MLX has computed anything in it, so that a start costs a fraction of a second. On Linux only.
 """
 
 import ctypes
@@ -21,12 +21,13 @@ from typing import Any, Protocol
 
 from tests.endurance.benchmarks import Benchmarks
 from tests.endurance.comparisons import Comparisons
+from tests.endurance.finetunings import Finetunings
 from tests.endurance.trainings import Trainings
 from zoo.attention.registry import external_mechanism_names
 
-KINDS = {"training": Trainings, "benchmark": Benchmarks, "comparison": Comparisons}
+KINDS = {"training": Trainings, "finetuning": Finetunings, "benchmark": Benchmarks, "comparison": Comparisons}
 # Of a hundred kills, where all kinds are asked for; a comparison costs most.
-SHARES = {"training": 84, "benchmark": 10, "comparison": 6}
+SHARES = {"training": 64, "finetuning": 20, "benchmark": 10, "comparison": 6}
 # Of each run: beyond it, kills would come before the first step each time.
 _MOST_KILLS = 12
 # After a run that ended first, and after one that was killed: one of six ends first, however busy the machine is.
