@@ -4,8 +4,19 @@ import sys
 
 import pytest
 
+import recipes.training_run
 from recipes.app import execute
 from tests.recipes.tiny_train import Train
+
+
+@pytest.fixture(autouse=True)
+def quick_curve(monkeypatch):
+    """A loss curve in words: the real one takes longer to draw than a tiny model to train."""
+
+    def write(rows, path, *, title):
+        path.write_text(f"{title}: {len(rows)} rows")
+
+    monkeypatch.setattr(recipes.training_run, "draw_loss_curve", write)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_thirty_steps_lower_the_loss(
             f"attention={attention}",
             f"model={model}",
             "model.num_layers=2",
+            "model.hidden_size=64",
             "data=text",
             f"data.path={text_corpus}",
             "tokenizer=bytes",

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
+import recipes.training_run
 from recipes.samples import first_words
 from zoo import load_model
 from zoo.checkpoints import load_checkpoint
 from zoo.data import Batch
 from zoo.data.tokenizers import BytesTokenizer
+from zoo.training.figures import draw_loss_curve
 
 CONTRACT = {
     "run_dir": str,
@@ -29,7 +31,8 @@ CONTRACT = {
 }
 
 
-def test_the_result_keeps_the_command_contract_and_the_folder_holds_the_run(train, tmp_path):
+def test_the_result_keeps_the_command_contract_and_the_folder_holds_the_run(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.training_run, "draw_loss_curve", draw_loss_curve)
     result = train(f"run_dir={tmp_path / 'run'}")
     assert {key: type(result[key]) for key in CONTRACT} == CONTRACT
     assert (result["attention"], result["model"], result["steps"]) == ("mha", "gpt_tiny", 6)
@@ -48,6 +51,7 @@ def test_the_result_keeps_the_command_contract_and_the_folder_holds_the_run(trai
         "result.json",
         "samples.txt",
     }
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["steps"] == 6
     environment = json.loads((folder / "environment.json").read_text())
     assert {"commit", "versions", "device", "blas"} <= environment.keys()
