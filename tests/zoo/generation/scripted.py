@@ -18,6 +18,7 @@ class PieceTokenizer:
         self.pieces = [EOS, *pieces]
         self.vocab_size = len(self.pieces)
         self.eos_id = self.start_id = 0
+        self.end_ids = frozenset({0})
 
     def encode(self, text: str) -> list[int]:
         ids = []

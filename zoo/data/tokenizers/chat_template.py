@@ -22,6 +22,7 @@ from zoo.config.errors import shortened
 Message = Mapping[str, Any]
 
 _WHAT = "checkpoint: the chat template"
+_DEFAULT = "default"
 _WORKER = Path(__file__).with_name("template_worker.py")
 # A conversation takes a millisecond; the first answer waits for imports, on a machine that may be busy.
 _SECONDS, _START_SECONDS = 10.0, 120.0
@@ -82,6 +83,21 @@ class ChatTemplate:
         if self._worker is not None:
             self._worker.end()
             self._worker = None
+
+
+def chosen_template(source: Any, variables: Mapping[str, Any]) -> ChatTemplate | None:
+    """The template of a tokenizer's settings, of several the one for messages alone; None if there is none.
+
+    Raises:
+        UserError: If it is no text, or there are several and none is the default.
+    """
+    if isinstance(source, dict):
+        source = source.get(_DEFAULT, source)
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise UserError(f"{_WHAT} must be a text, or one of several be named {_DEFAULT}; got {shortened(source)}")
+    return ChatTemplate(source, variables)
 
 
 class _Worker:

@@ -22,7 +22,7 @@ from zoo.config import UserError, require
 from zoo.config.errors import shortened
 from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.corpora import Corpus
-from zoo.data.tokenizers.chat_template import ChatTemplate
+from zoo.data.tokenizers.chat_template import ChatTemplate, chosen_template
 from zoo.data.tokenizers.interface import (
     SPACE,
     TOKENIZER_FILE,
@@ -45,8 +45,6 @@ _NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 _PROBE = (
     "  a  B\t\r\n\n É e\u0301 \ufb01 \u212b \u2581 \x00\x07 \u00ad \u200b 漢字 🙂 \U000e0001 \ue000 <s></s> [MASK] "
 )
-# Of several chat templates, the one for messages alone.
-_DEFAULT_TEMPLATE = "default"
 _TEXT = "a"  # stands for any
 
 
@@ -160,16 +158,7 @@ class PretrainedTokenizer(Tokenizer):
 
     def chat_template(self) -> ChatTemplate | None:
         source = self.wrapper.chat_template if self.chat_source is None else self.chat_source
-        if isinstance(source, dict):
-            source = source.get(_DEFAULT_TEMPLATE, source)
-        if source is None:
-            return None
-        if not isinstance(source, str):
-            raise UserError(
-                f"checkpoint: the chat template must be a text, or one of several be named {_DEFAULT_TEMPLATE}; got"
-                f" {shortened(source)}"
-            )
-        return ChatTemplate(source, self.wrapper.special_tokens_map)
+        return chosen_template(source, self.wrapper.special_tokens_map)
 
     def for_a_new_model(self) -> Tokenizer:
         tokenizer = copy.copy(self)
