@@ -20,7 +20,7 @@ from eval.quality.tasks import chosen_tasks, require_known
 from eval.rows import Row, current_machine, only_writer
 from recipes.held_out import HeldOutData, held_out_data
 from zoo.attention import variant_from_mapping
-from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint
+from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint, locate
 from zoo.config import MOST, from_mapping, require, require_within
 from zoo.config.files import typed_path
 from zoo.data.synthetic import SYNTHETIC_TASKS
@@ -105,7 +105,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_checkpoint(checkpoint, attention=attention, allow_large=recipe.allow_large)
+    loaded = load_checkpoint(locate(checkpoint), attention=attention, allow_large=recipe.allow_large)
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
     _require_room_for(recipe, evaluated)

@@ -1,11 +1,14 @@
 """Makes the tiny GGUF files under `gguf/`, and what transformers computes of them.
 
     python -m tests.references.make_gguf [NAME …]
+    python -m tests.references.make_gguf FILE.gguf  # SmolLM2's, where `make smollm` has put it
 
 Needs torch, transformers 5 and gguf, in an environment of its own; the tests that read the result need none of them.
 Beside each file lies `NAME.npz` with `tokens_BL` and the `logits_BLV` of transformers' own reading of the file.
 """
 
+import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -13,10 +16,11 @@ import numpy as np
 import torch
 import transformers
 
+from tests.zoo.checkpoints.gguf.texts import TEXTS
 from tests.zoo.checkpoints.gguf.tiny import VOCABULARY, metadata, tensors
 from tests.zoo.checkpoints.gguf.written import write_gguf
 
-OUT = Path(__file__).resolve().parent / "gguf"
+OUT, SMOLLM = (Path(__file__).resolve().parent / name for name in ("gguf", "smollm"))
 LENGTH = 20
 # Architecture, heads, key/value heads, width of a head, kinds of the embedding, the matrices and the output.
 CASES: dict[str, tuple[str, int, int, int, tuple[str, str, str | None]]] = {
@@ -46,7 +50,33 @@ def make(name: str) -> None:
     print(name, path.stat().st_size, float(np.abs(logits_BLV).max()))
 
 
+def make_smollm(path: Path) -> None:
+    """What transformers computes of the real model: of 512 tokens some columns of the logits and their sums."""
+    names = {"gguf_file": path.name}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **names)
+    ids = {text: tokenizer.encode(text) for text in TEXTS}
+    (SMOLLM / "tokens.json").write_text(json.dumps(ids, indent=1), encoding="ascii")
+    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **names).eval()
+    tokens_BL = np.array([tokenizer.encode(Path(argparse.__file__).read_text())[1000:1512]])
+    with torch.no_grad():
+        logits_LV = model(torch.tensor(tokens_BL)).logits[0]
+    columns = np.sort(np.random.default_rng(0).choice(logits_LV.shape[1], 64, replace=False))
+    np.savez_compressed(
+        SMOLLM / "expected.npz",
+        tokens_BL=tokens_BL,
+        columns=columns,
+        logits_LC=logits_LV[:, columns].numpy(),
+        largest_L=logits_LV.max(-1).values.numpy(),
+        best_L=logits_LV.argmax(-1).numpy(),
+        log_sums_L=torch.logsumexp(logits_LV.double(), -1).numpy(),
+    )
+
+
 if __name__ == "__main__":
-    OUT.mkdir(exist_ok=True)
+    for folder in (OUT, SMOLLM):
+        folder.mkdir(exist_ok=True)
     for each in sys.argv[1:] or CASES:
-        make(each)
+        if each.endswith(".gguf"):
+            make_smollm(Path(each))
+        else:
+            make(each)

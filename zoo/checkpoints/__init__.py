@@ -12,6 +12,7 @@ from zoo.checkpoints.load import (
     read_config,
 )
 from zoo.checkpoints.manifest import VerifiedFiles, verify_manifest
+from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model, restore_optimizer
 from zoo.checkpoints.save import save_checkpoint
 
@@ -24,6 +25,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_whole",
+    "locate",
     "open_checkpoint",
     "read_config",
     "restore_model",

@@ -18,6 +18,7 @@ from zoo.data.tokenizers import PretrainedConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKENS = mx.array([[7, 100, 101, 33, 32]])
+GGUF = ("llama_q4_1", "llama_f16")
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,11 @@ def test_the_librarys_own_variables_hold(server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == small_model().num_parameters()
     assert list((tmp_path / "own").rglob("model.safetensors"))
+
+
+def test_one_gguf_file_of_a_model_loads_from_the_hub(server):
+    server.files = {f"{name}.gguf": (ROOT / f"tests/references/gguf/{name}.gguf").read_bytes() for name in GGUF}
+    model, tokenizer = load_model(f"{NAME}/{GGUF[0]}.gguf@main")
+    assert model.config.family == "llama"
+    assert tokenizer.decode(tokenizer.encode("the")) == "the"
+    assert {name for name, _ in server.asked} == {f"{GGUF[0]}.gguf"}

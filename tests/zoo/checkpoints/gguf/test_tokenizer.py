@@ -9,29 +9,13 @@ import sentencepiece
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from tests.zoo.checkpoints.gguf.texts import TEXTS
 from tests.zoo.checkpoints.gguf.written import write_gguf
 from zoo.checkpoints.gguf.header import read_header
 from zoo.checkpoints.gguf.tokenizer import read_tokenizer
 from zoo.config import UserError
 from zoo.data.tokenizers import load_tokenizer
 
-TEXTS = (
-    "Hello world",
-    "def f(x):\n    return x ** 2  # comment\n\n\n",
-    "In 1984, 3.14159 and 1,000,000 people; 42nd. 8  9",
-    "漢字かな交じり文。中文分词",
-    "🙂👩‍👩‍👧 emoji 🇫🇷",
-    "tabs\tand\r\nnewlines\n\n  indented",
-    "   leading spaces",
-    "trailing   ",
-    "I'll don't WE'RE he'S",
-    "Ωμέγα ñandú e\u0301 \ufb01",
-    "a",
-    "",
-    " ",
-    "x\u00a0y\u200bz ٣٤٥ ½ Ⅷ ²",
-    "<s>text</s> that <think> spells <|im_start|> tokens <0x41> [PAD]",
-)
 CORPUS = [*TEXTS, "the cat and the hat in 1999 and 2024", "return the value of the function def class import"] * 4
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
