@@ -52,6 +52,7 @@ def reads_whole(config: ModelConfig, length: int) -> bool:
         config: Of the model.
         length: Tokens of the prompt, and of what was read before it.
     """
-    dynamic = config.rope_scaling is not None and "dynamic" in config.rope_scaling.values()
+    if config.rope_scaling is None or "dynamic" not in config.rope_scaling.values():
+        return False
     forgets = all(variant.capabilities.trimmable for variant in config.attention.variants())
-    return config.positions == "rotary" and dynamic and forgets and length > config.max_seq_len
+    return config.positions == "rotary" and forgets and length > config.max_seq_len

@@ -74,7 +74,7 @@ class ScriptedModel(nn.Module):
         super().__init__()
         vocab_size = len(table) + padding
         self.config = types.SimpleNamespace(
-            causal=True, family="scripted", vocab_size=vocab_size, position_limit=position_limit
+            causal=True, family="scripted", vocab_size=vocab_size, position_limit=position_limit, rope_scaling=None
         )
         self.calls: list[tuple[int, ...]] = []
         self.modes: list[bool] = []
