@@ -2,15 +2,19 @@
 
 import json
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from tests.zoo.data.tokenizers.checkpoints import byte_level_checkpoint
+from zoo.attention.catalog import variant_mapping
 from zoo.config import UserError, from_mapping
 from zoo.data.examples import ExampleLoader, ExamplesConfig, prepare_examples
 from zoo.data.examples.encoding import ExampleEncoder
 from zoo.data.examples.records import Completion, Conversation
 from zoo.data.tokenizers import BytesTokenizer, ChatTemplate, PretrainedTokenizer
+from zoo.models import build_model, model_config_from_mapping
+from zoo.ops.masks import MaskSpec
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -246,3 +250,28 @@ def test_validation_counts_every_row_once(corpus):
     assert [batch.identity for batch in made.validation_batches(2)] == [
         batch.identity for batch in list(made.validation_batches())[:2]
     ]
+
+
+def test_packed_examples_are_to_the_model_as_if_each_stood_alone(corpus):
+    mapping = {"family": "llama", "attention": variant_mapping("mha"), "num_layers": 2, "hidden_size": 24}
+    sizes = {"num_heads": 4, "max_seq_len": 64, "vocab_size": corpus.tokenizer.vocab_size}
+    model = build_model(model_config_from_mapping({**mapping, **sizes}))
+    batch = loader(corpus, pack=True).batch(0)
+    assert batch.segments_BL is not None
+    assert batch.segments_BL.max() > 1
+
+    def logits(inputs_BL):
+        mask = MaskSpec(causal=True, segments_BL=mx.array(batch.segments_BL))
+        return np.array(model(mx.array(inputs_BL), mask=mask))
+
+    before = logits(batch.inputs_BL)
+    changed = batch.inputs_BL.copy()
+    first = batch.segments_BL[0] == 0
+    changed[0, first] = ord("!")
+    after = logits(changed)
+    assert np.array_equal(after[0, ~first], before[0, ~first])
+    assert np.array_equal(after[1:], before[1:])
+    assert (np.abs(after[0, first] - before[0, first]).max(axis=-1) > 1e-4).all()
+    second = batch.segments_BL[0] == 1
+    alone = np.array(model(mx.array(batch.inputs_BL[:1, second])))[0]
+    assert np.allclose(alone, before[0, second], atol=1e-5)
