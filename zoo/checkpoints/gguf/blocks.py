@@ -100,15 +100,18 @@ def decoded(kind: Kind, shape: tuple[int, ...], content: bytes) -> dict[str, mx.
         return {"weight": plain.reshape(shape)}
     blocks = np.frombuffer(content, np.uint8).reshape(-1, kind.num_bytes)
     num_scales = 2 if kind.name == "Q4_1" else 1
-    numbers = np.ascontiguousarray(blocks[:, : 2 * num_scales]).view("<f2").astype(np.float32)
-    packed, scales = blocks[:, 2 * num_scales :], numbers[:, 0]
+    packed = blocks[:, 2 * num_scales :]
+    # What is not finite is refused by name when all arrays are there.
+    with np.errstate(all="ignore"):
+        numbers = np.ascontiguousarray(blocks[:, : 2 * num_scales]).view("<f2").astype(np.float32)
+        scales = numbers[:, 0]
+        biases = numbers[:, 1] if num_scales == 2 else scales * (-128 if kind.bits == 8 else -8)
     if kind.bits == 8:
         # p + 128, of the same eight bits.
-        packed, biases = packed ^ np.uint8(0x80), -128 * scales
+        packed = packed ^ np.uint8(0x80)
     else:
         values = np.concatenate([packed & 0xF, packed >> 4], axis=1)
         packed = values[:, 0::2] | values[:, 1::2] << 4
-        biases = numbers[:, 1] if num_scales == 2 else -8 * scales
     words = np.ascontiguousarray(packed).view("<u4")
     rows, grouped = shape[:-1], (*shape[:-1], shape[-1] // GROUP_SIZE)
     return {

@@ -188,6 +188,10 @@ BROKEN = {
         {"blk.0.ffn_up.weight": ((b"\x00\x7c" + bytes(16)) * 64, "Q4_0", (64, 32))},
         "must hold finite numbers",
     ),
+    "scales that signal": (
+        {"blk.0.ffn_up.weight": ((b"\x01\x7c" + bytes(32)) * 64, "Q8_0", (64, 32))},
+        "must hold finite numbers",
+    ),
     "a vocabulary below the tokenizer's": ({"llama.vocab_size": 269}, "at least the tokenizer's size; got 269 for 270"),
     "a vocabulary above the embedding": ({"llama.vocab_size": 2**31 - 1}, "embed_tokens.weight must have shape (21474"),
     "a window of nothing": ({"llama.attention.sliding_window": 0}, "sliding_window must be at least 1"),
