@@ -48,7 +48,7 @@ def test_a_chat_goes_on_from_a_file(speak, checkpoints, tmp_path):
         (["checkpoint={gpt}", "prompt=a", "prompt_cache={file}"], "must be of this model"),
         (["checkpoint={llama}", "prompt=a", "attention=swa", "prompt_cache={file}"], "attention 'swa'"),
         (["checkpoint={llama}", "prompt=a", "prompt_cache={file}.not"], "it is missing"),
-        (["checkpoint={llama}", "prompt=a", "prompt_cache="], "prompt_cache must be the path of a file"),
+        (["checkpoint={llama}", "prompt=a", "prompt_cache="], "prompt_cache must be a path"),
         (["checkpoint={llama}", "prompt=a", "save_prompt_cache=/nowhere/x"], "in a folder that exists"),
         (["checkpoint={llama}", "prompt=a", "save_prompt_cache={llama}/config.json"], "it is another file"),
     ],
