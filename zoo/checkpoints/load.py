@@ -16,6 +16,7 @@ from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
 from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
+from zoo.checkpoints.schemes import quantize_layers, schemes_from
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
@@ -41,6 +42,7 @@ class SavedConfig:
         model: The model's config as a mapping.
         run: What `save_checkpoint` was given as `config`.
         adapters: Of a model with adapters, which, and what their base is; None for a whole model.
+        quantized: Of a model with quantized layers, how each is; None for one without.
     """
 
     format: str
@@ -49,6 +51,7 @@ class SavedConfig:
     model: dict[str, Any]
     run: dict[str, Any]
     adapters: dict[str, Any] | None = None
+    quantized: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,8 @@ def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int
         if model is None:
             model = _adapted(files, saved, config, allow_large=allow_large, stacked=stacked + 1)
         else:
+            if saved.quantized is not None:
+                quantize_layers(model, schemes_from(saved.quantized, where=where), where=where)
             weights = f"checkpoint: {files.folder / MODEL}"
             size = os.fstat(files.stream(MODEL).fileno()).st_size
             require_room(size, weights, allow_large=allow_large, remedy="free memory")

@@ -12,6 +12,7 @@ from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
 from zoo.checkpoints.manifest import sync_folder, write_manifest
+from zoo.checkpoints.schemes import schemes_of
 from zoo.checkpoints.tensors import write_tensors
 from zoo.config import UserError, to_mapping
 from zoo.config.files import sync
@@ -57,9 +58,11 @@ def save_checkpoint(
     partial = folder.parent / f"{PARTIAL_PREFIX}{folder.name}-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
-        adapted = {}
+        adapted: dict[str, Any] = {}
         if model.adapters is None:
             write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
+            schemes = schemes_of(model)
+            adapted = {"quantized": schemes} if schemes else {}
         else:
             # Late: few checkpoints have adapters, and mlx-lm's take a while to import.
             from zoo.checkpoints.adapters import write_adapters

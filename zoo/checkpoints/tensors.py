@@ -175,7 +175,8 @@ def read_tensors(
     file = open_tensors(stream, path)
     require_names(file.entries, wanted, f"{file.where} must hold exactly {what}")
     for name, array in wanted.items():
-        file.require(name, array.shape, (array.dtype,) if same_dtypes else WEIGHTS)
+        exact = same_dtypes or not mx.issubdtype(array.dtype, mx.floating)
+        file.require(name, array.shape, (array.dtype,) if exact else WEIGHTS)
     arrays = file.load()
     require_finite(arrays, file.where)
     return {name: arrays[name] for name in wanted}

@@ -1,50 +1,14 @@
 """Weights that MLX has quantized: which layers, and how, as `quantization` in `config.json` says."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import mlx.nn as nn
 
 from zoo.checkpoints.huggingface.table import Module
-from zoo.config import UserError, from_mapping, require
+from zoo.checkpoints.schemes import Scheme, quantize_layers
+from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
-from zoo.layers.quantized import suit_to_backend
-
-# Group sizes and bits of MLX's modes; what is none of these is not left to MLX, which some of them crash.
-_MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "affine": ((32, 64, 128), (2, 3, 4, 5, 6, 8)),
-    "mxfp4": ((32,), (4,)),
-    "mxfp8": ((32,), (8,)),
-    "nvfp4": ((16,), (4,)),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Scheme:
-    """How a weight is quantized.
-
-    Attributes:
-        group_size: Weights that share a scale.
-        bits: Of a weight.
-        mode: One of MLX's.
-    """
-
-    group_size: int
-    bits: int
-    mode: str = "affine"
-
-    def __post_init__(self) -> None:
-        require(self.mode in _MODES, "mode", "be one of MLX's", self.mode, allowed=_MODES)
-        group_sizes, bits = _MODES[self.mode]
-        require(
-            self.group_size in group_sizes,
-            "group_size",
-            f"be one of {self.mode}'s",
-            self.group_size,
-            allowed=group_sizes,
-        )
-        require(self.bits in bits, "bits", f"be one of {self.mode}'s", self.bits, allowed=bits)
 
 
 def quantize(
@@ -84,21 +48,12 @@ def quantize(
             scheme = _scheme(given, path, where)
             schemes.update(dict.fromkeys(module.ours, scheme))
 
-    def chosen(path: str, module: nn.Module) -> bool | dict[str, Any]:
-        scheme = schemes.get(path)
-        return False if scheme is None else dataclasses.asdict(scheme)
-
-    try:
-        nn.quantize(model, class_predicate=chosen)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{where}: quantization must be one that MLX can do to these layers; {reason}") from None
-    suit_to_backend(model)
+    quantize_layers(model, schemes, where=where)
 
 
-def _scheme(given: Mapping[str, Any], path: str, where: str) -> _Scheme:
+def _scheme(given: Mapping[str, Any], path: str, where: str) -> Scheme:
     """Of one layer; what the config says of it alone comes first."""
     own = given.get(path)
     mapping = own if isinstance(own, Mapping) else given
     picked = {key: mapping[key] for key in ("group_size", "bits", "mode") if key in mapping}
-    return from_mapping(_Scheme, picked, path=f"{where}: quantization")
+    return from_mapping(Scheme, picked, path=f"{where}: quantization")

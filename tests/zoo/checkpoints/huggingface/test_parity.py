@@ -80,7 +80,9 @@ def test_greedy_text_equals_that_of_transformers(name):
     assert [each.text for each in generate_batch(model, tokenizer, [prompt] * 2, config)] == [str(facts["greedy"])] * 2
 
 
-@pytest.mark.parametrize("name", ["llama_dynamic", "mistral", "qwen2_layers", "qwen3", "gpt2_untied", "bert_encoder"])
+@pytest.mark.parametrize(
+    "name", ["llama_dynamic", "mistral", "qwen3_mixed", "llama_mxfp4", "gpt2_untied", "bert_encoder"]
+)
 def test_a_foreign_model_saved_here_is_the_same_model(name, tmp_path):
     model, facts = loaded(name), expected(name)
     save_checkpoint(tmp_path / "own", model=model)
