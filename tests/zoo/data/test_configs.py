@@ -6,14 +6,16 @@ import pytest
 import yaml
 
 import zoo
+from zoo.config import from_mapping
 from zoo.data import data_config_from_mapping, data_source_from_mapping, tokenizer_config_from_mapping
 from zoo.data.corpora import CORPORA
+from zoo.data.examples import ExamplesConfig
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.data.tokenizers import KINDS
 
 CONFIGS = Path(zoo.__file__).resolve().parents[1] / "configs"
 # Has to be given, so that it has no default of use.
-PATHS = {"text", "jsonl", "parquet", "hub", "pretrained"}
+PATHS = {"text", "jsonl", "parquet", "hub", "pretrained", "examples"}
 
 
 def read(group: str, name: str) -> dict[str, object]:
@@ -47,6 +49,15 @@ def test_a_synthetic_task_has_a_file_with_every_field_at_its_default(name):
     assert task == SYNTHETIC_TASKS[name]()
 
 
+def test_examples_have_a_file_with_every_field_at_its_default():
+    mapping = read("data", ExamplesConfig.corpus)
+    fields = {key: value for key, value in mapping.items() if key != "corpus"}
+    config = from_mapping(ExamplesConfig, fields, path="data")
+    assert config.as_mapping() == mapping
+    assert config == ExamplesConfig(path="somewhere")
+
+
 def test_there_is_no_file_without_a_kind():
-    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} == {*CORPORA, *SYNTHETIC_TASKS}
+    files = {path.stem for path in (CONFIGS / "data").glob("*.yaml")}
+    assert files == {*CORPORA, *SYNTHETIC_TASKS, ExamplesConfig.corpus}
     assert {path.stem for path in (CONFIGS / "tokenizer").glob("*.yaml")} == set(KINDS)
