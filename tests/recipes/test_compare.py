@@ -188,7 +188,7 @@ def test_a_parameter_takes_the_place_of_its_rival_in_the_training_too(name, num_
     monkeypatch.setattr(recipes.train, "_train", recorded)
     monkeypatch.chdir(tmp_path)
     assert execute("train", recipes.train.main, [*attention_overrides(name), "model=gpt_tiny"]) == 0
-    assert built[0].layers[0].self_attn.num_kv_heads == num_kv_heads
+    assert built[0].layers[0].self_attn.shape.num_kv_heads == num_kv_heads
 
 
 def test_further_seeds_take_the_steps_that_equal_seconds_were_begun_with(tmp_path):
