@@ -36,13 +36,15 @@ def test_thirty_steps_lower_the_loss(
             f"model={model}",
             "model.num_layers=2",
             "model.hidden_size=64",
+            "model.intermediate_size=128",
+            "optimizer=adamw",
             "data=text",
             f"data.path={text_corpus}",
             "tokenizer=bytes",
             "training.steps=30",
             "training.batch_size=2",
             # Longer than the shipped windows and blocks, and no multiple of either.
-            "training.sequence_length=150",
+            "training.sequence_length=101",
             "training.log_every=1",
             "training.eval_every=null",
             "training.eval_batches=2",
@@ -50,7 +52,7 @@ def test_thirty_steps_lower_the_loss(
             "training.compile=false",
             "training.sample_tokens=0",
             f"run_dir={tmp_path / 'run'}",
-            f"data.cache_dir={tmp_path / 'cache'}",
+            f"data.cache_dir={text_corpus.parent / 'token-cache'}",
         ],
     )
     captured = capsys.readouterr()
