@@ -19,6 +19,7 @@ from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
+from zoo.checkpoints.schemes import schemes_of
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
 from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
@@ -211,6 +212,8 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     model: Any = loaded.model
     assert loaded.tokenizer is not None
     material = _material(plan, model, loaded.tokenizer)
+    if recipe.method == "full" and schemes_of(model):
+        raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
     if recipe.method != "full":

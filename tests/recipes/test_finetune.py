@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -89,6 +90,18 @@ def test_every_method_learns_and_leaves_a_model_that_is_ready_to_use(finetune, b
     model, _ = load_model(tmp_path / "run", attention="mha_manual")
     assert mx.abs(model(tokens) - load_model(base)[0](tokens)).max() > 1e-2
     assert mx.allclose(load_whole(tmp_path / "run").model(tokens), model(tokens), atol=1e-5)
+
+
+def test_quantized_weights_are_not_trained_and_it_is_said(finetune, tmp_path):
+    model = build()
+    nn.quantize(model, group_size=32, bits=4)
+    quantized = save_checkpoint(tmp_path / "quantized", model=model, tokenizer=BytesTokenizer())
+    code, result, errors = finetune(f"checkpoint={quantized}", "method=full")
+    assert (code, result) == (2, None)
+    assert errors.splitlines()[-1].endswith("quantized weights cannot be trained; got 'full'")
+    code, result, errors = finetune(f"checkpoint={quantized}", "method=lora", "training.steps=2", folder="lora")
+    assert code == 0, errors
+    assert result["trainable_parameters"] < 10_000
 
 
 @pytest.mark.parametrize("method", ["full", "qlora"])
