@@ -148,7 +148,7 @@ def _next_line(turn: int) -> str | None:
         raise UserError("stdin must be open: what is said is read from it")
     try:
         if sys.stdin.isatty() and sys.stdout.isatty():
-            # Arrow keys and a history; a terminal's alone.
+            # Its import gives `input` arrow keys and a history; a terminal's alone.
             import readline  # noqa: F401
 
             return input(_PROMPT)

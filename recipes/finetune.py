@@ -1,10 +1,8 @@
 """Fine-tunes a checkpoint: all of its weights, or adapters on frozen ones, on texts, completions or conversations."""
 
 import dataclasses
-import datetime
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
@@ -14,7 +12,7 @@ from omegaconf import DictConfig
 from recipes.job import Job, this_job
 from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
-from recipes.training_run import TrainingRun
+from recipes.training_run import TrainingRun, in_run_folder
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
@@ -138,21 +136,9 @@ def main(config: DictConfig) -> dict[str, Any]:
         UserError: On a mistake in the configuration or a checkpoint that cannot be used, before any work; and if the
             loss is no number any more.
     """
-    job = this_job(config)
-    path = job.folder()
-    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
-    if path is not None and resumes:
-        job = job.going_on(path)
-    plan = checked_plan(job.config)
-    if path is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        run_folder = RunFolder.claimed(Path("runs"), job.name(now, plan.recipe.method))
-    else:
-        run_folder = RunFolder(path)
-    with run_folder as folder:
-        if folder.holds_run and plan.recipe.resume == "never":
-            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
-        return _finetune(plan, job, folder)
+    return in_run_folder(
+        this_job(config), check=checked_plan, facts=lambda plan, _: (plan.recipe.method,), work=_finetune
+    )
 
 
 def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:

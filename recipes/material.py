@@ -59,13 +59,10 @@ class Material(Protocol):
         """Batches for a model that reads left to right, or both ways."""
 
 
-class TextMaterial:
-    """A corpus in tokens."""
+class _Tokens:
+    """What a tokenizer made of texts, and what that is."""
 
-    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
-        """Turns the corpus into tokens, or finds them in the cache."""
-        self._config = config
-        self._corpus: TokenCorpus = prepare(config, tokenizer)
+    _corpus: TokenCorpus | ExampleCorpus
 
     @property
     def vocab_size(self) -> int:
@@ -82,6 +79,17 @@ class TextMaterial:
     @property
     def fingerprint(self) -> str:
         return self._corpus.fingerprint
+
+
+class TextMaterial(_Tokens):
+    """A corpus in tokens."""
+
+    _corpus: TokenCorpus
+
+    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
+        """Turns the corpus into tokens, or finds them in the cache."""
+        self._config = config
+        self._corpus = prepare(config, tokenizer)
 
     def loaders(self, training: TrainingConfig, *, causal: bool, seed: int) -> Loaders:
         kind = CausalLoader if causal else MaskedTokenLoader
@@ -99,29 +107,15 @@ class TextMaterial:
         return Loaders(train=train, validation=validation)
 
 
-class ExamplesMaterial:
+class ExamplesMaterial(_Tokens):
     """Examples in tokens."""
+
+    _corpus: ExampleCorpus
 
     def __init__(self, config: ExamplesConfig, tokenizer: Tokenizer) -> None:
         """Turns examples into tokens, or finds them in the cache."""
         self._config = config
-        self._corpus: ExampleCorpus = prepare_examples(config, tokenizer)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._corpus.tokenizer
-
-    @property
-    def identity(self) -> DataIdentity:
-        return self._corpus.identity
-
-    @property
-    def fingerprint(self) -> str:
-        return self._corpus.fingerprint
+        self._corpus = prepare_examples(config, tokenizer)
 
     def loaders(self, training: TrainingConfig, *, causal: bool, seed: int) -> Loaders:
         assert causal, "refused before"

@@ -1,7 +1,5 @@
 """Pretrains a model: corpus and tokenizer, model, optimizer, loop, and what the run leaves behind."""
 
-import datetime
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,8 +8,7 @@ from recipes.job import Job, this_job
 from recipes.material import open_material
 from recipes.receipts import leave_receipt
 from recipes.training_plan import TrainingPlan, TrainRecipe, checked_plan
-from recipes.training_run import TrainingRun
-from zoo.config import UserError
+from recipes.training_run import TrainingRun, in_run_folder
 from zoo.data import DataConfig
 from zoo.models import build_model
 from zoo.runtime.seeds import seed_everything
@@ -30,26 +27,12 @@ def main(config: DictConfig) -> dict[str, Any]:
         UserError: On a mistake in the configuration, before any work; on a damaged checkpoint; and if the loss is
             no number any more.
     """
-    job = this_job(config)
-    path = job.folder()
-    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
-    if path is not None and resumes:
-        job = job.going_on(path)
-    try:
-        plan = checked_plan(job.config)
-    except UserError as error:
-        if not resumes:
-            raise
-        raise UserError(f"{error} (settings are those of the run in {str(path)!r}, and what was typed)") from None
-    if path is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        run_folder = RunFolder.claimed(Path("runs"), job.name(now, plan.recipe.attention["name"], job.model_name))
-    else:
-        run_folder = RunFolder(path)
-    with run_folder as folder:
-        if folder.holds_run and plan.recipe.resume == "never":
-            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
-        return _train(plan, job, folder)
+    return in_run_folder(
+        this_job(config),
+        check=checked_plan,
+        facts=lambda plan, job: (plan.recipe.attention["name"], job.model_name),
+        work=_train,
+    )
 
 
 def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:

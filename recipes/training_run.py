@@ -1,10 +1,12 @@
-"""What pretraining and fine-tuning have in common once model and data are there: a run and what it leaves."""
+"""What pretraining and fine-tuning have in common: the folder of a run, the run itself, and what it leaves."""
 
 import contextlib
 import dataclasses
+import datetime
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
 
 import mlx.core as mx
 from mlx.optimizers import MultiOptimizer
@@ -35,6 +37,58 @@ from zoo.training import (
 logger = logging.getLogger(__name__)
 # Enough text for some document to begin in it.
 _BATCHES_OF_WORDS = 16
+
+
+class _Recipe(Protocol):
+    @property
+    def resume(self) -> Literal["auto", "never"]: ...
+
+
+class _Plan(Protocol):
+    @property
+    def recipe(self) -> _Recipe: ...
+
+
+Plan = TypeVar("Plan", bound=_Plan)
+
+
+def in_run_folder(
+    job: Job,
+    *,
+    check: Callable[[Mapping[str, Any]], Plan],
+    facts: Callable[[Plan, Job], tuple[str, ...]],
+    work: Callable[[Plan, Job, RunFolder], dict[str, Any]],
+) -> dict[str, Any]:
+    """Opens the folder of a job and works there: a new run, or one that goes on by the settings it has.
+
+    Args:
+        job: As it was asked for.
+        check: Makes a plan of the configuration, or refuses it.
+        facts: What names a new folder under `runs/`, after the time.
+        work: Trains; its result is returned.
+
+    Raises:
+        UserError: As `check` and `work` do, and if the folder holds a run that is not to go on.
+    """
+    path = job.folder()
+    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
+    if path is not None and resumes:
+        job = job.going_on(path)
+    try:
+        plan = check(job.config)
+    except UserError as error:
+        if not resumes:
+            raise
+        raise UserError(f"{error} (settings are those of the run in {str(path)!r}, and what was typed)") from None
+    if path is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_folder = RunFolder.claimed(Path("runs"), job.name(now, *facts(plan, job)))
+    else:
+        run_folder = RunFolder(path)
+    with run_folder as folder:
+        if folder.holds_run and plan.recipe.resume == "never":
+            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
+        return work(plan, job, folder)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -92,6 +92,13 @@ def test_every_method_learns_and_leaves_a_model_that_is_ready_to_use(finetune, b
     assert mx.allclose(load_whole(tmp_path / "run").model(tokens), model(tokens), atol=1e-5)
 
 
+def test_a_mistake_in_the_settings_of_a_run_says_whose_they_are(finetune):
+    assert finetune("training.steps=1")[0] == 0
+    code, _, errors = finetune("resume=auto", "training.batch_size=0")
+    assert code == 2
+    assert "(settings are those of the run in " in errors.splitlines()[-1]
+
+
 def test_quantized_weights_are_not_trained_and_it_is_said(finetune, tmp_path):
     model = build()
     nn.quantize(model, group_size=32, bits=4)
