@@ -55,8 +55,8 @@ class ModelSetting:
 
     @property
     def shape(self) -> LayerShape:
-        """What the attention layers are told of the model; their biases do not matter here."""
-        return self.config.layer_shape(qkv_bias=False, output_bias=False)
+        """What the attention layers are told of the model."""
+        return self.config.layer_shape
 
     def op_settings(self) -> list[OpSetting]:
         """The op of each distinct variant at the model's shape."""

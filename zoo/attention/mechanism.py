@@ -81,6 +81,8 @@ class Mechanism:
         separate_heads: Whether a query head's output depends on nothing of other heads, their number included; not
             where a function of all heads' scores is the mechanism's own.
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
+        settle: `settle(layer)` changes how what a layer learns begins, so that it disturbs a trained model least, and
+            says how, in words; None where it begins as in a new model.
         tuning: Parameters that change how fast it is and never the result.
         stands_for: Mechanism and parameters whose function a config computes, where they are another's.
     """
@@ -97,6 +99,7 @@ class Mechanism:
     pattern: Callable[[Any, Any, Any], Any] | None = None
     separate_heads: bool = True
     learned: Callable[[Any, int], Mapping[str, mx.array]] | None = None
+    settle: Callable[[Any], str] | None = None
     tuning: tuple[str, ...] = ()
     stands_for: Callable[[Any], tuple["Mechanism", Any]] | None = None
 

@@ -116,6 +116,7 @@ def pattern_mechanism(
         pattern=allowed,
         separate_heads=hook is None or hook.score is None,
         learned=None if hook is None else hook.learned,
+        settle=None if hook is None else hook.settle,
     )
 
 

@@ -10,7 +10,6 @@ from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape, 
 from zoo.config import UserError
 from zoo.layers.positions import rotary
 from zoo.ops.masks import MaskSpec
-from zoo.runtime.seeds import keeping_randomness
 
 
 class ProjectedAttention(Attention):
@@ -56,20 +55,6 @@ class ProjectedAttention(Attention):
             if not name.isidentifier() or name.startswith("_") or name in dir(self) or name in self:
                 raise UserError(f"attention: learned must give names that a layer can take; got {name!r}")
             setattr(self, name, array)
-
-    def with_mixer(self, mixer: Mixer) -> "ProjectedAttention":
-        """A layer with this one's projections, norms and positions, the same modules, around another mixer.
-
-        Args:
-            mixer: Of this layer's shape; what it learns begins anew.
-        """
-        assert mixer.shape == self.shape, "a mixer of another shape needs other projections"
-        # Nothing of the fresh projections is kept, so they must not change what is drawn next.
-        with keeping_randomness():
-            layer = ProjectedAttention(mixer)
-        layer.update_modules(self.children())
-        layer.train(self.training)
-        return layer
 
     def __call__(self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None) -> mx.array:
         require_mask(self.capabilities, mask, cache)

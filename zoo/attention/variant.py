@@ -62,7 +62,11 @@ class LayerPattern:
 
     def variants(self) -> tuple[VariantConfig, ...]:
         """The distinct variants in use."""
-        return tuple({variant.name: variant for variant in self.layer_pattern}.values())
+        distinct: list[VariantConfig] = []
+        for variant in self.layer_pattern:
+            if variant not in distinct:
+                distinct.append(variant)
+        return tuple(distinct)
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain mapping from which `variant_from_mapping` makes an equal hybrid."""

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.nn as nn
 
@@ -17,13 +18,16 @@ from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
 from zoo.checkpoints.schemes import quantize_layers, schemes_from
+from zoo.checkpoints.surgery import swap_attention
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
 from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
-from zoo.models import ModelConfig, build_model, model_config_from_mapping
+from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.memory import require_room
 
+# What can be put in the place of a checkpoint's attention: a variant, or its name.
+Exchange = str | VariantConfig | LayerPattern | None
 RUN_CHECKPOINTS = "checkpoints"
 # Adapters on a base that has adapters itself, and so on; what names itself has no end.
 _MOST_STACKED = 8
@@ -76,7 +80,8 @@ class LoadedCheckpoint:
 def load_checkpoint(
     folder: str | Path,
     *,
-    attention: str | VariantConfig | LayerPattern | None = None,
+    attention: Exchange = None,
+    layers: Sequence[int] | None = None,
     allow_large: bool = False,
 ) -> LoadedCheckpoint:
     """Loads a checkpoint: one of ours after checking every byte, a model in Hugging Face's layout, or a GGUF file.
@@ -84,20 +89,23 @@ def load_checkpoint(
     Args:
         folder: A checkpoint, or the folder of a run, which stands for its newest checkpoint, or a model of one of
             `zoo.checkpoints.huggingface`'s families, or a GGUF file of a Llama.
-        attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
+        attention: Another attention, as a variant or its name, put in as `swap_attention` does; None keeps the saved
+            one.
+        layers: Numbers of the layers that get it; None for all.
         allow_large: Whether to load what will not fit into memory.
 
     Raises:
-        UserError: If it is no checkpoint, is damaged (names the file), or its weights do not fit the attention, or
-            into memory.
+        UserError: If it is no checkpoint, is damaged (names the file), or does not fit into memory; and as
+            `swap_attention`.
     """
-    return _load(folder, attention=attention, allow_large=allow_large, stacked=0)
+    return _exchanged(_load(Path(folder), allow_large=allow_large), attention, layers)
 
 
 def load_whole(
     path_or_hub_id: str | Path,
     *,
-    attention: str | VariantConfig | LayerPattern | None = None,
+    attention: Exchange = None,
+    layers: Sequence[int] | None = None,
     allow_large: bool = False,
 ) -> LoadedCheckpoint:
     """Loads a checkpoint, from a folder or from the Hub, as a model of its own weights: adapters are put into them.
@@ -105,16 +113,55 @@ def load_whole(
     Args:
         path_or_hub_id: A checkpoint, a run's folder, or a Hub id.
         attention: As for `load_checkpoint`.
+        layers: As for `load_checkpoint`.
         allow_large: As for `load_checkpoint`.
 
     Raises:
         UserError: As `load_checkpoint`, and if nothing is found there.
     """
-    return _load_whole(path_or_hub_id, attention=attention, allow_large=allow_large, stacked=0)
+    return _exchanged(_load_whole(path_or_hub_id, allow_large=allow_large), attention, layers)
 
 
-def _load_whole(path_or_hub_id: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
-    loaded = _load(locate(path_or_hub_id), attention=attention, allow_large=allow_large, stacked=stacked)
+def load_model(
+    path_or_hub_id: str | Path,
+    attention: Exchange = None,
+    *,
+    layers: Sequence[int] | None = None,
+    allow_large: bool = False,
+) -> tuple[nn.Module, Tokenizer]:
+    """Loads a model and its tokenizer from a folder or a file, or from the Hugging Face Hub if there is none.
+
+    Args:
+        path_or_hub_id: What `locate` finds: a checkpoint, a run's folder, a model in Hugging Face's layout, a GGUF
+            file, `smollm`, or a Hub id.
+        attention: As for `load_checkpoint`.
+        layers: As for `load_checkpoint`.
+        allow_large: Whether to load what will not fit into memory.
+
+    Returns:
+        `(model, tokenizer)`; `model(tokens_BL)` gives logits [B, L, V].
+
+    Raises:
+        UserError: If nothing is found there, it is damaged or holds no tokenizer; and as `swap_attention`.
+    """
+    loaded = load_checkpoint(locate(path_or_hub_id), attention=attention, layers=layers, allow_large=allow_large)
+    if loaded.tokenizer is None:
+        raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
+    return loaded.model, loaded.tokenizer
+
+
+def _exchanged(loaded: LoadedCheckpoint, attention: Exchange, layers: Sequence[int] | None) -> LoadedCheckpoint:
+    if attention is None:
+        if layers is not None:
+            raise UserError(f"layers must be null without another attention; got {shortened(list(layers))}")
+        return loaded
+    chosen = variant(attention) if isinstance(attention, str) else attention
+    model, _ = swap_attention(cast(Model, loaded.model), chosen, layers=layers)
+    return dataclasses.replace(loaded, model=model)
+
+
+def _load_whole(path_or_hub_id: str | Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoint:
+    loaded = _load(locate(path_or_hub_id), allow_large=allow_large, stacked=stacked)
     if loaded.model.adapters is not None:
         from zoo.models.adapters import fuse_adapters
 
@@ -122,22 +169,17 @@ def _load_whole(path_or_hub_id: str | Path, *, attention: Any, allow_large: bool
     return loaded
 
 
-def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int) -> LoadedCheckpoint:
-    chosen = variant(attention) if isinstance(attention, str) else attention
-    path = Path(folder)
+def _load(path: Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoint:
     if gguf.is_file(path):
-        return _load_gguf(path, attention=chosen, allow_large=allow_large)
+        return _load_gguf(path, allow_large=allow_large)
     foreign = _foreign_config(path)
     if foreign is not None:
-        return _load_foreign(path, foreign, attention=chosen, allow_large=allow_large)
+        return _load_foreign(path, foreign, allow_large=allow_large)
     with open_checkpoint(path) as files:
         saved = read_config(files)
-        mapping = dict(saved.model)
-        if chosen is not None:
-            mapping["attention"] = chosen.as_mapping()
         where = f"checkpoint: {files.folder / CONFIG}"
         try:
-            config = model_config_from_mapping(mapping)
+            config = model_config_from_mapping(saved.model)
             model: Any = build_model(config) if saved.adapters is None else None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
@@ -161,32 +203,6 @@ def _load(folder: str | Path, *, attention: Any, allow_large: bool, stacked: int
             config=saved.run,
             folder=files.folder,
         )
-
-
-def load_model(
-    path_or_hub_id: str | Path,
-    attention: str | VariantConfig | LayerPattern | None = None,
-    *,
-    allow_large: bool = False,
-) -> tuple[nn.Module, Tokenizer]:
-    """Loads a model and its tokenizer from a folder or a file, or from the Hugging Face Hub if there is none.
-
-    Args:
-        path_or_hub_id: What `locate` finds: a checkpoint, a run's folder, a model in Hugging Face's layout, a GGUF
-            file, `smollm`, or a Hub id.
-        attention: Another attention for the same weights, as a variant or its name; None keeps the saved one.
-        allow_large: Whether to load what will not fit into memory.
-
-    Returns:
-        `(model, tokenizer)`; `model(tokens_BL)` gives logits [B, L, V].
-
-    Raises:
-        UserError: If nothing is found there, it is damaged or holds no tokenizer, or its weights do not fit.
-    """
-    loaded = load_checkpoint(locate(path_or_hub_id), attention=attention, allow_large=allow_large)
-    if loaded.tokenizer is None:
-        raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
-    return loaded.model, loaded.tokenizer
 
 
 def open_checkpoint(path: Path) -> VerifiedFiles:
@@ -251,7 +267,9 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
     if stacked > _MOST_STACKED:
         raise UserError(f"{where}: adapters.base must not lead from base to base more than {_MOST_STACKED} times")
     try:
-        loaded = _load_whole(adapters.base, attention=config.attention, allow_large=allow_large, stacked=stacked)
+        loaded = _load_whole(adapters.base, allow_large=allow_large, stacked=stacked)
+        if cast(Model, loaded.model).config.attention != config.attention:
+            loaded = _exchanged(loaded, config.attention, None)
     except UserError as error:
         raise UserError(f"{where}: adapters.base must be the checkpoint that was adapted; {error}") from None
     if weights_fingerprint(loaded.model) != adapters.base_fingerprint:
@@ -296,19 +314,17 @@ def _foreign_config(folder: Path) -> dict[str, Any] | None:
     return None if config.get("format") == FORMAT else config
 
 
-def _load_foreign(
-    folder: Path, config: dict[str, Any], *, attention: VariantConfig | LayerPattern | None, allow_large: bool
-) -> LoadedCheckpoint:
+def _load_foreign(folder: Path, config: dict[str, Any], *, allow_large: bool) -> LoadedCheckpoint:
     # First, because transformers reads the config too, to find the tokenizer's class, and names its faults worse.
-    model = huggingface.load_folder(folder, config, attention=attention, allow_large=allow_large)
+    model = huggingface.load_folder(folder, config, allow_large=allow_large)
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     if tokenizer is not None:
         tokenizer = _within(tokenizer, model, f"checkpoint: {folder / CONFIG}")
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=folder)
 
 
-def _load_gguf(path: Path, *, attention: VariantConfig | LayerPattern | None, allow_large: bool) -> LoadedCheckpoint:
-    model, tokenizer = gguf.load_file(path, attention=attention, allow_large=allow_large)
+def _load_gguf(path: Path, *, allow_large: bool) -> LoadedCheckpoint:
+    model, tokenizer = gguf.load_file(path, allow_large=allow_large)
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=path)
 
 

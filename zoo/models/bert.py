@@ -50,7 +50,7 @@ class Bert(Transformer):
             UserError: If the attention does not support what an encoder of this config needs.
         """
         key = fresh_key()
-        shape = config.layer_shape(qkv_bias=True, output_bias=True)
+        shape = config.layer_shape
 
         def norm() -> nn.LayerNorm:
             return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)

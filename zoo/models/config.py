@@ -1,5 +1,6 @@
 """What a model is made of: one frozen dataclass per family, from and to plain mappings."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ MOST_LAYERS, MOST_HEADS = 2_000, 65_536
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(abc.ABC):
     """What every family has.
 
     Attributes:
@@ -120,8 +121,12 @@ class TransformerConfig:
         """Longest text in tokens that the model can process at all; None if positions set no limit."""
         return self.max_seq_len if self.positions == "learned" else None
 
-    def layer_shape(self, *, qkv_bias: bool, output_bias: bool, qk_norm: bool = False) -> LayerShape:
+    @property
+    @abc.abstractmethod
+    def layer_shape(self) -> LayerShape:
         """What the attention layers are told about the model."""
+
+    def _layer_shape(self, *, qkv_bias: bool, output_bias: bool, qk_norm: bool = False) -> LayerShape:
         return LayerShape(
             hidden_size=self.hidden_size,
             num_heads=self.num_heads,
@@ -153,6 +158,10 @@ class GPTConfig(TransformerConfig):
     activation: ActivationName = "gelu_tanh"
     tie_word_embeddings: bool = True
     norm_eps: float = 1e-5
+
+    @property
+    def layer_shape(self) -> LayerShape:
+        return self._layer_shape(qkv_bias=True, output_bias=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +197,10 @@ class BertConfig(TransformerConfig):
         whole = self.pooler or not self.classification_head
         require(whole, "pooler", "be true with a classification head", self.pooler)
 
+    @property
+    def layer_shape(self) -> LayerShape:
+        return self._layer_shape(qkv_bias=True, output_bias=True)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig(TransformerConfig):
@@ -218,6 +231,10 @@ class LlamaConfig(TransformerConfig):
         if self.intermediate_size is None:
             return 64 * math.ceil(8 * self.hidden_size / 3 / 64)
         return self.intermediate_size
+
+    @property
+    def layer_shape(self) -> LayerShape:
+        return self._layer_shape(qkv_bias=self.qkv_bias, output_bias=self.output_bias, qk_norm=self.qk_norm)
 
 
 ModelConfig = GPTConfig | BertConfig | LlamaConfig

@@ -26,7 +26,7 @@ class GPT(LanguageModel):
             UserError: If the attention does not support what a language model of this config needs.
         """
         key = fresh_key()
-        shape = config.layer_shape(qkv_bias=True, output_bias=True)
+        shape = config.layer_shape
 
         def norm() -> nn.LayerNorm:
             return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)

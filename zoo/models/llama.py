@@ -26,7 +26,7 @@ class Llama(LanguageModel):
             UserError: If the attention does not support what a language model of this config needs.
         """
         key = fresh_key()
-        shape = config.layer_shape(qkv_bias=config.qkv_bias, output_bias=config.output_bias, qk_norm=config.qk_norm)
+        shape = config.layer_shape
 
         def norm() -> nn.RMSNorm:
             return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)

@@ -20,6 +20,8 @@ from zoo.models.config import ModelConfig
 from zoo.ops.masks import MaskSpec
 from zoo.ops.random_keys import fresh_key
 
+_QUANTIZED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+
 
 class Transformer(nn.Module, abc.ABC):
     """Token embedding, optional learned positions, and a stack of blocks.
@@ -102,8 +104,9 @@ class Transformer(nn.Module, abc.ABC):
         self._checkpoint_gradients = enabled
 
     def num_parameters(self) -> int:
-        """Number of stored parameters; a tied output projection counts once, a quantized weight by its packed words."""
-        return tree_reduce(lambda count, array: count + array.size, self.parameters(), 0)
+        """How many there are: a tied output projection counts once, a quantized weight by the numbers it stands for."""
+        stored = tree_reduce(lambda count, array: count + array.size, self.parameters(), 0)
+        return stored + sum(_packed(each) for each in self.modules() if isinstance(each, _QUANTIZED))
 
     def flops_per_token(self, length: int) -> int:
         """Useful floating-point operations of one token's forward pass in a row of `length` tokens.
@@ -149,6 +152,12 @@ class Transformer(nn.Module, abc.ABC):
         if mask.causal != self.config.causal:
             raise UserError(f"mask: causal must be {self.config.causal} in a {self.config.family}; got {mask.causal}")
         return mask
+
+
+def _packed(layer: nn.QuantizedLinear | nn.QuantizedEmbedding) -> int:
+    """How many more numbers a quantized weight stands for than its layer stores, those of its groups included."""
+    extra = sum(layer[name].size for name in ("scales", "biases") if name in layer)
+    return layer.weight.size * 32 // layer.bits - layer.weight.size - extra
 
 
 def cache_offset(cache: list[Cache] | None) -> int | mx.array:

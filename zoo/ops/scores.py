@@ -29,11 +29,13 @@ class ScoreHook:
             scores of the same query and key and on the indices, integer [1 or B, 1, L, 1] and [1 or B, 1, 1, S].
         sink_logit: `sink_logit(config)` -> a number, or [N].
         learned: `learned(config, num_heads)` -> initial values by name, always the same ones.
+        settle: `settle(layer)`, as a `Mechanism` has it.
     """
 
     score: Callable[..., mx.array] | None = None
     sink_logit: Callable[..., Any] | None = None
     learned: Callable[[Any, int], Learned] | None = None
+    settle: Callable[[Any], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,11 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
     Returns:
         float32 scalar, in nats.
     """
-    x_PD, targets_P, weights_P = _predicted(model, batch, causal=causal), batch["targets_P"], batch["weights_P"]
+    x_PD, targets_P, weights_P = (
+        hidden_at_predicted(model, batch, causal=causal),
+        batch["targets_P"],
+        batch["weights_P"],
+    )
     if rows is not None and rows < len(targets_P):
         return _in_chunks(model, rows)(_of_the_head(model), x_PD, targets_P, weights_P)[0]
     return (token_nats(model.logits(x_PD), targets_P) * weights_P).sum()
@@ -60,7 +64,11 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
 
 def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = None) -> tuple[mx.array, mx.array]:
     """Weighted nats, and weights of the targets guessed right, without a gradient; arguments as in `summed_nats`."""
-    x_PD, targets_P, weights_P = _predicted(model, batch, causal=causal), batch["targets_P"], batch["weights_P"]
+    x_PD, targets_P, weights_P = (
+        hidden_at_predicted(model, batch, causal=causal),
+        batch["targets_P"],
+        batch["weights_P"],
+    )
     nats = right = mx.zeros(())
     for part in _slices(len(targets_P), rows or len(targets_P)):
         (chunk_PD,) = mx.depends([x_PD[part]], [nats, right])
@@ -72,11 +80,11 @@ def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = 
 
 def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     """Logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
-    return model.logits(_predicted(model, batch, causal=causal))
+    return model.logits(hidden_at_predicted(model, batch, causal=causal))
 
 
-def _predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
-    """Last hidden states [P, D] of the predicted positions."""
+def hidden_at_predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
+    """Last hidden states [P, D] of the predicted positions; arguments as in `summed_nats`."""
     # What is read left to right never sees the padding on its right, and needs no description of it.
     lengths_B = None if causal else batch.get("lengths_B")
     mask = MaskSpec(causal=causal, lengths_B=lengths_B, segments_BL=batch.get("segments_BL"))

@@ -1,70 +1,21 @@
-"""The seam: a layer's projections, norms and positions stay while its mixer is exchanged."""
+"""What a layer, its mixer and a mechanism say of each other."""
 
 from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
 
-from tests.tolerances import tolerance
-from tests.zoo.attention.cases import CAUSAL, Case, hidden_states, layer_shape
-from zoo.attention import Attention, LayerShape, Mixer, mechanism
+from tests.zoo.attention.cases import CAUSAL, layer_shape
+from zoo.attention import Attention, mechanism
 from zoo.attention.mechanism import HeadGrouping, resolved_kv_heads
 from zoo.attention.pattern import pattern_mechanism
-from zoo.attention.projected import ProjectedAttention
 from zoo.config import UserError
 from zoo.ops.masks import MaskSpec
 from zoo.ops.scores import ScoreHook
-from zoo.runtime.seeds import random_key
 
 SETTING: dict[str, Any] = {"positions": "rotary", "qk_norm": True, "qkv_bias": True, "num_kv_heads": 2}
 MIXED = [case for case in CAUSAL if case.mechanism.mixer is not None]
 MASK = MaskSpec(causal=True)
-
-
-def _mixer(case: Case, shape: LayerShape) -> Mixer:
-    return case.mechanism.make_mixer(case.parameters, case.implementation, shape)
-
-
-def _full() -> ProjectedAttention:
-    layer = Case("softmax", "fused", mechanism("softmax").config()).layer(causal=True, **SETTING)
-    assert isinstance(layer, ProjectedAttention)
-    return layer
-
-
-@pytest.mark.parametrize("case", MIXED, ids=str)
-def test_an_exchanged_layer_is_one_of_that_mechanism_with_the_same_weights(case: Case) -> None:
-    layer, x_BLD = _full(), hidden_states(0, 2, 19)
-    layer.eval()
-    key = random_key()
-    exchanged = layer.with_mixer(_mixer(case, layer.shape))
-    assert random_key() == key
-    assert not exchanged.training
-    expected = case.mechanism.make_layer(case.parameters, case.implementation, layer.shape)
-    expected.eval()
-    expected.load_weights(tree_flatten(exchanged.parameters()))
-    assert mx.array_equal(exchanged(x_BLD, mask=MASK), expected(x_BLD, mask=MASK)).item()
-    assert all(exchanged[name] is module for name, module in layer.children().items())
-    back = exchanged.with_mixer(layer.mixer)
-    assert mx.array_equal(back(x_BLD, mask=MASK), layer(x_BLD, mask=MASK)).item()
-
-
-@pytest.mark.parametrize("case", [case for case in MIXED if case.capabilities.exact_class == "softmax"], ids=str)
-def test_exact_mixers_give_equal_outputs(case: Case) -> None:
-    layer, x_BLD = _full(), hidden_states(0, 2, 19)
-    exchanged = layer.with_mixer(_mixer(case, layer.shape))
-    assert mx.abs(exchanged(x_BLD, mask=MASK) - layer(x_BLD, mask=MASK)).max().item() <= tolerance(mx.float32)
-
-
-def test_what_a_mixer_learns_is_an_array_of_the_layer_and_goes_with_the_mixer() -> None:
-    layer = _full()
-    learning = mechanism("learned_sinks")
-    exchanged = layer.with_mixer(learning.make_mixer(learning.config(), "masked", layer.shape))
-    names = {name for name, _ in tree_flatten(exchanged.parameters())}
-    assert names - {name for name, _ in tree_flatten(layer.parameters())} == {"sinks"}
-    layer.freeze()
-    assert [name for name, _ in tree_flatten(exchanged.trainable_parameters())] == ["sinks"]
-    assert "sinks" not in exchanged.with_mixer(layer.mixer)
 
 
 @pytest.mark.parametrize("name", ["q_proj", "rope", "q_norm", "mixer", "shape", "_hidden", "two words"])

@@ -77,10 +77,12 @@ def test_another_mechanism_takes_the_same_weights(tmp_path):
     assert mx.array_equal(plain.embed_tokens.weight, windowed.embed_tokens.weight).item()
 
 
-def test_weights_that_do_not_fit_the_attention_are_named(tmp_path):
-    save_all(tmp_path / "one", small_model({"name": "two", "mechanism": "softmax", "num_kv_heads": 2}))
-    with pytest.raises(UserError, match=r"k_proj\.weight must have shape \(24, 12\); got \(12, 12\)"):
-        load_model(tmp_path / "one", attention="mha")
+def test_layers_are_chosen_beside_another_attention_only(tmp_path):
+    save_all(tmp_path / "one")
+    loaded, _ = load_model(tmp_path / "one", attention="swa", layers=[-1])
+    assert [layer.name for layer in loaded.config.attention.layer_pattern] == ["mha", "swa"]
+    with pytest.raises(UserError, match=r"layers must be null without another attention; got \[0\]"):
+        load_model(tmp_path / "one", layers=[0])
 
 
 def test_missing_and_unexpected_parameters_are_named(tmp_path):

@@ -1,11 +1,14 @@
 """Quantized layers that go through BLAS compute what MLX's own do, and take their place on a CPU alone."""
 
+import copy
+
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
 from tests.tolerances import tolerance
 from zoo.layers.quantized import suit_to_backend
+from zoo.models import build_model, model_config_from_mapping
 
 SCHEMES = [
     {"group_size": 32, "bits": 4, "mode": "affine"},
@@ -62,3 +65,22 @@ def test_elsewhere_mlxs_own_stay(monkeypatch):
     monkeypatch.setattr("zoo.layers.quantized.backend", lambda: "metal")
     suit_to_backend(model)
     assert type(model.inner[0]).__name__ == "QuantizedLinear"
+
+
+def test_a_quantized_model_has_as_many_parameters_as_before():
+    config = {
+        "family": "llama",
+        "num_layers": 1,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "num_kv_heads": 1,
+        "vocab_size": 37,
+    }
+    model = build_model(
+        model_config_from_mapping({**config, "max_seq_len": 8, "attention": {"name": "a", "mechanism": "softmax"}})
+    )
+    count = model.num_parameters()
+    for scheme in SCHEMES:
+        quantized = copy.deepcopy(model)
+        nn.quantize(quantized, **scheme)
+        assert quantized.num_parameters() == count

@@ -17,6 +17,9 @@ from zoo.attention.pattern import CacheBound, PatternConfig, pattern_mechanism
 from zoo.config import MOST, require_within
 from zoo.ops.scores import Learned, ScoreHook
 
+# e^-10 is 5e-5 beside a key of score 0; much less, and no gradient would be left to learn by.
+SETTLED_LOGIT = -10.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnedSinksConfig(PatternConfig):
@@ -49,10 +52,16 @@ def sink_logit(config: LearnedSinksConfig, learned: Learned) -> mx.array:
     return learned["sinks"]
 
 
+def settle(layer: Any) -> str:
+    """A trained model has no use for the virtual key yet."""
+    layer.sinks = mx.full(layer.sinks.shape, SETTLED_LOGIT, dtype=layer.sinks.dtype)
+    return f"with sinks of {SETTLED_LOGIT:g}, which get next to no weight"
+
+
 MECHANISM = pattern_mechanism(
     name="learned_sinks",
     allowed=allowed,
     config=LearnedSinksConfig,
-    hook=ScoreHook(sink_logit=sink_logit, learned=learned),
+    hook=ScoreHook(sink_logit=sink_logit, learned=learned, settle=settle),
     cache_bound=lambda config: None if config.window_size is None else CacheBound(max_size=config.window_size),
 )

@@ -3,7 +3,6 @@
 import tempfile
 from pathlib import Path
 
-from zoo.attention import LayerPattern, VariantConfig
 from zoo.checkpoints.gguf.config import config_of
 from zoo.checkpoints.gguf.header import MAGIC, read_header
 from zoo.checkpoints.gguf.tokenizer import read_tokenizer
@@ -25,14 +24,11 @@ def is_file(path: Path) -> bool:
         return stream.read(len(MAGIC)) == MAGIC
 
 
-def load_file(
-    path: Path, *, attention: VariantConfig | LayerPattern | None, allow_large: bool
-) -> tuple[Model, Tokenizer]:
+def load_file(path: Path, *, allow_large: bool) -> tuple[Model, Tokenizer]:
     """The model of a file and its tokenizer.
 
     Args:
         path: The file.
-        attention: Another attention for the same weights; None for the model's own.
         allow_large: Whether to load what will not fit into memory.
 
     Raises:
@@ -46,5 +42,4 @@ def load_file(
     if tokenizer.vocab_size > config["vocab_size"]:
         sizes = f"{config['vocab_size']} for {tokenizer.vocab_size} tokens"
         raise UserError(f"{header.where} must have a vocabulary of at least the tokenizer's size; got {sizes}")
-    where = header.where
-    return model_of(config, weights, path, where=where, attention=attention, allow_large=allow_large), tokenizer
+    return model_of(config, weights, path, where=header.where, allow_large=allow_large), tokenizer

@@ -5,7 +5,6 @@ loading takes little more memory than the model. On a CPU a model is computed in
 half precision is forty times slower there; elsewhere in the dtype of the file.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -17,7 +16,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from zoo.attention import LayerPattern, VariantConfig
 from zoo.checkpoints.huggingface.bert import Bert
 from zoo.checkpoints.huggingface.family import Family
 from zoo.checkpoints.huggingface.gpt2 import GPT2
@@ -45,24 +43,21 @@ def is_folder(folder: Path) -> bool:
     return (folder / CONFIG).exists()
 
 
-def load_folder(
-    folder: Path, config: Mapping[str, Any], *, attention: VariantConfig | LayerPattern | None, allow_large: bool
-) -> Model:
+def load_folder(folder: Path, config: Mapping[str, Any], *, allow_large: bool) -> Model:
     """The model of a folder, with its weights.
 
     Args:
         folder: In Hugging Face's layout.
         config: Its `config.json`.
-        attention: Another attention for the same weights; None for the model's own.
         allow_large: Whether to load what will not fit into memory.
 
     Raises:
         UserError: If the architecture or something in its config is not read here, a file is missing or malformed, a
-            tensor is missing, left over or of another shape, the attention needs other weights, or memory is short.
+            tensor is missing, left over or of another shape, or memory is short.
     """
     with open_weights(folder) as shards:
         where = f"checkpoint: {folder / CONFIG}"
-        return model_of(config, shards, folder, where=where, attention=attention, allow_large=allow_large)
+        return model_of(config, shards, folder, where=where, allow_large=allow_large)
 
 
 def model_of(
@@ -71,7 +66,6 @@ def model_of(
     path: Path,
     *,
     where: str,
-    attention: VariantConfig | LayerPattern | None,
     allow_large: bool,
 ) -> Model:
     """The model that a `config.json` describes, with its weights.
@@ -81,7 +75,6 @@ def model_of(
         weights: By the names of that layout.
         path: The checkpoint, for messages.
         where: What to call the config in messages.
-        attention: As `load_folder` takes it.
         allow_large: As `load_folder` takes it.
 
     Raises:
@@ -97,8 +90,6 @@ def model_of(
         # One of the two is enough.
         names[family.embedding] = names.pop(family.head)
     described = family.config(config, names, where=where)
-    if attention is not None:
-        described = dataclasses.replace(described, attention=attention)
     try:
         model = build_model(described)
     except UserError as error:
@@ -167,13 +158,7 @@ def _require_all(
     path: Path, family: Family, table: list[Tensor], arrays: Mapping[str, mx.array], names: Mapping[str, str]
 ) -> None:
     """Refuses a checkpoint with other tensors than the model's, but for those that are passed over by name."""
-    named = {name for tensor in table for name in tensor.ours}
-    own = sorted(arrays.keys() - named)
-    if own:
-        raise UserError(
-            f"checkpoint: {path} must hold all that the attention learns; {', '.join(own[:3])}"
-            f"{', …' if len(own) > 3 else ''} come with the attention that was asked for, and no checkpoint has them"
-        )
+    assert arrays.keys() == {name for tensor in table for name in tensor.ours}
     wanted = {tensor.theirs for tensor in table}
     found = [name for name in names if name in wanted or not _is_harmless(family, name, wanted)]
     # As the file spells them, where it has them.
