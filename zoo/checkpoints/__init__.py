@@ -4,21 +4,21 @@ from zoo.checkpoints.history import History
 from zoo.checkpoints.load import (
     LoadedCheckpoint,
     content_name,
-    find_checkpoint,
     load_checkpoint,
     load_model,
     load_whole,
-    open_checkpoint,
-    read_config,
 )
 from zoo.checkpoints.manifest import VerifiedFiles, verify_manifest
+from zoo.checkpoints.opening import find_checkpoint, open_checkpoint, read_config
 from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model, restore_optimizer
 from zoo.checkpoints.save import save_checkpoint
+from zoo.checkpoints.surgery import Surgery, swap_attention
 
 __all__ = [
     "History",
     "LoadedCheckpoint",
+    "Surgery",
     "VerifiedFiles",
     "content_name",
     "find_checkpoint",
@@ -31,5 +31,6 @@ __all__ = [
     "restore_model",
     "restore_optimizer",
     "save_checkpoint",
+    "swap_attention",
     "verify_manifest",
 ]

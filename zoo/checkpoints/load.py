@@ -12,14 +12,14 @@ import mlx.nn as nn
 from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
 from zoo.checkpoints import gguf, huggingface
-from zoo.checkpoints.history import History
 from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
+from zoo.checkpoints.opening import SavedConfig, exists, open_checkpoint, read_config
 from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model
-from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION, MODEL, OPTIMIZER, TRAINING_STATE
+from zoo.checkpoints.save import CONFIG, FORMAT, MODEL, OPTIMIZER, TRAINING_STATE
 from zoo.checkpoints.schemes import quantize_layers, schemes_from
 from zoo.checkpoints.surgery import swap_attention
-from zoo.config import UserError, from_mapping
+from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
 from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
@@ -28,34 +28,8 @@ from zoo.runtime.memory import require_room
 
 # What can be put in the place of a checkpoint's attention: a variant, or its name.
 Exchange = str | VariantConfig | LayerPattern | None
-RUN_CHECKPOINTS = "checkpoints"
 # Adapters on a base that has adapters itself, and so on; what names itself has no end.
 _MOST_STACKED = 8
-# How often a run may drop the checkpoint that was about to be opened; opening takes less than a millisecond.
-_ATTEMPTS = 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SavedConfig:
-    """`config.json` of a checkpoint.
-
-    Attributes:
-        format: Who wrote it.
-        format_version: Of the checkpoint's layout.
-        has_tokenizer: Whether a tokenizer was saved with the model.
-        model: The model's config as a mapping.
-        run: What `save_checkpoint` was given as `config`.
-        adapters: Of a model with adapters, which, and what their base is; None for a whole model.
-        quantized: Of a model with quantized layers, how each is; None for one without.
-    """
-
-    format: str
-    format_version: int
-    has_tokenizer: bool
-    model: dict[str, Any]
-    run: dict[str, Any]
-    adapters: dict[str, Any] | None = None
-    quantized: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,57 +179,6 @@ def _load(path: Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoin
         )
 
 
-def open_checkpoint(path: Path) -> VerifiedFiles:
-    """Opens what `find_checkpoint` finds; a checkpoint that its run drops meanwhile gives way to a newer one.
-
-    Raises:
-        UserError: If there is none, or it is damaged.
-    """
-    for _ in range(_ATTEMPTS):
-        folder = find_checkpoint(path)
-        try:
-            return VerifiedFiles(folder)
-        except UserError:
-            if folder == path or folder.exists():
-                raise
-    raise UserError(f"checkpoint: {path} must keep a checkpoint for as long as it takes to open; each was dropped")
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path stands for: itself, or the newest one of a run's folder.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if _exists(path / MANIFEST):
-        return path
-    newest = History(path / RUN_CHECKPOINTS).newest()
-    if newest is not None:
-        return newest
-    if not path.is_dir():
-        raise UserError(f"checkpoint: {path} must be the folder of a checkpoint or of a run; there is no such folder")
-    raise UserError(
-        f"checkpoint: {path} must be the folder of a checkpoint or of a run; it holds no {MANIFEST}, nor the"
-        f" {CONFIG} of a model in Hugging Face's layout"
-    )
-
-
-def read_config(files: VerifiedFiles) -> SavedConfig:
-    """The `config.json` of a checkpoint.
-
-    Raises:
-        UserError: If another library or a newer version wrote it, or a field is missing or mistyped.
-    """
-    saved = files.mapping(CONFIG)
-    where = f"checkpoint: {files.folder / CONFIG}"
-    if saved.get("format") != FORMAT:
-        raise UserError(f"{where} must be written by Attention Zoo (format {FORMAT!r})")
-    version = saved.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise UserError(f"{where}: format_version must be {FORMAT_VERSION}; got {shortened(version)}")
-    return from_mapping(SavedConfig, saved, path=where)
-
-
 def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, allow_large: bool, stacked: int) -> Any:
     """The base of a checkpoint of adapters, with adapters to be filled."""
     from zoo.checkpoints.adapters import adapters_from_mapping, weights_fingerprint
@@ -303,12 +226,12 @@ def content_name(folder: Path) -> bytes:
         with open_regular(folder, what="checkpoint") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     manifest = folder / MANIFEST
-    return manifest.read_bytes() if _exists(manifest) else huggingface.content_sums(folder)
+    return manifest.read_bytes() if exists(manifest) else huggingface.content_sums(folder)
 
 
 def _foreign_config(folder: Path) -> dict[str, Any] | None:
     """The `config.json` of a model in Hugging Face's layout; None of anything else."""
-    if _exists(folder / MANIFEST) or not huggingface.is_folder(folder):
+    if exists(folder / MANIFEST) or not huggingface.is_folder(folder):
         return None
     config = huggingface.read_config(folder)
     return None if config.get("format") == FORMAT else config
@@ -326,10 +249,3 @@ def _load_foreign(folder: Path, config: dict[str, Any], *, allow_large: bool) ->
 def _load_gguf(path: Path, *, allow_large: bool) -> LoadedCheckpoint:
     model, tokenizer = gguf.load_file(path, allow_large=allow_large)
     return LoadedCheckpoint(model=model, tokenizer=tokenizer, training_state=None, config={}, folder=path)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise UserError(f"checkpoint: {path} must be readable; {error.strerror}") from None

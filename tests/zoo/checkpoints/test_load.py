@@ -41,7 +41,7 @@ def test_a_checkpoint_that_its_run_drops_before_it_is_open_gives_way_to_a_newer_
             super().__init__(folder)
 
     save_all(history.path(1))
-    monkeypatch.setattr("zoo.checkpoints.load.VerifiedFiles", Slow)
+    monkeypatch.setattr("zoo.checkpoints.opening.VerifiedFiles", Slow)
     assert load_checkpoint(tmp_path).folder == history.path(4)
     dropped.clear()
     # Asked for by its own name, it is missed.

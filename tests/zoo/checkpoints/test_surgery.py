@@ -189,7 +189,8 @@ def test_what_was_learned_stays_with_its_mechanism():
     swapped, report = swap_attention(original, variant("gated_delta_chunked"))
     assert not report.new
     assert not report.begins
-    assert largest(swapped, original) <= tolerance(mx.float32)
+    # Three layers of it, and logits of about 10.
+    assert largest(swapped, original) <= 10 * tolerance(mx.float32)
 
 
 def test_learned_sinks_hardly_disturb_a_trained_model():
