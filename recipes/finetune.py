@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from recipes.job import Job, this_job
 from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
-from recipes.training_run import TrainingRun, in_run_folder
+from recipes.training_run import Stage, TrainingRun, in_run_folder
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
@@ -28,6 +28,11 @@ from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
 from zoo.training import (
+    AttentionTransfer,
+    DistillationConfig,
+    Divergence,
+    NextToken,
+    Objective,
     OptimizerConfig,
     RunFolder,
     TrainingConfig,
@@ -35,6 +40,7 @@ from zoo.training import (
     build_optimizer,
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
+    original_of,
     require_installed,
     training_bytes,
 )
@@ -56,6 +62,7 @@ class FinetuneRecipe:
         adapters: Folder of adapters to go on from, of mlx-lm, of PEFT or of a run; None for fresh ones.
         quantization: Of frozen weights, for qlora.
         data: Examples, or a corpus of text.
+        distillation: What is learnt from the original of an exchanged attention.
         optimizer: Optimizer and schedule.
         training: Loop.
         run_dir: Output folder, or None for a new one under `runs/`.
@@ -75,6 +82,7 @@ class FinetuneRecipe:
     lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig)
     adapters: str | None = None
     quantization: QuantizationConfig = dataclasses.field(default_factory=QuantizationConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     run_dir: str | None = None
     resume: Literal["auto", "never"] = "never"
     seed: int = 0
@@ -121,6 +129,7 @@ class FinetunePlan:
             },
             "optimizer": optimizer_config_as_mapping(self.optimizer),
             "training": to_mapping(self.training),
+            "distillation": to_mapping(recipe.distillation) if recipe.distillation.needs_original else None,
             "seed": recipe.seed,
             "dtype": dtype_name(self.dtype),
         }
@@ -161,6 +170,11 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     require(unused, "adapters", "be null for method=full, which trains none", recipe.adapters)
     # Dropped inputs are drawn anew where a block is computed again, and the gradient would be that of others.
     again = plan.training.gradient_checkpointing and recipe.method != "full"
+    condition = f"be at most training.steps {plan.training.steps}, which count them"
+    matching = recipe.distillation.attention_steps
+    require(matching <= plan.training.steps, "distillation.attention_steps", condition, matching)
+    exchanges = recipe.attention is not None or not matching
+    require(exchanges, "attention", "be another one for distillation.attention_steps", "keep")
     condition = "be 0 beside training.gradient_checkpointing"
     require(not again or recipe.lora.dropout == 0, "lora.dropout", condition, recipe.lora.dropout)
     return plan
@@ -202,6 +216,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
+    original = _original(plan)
     if recipe.method != "full":
         _adapt(plan, model, base, fingerprint)
     needed = _priced(plan, model)
@@ -210,7 +225,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         job=job,
         folder=folder,
         model=model,
-        optimizer=build_optimizer(plan.optimizer, model, steps=training.steps),
+        stages=_stages(plan, model, original),
         tokenizer=material.tokenizer,
         loaders=material.loaders(training, causal=model.config.causal, seed=recipe.seed),
         training=training,
@@ -249,6 +264,39 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
+
+
+def _original(plan: FinetunePlan) -> Model | None:
+    """The checkpoint as it was before its attention was exchanged; None if nothing is learnt from it."""
+    if not plan.recipe.distillation.needs_original:
+        return None
+    loaded, _ = _base(dataclasses.replace(plan.recipe, attention=None))
+    original: Any = original_of(loaded.model, dtype=plan.dtype)
+    return original
+
+
+def _stages(plan: FinetunePlan, model: Model, original: Model | None) -> tuple[Stage, ...]:
+    """What is learnt one after the other, each with a schedule of its own."""
+    distillation, steps = plan.recipe.distillation, plan.training.steps
+    matching, stages = distillation.attention_steps, []
+    if original is not None and matching:
+        before, after = original.config.attention, model.config.attention
+        transfer = AttentionTransfer(
+            original, [index for index in range(len(model.layers)) if before.layer(index) != after.layer(index)]
+        )
+        learner = transfer.learner(model)
+        if not tree_flatten(learner.trainable_parameters()):
+            raise UserError("lora must leave something to train in the exchanged layers; got none for any of them")
+        rate = distillation.attention_learning_rate or plan.optimizer.learning_rate
+        optimizer = dataclasses.replace(plan.optimizer, learning_rate=rate)
+        stages.append(
+            Stage(optimizer=build_optimizer(optimizer, learner, steps=matching), end=matching, objective=transfer)
+        )
+    objective: Objective = NextToken()
+    if original is not None and distillation.loss == "kl":
+        objective = Divergence(original, temperature=distillation.temperature)
+    last = build_optimizer(plan.optimizer, model, steps=max(1, steps - matching))
+    return (*stages, Stage(optimizer=last, end=steps, objective=objective))
 
 
 def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str) -> None:

@@ -8,7 +8,7 @@ from recipes.job import Job, this_job
 from recipes.material import open_material
 from recipes.receipts import leave_receipt
 from recipes.training_plan import TrainingPlan, TrainRecipe, checked_plan
-from recipes.training_run import TrainingRun, in_run_folder
+from recipes.training_run import Stage, TrainingRun, in_run_folder
 from zoo.data import DataConfig
 from zoo.models import build_model
 from zoo.runtime.seeds import seed_everything
@@ -46,7 +46,7 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
         job=job,
         folder=folder,
         model=model,
-        optimizer=build_optimizer(plan.optimizer, model, steps=training.steps),
+        stages=(Stage(optimizer=build_optimizer(plan.optimizer, model, steps=training.steps), end=training.steps),),
         tokenizer=material.tokenizer,
         loaders=material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed),
         training=training,

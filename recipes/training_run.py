@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -22,6 +22,9 @@ from zoo.runtime.last_words import last_words
 from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
 from zoo.runtime.versions import describe
 from zoo.training import (
+    MetricLogger,
+    NextToken,
+    Objective,
     ProgressBar,
     RunFolder,
     StopReason,
@@ -92,6 +95,21 @@ def in_run_folder(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """Steps of a run that make one thing smaller.
+
+    Attributes:
+        optimizer: Of what learns, with its first state.
+        end: Steps of the run at its end.
+        objective: What is made smaller.
+    """
+
+    optimizer: MultiOptimizer
+    end: int
+    objective: Objective = dataclasses.field(default_factory=NextToken)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingRun:
     """A run that is ready to begin, or to go on.
 
@@ -99,7 +117,7 @@ class TrainingRun:
         job: As it was asked for.
         folder: Entered.
         model: With its first weights.
-        optimizer: With its first state.
+        stages: One after the other; the last one is of tokens, and ends with the run.
         tokenizer: None if tokens are no text.
         loaders: Batches.
         training: Of the loop.
@@ -113,7 +131,7 @@ class TrainingRun:
     job: Job
     folder: RunFolder
     model: Model
-    optimizer: MultiOptimizer
+    stages: tuple[Stage, ...]
     tokenizer: Tokenizer | None
     loaders: Loaders
     training: TrainingConfig
@@ -125,7 +143,11 @@ class TrainingRun:
 
     def resumed(self) -> TrainingState:
         """The state to go on from: a fresh one, or that of the newest checkpoint with model and optimizer."""
-        return resume_run(self.folder.checkpoints, model=self.model, optimizer=self.optimizer, run_config=self.config)
+        checkpoints = self.folder.checkpoints
+        step = max(History(checkpoints).steps(), default=0)
+        # The last step of a stage is saved with the optimizer of that stage.
+        stage = next((each for each in self.stages if step <= each.end), self.stages[-1])
+        return resume_run(checkpoints, model=self.model, optimizer=stage.optimizer, run_config=self.config)
 
     def finished(self, state: TrainingState) -> dict[str, Any] | None:
         """The result of a run that has come to its end before; None if there is something to do."""
@@ -151,27 +173,40 @@ class TrainingRun:
                 stack.callback(each.close)
             progress = ProgressBar(steps=training.steps, resumed_step=resumed_step)
             stack.callback(progress.close)
-            trainer = Trainer(
-                model=self.model,
-                optimizer=self.optimizer,
-                loader=self.loaders.train,
-                validation=self.loaders.validation,
-                tokenizer=self.tokenizer,
-                config=training,
-                dtype=self.dtype,
-                checkpoints=folder.checkpoints,
-                loggers=loggers,
-                run_config=self.config,
-                progress=progress,
-            )
             with self._naming_exhaustion(state):
-                reason = trainer.train(state)
+                reason = self._run_stages(state, loggers, progress)
         result = self._result(state, reason, resumed_step)
         self._draw_loss()
         if self.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
             self._write_sample(self.tokenizer)
         folder.write_result(result)
         return result
+
+    def _run_stages(self, state: TrainingState, loggers: Sequence[MetricLogger], progress: ProgressBar) -> StopReason:
+        reason: StopReason = "steps"
+        for stage in self.stages:
+            last = stage is self.stages[-1]
+            if state.step > stage.end and not last:
+                continue
+            trainer = Trainer(
+                model=self.model,
+                optimizer=stage.optimizer,
+                loader=self.loaders.train,
+                validation=self.loaders.validation,
+                tokenizer=self.tokenizer,
+                config=dataclasses.replace(self.training, steps=stage.end),
+                dtype=self.dtype,
+                checkpoints=self.folder.checkpoints,
+                loggers=loggers,
+                run_config=self.config,
+                objective=stage.objective,
+                progress=progress,
+            )
+            reason = trainer.train(state)
+            if last or reason != "steps" or state.step >= self.training.steps:
+                break
+            state.begin_text()
+        return reason
 
     @contextlib.contextmanager
     def _naming_exhaustion(self, state: TrainingState) -> Iterator[None]:
@@ -202,8 +237,7 @@ class TrainingRun:
             "num_parameters": self.model.num_parameters(),
             "steps": state.step,
             "tokens": state.tokens,
-            "first_train_loss": state.first_loss,
-            "train_loss": state.loss,
+            **self._losses(state),
             "val_loss": evaluation.get("val_loss"),
             "val_bits_per_byte": evaluation.get("val_bits_per_byte"),
             "val_accuracy": evaluation.get("val_accuracy"),
@@ -215,6 +249,18 @@ class TrainingRun:
             "resumed_from_step": resumed_step or None,
             "overrides": list(self.job.command.overrides),
         }
+
+    def _losses(self, state: TrainingState) -> dict[str, Any]:
+        """First and last loss of each objective, and what an original has read."""
+        first, last = self.stages[0].objective, self.stages[-1].objective
+        matches = len(self.stages) > 1 and state.attention_losses is None
+        losses = {NextToken.name: (None, None), (first if matches else last).name: (state.first_loss, state.loss)}
+        if state.attention_losses is not None:
+            losses[first.name] = state.attention_losses
+        named = {
+            f"{when}{name}": each[place] for name, each in losses.items() for place, when in enumerate(("first_", ""))
+        }
+        return {**named, "original_tokens": state.original_tokens} if first.reads_original else named
 
     def _whereabouts(self, state: TrainingState) -> dict[str, str | None]:
         history = History(self.folder.checkpoints)

@@ -14,7 +14,7 @@ from recipes.app import execute
 from recipes.finetune import main
 from zoo import load_model
 from zoo.attention.catalog import variant
-from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
+from zoo.checkpoints import History, load_checkpoint, load_whole, save_checkpoint
 from zoo.config import UserError
 from zoo.data.tokenizers import BytesTokenizer
 from zoo.models import build_model, model_config_from_mapping
@@ -43,6 +43,7 @@ TINY = [
     "lora.rank=3",
     "quantization.group_size=32",
 ]
+HEAL = ["attention=swa", "attention.window_size=5", "distillation.attention_steps=3", "distillation.loss=kl"]
 METHODS = ("full", "lora", "dora", "qlora")
 
 
@@ -161,6 +162,10 @@ def test_adapters_are_refused_on_another_base_and_an_adapted_base_is_fused(finet
             "quantization.group_size must divide the",
         ),
         (["lora.dropout=0.1", "training.gradient_checkpointing=true"], "lora.dropout must be 0 beside"),
+        (["distillation.attention_steps=2"], "attention must be another one for distillation.attention_steps"),
+        (["attention=swa", "distillation.attention_steps=7"], "attention_steps must be at most training.steps 6"),
+        (["attention=swa", "distillation.loss=mse"], "distillation.loss must be one of next_token, kl"),
+        (["attention=swa", *HEAL[2:], "lora.keys=[mlp.up_proj]"], "lora must leave something to train in"),
         (["attention=swat"], "attention must be one of its choices; got 'swat'"),
     ],
 )
@@ -175,6 +180,39 @@ def test_a_mistake_is_one_line_before_any_work(finetune, tmp_path, typed, messag
 def test_keep_is_a_word_for_the_attention_of_the_checkpoint_and_a_name_is_another(finetune):
     assert finetune("attention=keep", "training.steps=1")[1]["attention"] == "mha"
     assert finetune("attention=swa", "training.steps=1", folder="other")[1]["attention"] == "swa"
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_distillation_killed_in_either_stage_or_between_them_ends_bit_identical(
+    finetune, tmp_path, monkeypatch, method
+):
+    options = [f"method={method}", "training.checkpoint_every=1", "lora.dropout=0.2", *HEAL]
+    code, whole, error = finetune(*options, folder="whole")
+    assert code == 0, error
+    save, kills = History.save, [2, 3, 5]
+
+    def killed(history, step, **what):
+        save(history, step, **what)
+        if step in kills:
+            kills.remove(step)
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(History, "save", killed)
+    while kills:
+        with pytest.raises(RuntimeError, match="killed"):
+            finetune(*options, "resume=auto", folder="parts")
+    _, parts, error = finetune(*options, "resume=auto", folder="parts")
+    assert parts["resumed_from_step"] == 5, error
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    same = [name for name in whole if "loss" in name or ("tokens" in name and "second" not in name)]
+    assert {name: whole[name] for name in same} == {name: parts[name] for name in same}
+    assert whole["original_tokens"] == whole["tokens"] == 6 * 3 * 37
+    assert (whole["train_loss"], whole["first_train_loss"]) == (None, None)
+    rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "attention_loss/layer_1" in row] == [2, 3]
+    assert [row["step"] for row in rows if "kl_loss" in row] == [4, 6]
+    assert [row["step"] for row in rows if row.get("val_bits_per_byte")] == [2, 3, 4, 6]
 
 
 CHATML = (

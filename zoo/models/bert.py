@@ -94,9 +94,11 @@ class Bert(Transformer):
         if cache is not None:
             raise UserError("model: an encoder must not be given a cache; it reads whole texts at once")
         mask = self._resolve_mask(mask, cache)
+        return self._run_layers(self.embedded(tokens_BL, mask, token_types_BL), mask, cache)
+
+    def embedded(self, tokens_BL: mx.array, mask: MaskSpec, token_types_BL: mx.array | None = None) -> mx.array:
         types_BL = mx.zeros((1, 1), dtype=mx.int32) if token_types_BL is None else token_types_BL
-        x_BLD = self._embed(tokens_BL, mask) + self.embed_token_types(types_BL)
-        return self._run_layers(self.embed_norm(x_BLD), mask, cache)
+        return self.embed_norm(self._embed(tokens_BL, mask) + self.embed_token_types(types_BL))
 
     def logits(self, x_BLD: mx.array) -> mx.array:
         if not self.config.masked_token_head:

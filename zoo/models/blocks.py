@@ -39,8 +39,16 @@ class PreNormBlock(nn.Module):
         self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None, key: mx.array | None = None
     ) -> mx.array:
         """Maps [B, L, D] to [B, L, D]; `key` is dropout's, the rest as an attention layer takes it."""
+        mixed_BLD = self.self_attn(self.attention_input(x_BLD), mask=mask, cache=cache)
+        return self.after_attention(x_BLD, mixed_BLD, key=key)
+
+    def attention_input(self, x_BLD: mx.array) -> mx.array:
+        """What the attention layer gets of the block's input."""
+        return self.input_layernorm(x_BLD)
+
+    def after_attention(self, x_BLD: mx.array, mixed_BLD: mx.array, *, key: mx.array | None = None) -> mx.array:
+        """The block's output from its input and what the attention layer gave."""
         keys = _branch_keys(key)
-        mixed_BLD = self.self_attn(self.input_layernorm(x_BLD), mask=mask, cache=cache)
         x_BLD = x_BLD + dropout(mixed_BLD, self._dropout, keys[0])
         return x_BLD + dropout(self.mlp(self.post_attention_layernorm(x_BLD)), self._dropout, keys[1])
 
@@ -67,9 +75,17 @@ class PostNormBlock(nn.Module):
         self, x_BLD: mx.array, *, mask: MaskSpec, cache: Cache | None = None, key: mx.array | None = None
     ) -> mx.array:
         """Maps [B, L, D] to [B, L, D]; `key` is dropout's, the rest as an attention layer takes it."""
+        mixed_BLD = self.self_attn(self.attention_input(x_BLD), mask=mask, cache=cache)
+        return self.after_attention(x_BLD, mixed_BLD, key=key)
+
+    def attention_input(self, x_BLD: mx.array) -> mx.array:
+        """What the attention layer gets of the block's input."""
+        return x_BLD
+
+    def after_attention(self, x_BLD: mx.array, mixed_BLD: mx.array, *, key: mx.array | None = None) -> mx.array:
+        """The block's output from its input and what the attention layer gave."""
         keys = _branch_keys(key)
-        mixed_BLD = dropout(self.self_attn(x_BLD, mask=mask, cache=cache), self._dropout, keys[0])
-        x_BLD = self.attention_layernorm(x_BLD + mixed_BLD)
+        x_BLD = self.attention_layernorm(x_BLD + dropout(mixed_BLD, self._dropout, keys[0]))
         return self.output_layernorm(x_BLD + dropout(self.mlp(x_BLD), self._dropout, keys[1]))
 
 

@@ -27,7 +27,10 @@ class LanguageModel(Transformer):
         self, tokens_BL: mx.array, *, mask: MaskSpec | None = None, cache: list[Cache] | None = None
     ) -> mx.array:
         mask = self._resolve_mask(mask, cache)
-        return self.norm(self._run_layers(self._embed(tokens_BL, mask), mask, cache))
+        return self.norm(self._run_layers(self.embedded(tokens_BL, mask), mask, cache))
+
+    def embedded(self, tokens_BL: mx.array, mask: MaskSpec) -> mx.array:
+        return self._embed(tokens_BL, mask)
 
     def logits(self, x_BLD: mx.array) -> mx.array:
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head

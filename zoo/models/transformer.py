@@ -66,6 +66,10 @@ class Transformer(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
+    def embedded(self, tokens_BL: mx.array, mask: MaskSpec) -> mx.array:
+        """What the first block gets of whole rows, but for dropout: [B, L, D]."""
+
+    @abc.abstractmethod
     def logits(self, x_BLD: mx.array) -> mx.array:
         """Scores of the vocabulary from hidden states: [..., D] -> [..., V]."""
 

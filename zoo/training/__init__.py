@@ -1,11 +1,13 @@
 """Training: loss, optimizers, the compiled step, the loop, and what a run leaves behind."""
 
 from zoo.training.config import TrainingConfig
+from zoo.training.distillation import AttentionTransfer, DistillationConfig, Divergence, original_of
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.figures import draw_loss_curve
 from zoo.training.loop import NonFiniteError, StopReason, Trainer, TrainingBatches, ValidationBatches
 from zoo.training.loss import token_nats
 from zoo.training.metrics import MetricLogger, open_loggers, read_metrics, require_installed
+from zoo.training.objective import NextToken, Objective
 from zoo.training.optimizers import (
     OptimizerConfig,
     build_optimizer,
@@ -20,10 +22,15 @@ from zoo.training.state import TrainingState
 from zoo.training.step import EvaluationStep, StepOptions, TrainStep
 
 __all__ = [
+    "AttentionTransfer",
+    "DistillationConfig",
+    "Divergence",
     "Evaluation",
     "EvaluationStep",
     "MetricLogger",
+    "NextToken",
     "NonFiniteError",
+    "Objective",
     "OptimizerConfig",
     "ProgressBar",
     "RunFolder",
@@ -42,6 +49,7 @@ __all__ = [
     "open_loggers",
     "optimizer_config_as_mapping",
     "optimizer_config_from_mapping",
+    "original_of",
     "read_metrics",
     "require_installed",
     "resume_run",

@@ -23,6 +23,7 @@ from zoo.training.batches import num_tokens, to_arrays
 from zoo.training.config import TrainingConfig
 from zoo.training.evaluation import evaluate, scalar
 from zoo.training.metrics import MetricLogger
+from zoo.training.objective import NextToken, Objective
 from zoo.training.progress import ProgressBar
 from zoo.training.signals import StopRequest
 from zoo.training.state import TrainingState
@@ -65,6 +66,7 @@ class Trainer:
         checkpoints: Folder of the checkpoints.
         loggers: Receive the metrics.
         run_config: The whole configuration, kept in the checkpoints.
+        objective: What the steps make smaller.
         progress: Shows progress to people, or None.
     """
 
@@ -78,6 +80,7 @@ class Trainer:
     checkpoints: Path
     loggers: Sequence[MetricLogger]
     run_config: Mapping[str, Any]
+    objective: Objective = dataclasses.field(default_factory=NextToken)
     progress: ProgressBar | None = None
 
     def train(self, state: TrainingState) -> StopReason:
@@ -110,7 +113,7 @@ class _Loop:
         )
         trainer.model.checkpoint_gradients(self.config.gradient_checkpointing)
         trainer.model.train()
-        self.step = TrainStep(trainer.model, trainer.optimizer, options)
+        self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
         tokenizer = trainer.tokenizer
@@ -146,32 +149,33 @@ class _Loop:
     def _train_one(self) -> None:
         state, batch = self.state, self.batch
         began = time.perf_counter()
-        weight = float(batch.weights_BL.sum(dtype=np.float64))
+        weight = self.trainer.objective.weight(batch)
         if weight == 0:
             raise UserError(
                 "training.sequence_length must be long enough, or batch_size large enough, for a token to predict in"
                 f" every batch; got none in {batch.identity}"
             )
         try:
-            nats, norm = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
-            mx.async_eval(nats, norm, self.step.state)
+            loss, norm, details = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
+            mx.async_eval(loss, norm, details, self.step.state)
             # Prepared while the device computes.
             self.batch = self.trainer.loader.batch(state.step + 1)
-            batch_nats, gradient_norm = scalar(nats), scalar(norm)
+            batch_loss, gradient_norm = scalar(loss), scalar(norm)
         except RuntimeError as error:
             # Ctrl-C reaches MLX's C++ compiler too, which works in the first step, when there is nothing to save yet.
             if self.stop.requested() and state.step == self.first_step:
                 raise KeyboardInterrupt from error
             raise
-        self._require_finite(batch_nats / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
+        self._require_finite(batch_loss / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
         self._require_finite(gradient_norm, "the gradient's norm", state.step + 1, f"; batch: {batch.identity}")
         seconds, tokens = time.perf_counter() - began, num_tokens(batch)
         state.step += 1
         state.tokens += tokens
-        state.window_nats += batch_nats
+        state.original_tokens += tokens if self.trainer.objective.reads_original else 0
+        state.window_nats += batch_loss
         state.window_weight += weight
         if state.first_loss is None:
-            state.first_loss = batch_nats / weight
+            state.first_loss = batch_loss / weight
         # The first step after a start compiles the graph.
         if state.step > self.first_step + 1:
             state.timed_seconds += seconds
@@ -181,13 +185,15 @@ class _Loop:
         if self.trainer.progress is not None:
             self.trainer.progress.advance(state.step)
         if state.step % self.config.log_every == 0 or state.step == self.config.steps:
-            self._log_training(gradient_norm)
+            # The loss is the window's; what tells more of a step is that of the last one.
+            self._log_training(gradient_norm, {name: scalar(each) / weight for name, each in details.items()})
 
-    def _log_training(self, gradient_norm: float) -> None:
+    def _log_training(self, gradient_norm: float, details: Mapping[str, float]) -> None:
         state = self.state
         state.last_loss = state.window_nats / state.window_weight
         values = {
-            "train_loss": state.last_loss,
+            self.trainer.objective.name: state.last_loss,
+            **details,
             "learning_rate": scalar(self.trainer.optimizer.learning_rate),
             "gradient_norm": gradient_norm,
             "tokens": state.tokens,

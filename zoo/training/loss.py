@@ -1,6 +1,10 @@
-"""The loss of token prediction: summed nats in float32.
+"""The losses of token prediction: summed nats in float32, to the text's tokens or to another model's distribution.
 
     nats_i = log sum_v exp(x_iv) - x_{i, target_i}
+    nats_i = T² sum_v p_iv (log p_iv - log q_iv)      p = softmax(o_i / T), q = softmax(x_i / T)
+
+The second is the KL divergence from an original o, at a temperature T whose square keeps the gradient's size (Hinton
+et al., https://arxiv.org/abs/1503.02531).
 
 On GPUs `mx.fast.cross_entropy` fuses it. On CPUs one exponential per logit is nearly the whole cost, so forward
 and backward share it there: the forward pass keeps softmax(x), from which the gradient softmax(x) - onehot(target)
@@ -13,6 +17,7 @@ and the backward pass only scales it.
 Letters: B batch, L query length, D hidden, V vocabulary, P predicted positions.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -23,6 +28,8 @@ from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
 
 Arrays = dict[str, mx.array]
+# Nats [P] of hidden states [P, D] and what they are held against [P, …].
+Nats = Callable[[mx.array, mx.array], mx.array]
 
 
 def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
@@ -40,6 +47,22 @@ def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
     return mx.fast.cross_entropy(logits_PV, targets_P)
 
 
+def divergence_nats(logits_PV: mx.array, original_PV: mx.array, *, temperature: float) -> mx.array:
+    """KL divergence of each position from an original's distribution, times the temperature's square.
+
+    Args:
+        logits_PV: Unnormalised scores, any floating dtype; computed in float32.
+        original_PV: The original's; no gradient reaches them.
+        temperature: Divides both, above 0.
+
+    Returns:
+        float32 [P], in nats.
+    """
+    scaled = (each.astype(mx.float32) / temperature for each in (logits_PV, original_PV))
+    nats_P: mx.array = _divergence_and_gradient(*scaled)[0]
+    return nats_P * temperature**2
+
+
 def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = None) -> mx.array:
     """Weighted sum of the nats of a batch.
 
@@ -52,14 +75,41 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
     Returns:
         float32 scalar, in nats.
     """
-    x_PD, targets_P, weights_P = (
-        hidden_at_predicted(model, batch, causal=causal),
-        batch["targets_P"],
-        batch["weights_P"],
-    )
-    if rows is not None and rows < len(targets_P):
-        return _in_chunks(model, rows)(_of_the_head(model), x_PD, targets_P, weights_P)[0]
-    return (token_nats(model.logits(x_PD), targets_P) * weights_P).sum()
+
+    def nats(x_PD: mx.array, targets_P: mx.array) -> mx.array:
+        return token_nats(model.logits(x_PD), targets_P)
+
+    return _weighted_sum(model, nats, hidden_at_predicted(model, batch, causal=causal), batch["targets_P"], batch, rows)
+
+
+def summed_divergence(
+    model: nn.Module,
+    original: nn.Module,
+    batch: Arrays,
+    *,
+    causal: bool,
+    temperature: float = 1.0,
+    rows: int | None = None,
+) -> mx.array:
+    """Weighted sum of the KL divergences of a batch from another model of the same tokens.
+
+    Args:
+        model: Language model or encoder of `zoo.models`.
+        original: The other; no gradient reaches it.
+        batch: As for `summed_nats`.
+        causal: Whether the models read left to right.
+        temperature: As for `divergence_nats`.
+        rows: Positions whose logits exist at one time, those of both models; None for all.
+
+    Returns:
+        float32 scalar, in nats.
+    """
+
+    def nats(x_PD: mx.array, original_PD: mx.array) -> mx.array:
+        return divergence_nats(model.logits(x_PD), original.logits(original_PD), temperature=temperature)
+
+    original_PD = mx.stop_gradient(hidden_at_predicted(original, batch, causal=causal))
+    return _weighted_sum(model, nats, hidden_at_predicted(model, batch, causal=causal), original_PD, batch, rows)
 
 
 def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = None) -> tuple[mx.array, mx.array]:
@@ -85,14 +135,28 @@ def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.arr
 
 def hidden_at_predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     """Last hidden states [P, D] of the predicted positions; arguments as in `summed_nats`."""
-    # What is read left to right never sees the padding on its right, and needs no description of it.
-    lengths_B = None if causal else batch.get("lengths_B")
-    mask = MaskSpec(causal=causal, lengths_B=lengths_B, segments_BL=batch.get("segments_BL"))
-    x_BLD = model.hidden(batch["inputs_BL"], mask=mask, cache=None)
+    x_BLD = model.hidden(batch["inputs_BL"], mask=mask_of(batch, causal=causal), cache=None)
     x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
     if "picks_P" in batch:
         x_PD = x_PD[batch["picks_P"]]
     return x_PD
+
+
+def mask_of(batch: Arrays, *, causal: bool) -> MaskSpec:
+    """What the tokens of a batch may attend to."""
+    # What is read left to right never sees the padding on its right, and needs no description of it.
+    lengths_B = None if causal else batch.get("lengths_B")
+    return MaskSpec(causal=causal, lengths_B=lengths_B, segments_BL=batch.get("segments_BL"))
+
+
+def _weighted_sum(
+    model: nn.Module, nats: Nats, x_PD: mx.array, targets: mx.array, batch: Arrays, rows: int | None
+) -> mx.array:
+    weights_P = batch["weights_P"]
+    if rows is not None and rows < len(weights_P):
+        total: mx.array = _in_chunks(model, nats, rows)(_of_the_head(model), x_PD, targets, weights_P)[0]
+        return total
+    return (nats(x_PD, targets) * weights_P).sum()
 
 
 def _of_the_head(model: nn.Module) -> Any:
@@ -107,24 +171,23 @@ def _slices(length: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, length, rows)]
 
 
-def _in_chunks(model: nn.Module, rows: int) -> Any:
-    """The weighted sum of nats as a function of (head, x_PD, targets_P, weights_P), with its gradients beside it."""
+def _in_chunks(model: nn.Module, nats_of: Nats, rows: int) -> Any:
+    """The weighted sum of nats as a function of (head, x_PD, targets, weights_P), with its gradients beside it."""
 
-    def of_chunk(head: Any, x_PD: mx.array, targets_P: mx.array, weights_P: mx.array) -> mx.array:
+    def of_chunk(head: Any, x_PD: mx.array, targets: mx.array, weights_P: mx.array) -> mx.array:
         model.update(head)
-        return (token_nats(model.logits(x_PD), targets_P) * weights_P).sum()
+        return (nats_of(x_PD, targets) * weights_P).sum()
 
-    def forward(head: Any, x_PD: mx.array, targets_P: mx.array, weights_P: mx.array) -> tuple[mx.array, Any, mx.array]:
+    def forward(head: Any, x_PD: mx.array, targets: mx.array, weights_P: mx.array) -> tuple[mx.array, Any, mx.array]:
         nats, of_head = mx.zeros(()), tree_map(lambda array: mx.zeros(array.shape), head)
         of_x: list[mx.array] = []
-        for part in _slices(len(targets_P), rows):
+        for part in _slices(len(weights_P), rows):
             # One after the other: side by side, their logits would exist at once all the same.
-            (chunk_PD,) = mx.depends([x_PD[part]], [nats, *of_x[-1:], *dict(tree_flatten(of_head)).values()])
+            before = [nats, *of_x[-1:], *dict(tree_flatten(of_head)).values()]
+            chunk_PD, chunk = mx.depends([x_PD[part], targets[part]], before)
             # MLX takes no gradient of nothing, which a frozen head is.
             places = (0, 1) if tree_flatten(head) else (1,)
-            more, gradients = mx.value_and_grad(of_chunk, argnums=places)(
-                head, chunk_PD, targets_P[part], weights_P[part]
-            )
+            more, gradients = mx.value_and_grad(of_chunk, argnums=places)(head, chunk_PD, chunk, weights_P[part])
             *more_of_head, more_of_x = gradients if isinstance(gradients, tuple) else (gradients,)
             nats = nats + more
             of_head = tree_map(mx.add, of_head, more_of_head[0]) if more_of_head else of_head
@@ -133,10 +196,10 @@ def _in_chunks(model: nn.Module, rows: int) -> Any:
         return nats, of_head, mx.concatenate(of_x)
 
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[Any, mx.array, mx.array, mx.array]:
-        head, x_PD, targets_P, weights_P = primals
+        head, x_PD, targets, weights_P = primals
         of_head = tree_map(lambda array, like: (array * cotangents[0]).astype(like.dtype), outputs[1], head)
         of_x = (outputs[2] * cotangents[0]).astype(x_PD.dtype)
-        return of_head, of_x, mx.zeros_like(targets_P), mx.zeros_like(weights_P)
+        return of_head, of_x, mx.zeros_like(targets), mx.zeros_like(weights_P)
 
     function: Any = mx.custom_function(forward)
     function.vjp(backward)
@@ -144,12 +207,17 @@ def _in_chunks(model: nn.Module, rows: int) -> Any:
 
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:
+    log_sums_P1, probabilities_PV = _normalised(logits_PV)
+    target_P1 = mx.take_along_axis(logits_PV, targets_P[:, None], axis=-1)
+    return (log_sums_P1 - target_P1).squeeze(-1), probabilities_PV
+
+
+def _normalised(logits_PV: mx.array) -> tuple[mx.array, mx.array]:
+    """The logarithm of the sum of exponentials [P, 1], and the softmax [P, V]."""
     top_P1 = mx.max(logits_PV, axis=-1, keepdims=True)
     exps_PV = exp(logits_PV - top_P1)
     sums_P1 = exps_PV.sum(axis=-1, keepdims=True)
-    target_P1 = mx.take_along_axis(logits_PV, targets_P[:, None], axis=-1)
-    nats_P = (mx.log(sums_P1) + top_P1 - target_P1).squeeze(-1)
-    return nats_P, exps_PV / sums_P1
+    return mx.log(sums_P1) + top_P1, exps_PV / sums_P1
 
 
 def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
@@ -163,3 +231,18 @@ def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx
 # Typed as Any: MLX's stubs know the decorator as an object only.
 _nats_and_probabilities: Any = mx.custom_function(_forward)
 _nats_and_probabilities.vjp(_backward)
+
+
+def _diverge(logits_PV: mx.array, original_PV: mx.array) -> tuple[mx.array, mx.array]:
+    log_sums_P1, q_PV = _normalised(logits_PV)
+    original_log_sums_P1, p_PV = _normalised(original_PV)
+    ratios_PV = (original_PV - original_log_sums_P1) - (logits_PV - log_sums_P1)
+    return (p_PV * ratios_PV).sum(axis=-1), q_PV - p_PV
+
+
+def _diverge_backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
+    return outputs[1] * cotangents[0][:, None], mx.zeros_like(primals[1])
+
+
+_divergence_and_gradient: Any = mx.custom_function(_diverge)
+_divergence_and_gradient.vjp(_diverge_backward)

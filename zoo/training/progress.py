@@ -25,6 +25,8 @@ class ProgressBar:
     def show(self, values: Values) -> None:
         """Shows measured values until newer ones come."""
         formats = {
+            "attention_loss": ("attention", "{:.3g}"),
+            "kl_loss": ("kl", "{:.3f}"),
             "train_loss": ("loss", "{:.3f}"),
             "tokens_per_second": ("tok/s", "{:,.0f}"),
             "val_loss": ("val", "{:.3f}"),

@@ -31,13 +31,15 @@ class TrainingState:
     Attributes:
         step: Optimizer steps done.
         tokens: Tokens read so far, padding not counted.
+        original_tokens: Those that an original, which the model is to be like, has read as well.
         seconds: Wall-clock time in the training loop over all resumptions.
         timed_seconds: Time of the steps that count for speed: not the first after a start, no evaluation, no saving.
         timed_tokens: Tokens of those steps.
-        first_loss: Loss of the first step, nats per token.
-        last_loss: Mean loss of the last complete window of logged steps, nats per token.
-        window_nats: Nats since the last logged row.
-        window_weight: Predicted tokens since the last logged row.
+        first_loss: Loss of the first step of the present objective; on text, nats per token.
+        last_loss: Mean loss of the last complete window of logged steps.
+        attention_losses: The two of the steps that have matched attention layers, once these are over.
+        window_nats: Loss since the last logged row, summed.
+        window_weight: Its weight, on text predicted tokens.
         evaluation: Values of the last evaluation, with its step.
         best_step: Step of the evaluation of the least loss whose weights are kept; None if there is none.
         best_loss: That loss, nats per token.
@@ -45,16 +47,23 @@ class TrainingState:
 
     step: int = 0
     tokens: int = 0
+    original_tokens: int = 0
     seconds: float = 0.0
     timed_seconds: float = 0.0
     timed_tokens: int = 0
     first_loss: float | None = None
     last_loss: float | None = None
+    attention_losses: tuple[float | None, float | None] | None = None
     window_nats: float = 0.0
     window_weight: float = 0.0
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
     best_step: int | None = None
     best_loss: float | None = None
+
+    def begin_text(self) -> None:
+        """Goes on from steps that matched attention layers to those whose loss is of tokens."""
+        self.attention_losses = (self.first_loss, self.last_loss)
+        self.first_loss = self.last_loss = None
 
     @property
     def loss(self) -> float | None:
@@ -104,7 +113,7 @@ class _Saved(TrainingState):
 
     def __post_init__(self) -> None:
         # Doubles count no further.
-        for field in ("step", "tokens", "timed_tokens"):
+        for field in ("step", "tokens", "original_tokens", "timed_tokens"):
             require(0 <= getattr(self, field) < 2**53, field, "be at least 0 and below 2^53", getattr(self, field))
         require(
             (self.best_step is None) == (self.best_loss is None), "best_loss", "come with best_step", self.best_loss

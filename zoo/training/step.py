@@ -13,7 +13,11 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer, clip_grad_norm
 from mlx.utils import tree_map
 
-from zoo.training.loss import Arrays, judged, summed_nats
+from zoo.training.loss import Arrays, judged
+from zoo.training.objective import Details, NextToken, Objective
+
+# An objective's loss and details.
+_Found = tuple[mx.array, Details]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,58 +42,69 @@ class StepOptions:
 class TrainStep:
     """Updates a model by one batch, given in one or more parts that share one update."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, options: StepOptions) -> None:
-        """Binds the step to the present state of model and optimizer; load checkpoints before."""
-        self.model = model
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, options: StepOptions, objective: Objective | None = None
+    ) -> None:
+        """Binds the step to the present state of model and optimizer; load checkpoints before.
+
+        Args:
+            model: Trained in place, as far as the objective has it learn.
+            optimizer: Of what learns.
+            options: How to compute.
+            objective: What to make smaller; None for the loss on the text.
+        """
+        self.objective = objective or NextToken()
+        self.whole, self.model = model, self.objective.learner(model)
         self.optimizer = optimizer
         self.options = options
         # An evaluation between two steps must not change how the next one is traced.
-        self._whole = _compiled(self._update_by_whole, self.state, options.compile)
-        self._first = _compiled(self._gradients, self.state, options.compile)
-        self._next = _compiled(self._add_gradients, self.state, options.compile)
-        self._last = _compiled(self._update_by_gradients, self.state, options.compile)
+        functions = (self._update_by_whole, self._gradients, self._add_gradients, self._update_by_gradients)
+        self._whole, self._first, self._next, self._last = (
+            _compiled(each, [*self.state, *self.objective.state], self.state, options.compile) for each in functions
+        )
 
     @property
     def state(self) -> list[Any]:
         """Everything that a step reads and changes."""
         return [self.model.state, self.optimizer.state, mx.random.state]
 
-    def __call__(self, parts: list[Arrays], weight: float) -> tuple[mx.array, mx.array]:
+    def __call__(self, parts: list[Arrays], weight: float) -> tuple[mx.array, mx.array, Details]:
         """Makes the step; nothing is computed until the results or the state are evaluated, unless there are parts.
 
         Args:
             parts: Arrays of `zoo.training.batches.to_arrays`.
-            weight: Sum of the weights over all parts; the gradient is that of nats / weight.
+            weight: Sum of the weights over all parts; the gradient is that of loss / weight.
 
         Returns:
-            Weighted nats summed over the batch, and the gradient's global norm before clipping; float32 scalars.
+            The weighted loss summed over the batch (nats, of the text's), the gradient's global norm before clipping,
+            and the objective's details, summed; float32 scalars.
         """
         scale = mx.array(1 / weight, dtype=mx.float32)
         if len(parts) == 1:
             return self._whole(parts[0], scale)
-        nats, gradients = self._first(parts[0], scale)
+        found, gradients = self._first(parts[0], scale)
         for part in parts[1:]:
             # Evaluated part by part: the point of parts is that only one is in memory.
-            mx.eval(nats, gradients, mx.random.state)
-            nats, gradients = self._next(part, scale, nats, gradients)
+            mx.eval(found, gradients, mx.random.state)
+            found, gradients = self._next(part, scale, found, gradients)
         norm = self._last(gradients)
-        return nats, norm
+        return found[0], norm, found[1]
 
-    def _gradients(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, Any]:
+    def _gradients(self, batch: Arrays, scale: mx.array) -> tuple[_Found, Any]:
         master = self.model.trainable_parameters()
 
-        def loss(parameters: Any) -> tuple[mx.array, mx.array]:
+        def loss(parameters: Any) -> tuple[mx.array, _Found]:
             self.model.update(cast_floats(parameters, self.options.dtype))
-            nats = summed_nats(self.model, batch, causal=self.options.causal, rows=self.options.loss_rows)
-            return nats * scale, nats
+            found = self.objective(self.whole, batch, causal=self.options.causal, rows=self.options.loss_rows)
+            return found[0] * scale, found
 
-        (_, nats), gradients = mx.value_and_grad(loss)(master)
+        (_, found), gradients = mx.value_and_grad(loss)(master)
         self.model.update(master)
-        return nats, gradients
+        return found, gradients
 
-    def _add_gradients(self, batch: Arrays, scale: mx.array, nats: mx.array, gradients: Any) -> tuple[mx.array, Any]:
-        more_nats, more = self._gradients(batch, scale)
-        return nats + more_nats, tree_map(mx.add, gradients, more)
+    def _add_gradients(self, batch: Arrays, scale: mx.array, found: _Found, gradients: Any) -> tuple[_Found, Any]:
+        more_found, more = self._gradients(batch, scale)
+        return tree_map(mx.add, found, more_found), tree_map(mx.add, gradients, more)
 
     def _update_by_gradients(self, gradients: Any) -> mx.array:
         limit = float("inf") if self.options.max_grad_norm is None else self.options.max_grad_norm
@@ -97,9 +112,9 @@ class TrainStep:
         self.optimizer.update(self.model, gradients if self.options.max_grad_norm is None else clipped)
         return norm
 
-    def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array]:
-        nats, gradients = self._gradients(batch, scale)
-        return nats, self._update_by_gradients(gradients)
+    def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array, Details]:
+        found, gradients = self._gradients(batch, scale)
+        return found[0], self._update_by_gradients(gradients), found[1]
 
 
 class EvaluationStep:
@@ -128,5 +143,5 @@ def cast_floats(tree: Any, dtype: mx.Dtype) -> Any:
     return tree_map(lambda array: array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array, tree)
 
 
-def _compiled(function: Callable[..., Any], state: list[Any], enabled: bool) -> Callable[..., Any]:
-    return mx.compile(function, inputs=state, outputs=state) if enabled else function
+def _compiled(function: Callable[..., Any], read: list[Any], changed: list[Any], enabled: bool) -> Callable[..., Any]:
+    return mx.compile(function, inputs=read, outputs=changed) if enabled else function

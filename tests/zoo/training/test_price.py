@@ -62,7 +62,7 @@ def price_and_peak(model_mapping: dict[str, Any], *, optimizer: str = "adamw", *
     step, judge = TrainStep(model, built, options), EvaluationStep(model, options)
     batch = drawn(training_config, causal=config.causal)
     for _ in range(2):
-        nats, norm = step(to_arrays(batch, parts=training_config.accumulation), float(batch.weights_BL.sum()))
+        nats, norm, _ = step(to_arrays(batch, parts=training_config.accumulation), float(batch.weights_BL.sum()))
         mx.eval(nats, norm, step.state)
     evaluate(model, judge, [batch], None)
     return price, peak_bytes() - before

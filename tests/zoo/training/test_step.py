@@ -17,7 +17,7 @@ def one_step(*, parts=1, compile_step=False, dtype=mx.float32, checkpointing=Fal
     step = TrainStep(model.train(), optimizer, options)
     for index in range(steps):
         batch = TinyLoader().batch(index)
-        nats, norm = step(to_arrays(batch, parts=parts), float(batch.weights_BL.sum()))
+        nats, norm, _ = step(to_arrays(batch, parts=parts), float(batch.weights_BL.sum()))
         mx.eval(nats, norm, step.state)
     return tree_flatten(model.parameters()), nats.item(), norm.item()
 
@@ -51,7 +51,7 @@ def gradients(*, parts, checkpointing=False, dropout=0.0):
 
     step = TrainStep(model.train(), Keeper(), StepOptions(causal=True, max_grad_norm=None, compile=False))
     batch = TinyLoader().batch(0)
-    nats, norm = step(to_arrays(batch, parts=parts), float(batch.weights_BL.sum()))
+    nats, norm, _ = step(to_arrays(batch, parts=parts), float(batch.weights_BL.sum()))
     return tree_flatten(kept[0]), nats.item(), norm.item()
 
 
@@ -88,7 +88,7 @@ def test_clipping_bounds_the_norm_and_reports_it_unclipped():
         optimizer = tiny_optimizer(model)
         step = TrainStep(model.train(), optimizer, StepOptions(causal=True, max_grad_norm=clip, compile=False))
         batch = TinyLoader().batch(0)
-        _, norm = step(to_arrays(batch), float(batch.weights_BL.sum()))
+        _, norm, _ = step(to_arrays(batch), float(batch.weights_BL.sum()))
         moments = [array for name, array in tree_flatten(optimizer.state) if name.endswith(".m")]
         # AdamW's first mean is a tenth of the (clipped) gradient.
         return norm.item(), 10 * sum(mx.square(array).sum().item() for array in moments) ** 0.5
