@@ -9,10 +9,11 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from omegaconf import DictConfig
 
+from recipes.healing import healing_stages
 from recipes.job import Job, this_job
 from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
-from recipes.training_run import Stage, TrainingRun, in_run_folder
+from recipes.training_run import TrainingRun, in_run_folder
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
@@ -28,16 +29,11 @@ from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
 from zoo.training import (
-    AttentionTransfer,
     DistillationConfig,
-    Divergence,
-    NextToken,
-    Objective,
     OptimizerConfig,
     RunFolder,
     TrainingConfig,
     adaptation_bytes,
-    build_optimizer,
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
     original_of,
@@ -168,13 +164,12 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     require_installed(plan.training.loggers)
     unused = recipe.method != "full" or recipe.adapters is None
     require(unused, "adapters", "be null for method=full, which trains none", recipe.adapters)
-    # Dropped inputs are drawn anew where a block is computed again, and the gradient would be that of others.
-    again = plan.training.gradient_checkpointing and recipe.method != "full"
-    condition = f"be at most training.steps {plan.training.steps}, which count them"
-    matching = recipe.distillation.attention_steps
+    matching, condition = recipe.distillation.attention_steps, f"be at most the {plan.training.steps} of training.steps"
     require(matching <= plan.training.steps, "distillation.attention_steps", condition, matching)
     exchanges = recipe.attention is not None or not matching
     require(exchanges, "attention", "be another one for distillation.attention_steps", "keep")
+    # Dropped inputs are drawn anew where a block is computed again, and the gradient would be that of others.
+    again = plan.training.gradient_checkpointing and recipe.method != "full"
     condition = "be 0 beside training.gradient_checkpointing"
     require(not again or recipe.lora.dropout == 0, "lora.dropout", condition, recipe.lora.dropout)
     return plan
@@ -216,7 +211,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
-    original = _original(plan)
+    original = _original(recipe, plan.dtype)
     if recipe.method != "full":
         _adapt(plan, model, base, fingerprint)
     needed = _priced(plan, model)
@@ -225,7 +220,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         job=job,
         folder=folder,
         model=model,
-        stages=_stages(plan, model, original),
+        stages=healing_stages(recipe.distillation, plan.optimizer, model, original, steps=training.steps),
         tokenizer=material.tokenizer,
         loaders=material.loaders(training, causal=model.config.causal, seed=recipe.seed),
         training=training,
@@ -266,37 +261,13 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
 
 
-def _original(plan: FinetunePlan) -> Model | None:
+def _original(recipe: FinetuneRecipe, dtype: mx.Dtype) -> Model | None:
     """The checkpoint as it was before its attention was exchanged; None if nothing is learnt from it."""
-    if not plan.recipe.distillation.needs_original:
+    if not recipe.distillation.needs_original:
         return None
-    loaded, _ = _base(dataclasses.replace(plan.recipe, attention=None))
-    original: Any = original_of(loaded.model, dtype=plan.dtype)
+    loaded, _ = _base(dataclasses.replace(recipe, attention=None))
+    original: Any = original_of(loaded.model, dtype=dtype)
     return original
-
-
-def _stages(plan: FinetunePlan, model: Model, original: Model | None) -> tuple[Stage, ...]:
-    """What is learnt one after the other, each with a schedule of its own."""
-    distillation, steps = plan.recipe.distillation, plan.training.steps
-    matching, stages = distillation.attention_steps, []
-    if original is not None and matching:
-        before, after = original.config.attention, model.config.attention
-        transfer = AttentionTransfer(
-            original, [index for index in range(len(model.layers)) if before.layer(index) != after.layer(index)]
-        )
-        learner = transfer.learner(model)
-        if not tree_flatten(learner.trainable_parameters()):
-            raise UserError("lora must leave something to train in the exchanged layers; got none for any of them")
-        rate = distillation.attention_learning_rate or plan.optimizer.learning_rate
-        optimizer = dataclasses.replace(plan.optimizer, learning_rate=rate)
-        stages.append(
-            Stage(optimizer=build_optimizer(optimizer, learner, steps=matching), end=matching, objective=transfer)
-        )
-    objective: Objective = NextToken()
-    if original is not None and distillation.loss == "kl":
-        objective = Divergence(original, temperature=distillation.temperature)
-    last = build_optimizer(plan.optimizer, model, steps=max(1, steps - matching))
-    return (*stages, Stage(optimizer=last, end=steps, objective=objective))
 
 
 def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str) -> None:

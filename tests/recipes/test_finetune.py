@@ -163,7 +163,10 @@ def test_adapters_are_refused_on_another_base_and_an_adapted_base_is_fused(finet
         ),
         (["lora.dropout=0.1", "training.gradient_checkpointing=true"], "lora.dropout must be 0 beside"),
         (["distillation.attention_steps=2"], "attention must be another one for distillation.attention_steps"),
-        (["attention=swa", "distillation.attention_steps=7"], "attention_steps must be at most training.steps 6"),
+        (
+            ["attention=swa", "distillation.attention_steps=7"],
+            "attention_steps must be at most the 6 of training.steps",
+        ),
         (["attention=swa", "distillation.loss=mse"], "distillation.loss must be one of next_token, kl"),
         (["attention=swa", *HEAL[2:], "lora.keys=[mlp.up_proj]"], "lora must leave something to train in"),
         (["attention=swat"], "attention must be one of its choices; got 'swat'"),
