@@ -1,6 +1,6 @@
 """Adapter files as mlx-lm writes and reads them, and the checkpoints that hold nothing else of a model.
 
-    adapters.safetensors   what was trained, by mlx-lm's names
+    adapters.safetensors   what was trained, by mlx-lm's names; what is no adapter of it mlx-lm passes over
     adapter_config.json    fine_tune_type, num_layers, lora_parameters
 
 A checkpoint of an adapted model names its base by folder and digest; the base is loaded first, then adapted.
@@ -8,7 +8,7 @@ A checkpoint of an adapted model names its base by folder and digest; the base i
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,12 @@ def restore_adapters(model: nn.Module, stream: Any, path: Path) -> None:
     Raises:
         UserError: If names, shapes or dtypes do not fit, or a number is not finite; names those that do not.
     """
-    own = {mlx_lm_name(model, name): name for name in _trained(model)}
-    wanted = {foreign: _trained(model)[name] for foreign, name in own.items()}
+    trained = _trained(model)
+    own = {mlx_lm_name(model, name): name for name in trained}
+    wanted = {foreign: trained[name] for foreign, name in own.items()}
     arrays = read_tensors(stream, path, wanted, what="the model's adapters", same_dtypes=False)
-    model.load_weights([(own[name], array) for name, array in arrays.items()], strict=False)
+    # Trained in float32, what is no adapter takes the model's dtype again.
+    model.load_weights([(own[name], array.astype(wanted[name].dtype)) for name, array in arrays.items()], strict=False)
     mx.eval(model.parameters())
 
 
@@ -81,10 +83,17 @@ def adapters_from_mapping(mapping: Mapping[str, Any], *, path: str) -> Adapters:
     return from_mapping(Adapters, mapping, path=path)
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    """A digest of a model's weights: of every array its name, shape and dtype, and a sample of its numbers."""
+def weights_fingerprint(model: nn.Module, *, without: Collection[str] = ()) -> str:
+    """A digest of a model's weights: of every array its name, shape and dtype, and a sample of its numbers.
+
+    Args:
+        model: Any.
+        without: Names of arrays that do not count.
+    """
     digest = hashlib.sha256()
     for name, array in sorted(dict(tree_flatten(model.parameters())).items()):
+        if name in without:
+            continue
         flat = array.reshape(-1)
         places = mx.array(np.linspace(0, max(0, flat.size - 1), num=min(_SAMPLED, flat.size), dtype=np.int64))
         digest.update(f"{name}\0{array.shape}\0{array.dtype}\0".encode())

@@ -82,6 +82,7 @@ def load_adapters(
     base: str,
     quantization: QuantizationConfig | None = None,
     dtype: mx.Dtype | None = None,
+    whole: tuple[str, ...] = (),
 ) -> None:
     """Gives a whole model the adapters of a folder, in place.
 
@@ -91,6 +92,7 @@ def load_adapters(
         base: Where the model came from, for checkpoints of it.
         quantization: Of the frozen matrices.
         dtype: Of the frozen weights from now on; None leaves them theirs.
+        whole: Parameters that are trained themselves, as `Adapters` has them; of the folder, if it has them.
 
     Raises:
         UserError: If there are none, they are of a kind that is not read, or they do not fit the model.
@@ -102,17 +104,26 @@ def load_adapters(
         raise UserError(f"adapters: {folder} must hold {ADAPTERS} or {PEFT_ADAPTERS}; it holds neither")
     path = folder / (PEFT_ADAPTERS if fits_peft else ADAPTERS)
     kind, lora = _peft_facts(folder, len(model.layers)) if fits_peft else _mlx_facts(folder, len(model.layers))
+    fingerprint = weights_fingerprint(model, without=whole)
     adapters = Adapters(
-        kind=kind, lora=lora, quantization=quantization, base=base, base_fingerprint=weights_fingerprint(model)
+        kind=kind, lora=lora, quantization=quantization, base=base, base_fingerprint=fingerprint, whole=whole
     )
     try:
         attach_adapters(model, adapters, dtype=dtype)
     except UserError as error:
         raise UserError(f"adapters: {folder}: {error}") from None
     own = dict(tree_flatten(model.trainable_parameters()))
-    names = {(peft_name(name) if fits_peft else mlx_lm_name(model, name)): name for name in own}
-    wanted = {foreign: _turned(own[name], foreign) for foreign, name in names.items()}
+    names = {mlx_lm_name(model, name): name for name in own}
+    if fits_peft:
+        names = {peft_name(name): name for name in own if name not in whole}
     with open_regular(path, what="adapters") as stream:
+        known = open_tensors(stream, path).entries
+        stream.seek(0)
+        wanted = {
+            foreign: _turned(own[name], foreign)
+            for foreign, name in names.items()
+            if name not in whole or foreign in known
+        }
         arrays = read_tensors(stream, path, wanted, what="adapters of this model", same_dtypes=False)
     model.load_weights([(names[name], _turned(array, name)) for name, array in arrays.items()], strict=False)
     mx.eval(model.parameters())

@@ -195,7 +195,7 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
             loaded = _exchanged(loaded, config.attention, None)
     except UserError as error:
         raise UserError(f"{where}: adapters.base must be the checkpoint that was adapted; {error}") from None
-    if weights_fingerprint(loaded.model) != adapters.base_fingerprint:
+    if weights_fingerprint(loaded.model, without=adapters.whole) != adapters.base_fingerprint:
         raise UserError(
             f"{where}: adapters.base must be the checkpoint that was adapted; {shortened(adapters.base)} has other "
             "weights"

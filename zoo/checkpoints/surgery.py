@@ -71,6 +71,11 @@ class Surgery:
     parameters_after: int
     cache: CacheCost | None
 
+    def new_names(self, swapped: nn.Module) -> tuple[str, ...]:
+        """Full names of the new tensors in the model that came out."""
+        names = {f"layers.{index}.self_attn.{name}" for index in self.layers for name in self.new}
+        return tuple(name for name in dict(tree_flatten(swapped.parameters())) if name in names)
+
     def as_mapping(self) -> dict[str, Any]:
         """Plain, JSON-ready mapping."""
         return {**dataclasses.asdict(self), "layers": list(self.layers)}

@@ -8,12 +8,12 @@
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -78,7 +78,9 @@ class Adapters:
         lora: Their size and place.
         quantization: Of the frozen matrices; None where they are as in the base.
         base: Folder of the checkpoint that was adapted, or its Hub id.
-        base_fingerprint: Digest of the base's weights.
+        base_fingerprint: Digest of the base's weights, without those named in `whole`.
+        whole: Parameters, by name, that are trained themselves and saved with the adapters: what an exchanged attention
+            has of its own, which is in no base.
     """
 
     kind: AdapterKind
@@ -86,6 +88,7 @@ class Adapters:
     quantization: QuantizationConfig | None = None
     base: str
     base_fingerprint: str
+    whole: tuple[str, ...] = ()
 
 
 def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | None = None) -> None:
@@ -94,25 +97,34 @@ def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | N
     Args:
         model: A whole model, without adapters.
         adapters: Which.
-        dtype: Of the frozen weights from now on; None leaves them theirs. Adapters are float32.
+        dtype: Of the frozen weights from now on, for training; None leaves them theirs. What is trained is float32.
 
     Raises:
         UserError: If the model has no such layers or blocks, or matrices that cannot be quantized.
     """
-    lora = adapters.lora
+    lora, whole = adapters.lora, frozenset(adapters.whole)
+    names = dict(tree_flatten(model.parameters()))
+    for name in adapters.whole:
+        require(name in names, "whole", "name parameters of the model with this attention", name)
     keys = sorted({key for layer in model.layers for key, _ in _linear_layers(layer)})
+    keys = [key for key in keys if not any(name.endswith(f".{key}.weight") for name in whole)]
     for key in lora.keys or ():
         require(key in keys, "lora.keys", "name linear layers of the model's blocks", key, allowed=keys)
     num_layers = len(model.layers) if lora.num_layers is None else lora.num_layers
     condition = f"be at most the model's {len(model.layers)}, or null"
     require(num_layers <= len(model.layers), "lora.num_layers", condition, num_layers)
     if adapters.quantization is not None:
-        _quantize(model, adapters.quantization)
+        _quantize(model, adapters.quantization, whole)
     model.freeze()
     if dtype is not None:
-        model.update(tree_map(lambda each: each.astype(dtype) if _is_wide(each, dtype) else each, model.parameters()))
-    parameters = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": lora.keys or keys}
-    linear_to_lora_layers(model, num_layers, parameters, use_dora=adapters.kind == "dora")
+        for name, each in dict(tree_flatten(model.parameters())).items():
+            if name in whole or _is_wide(each, dtype):
+                model.load_weights([(name, each.astype(mx.float32 if name in whole else dtype))], strict=False)
+    for name in whole:
+        path, _, leaf = name.rpartition(".")
+        dict(model.named_modules())[path].unfreeze(keys=leaf, recurse=False)
+    sizes = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": lora.keys or keys}
+    linear_to_lora_layers(model, num_layers, sizes, use_dora=adapters.kind == "dora")
     model.adapters = adapters
 
 
@@ -137,15 +149,15 @@ def _linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, each
 
 
-def _quantize(model: nn.Module, config: QuantizationConfig) -> None:
-    for name, each in _linear_layers(model):
-        if name.startswith("layers.") and isinstance(each, nn.Linear):
+def _quantize(model: nn.Module, config: QuantizationConfig, whole: Set[str]) -> None:
+    def wanted(name: str, module: nn.Module) -> bool:
+        return name.startswith("layers.") and isinstance(module, nn.Linear) and f"{name}.weight" not in whole
+
+    for name, each in model.named_modules():
+        if wanted(name, each):
             width = each.weight.shape[-1]
             condition = f"divide the {width} inputs of {name}"
             require(width % config.group_size == 0, "quantization.group_size", condition, config.group_size)
-
-    def wanted(name: str, module: nn.Module) -> bool:
-        return name.startswith("layers.") and isinstance(module, nn.Linear)
 
     try:
         nn.quantize(model, config.group_size, config.bits, class_predicate=wanted)

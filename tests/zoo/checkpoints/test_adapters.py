@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx import optimizers
-from mlx.utils import tree_flatten, tree_map_with_path
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from mlx_lm.models import llama
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs
@@ -16,15 +16,16 @@ from mlx_lm.tuner.trainer import train as mlx_lm_train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.tuner.utils import load_adapters as mlx_lm_load_adapters
 
+from tests.tolerances import tolerance
 from zoo.attention.catalog import variant
-from zoo.checkpoints import load_whole, save_checkpoint
+from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint, swap_attention
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
 from zoo.config import UserError
 from zoo.data.examples import ExampleLoader, ExampleSplit
 from zoo.data.tokenizers import BytesTokenizer
 from zoo.models import build_model, model_config_from_mapping
-from zoo.models.adapters import Adapters, LoRAConfig, attach_adapters
+from zoo.models.adapters import Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 from zoo.training import StepOptions, TrainStep, build_optimizer, optimizer_config_from_mapping
 from zoo.training.batches import to_arrays
 
@@ -43,9 +44,9 @@ LLAMA = {
 }
 
 
-def ours():
+def ours(**fields):
     mx.random.seed(3)
-    model = build_model(model_config_from_mapping({**LLAMA, "attention": variant("mha").as_mapping()}))
+    model = build_model(model_config_from_mapping({**LLAMA, "attention": variant("mha").as_mapping(), **fields}))
     mx.eval(model.parameters())
     return model
 
@@ -224,3 +225,47 @@ def test_every_loss_of_a_lora_training_is_that_of_mlx_lm(tmp_path):
     assert len(losses.found) == steps
     assert found == pytest.approx(losses.found, abs=1e-4)
     assert found[0] - found[-1] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("attention", "quantization"), [("gated_delta", None), ("learned_sinks", QuantizationConfig(group_size=32))]
+)
+def test_what_an_exchanged_attention_has_of_its_own_is_trained_and_saved_with_the_adapters(
+    tmp_path, attention, quantization
+):
+    """Neither the base nor an adapter holds it."""
+    base = save_checkpoint(
+        tmp_path / "base", model=ours(hidden_size=32, intermediate_size=32), tokenizer=BytesTokenizer()
+    )
+    model, surgery = swap_attention(load_whole(base).model, variant(attention), layers=[1, 2])
+    whole = surgery.new_names(model)
+    fingerprint = weights_fingerprint(model, without=whole)
+    adapters = Adapters(
+        kind="lora",
+        lora=LoRAConfig(rank=2),
+        base=str(base),
+        base_fingerprint=fingerprint,
+        whole=whole,
+        quantization=quantization,
+    )
+    attach_adapters(model, adapters, dtype=mx.bfloat16)
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    assert whole == tuple(name for name in trained if "lora" not in name)
+    assert {trained[name].dtype for name in trained} == {mx.float32}
+    assert not any("g_proj.lora" in name for name in trained)
+    assert any("layers.0.self_attn.q_proj.lora_a" in name for name in trained)
+    model.update(tree_map(lambda array: array + 0.03, model.trainable_parameters()))
+    found = model(TOKENS)
+    save_checkpoint(tmp_path / "healed", model=model, tokenizer=BytesTokenizer())
+    again = load_checkpoint(tmp_path / "healed").model
+    assert again.adapters == adapters
+    for name, array in tree_flatten(model.trainable_parameters()):
+        assert mx.array_equal(array, dict(tree_flatten(again.parameters()))[name]), name
+    fused = load_whole(tmp_path / "healed").model
+    assert fused.adapters is None
+    tolerated = tolerance(mx.bfloat16)
+    assert mx.abs(fused(TOKENS) - again(TOKENS)).max().item() <= tolerance(mx.float32)
+    assert mx.abs(found.astype(mx.float32) - again(TOKENS)).max().item() <= tolerated
+    further, _ = swap_attention(load_whole(base).model, variant(attention), layers=[1, 2])
+    load_adapters(further, tmp_path / "healed", base=str(base), quantization=quantization, whole=whole)
+    assert mx.array_equal(further(TOKENS), again(TOKENS)).item()
