@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from eval.quality.run_rows import quality_identity, rows_of_run
 from eval.quality.tasks import require_known
-from eval.report import write_report
 from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import changed_parameters, named_parameters, series_named
 from recipes.app import choice_name
@@ -124,6 +123,9 @@ def main(config: DictConfig) -> dict[str, Any]:
             _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _machine(overrides))
         rows = _collected(cells, recipe, folder)
         store.append(row for row in rows if store.rows.get(row.identity) != row)
+    # It imports matplotlib and SciPy.
+    from eval.report import write_report
+
     files = write_report(rows, folder / "report", title=f"Attention variants in {choice_name('model')}")
     summary = _summary(cells, recipe)
     print("\n".join(_table(summary)), file=sys.stderr)

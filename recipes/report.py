@@ -6,9 +6,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.report import write_report
-from eval.report.readme import regenerate
-from eval.report.selection import num_statuses
 from eval.rows import read_rows
 from eval.rows.merge import merge
 from zoo.config import UserError, from_mapping, require
@@ -79,6 +76,11 @@ def main(config: DictConfig) -> dict[str, Any]:
     recipe = from_mapping(ReportRecipe, {str(key): value for key, value in plain.items()}, path="report")
     files = recipe.files()
     rows = merge(*(read_rows(path) for path in files))
+    # They import matplotlib and SciPy.
+    from eval.report import write_report
+    from eval.report.readme import regenerate
+    from eval.report.selection import num_statuses
+
     folder = typed_path(recipe.out, what="out")
     report = write_report(rows, folder, title=recipe.title)
     changed = [page for page in recipe.pages if regenerate(typed_path(page, what="pages"), rows, folder)]

@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from eval.pattern_figures import draw_patterns
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant
 from zoo.config import UserError, from_mapping
@@ -51,6 +50,9 @@ def main(config: DictConfig) -> dict[str, Any]:
 def _draw(folder: str | None) -> list[str]:
     if folder is None:
         return []
+    # It imports matplotlib.
+    from eval.pattern_figures import draw_patterns
+
     try:
         return [str(path) for path in draw_patterns(typed_path(folder, what="pictures"))]
     except OSError as error:

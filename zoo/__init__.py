@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.runtime import allocator, blas, kernels
+from zoo.runtime import allocator, blas, kernels, light_packages
 
-# The one piece of work at import: it has to precede the first import of MLX, and every module here imports MLX.
+# The one piece of work at import: it has to precede the first import of MLX and mlx-lm, which modules here import.
 blas.activate()
 allocator.activate()
 kernels.activate()
+light_packages.activate()
 
 if TYPE_CHECKING:
     from zoo.attention.catalog import attention_names

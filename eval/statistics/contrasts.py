@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 # The ends move by less than a tenth of the interval's width from seed to seed, at about two milliseconds a call.
@@ -63,6 +62,9 @@ def logarithms(samples: Sequence[float]) -> Floats:
 
 def expanded_confidence(size: int) -> float:
     """The level at which a percentile interval is as wide as Student's, of that many normal samples."""
+    # It takes longer to import than most of what a command does.
+    from scipy import stats
+
     quantile = math.sqrt(size / (size - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, size - 1)
     return float(1 - 2 * stats.norm.sf(quantile))
 
@@ -86,6 +88,8 @@ def contrast(sets: Sequence[Floats], weights: Sequence[float]) -> Contrast:
 
 
 def _bootstrap(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
+    from scipy import stats
+
     statistic = functools.partial(_weighted_medians, weights=weights)
     # A fixed seed: the same rows give the same interval, in every report.
     result = stats.bootstrap(
@@ -105,6 +109,8 @@ def _weighted_medians(*sets: Floats, axis: int, weights: Floats) -> Any:
 
 
 def _welch(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
+    from scipy import stats
+
     centre = sum(weight * values.mean() for weight, values in zip(weights, sets, strict=True))
     variances = np.array([w**2 * v.var(ddof=1) / v.size for w, v in zip(weights, sets, strict=True)])
     freedoms = np.array([values.size - 1 for values in sets])

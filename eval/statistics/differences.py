@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from eval.statistics.contrasts import CONFIDENCE
 
@@ -43,5 +42,8 @@ def paired_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> 
     mean = float(differences.mean())
     if differences.size < 2:
         return DifferenceEstimate(difference=mean, low=None, high=None)
+    # It takes longer to import than most of what a command does.
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, differences.size - 1) * stats.sem(differences))
     return DifferenceEstimate(difference=mean, low=mean - half, high=mean + half)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from eval.statistics.contrasts import Contrast, Floats, contrast, logarithms
 
@@ -81,6 +80,9 @@ def _estimate(difference: Contrast, above: Floats, below: Floats) -> RatioEstima
 def _welch(above: Floats, below: Floats) -> float | None:
     if min(above.size, below.size) < 2 or (np.ptp(above) == 0 and np.ptp(below) == 0):
         return None
+    # It takes longer to import than most of what a command does.
+    from scipy import stats
+
     # From moments: SciPy's test on the samples warns of times that agree to the last digits.
     p_value = stats.ttest_ind_from_stats(
         above.mean(), above.std(ddof=1), above.size, below.mean(), below.std(ddof=1), below.size, equal_var=False

@@ -72,6 +72,34 @@ def test_a_script_starts_through_a_link_from_any_folder_without_its_own_on_the_p
     assert shown.startswith('{"variants"')
 
 
+# Each takes half a second and more to import; a command pays for those that it uses.
+HEAVY = (
+    "transformers",
+    "tokenizers",
+    "huggingface_hub",
+    "datasets",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "lm_eval",
+)
+IMPORT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*{module.partition(".")[0] for module in sys.modules})
+"""
+
+
+def test_a_command_starts_without_the_packages_that_it_may_not_need():
+    names = [f"recipes.{path.stem}" for path in (ROOT / "scripts").glob("[!_]*.py")]
+    command = [sys.executable, "-c", IMPORT_ALL, "recipes.app", *names]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert "mlx_lm" in shown
+    assert not set(HEAVY) & set(shown)
+
+
 IMPORT = """
 import os, signal
 try:

@@ -1,10 +1,13 @@
 """Checkpoints by name: on this machine, in the cache, or on the Hub, and what of the Hub's is read here."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.checkpoints import smollm
 from zoo.config import UserError
-from zoo.runtime.hub import HubReference, Listing, download, list_files
+
+if TYPE_CHECKING:
+    from zoo.runtime.hub import Listing
 
 # Configs, tokenizers, and weights: those of other libraries, and ours with all that their manifest lists.
 _READ = ("*.json", "*.txt", "*.jinja", "tokenizer.model", "model*.safetensors", "optimizer.safetensors")
@@ -39,6 +42,9 @@ def fetch(text: str) -> Path:
         UserError: If it cannot stand for a model of the Hub, the Hub does not give it, or it holds no weights that are
             read here.
     """
+    # It imports huggingface_hub.
+    from zoo.runtime.hub import HubReference, download, list_files
+
     reference = HubReference.parse(text)
     if reference is None:
         raise UserError(f"checkpoint: {text!r} must be a folder or a Hub id; there is no such folder")
@@ -48,7 +54,7 @@ def fetch(text: str) -> Path:
     return download(listing, patterns=_READ, large=_LARGE, what="checkpoint")
 
 
-def _require_weights(listing: Listing) -> None:
+def _require_weights(listing: "Listing") -> None:
     """Refuses a model without weights that are read here; nothing of it needs to be downloaded for that."""
     names = [name for name in listing.names if "/" not in name]
     if not names or any(name.endswith(".safetensors") for name in names):

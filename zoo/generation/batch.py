@@ -16,15 +16,13 @@ import numpy as np
 from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
 from zoo.generation.config import GenerationConfig
+from zoo.generation.context import STEPS_PER_CLEARING
 from zoo.generation.model import LanguageModel, evaluating, require_language_model
 from zoo.generation.prompt import prompt_ids, reads_whole
 from zoo.generation.result import GenerationResult, TextPiece
 from zoo.generation.row import Row
 from zoo.generation.sampling import RowSampler, logits_processors, most_probable
 from zoo.layers.caches import merge_rows
-
-# As often as mlx-lm's own loop: caches that grow leave buffers behind that fit nothing any more.
-_STEPS_PER_CLEARING = 256
 
 
 def stream_batch(
@@ -105,7 +103,7 @@ def _prefill_all(
 def _prefill(
     model: LanguageModel, ids: Sequence[int], cache: list[Any], step_size: int, interrupted: Callable[[], bool]
 ) -> mx.array | None:
-    """Processes one prompt in chunks, its last token by itself as `generate_step` does; returns logits [1, V].
+    """Processes one prompt in chunks, its last token by itself as a `Context` does; returns logits [1, V].
 
     Returns None if it was interrupted.
     """
@@ -187,5 +185,5 @@ def _decode(
             for layer in cache:
                 layer.filter(keep)
         tokens_B = next_B
-        if step % _STEPS_PER_CLEARING == 0:
+        if step % STEPS_PER_CLEARING == 0:
             mx.clear_cache()

@@ -1,16 +1,20 @@
 """What a model has read so far: the tokens, and the caches that hold them."""
 
 import copy
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import mlx.core as mx
-from mlx_lm.generate import generate_step
+import numpy as np
 
 from zoo.generation.model import LanguageModel
 from zoo.generation.quantizing import CacheQuantization
 from zoo.generation.sampling import LogitsProcessor, RowSampler
 from zoo.layers.caches import KVCache
+
+# As often as mlx-lm's own loop: caches that grow leave buffers behind that fit nothing any more.
+STEPS_PER_CLEARING = 256
 
 
 class TextContext(Protocol):
@@ -94,7 +98,7 @@ class Context:
     def write(
         self, token: int, *, limit: int | None, sampler: RowSampler, processors: list[LogitsProcessor]
     ) -> Generator[int, None, None]:
-        """Reads one more token and goes on from it, over mlx-lm's `generate_step`.
+        """Reads one more token and goes on from it, a step ahead of whoever takes them, as mlx-lm does.
 
         Args:
             token: The last token of the prompt.
@@ -105,21 +109,30 @@ class Context:
         Yields:
             The tokens written; each is part of the context when it is given out.
         """
-        steps = generate_step(
-            mx.array([token], dtype=mx.int32),
-            self.model,
-            # Its own default is a stream of whatever device was the default when mlx-lm was imported.
-            mx.default_stream(mx.default_device()),
-            max_tokens=-1 if limit is None else limit,
-            sampler=sampler,
-            logits_processors=processors,
-            prompt_cache=self.cache,
-        )
+        history = mx.array([], dtype=mx.int32)
+
+        def choose_after(token_1: mx.array) -> mx.array:
+            nonlocal history
+            logits_1V = self.model(token_1[None], cache=self.cache)[:, -1]
+            if processors:
+                history = mx.concatenate([history, token_1])
+                for processor in processors:
+                    logits_1V = processor(history, logits_1V)
+            chosen_1 = sampler(logits_1V - mx.logsumexp(logits_1V, axis=-1, keepdims=True))
+            mx.async_eval(chosen_1)
+            return chosen_1
+
         self.tokens.append(token)
-        for written, _ in steps:
-            # It is a step ahead: what it gives out has been read.
-            self.tokens.append(int(written))
-            yield int(written)
+        chosen_1 = choose_after(mx.array([token], dtype=mx.int32))
+        for count in itertools.count() if limit is None else range(limit):
+            # What is given out has been read.
+            following_1 = choose_after(chosen_1)
+            (written,) = np.array(chosen_1).tolist()
+            self.tokens.append(written)
+            yield written
+            if count % STEPS_PER_CLEARING == 0:
+                mx.clear_cache()
+            chosen_1 = following_1
 
     def return_to(self, length: int) -> None:
         """Forgets tokens, so that at most the first `length` are left.

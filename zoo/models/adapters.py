@@ -16,7 +16,6 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear
-from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from zoo.config import UserError, require, require_within
 from zoo.layers.quantized import suit_to_backend
@@ -102,6 +101,9 @@ def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | N
     Raises:
         UserError: If the model has no such layers or blocks, or matrices that cannot be quantized.
     """
+    # It imports transformers.
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
     lora, whole = adapters.lora, frozenset(adapters.whole)
     names = dict(tree_flatten(model.parameters()))
     for name in adapters.whole:
