@@ -46,6 +46,7 @@ class EvaluateRecipe:
         trust_data: Whether to open the files, or the data set on the Hub, that a checkpoint names which was not
             trained by this user here.
         attention: Another variant or hybrid for the same weights, or None.
+        layers: Numbers of the layers that get it; None for all.
         max_batches: Most batches of one figure; None for all; "auto" for as much text as the training's own
             evaluations looked at.
         batch_size: Rows at a time, or None for as many as in training.
@@ -65,6 +66,7 @@ class EvaluateRecipe:
     data: dict[str, Any] | None = None
     trust_data: bool = False
     attention: dict[str, Any] | None = None
+    layers: tuple[int, ...] | None = None
     max_batches: int | Literal["auto"] | None = "auto"
     batch_size: int | None = None
     sequence_length: int | None = None
@@ -105,7 +107,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_checkpoint(locate(checkpoint), attention=attention, allow_large=recipe.allow_large)
+    loaded = load_checkpoint(
+        locate(checkpoint), attention=attention, layers=recipe.layers, allow_large=recipe.allow_large
+    )
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
     _require_room_for(recipe, evaluated)

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 
 from recipes.healing import healing_stages
 from recipes.job import Job, this_job
-from recipes.material import ExamplesMaterial, Material, TextMaterial
+from recipes.material import ExamplesMaterial, Loaders, Material, TextMaterial
 from recipes.receipts import leave_receipt
+from recipes.surgery import Operation, SurgeryConfig, operate, report
 from recipes.training_run import TrainingRun, in_run_folder
-from zoo.attention import variant_from_mapping
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
@@ -54,6 +54,8 @@ class FinetuneRecipe:
         checkpoint: Folder of a checkpoint or of a run, or a Hub id.
         method: "full" trains all weights; "lora" and "dora" train adapters, "qlora" those of LoRA on quantized weights.
         attention: Another variant or hybrid for the same weights; None keeps the checkpoint's.
+        layers: Numbers of the layers that get it; None for all.
+        surgery: How the exchange is looked at.
         lora: Size and place of adapters.
         adapters: Folder of adapters to go on from, of mlx-lm, of PEFT or of a run; None for fresh ones.
         quantization: Of frozen weights, for qlora.
@@ -75,6 +77,8 @@ class FinetuneRecipe:
     checkpoint: str | None = None
     method: Method = "lora"
     attention: dict[str, Any] | None = None
+    layers: tuple[int, ...] | None = None
+    surgery: SurgeryConfig = dataclasses.field(default_factory=SurgeryConfig)
     lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig)
     adapters: str | None = None
     quantization: QuantizationConfig = dataclasses.field(default_factory=QuantizationConfig)
@@ -204,14 +208,17 @@ def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMat
 def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     recipe, training = plan.recipe, plan.training
     loaded, base = _base(recipe)
-    model: Any = loaded.model
     assert loaded.tokenizer is not None
+    operation = operate(cast(Model, loaded.model), recipe.attention, recipe.layers)
+    model: Any = operation.model
     material = _material(plan, model, loaded.tokenizer)
     if recipe.method == "full" and schemes_of(model):
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
     fingerprint = weights_fingerprint(model)
-    original = _original(recipe, plan.dtype)
+    original = _original(operation, plan)
+    loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
+    surgery = _surgery(operation, loaders, material, recipe.surgery, folder)
     if recipe.method != "full":
         _adapt(plan, model, base, fingerprint)
     needed = _priced(plan, model)
@@ -222,7 +229,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         model=model,
         stages=healing_stages(recipe.distillation, plan.optimizer, model, original, steps=training.steps),
         tokenizer=material.tokenizer,
-        loaders=material.loaders(training, causal=model.config.causal, seed=recipe.seed),
+        loaders=loaders,
         training=training,
         dtype=plan.dtype,
         seed=recipe.seed,
@@ -234,7 +241,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
             "base": base,
             "method": recipe.method,
             "trainable_parameters": sum(each.size for each in trained.values()),
-            "surgery": None,
+            "surgery": surgery,
         },
     )
     state = run.resumed()
@@ -253,21 +260,36 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
 def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     """The checkpoint as a whole model, and how to find it again from any folder."""
     assert recipe.checkpoint is not None
-    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     path = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_whole(path, attention=attention, allow_large=recipe.allow_large)
+    loaded = load_whole(path, allow_large=recipe.allow_large)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
 
 
-def _original(recipe: FinetuneRecipe, dtype: mx.Dtype) -> Model | None:
+def _original(operation: Operation, plan: FinetunePlan) -> Model | None:
     """The checkpoint as it was before its attention was exchanged; None if nothing is learnt from it."""
-    if not recipe.distillation.needs_original:
+    if not plan.recipe.distillation.needs_original:
         return None
-    loaded, _ = _base(dataclasses.replace(recipe, attention=None))
-    original: Any = original_of(loaded.model, dtype=dtype)
+    original: Any = original_of(operation.original, dtype=plan.dtype)
     return original
+
+
+def _surgery(
+    operation: Operation, loaders: Loaders, material: Material, config: SurgeryConfig, folder: RunFolder
+) -> dict[str, Any] | None:
+    """What exchanging the attention did: looked at when the run begins, and kept for when it goes on."""
+    if operation.surgery is None:
+        return None
+    known = folder.surgery()
+    if known is None:
+        assert material.tokenizer is not None
+        batches = loaders.validation.validation_batches(config.batches)
+        lengths_V = material.tokenizer.token_byte_lengths()
+        known = report(operation, batches, lengths_V, config)
+        assert known is not None
+        folder.write_surgery(known)
+    return known
 
 
 def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str) -> None:

@@ -35,6 +35,7 @@ class SpeakerRecipe(GenerationConfig):
     Attributes:
         checkpoint: Folder of a checkpoint or of a run, or a Hub id.
         attention: Another variant or hybrid for the same weights, or None.
+        layers: Numbers of the layers that get it, or None for all.
         prompt_cache: File of what the model has read before, or None.
         save_prompt_cache: File for what it has read, or None.
         kv_bits: Bits of each number in the caches' keys and values, or None to keep them as they are.
@@ -48,6 +49,7 @@ class SpeakerRecipe(GenerationConfig):
 
     checkpoint: str | None = None
     attention: dict[str, Any] | None = None
+    layers: tuple[int, ...] | None = None
     prompt_cache: str | None = None
     save_prompt_cache: str | None = None
     kv_bits: int | None = None
@@ -99,7 +101,9 @@ def load_speaker(recipe: SpeakerRecipe) -> Speaker:
     assert recipe.checkpoint is not None
     attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded, tokenizer = load_model(checkpoint, attention=attention, allow_large=recipe.allow_large)
+    loaded, tokenizer = load_model(
+        checkpoint, attention=attention, layers=recipe.layers, allow_large=recipe.allow_large
+    )
     model: Any = loaded
     about = {
         "checkpoint": recipe.checkpoint,

@@ -6,7 +6,6 @@ Checkpoints", https://arxiv.org/abs/2305.13245: the mean of the heads that one n
 Letters: K key/value heads, H head_dim.
 """
 
-import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from zoo.attention.registry import mechanism
 from zoo.config import UserError
 from zoo.config.errors import SHOWN, shortened
 from zoo.layers.quantized import suit_to_backend
-from zoo.models import Model
+from zoo.models import Model, copied
 from zoo.runtime.seeds import keeping_randomness
 
 _GROUPED = ("k_proj", "v_proj")
@@ -118,7 +117,7 @@ def swap_attention(
     """
     config = model.config
     chosen = _indices(layers, config.num_layers)
-    swapped: Any = _copied(model)
+    swapped = copied(model)
     tally, begins = _Tally(), {}
     for index in chosen:
         block, before, after = swapped.layers[index], config.attention.layer(index), attention.layer(index)
@@ -158,20 +157,6 @@ class _Tally:
         counts: dict[str, int] = getattr(self, what)
         for name in names:
             counts[name] = counts.get(name, 0) + 1
-
-
-def _copied(part: Any) -> Any:
-    """Modules are copied with what they list; arrays and all else are shared."""
-    if isinstance(part, nn.Module):
-        made = copy.copy(part)
-        # What is frozen is a set that freezing changes in place.
-        vars(made).update({name: set(value) for name, value in vars(part).items() if isinstance(value, set)})
-        for name, value in part.items():
-            made[name] = _copied(value)
-        return made
-    if isinstance(part, list):
-        return [_copied(each) for each in part]
-    return part
 
 
 def _indices(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:

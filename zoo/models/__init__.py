@@ -3,6 +3,7 @@
 from zoo.models.bert import Bert
 from zoo.models.build import Model, build_model
 from zoo.models.config import BertConfig, GPTConfig, LlamaConfig, ModelConfig, model_config_from_mapping
+from zoo.models.copies import copied
 from zoo.models.gpt import GPT
 from zoo.models.llama import Llama
 from zoo.models.price import Load, ModelPrice
@@ -21,5 +22,6 @@ __all__ = [
     "ModelPrice",
     "build_model",
     "cache_offset",
+    "copied",
     "model_config_from_mapping",
 ]

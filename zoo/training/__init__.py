@@ -1,6 +1,7 @@
 """Training: loss, optimizers, the compiled step, the loop, and what a run leaves behind."""
 
 from zoo.training.config import TrainingConfig
+from zoo.training.damage import Damage, measure_damage
 from zoo.training.distillation import AttentionTransfer, DistillationConfig, Divergence, original_of
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.figures import draw_loss_curve
@@ -23,6 +24,7 @@ from zoo.training.step import EvaluationStep, StepOptions, TrainStep
 
 __all__ = [
     "AttentionTransfer",
+    "Damage",
     "DistillationConfig",
     "Divergence",
     "Evaluation",
@@ -46,6 +48,7 @@ __all__ = [
     "build_optimizer",
     "draw_loss_curve",
     "evaluate",
+    "measure_damage",
     "open_loggers",
     "optimizer_config_as_mapping",
     "optimizer_config_from_mapping",

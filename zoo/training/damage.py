@@ -7,7 +7,7 @@ Letters: B batch, L length, P predicted positions, V vocabulary.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -46,6 +46,16 @@ class Damage:
     def as_mapping(self) -> dict[str, Any]:
         """Plain, JSON-ready mapping."""
         return dataclasses.asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The same in words, a line for each fact."""
+        yield (
+            f"against the original, on {self.tokens:,.0f} tokens: KL {self.kl_nats_per_token:.4g} nats per token,"
+            f" equal first guesses {self.top1_agreement:.1%},"
+            f" largest difference of a logit {self.largest_logit_difference:.3g}"
+        )
+        if self.bits_per_byte_before is not None:
+            yield f"bits per byte: {self.bits_per_byte_before:.4f} before, {self.bits_per_byte_after:.4f} after"
 
 
 def measure_damage(

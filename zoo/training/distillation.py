@@ -11,7 +11,6 @@ layer, for most mechanisms learn nothing of their own.
 Letters: B batch, L length, D hidden.
 """
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,6 +20,7 @@ import mlx.nn as nn
 
 from zoo.config import require_within
 from zoo.data.loader import Batch
+from zoo.models import copied
 from zoo.training.batches import num_tokens
 from zoo.training.config import MOST_COUNTED
 from zoo.training.loss import Arrays, mask_of, summed_divergence
@@ -127,8 +127,7 @@ def original_of(model: nn.Module, *, dtype: mx.Dtype) -> nn.Module:
     Returns:
         The original, in evaluation mode and frozen.
     """
-    # MLX's arrays are shared by their copies.
-    original = copy.deepcopy(model)
+    original = copied(model)
     original.set_dtype(dtype, lambda own: mx.issubdtype(own, mx.floating) and own.size > dtype.size)
     return original.freeze().eval()
 

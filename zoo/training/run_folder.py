@@ -6,6 +6,7 @@ environment.json  device, back end, BLAS, versions, commit
 metrics.jsonl     one row per logged step or evaluation
 checkpoints/      step_000100/ …
 loss.png, samples.txt, result.json
+surgery.json      what exchanging the attention of a checkpoint did
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from zoo.config.files import read_json_mapping, replace_file
 _LOCK = ".lock"
 _CONFIG = "config.yaml"
 _RESULT = "result.json"
+_SURGERY = "surgery.json"
 
 
 class RunFolder:
@@ -120,6 +122,15 @@ class RunFolder:
             return read_json_mapping(self.path / _RESULT, what="run")
         except UserError:
             return None
+
+    def write_surgery(self, report: Mapping[str, Any]) -> None:
+        """Writes what exchanging the attention did."""
+        self._replace(_SURGERY, json.dumps(report, indent=2) + "\n")
+
+    def surgery(self) -> dict[str, Any] | None:
+        """What exchanging the attention did; None if it was not looked at yet."""
+        path = self.path / _SURGERY
+        return read_json_mapping(path, what="run") if path.exists() else None
 
     def finished_at(self) -> datetime.datetime:
         """When the result was written; only of a run that has one."""
