@@ -244,6 +244,9 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
             "surgery": surgery,
         },
     )
+    if surgery is not None:
+        # For when the run goes on; not before, since a run that cannot begin leaves nothing.
+        folder.write_surgery(surgery)
     state = run.resumed()
     finished = run.finished(state)
     if finished is not None:
@@ -278,7 +281,7 @@ def _original(operation: Operation, plan: FinetunePlan) -> Model | None:
 def _surgery(
     operation: Operation, loaders: Loaders, material: Material, config: SurgeryConfig, folder: RunFolder
 ) -> dict[str, Any] | None:
-    """What exchanging the attention did: looked at when the run begins, and kept for when it goes on."""
+    """What exchanging the attention did: looked at when the run began."""
     if operation.surgery is None:
         return None
     known = folder.surgery()
@@ -287,8 +290,6 @@ def _surgery(
         batches = loaders.validation.validation_batches(config.batches)
         lengths_V = material.tokenizer.token_byte_lengths()
         known = report(operation, batches, lengths_V, config)
-        assert known is not None
-        folder.write_surgery(known)
     return known
 
 
