@@ -200,6 +200,15 @@ def test_learned_sinks_hardly_disturb_a_trained_model():
     assert 0 < largest(swapped, original) <= 1e-3 * mx.abs(original(TOKENS)).max().item()
 
 
+def test_gated_delta_begins_with_convolutions_that_mix_no_tokens():
+    swapped, report = swap_attention(model(), variant("gated_delta"))
+    layer = swapped.layers[1].self_attn
+    x_BLC = mx.random.normal((2, 5, layer.k_conv.weight.shape[0]), key=mx.random.key(1))
+    y_BLC, _ = layer.k_conv(x_BLC, tail_BPC=None, segments_BL=None)
+    assert mx.allclose(y_BLC, nn.silu(x_BLC), atol=tolerance(mx.float32)).item()
+    assert report.begins["gated_delta"].startswith("with convolutions that pass on the token itself")
+
+
 def test_the_report_is_told_in_words():
     _, report = swap_attention(model(), variant("gated_delta"), layers=[0, 2])
     text = "\n".join(report.lines())

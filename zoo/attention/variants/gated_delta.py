@@ -231,6 +231,14 @@ def spec_of(config: GatedDeltaConfig, mask: MaskSpec, head_dim: int, slopes_N: m
     return GatedDeltaSpec(scale=head_dim**-0.5, mask=mask)
 
 
+def settle(layer: GatedDeltaAttention) -> str:
+    """Keeps tokens apart that the projections were trained on; no gate is near to a trained softmax."""
+    for each in (layer.q_conv, layer.k_conv, layer.v_conv):
+        last_W = mx.arange(each.weight.shape[1]) == each.weight.shape[1] - 1
+        each.weight = mx.broadcast_to(last_W[None, :, None], each.weight.shape).astype(each.weight.dtype)
+    return "with convolutions that pass on the token itself, and gates as in a new model"
+
+
 MECHANISM = Mechanism(
     name="gated_delta",
     config=GatedDeltaConfig,
@@ -241,6 +249,7 @@ MECHANISM = Mechanism(
     },
     capabilities=lambda config, implementation: CAPABILITIES,
     build=GatedDeltaAttention,
+    settle=settle,
     make_spec=spec_of,
     reference=gated_delta.reference,
     sample_inputs=sample_inputs,
