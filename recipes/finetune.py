@@ -23,8 +23,9 @@ from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
 from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
 from zoo.data.examples import ExamplesConfig
-from zoo.models import Model
+from zoo.models import BertConfig, Model
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
+from zoo.models.classification import CLASSIFIER_HEAD, classifier_for
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
@@ -195,14 +196,23 @@ def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMat
     condition = f"be at most model.max_seq_len {limit} with learned positions"
     require(limit is None or length <= limit, "training.sequence_length", condition, length)
     if not isinstance(plan.data, ExamplesConfig):
+        config = model.config
+        if isinstance(config, BertConfig) and not config.masked_token_head:
+            raise UserError("checkpoint must have a masked-token head to learn from plain text; this encoder has none")
         return TextMaterial(plan.data, tokenizer)
-    if not model.config.causal:
-        raise UserError("data must be a corpus of text, as data=text, for an encoder; got data=examples")
     for layer in model.layers:
         capable = not plan.data.pack or layer.self_attn.capabilities.segments
         name = layer.self_attn.capabilities.exact_class
         require(capable, "data.pack", f"be false with {name}, which cannot keep examples apart", plan.data.pack)
-    return ExamplesMaterial(plan.data, tokenizer)
+    material = ExamplesMaterial(plan.data, tokenizer)
+    if not model.config.causal and not material.labels:
+        raise UserError("data must be texts with labels, or a corpus of text, as data=text, for an encoder")
+    if model.config.causal and material.labels:
+        raise UserError(
+            "checkpoint must be an encoder to classify texts; got a language model (data.format=text leaves labels out)"
+        )
+    require(not material.labels or not plan.data.pack, "data.pack", "be false for texts to classify", plan.data.pack)
+    return material
 
 
 def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]:
@@ -215,12 +225,16 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if recipe.method == "full" and schemes_of(model):
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
-    fingerprint = weights_fingerprint(model)
+    whole: tuple[str, ...] = ()
+    if isinstance(material, ExamplesMaterial) and material.labels:
+        model, classes = classifier_for(model, material.labels)
+        material, whole = material.with_classes(classes), CLASSIFIER_HEAD
+    fingerprint = weights_fingerprint(model, without=whole)
     original = _original(operation, plan)
     loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
     surgery = _surgery(operation, loaders, material, recipe.surgery, folder)
     if recipe.method != "full":
-        _adapt(plan, model, base, fingerprint)
+        _adapt(plan, model, base, whole)
     needed = _priced(plan, model)
     trained = dict(tree_flatten(model.trainable_parameters()))
     run = TrainingRun(
@@ -293,19 +307,18 @@ def _surgery(
     return known
 
 
-def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str) -> None:
-    """Gives the model fresh adapters, or those to go on from."""
-    recipe = plan.recipe
+def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) -> None:
+    """Gives the model fresh adapters, or those to go on from; parameters in `whole` are trained themselves."""
+    recipe, fingerprint = plan.recipe, weights_fingerprint(model, without=whole)
     kind: AdapterKind = "dora" if recipe.method == "dora" else "lora"
     quantization = recipe.quantization if recipe.method == "qlora" else None
     if recipe.adapters is None:
-        fresh = Adapters(
-            kind=kind, lora=recipe.lora, quantization=quantization, base=base, base_fingerprint=fingerprint
-        )
+        made_of = {"kind": kind, "lora": recipe.lora, "quantization": quantization}
+        fresh = Adapters(**made_of, base=base, base_fingerprint=fingerprint, whole=whole)
         attach_adapters(model, fresh, dtype=plan.dtype)
         return
     folder = typed_path(recipe.adapters, what="adapters")
-    load_adapters(model, folder, base=base, quantization=quantization, dtype=plan.dtype)
+    load_adapters(model, folder, base=base, quantization=quantization, dtype=plan.dtype, whole=whole)
     found: Adapters = model.adapters
     require(found.kind == kind, "method", f"be {found.kind}, as the adapters are", recipe.method)
     own = recipe.lora in (LoRAConfig(), found.lora)

@@ -1,4 +1,4 @@
-"""Continues one prompt, streamed to stdout, or several in one batch; fills the masks of prompts for an encoder."""
+"""Continues one prompt, streamed to stdout, or several in one batch; an encoder fills masks, or says what a text is."""
 
 import dataclasses
 import logging
@@ -24,9 +24,11 @@ from recipes.streams import show
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import LIMIT_BYTES, typed_path
 from zoo.generation import (
+    ClassifiedText,
     FilledText,
     GenerationResult,
     TextPiece,
+    classify_text,
     fill_masks,
     stream_batch,
     stream_text,
@@ -41,6 +43,10 @@ _log = logging.getLogger(__name__)
 # How long a prompt that does not come is waited for without a word.
 _SILENT_SECONDS = 1.0
 _OF_ONE_TEXT = ("prompt_cache", "save_prompt_cache", "kv_bits", "draft_checkpoint")
+# Of probabilities, how many are shown; the JSON has them all.
+_SHOWN_CLASSES = 5
+# An encoder reads a text at once.
+_OF_ENCODERS = {"decode_tokens_per_second": None, "cache_bytes": 0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,11 +57,13 @@ class GenerateRecipe(SpeakerRecipe):
         prompt: Text to continue, possibly empty.
         prompts: Texts to continue in one batch.
         prompt_file: File that holds the prompt; "-" for standard input.
+        text_pair: For a classifier, a second text to be classified with the prompt.
     """
 
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
     prompt_file: str | None = None
+    text_pair: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +80,8 @@ def main(config: DictConfig) -> dict[str, Any]:
 
     Returns:
         The command contract's keys, `finish_reason` and `interrupted`; for `prompts`, lists of texts and reasons, sums
-        of tokens and bytes, and `results`, one object for each prompt. For an encoder, the filled text and `guesses`.
+        of tokens and bytes, and `results`, one object for each prompt. For an encoder, the filled text and `guesses`;
+        for a classifier, the label as text, and `probabilities`.
 
     Raises:
         UserError: On impossible choices, a checkpoint that cannot be loaded, or a prompt that its model cannot
@@ -83,6 +92,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     speaker = load_speaker(recipe)
     model, tokenizer = speaker.model, speaker.tokenizer
     dtype = parse_dtype(recipe.dtype)
+    _require_fitting(recipe, model.config)
     _require_room_for(recipe, model.config, [len(tokenizer.encode(prompt)) for prompt in prompts], dtype)
     model.set_dtype(dtype)
     with StopRequest() as request:
@@ -91,9 +101,8 @@ def main(config: DictConfig) -> dict[str, Any]:
             return request.name is not None
 
         if not model.config.causal:
-            _require_no_caches(recipe)
-            filled = [fill_masks(model, tokenizer, prompt) for prompt in prompts]
-            facts = _print_filled(filled, single=recipe.prompts is None)
+            results = [_encoded(recipe, speaker, prompt) for prompt in prompts]
+            facts = _print_encoded(results, single=recipe.prompts is None)
         elif recipe.prompts is None:
             facts = _continue(recipe, speaker, prompts[0], interrupted)
         else:
@@ -144,6 +153,14 @@ def _prompt(recipe: GenerateRecipe) -> str:
         raise UserError(
             f"prompt_file must hold UTF-8 text; got {recipe.prompt_file!r}, byte {error.start + 1} is none"
         ) from None
+
+
+def _require_fitting(recipe: GenerateRecipe, config: ModelConfig) -> None:
+    fits = recipe.text_pair is None or (config.classifies and recipe.prompts is None)
+    require(fits, "text_pair", "be null but for one prompt of a classifier", recipe.text_pair)
+    if config.causal:
+        return
+    _require_no_caches(recipe)
 
 
 def _require_no_caches(recipe: GenerateRecipe) -> None:
@@ -218,33 +235,47 @@ def _facts(result: GenerationResult) -> dict[str, Any]:
     }
 
 
-def _print_filled(filled: Sequence[FilledText], *, single: bool) -> dict[str, Any]:
-    results = []
-    for number, each in enumerate(filled, start=1):
-        show(each.text if single else f"--- prompt {number} of {len(filled)}\n{each.text}")
-        _end_line(each.text)
-        facts = {
-            "text": each.text,
-            "finish_reason": "filled",
-            "guesses": [[dataclasses.asdict(guess) for guess in guesses] for guesses in each.guesses],
-            "prompt_tokens": each.prompt_tokens,
-            "generated_tokens": len(each.guesses),
-            "prefill_tokens_per_second": each.prompt_tokens / each.seconds,
-            "decode_tokens_per_second": None,
-            "cache_bytes": 0,
-        }
-        results.append(facts)
+def _encoded(recipe: GenerateRecipe, speaker: Speaker, prompt: str) -> dict[str, Any]:
+    """What an encoder makes of a prompt, as it stands in the result."""
+    if speaker.model.config.classifies:
+        found = classify_text(speaker.model, speaker.tokenizer, prompt, recipe.text_pair)
+        says = {"text": found.label, "finish_reason": "classified", "probabilities": found.probabilities}
+        return {**says, **_speed(found, 0)}
+    filled = fill_masks(speaker.model, speaker.tokenizer, prompt)
+    guesses = [[dataclasses.asdict(guess) for guess in each] for each in filled.guesses]
+    return {"text": filled.text, "finish_reason": "filled", "guesses": guesses, **_speed(filled, len(guesses))}
+
+
+def _speed(found: FilledText | ClassifiedText, generated_tokens: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": found.prompt_tokens,
+        "generated_tokens": generated_tokens,
+        "prefill_tokens_per_second": found.prompt_tokens / found.seconds,
+        **_OF_ENCODERS,
+    }
+
+
+def _print_encoded(results: Sequence[dict[str, Any]], *, single: bool) -> dict[str, Any]:
+    for number, facts in enumerate(results, start=1):
+        chances = [f"{name} {chance:.4f}" for name, chance in facts.get("probabilities", {}).items()][:_SHOWN_CLASSES]
+        text = facts["text"] + (f" ({', '.join(chances)})" if chances else "")
+        show(text if single else f"--- prompt {number} of {len(results)}\n{text}")
+        _end_line(text)
     if single:
         return results[0]
-    prompt_tokens = sum(each.prompt_tokens for each in filled)
+    sums = {key: sum(facts[key] for facts in results) for key in ("prompt_tokens", "generated_tokens")}
+    seconds = sum(facts["prompt_tokens"] / facts["prefill_tokens_per_second"] for facts in results)
+    lists = {
+        key: [facts[key] for facts in results]
+        for key in results[0]
+        if not isinstance(results[0][key], int | float | None)
+    }
     return {
-        **{key: [facts[key] for facts in results] for key in ("text", "finish_reason", "guesses")},
-        "prompt_tokens": prompt_tokens,
-        "generated_tokens": sum(len(each.guesses) for each in filled),
-        "prefill_tokens_per_second": prompt_tokens / sum(each.seconds for each in filled),
-        "decode_tokens_per_second": None,
-        "cache_bytes": 0,
-        "results": results,
+        **lists,
+        **sums,
+        "prefill_tokens_per_second": sums["prompt_tokens"] / seconds,
+        **_OF_ENCODERS,
+        "results": list(results),
     }
 
 

@@ -1,7 +1,8 @@
 """What a run learns from, whatever it is: a vocabulary, and loaders of training and validation batches."""
 
+import copy
 import dataclasses
-from typing import Protocol
+from typing import Protocol, Self
 
 from zoo.config import UserError, require
 from zoo.data import (
@@ -116,9 +117,20 @@ class ExamplesMaterial(_Tokens):
         """Turns examples into tokens, or finds them in the cache."""
         self._config = config
         self._corpus = prepare_examples(config, tokenizer)
+        self._classes: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str | int, ...]:
+        """Of texts to classify, what they are classified as, each once; otherwise empty."""
+        return self._corpus.labels
+
+    def with_classes(self, classes: tuple[int, ...]) -> Self:
+        """This material, with a class for each label."""
+        material = copy.copy(self)
+        material._classes = classes
+        return material
 
     def loaders(self, training: TrainingConfig, *, causal: bool, seed: int) -> Loaders:
-        assert causal, "refused before"
         train, validation = (
             ExampleLoader(
                 split,
@@ -127,6 +139,7 @@ class ExamplesMaterial(_Tokens):
                 sequence_length=training.sequence_length,
                 seed=seed,
                 pack=self._config.pack,
+                classes=self._classes,
             )
             for split in (self._corpus.train, self._corpus.validation)
         )

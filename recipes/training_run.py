@@ -177,7 +177,8 @@ class TrainingRun:
                 reason = self._run_stages(state, loggers, progress)
         result = self._result(state, reason, resumed_step)
         self._draw_loss()
-        if self.tokenizer is not None and training.sample_tokens > 0 and reason != "signal":
+        speaks = training.sample_tokens > 0 and not self.model.config.classifies
+        if self.tokenizer is not None and speaks and reason != "signal":
             self._write_sample(self.tokenizer)
         folder.write_result(result)
         return result

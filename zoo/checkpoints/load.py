@@ -23,7 +23,7 @@ from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
 from zoo.data.tokenizers import Tokenizer, has_tokenizer, load_tokenizer
-from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
+from zoo.models import BertConfig, Model, ModelConfig, build_model, model_config_from_mapping
 from zoo.runtime.memory import require_room
 
 # What can be put in the place of a checkpoint's attention: a variant, or its name.
@@ -183,6 +183,7 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
     """The base of a checkpoint of adapters, with adapters to be filled."""
     from zoo.checkpoints.adapters import adapters_from_mapping, weights_fingerprint
     from zoo.models.adapters import attach_adapters
+    from zoo.models.classification import as_classifier
 
     where = f"checkpoint: {files.folder / CONFIG}"
     assert saved.adapters is not None
@@ -200,11 +201,14 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
             f"{where}: adapters.base must be the checkpoint that was adapted; {shortened(adapters.base)} has other "
             "weights"
         )
+    model: Any = loaded.model
     try:
-        attach_adapters(loaded.model, adapters)
+        if isinstance(config, BertConfig) and config.classifies:
+            model = as_classifier(model, config.labels or ())
+        attach_adapters(model, adapters)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return loaded.model
+    return model
 
 
 def _tokenizer(files: VerifiedFiles) -> Tokenizer:

@@ -40,6 +40,7 @@ class Batch:
             apart. A document's end token starts the next segment, where it predicts the next document's first token.
         lengths_B: int32: tokens of the row that are no padding, at least 1; None if there is no padding.
         identity: Step, rows and source documents, for messages.
+        token_types_BL: int32: 1 in the second text of a pair; None for an encoder's type 0 everywhere.
     """
 
     inputs_BL: np.ndarray
@@ -48,6 +49,7 @@ class Batch:
     segments_BL: np.ndarray | None
     lengths_B: np.ndarray | None
     identity: str
+    token_types_BL: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

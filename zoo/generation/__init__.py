@@ -1,6 +1,7 @@
-"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches; chats; filling masks."""
+"""Generating text: one prompt streamed, or several in one batch, over mlx-lm's caches; chats; filling; classifying."""
 
 from zoo.generation.batch import generate_batch, stream_batch
+from zoo.generation.classifying import ClassifiedText, classify_text
 from zoo.generation.config import GenerationConfig
 from zoo.generation.context import Context, TextContext
 from zoo.generation.conversation import Conversation
@@ -13,6 +14,7 @@ from zoo.generation.single import generate_text, stream_text
 
 __all__ = [
     "CacheQuantization",
+    "ClassifiedText",
     "Context",
     "Conversation",
     "DraftedContext",
@@ -24,6 +26,7 @@ __all__ = [
     "SavedContext",
     "TextContext",
     "TextPiece",
+    "classify_text",
     "fill_masks",
     "generate_batch",
     "generate_text",

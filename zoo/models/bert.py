@@ -107,6 +107,19 @@ class Bert(Transformer):
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head
         return head(x_BLD) + self.masked_token_bias
 
+    def scores(self, x_BLD: mx.array) -> mx.array:
+        return self.class_scores(x_BLD) if self.config.classifies else self.logits(x_BLD)
+
+    def class_scores(self, x_BD: mx.array) -> mx.array:
+        """Scores of the classes from the hidden states of first tokens: [..., D] -> [..., C].
+
+        Raises:
+            UserError: If the model has no classification head.
+        """
+        if not self.config.classification_head:
+            raise UserError("model: an encoder must have a classification head to score classes; this one has none")
+        return self.classifier(mx.tanh(self.pooler(x_BD)))
+
     def classify(
         self,
         tokens_BL: mx.array,
@@ -127,10 +140,7 @@ class Bert(Transformer):
         Raises:
             UserError: As `hidden` does, and if the model has no classification head.
         """
-        if not self.config.classification_head:
-            raise UserError("model: an encoder must have a classification head to score classes; this one has none")
-        first_BD = self.hidden(tokens_BL, mask=mask, token_types_BL=token_types_BL)[:, 0]
-        return self.classifier(mx.tanh(self.pooler(first_BD)))
+        return self.class_scores(self.hidden(tokens_BL, mask=mask, token_types_BL=token_types_BL)[:, 0])
 
     def sentence_vectors(
         self,

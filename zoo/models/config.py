@@ -117,6 +117,11 @@ class TransformerConfig(abc.ABC):
         return 4 * self.hidden_size if self.intermediate_size is None else self.intermediate_size
 
     @property
+    def classifies(self) -> bool:
+        """Whether the model is a classifier of texts."""
+        return False
+
+    @property
     def position_limit(self) -> int | None:
         """Longest text in tokens that the model can process at all; None if positions set no limit."""
         return self.max_seq_len if self.positions == "learned" else None
@@ -174,6 +179,7 @@ class BertConfig(TransformerConfig):
         masked_token_head: Whether it can score tokens.
         pooler: Whether it has the layer that the classification head reads the first token through.
         classification_head: Whether it can score classes.
+        labels: Names of the classes; None where nobody has named them.
     """
 
     family: ClassVar[Family] = "bert"
@@ -188,10 +194,13 @@ class BertConfig(TransformerConfig):
     masked_token_head: bool = True
     pooler: bool = True
     classification_head: bool = True
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_within(self, 1, MOST, "num_token_types", "num_classes")
+        named = self.labels is None or len(self.labels) == self.num_classes
+        require(named, "labels", f"name each of the {self.num_classes} classes", self.labels)
         tied = self.masked_token_head or self.tie_word_embeddings
         require(tied, "tie_word_embeddings", "be true without a masked-token head", self.tie_word_embeddings)
         whole = self.pooler or not self.classification_head
@@ -200,6 +209,11 @@ class BertConfig(TransformerConfig):
     @property
     def layer_shape(self) -> LayerShape:
         return self._layer_shape(qkv_bias=True, output_bias=True)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether scores are those of classes, for want of any others."""
+        return self.classification_head and not self.masked_token_head
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,10 @@ class Transformer(nn.Module, abc.ABC):
     def logits(self, x_BLD: mx.array) -> mx.array:
         """Scores of the vocabulary from hidden states: [..., D] -> [..., V]."""
 
+    def scores(self, x_BLD: mx.array) -> mx.array:
+        """What training judges: logits, or of a classifier the scores of the classes, of first tokens."""
+        return self.logits(x_BLD)
+
     @abc.abstractmethod
     def head_flops_per_token(self) -> int:
         """Useful operations of `logits` for one token."""

@@ -23,8 +23,8 @@ def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
 
     Returns:
         One dict a part: `inputs_BL` int32; `targets_P` int32 and `weights_P` float32; `picks_P` int32, the
-        flattened positions these belong to, absent if all are predicted; `segments_BL` and `lengths_B` where the
-        batch has them. All parts have the same shapes.
+        flattened positions these belong to, absent if all are predicted; `segments_BL`, `lengths_B` and
+        `token_types_BL` where the batch has them. All parts have the same shapes.
     """
     rows = [slice(start, start + len(batch.inputs_BL) // parts) for start in _starts(batch, parts)]
     weights = [batch.weights_BL[part].reshape(-1) for part in rows]
@@ -56,6 +56,8 @@ def _arrays(batch: Batch, rows: slice, weights_P: np.ndarray, picked: int) -> Ar
         arrays["picks_P"] = mx.array(picks_P)
     arrays["targets_P"] = mx.array(targets_P)
     arrays["weights_P"] = mx.array(weights_P.astype(np.float32))
+    if batch.token_types_BL is not None:
+        arrays["token_types_BL"] = mx.array(batch.token_types_BL[rows])
     if batch.segments_BL is not None:
         arrays["segments_BL"] = mx.array(batch.segments_BL[rows])
     if batch.lengths_B is not None:

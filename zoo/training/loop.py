@@ -116,7 +116,7 @@ class _Loop:
         self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
-        tokenizer = trainer.tokenizer
+        tokenizer = None if trainer.model.config.classifies else trainer.tokenizer
         self.token_bytes_V: np.ndarray | None = None if tokenizer is None else tokenizer.token_byte_lengths()
         self.first_step = state.step
         self.stop = StopRequest()

@@ -1,4 +1,4 @@
-"""The losses of token prediction: summed nats in float32, to the text's tokens or to another model's distribution.
+"""The losses: summed nats in float32, to the text's tokens, the class of a text or another model's distribution.
 
     nats_i = log sum_v exp(x_iv) - x_{i, target_i}
     nats_i = T² sum_v p_iv (log p_iv - log q_iv)      p = softmax(o_i / T), q = softmax(x_i / T)
@@ -77,7 +77,7 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
     """
 
     def nats(x_PD: mx.array, targets_P: mx.array) -> mx.array:
-        return token_nats(model.logits(x_PD), targets_P)
+        return token_nats(model.scores(x_PD), targets_P)
 
     return _weighted_sum(model, nats, hidden_at_predicted(model, batch, causal=causal), batch["targets_P"], batch, rows)
 
@@ -122,7 +122,7 @@ def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = 
     nats = right = mx.zeros(())
     for part in _slices(len(targets_P), rows or len(targets_P)):
         (chunk_PD,) = mx.depends([x_PD[part]], [nats, right])
-        logits_PV = model.logits(chunk_PD)
+        logits_PV = model.scores(chunk_PD)
         nats = nats + (token_nats(logits_PV, targets_P[part]) * weights_P[part]).sum()
         right = right + ((mx.argmax(logits_PV, axis=-1) == targets_P[part]) * weights_P[part]).sum()
     return nats, right
@@ -135,7 +135,8 @@ def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.arr
 
 def hidden_at_predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
     """Last hidden states [P, D] of the predicted positions; arguments as in `summed_nats`."""
-    x_BLD = model.hidden(batch["inputs_BL"], mask=mask_of(batch, causal=causal), cache=None)
+    types = {"token_types_BL": batch["token_types_BL"]} if "token_types_BL" in batch else {}
+    x_BLD = model.hidden(batch["inputs_BL"], mask=mask_of(batch, causal=causal), cache=None, **types)
     x_PD = x_BLD.reshape(-1, x_BLD.shape[-1])
     if "picks_P" in batch:
         x_PD = x_PD[batch["picks_P"]]
@@ -162,7 +163,7 @@ def _weighted_sum(
 def _of_the_head(model: nn.Module) -> Any:
     """What is trained of the parameters that logits can depend on."""
     outside = {name: each for name, each in model.trainable_parameters().items() if name != "layers"}
-    if not model.config.tie_word_embeddings:
+    if not model.config.tie_word_embeddings or model.config.classifies:
         outside.pop("embed_tokens", None)
     return outside
 

@@ -185,7 +185,7 @@ def test_every_loss_of_a_lora_training_is_that_of_mlx_lm(tmp_path):
     ends_N = np.cumsum(lengths)
     # Prompts of about half a row are not learnt.
     trained_T = np.concatenate([np.arange(length) >= length // 2 for length in lengths])
-    split = ExampleSplit(name="train", tokens_T=tokens_T, trained_T=trained_T, ends_N=ends_N)
+    split = ExampleSplit(name="train", tokens_T=tokens_T, marks_T=trained_T, ends_N=ends_N)
     loader = ExampleLoader(split, BytesTokenizer(), batch_size=4, sequence_length=40, seed=1)
     model = adapted("lora", lora, shift=0.0)
     save_checkpoint(tmp_path / "start", model=model)

@@ -36,6 +36,13 @@ class _Fields:
     id2label: dict[str, Any] | None = None
 
 
+def _labels(fields: _Fields) -> list[str] | None:
+    """Names of the classes, if the config gives each one a name."""
+    named = {str(key): name for key, name in (fields.id2label or {}).items()}
+    labels = [named.get(str(index)) for index in range(len(named))]
+    return [str(label) for label in labels] if labels and all(isinstance(each, str) for each in labels) else None
+
+
 class Bert(Family):
     """BERT."""
 
@@ -78,6 +85,7 @@ class Bert(Family):
             "init_std": fields.initializer_range,
             "num_token_types": fields.type_vocab_size,
             "num_classes": len(fields.id2label or ()) or 2,
+            "labels": _labels(fields) if _CLASSIFIER in names else None,
             "tie_word_embeddings": not has_head or self.is_tied(config, where=where),
             "masked_token_head": has_head,
             "pooler": _POOLER in names,

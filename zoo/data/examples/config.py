@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from zoo.config import require, to_mapping
 
-RecordFormat = Literal["auto", "text", "completion", "chat"]
+RecordFormat = Literal["auto", "text", "completion", "chat", "classification"]
 LossOn = Literal["assistant", "last", "all"]
 
 
@@ -21,6 +21,8 @@ class KeysConfig:
         tools: Descriptions of tools beside a conversation.
         role: In a message: who speaks.
         content: In a message: what is said.
+        text_pair: A second text, beside `text` and a label.
+        label: What a text is to be classified as: a name, or a number from 0 on.
     """
 
     text: str = "text"
@@ -30,6 +32,8 @@ class KeysConfig:
     tools: str = "tools"
     role: str = "role"
     content: str = "content"
+    text_pair: str = "text_pair"
+    label: str = "label"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class ExamplesConfig:
         loss_on: What is learnt of a conversation: "assistant" every turn of the assistant, "last" only the last turn,
             "all" everything. Of a prompt and its completion "all" is both and anything else the completion.
         chat_template: File with a template in Jinja, in place of the checkpoint's; None for that.
-        pack: Whether rows hold several examples, kept apart, instead of one and padding.
+        pack: Whether rows hold several examples, kept apart, instead of one and padding; not of texts to classify.
         cache_dir: Folder for tokens; None for ZOO_CACHE or `~/.cache/attention_zoo`.
     """
 

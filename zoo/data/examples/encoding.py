@@ -10,10 +10,10 @@ import numpy as np
 
 from zoo.config import UserError
 from zoo.data.examples.config import LossOn
-from zoo.data.examples.records import Conversation, Record
+from zoo.data.examples.records import Conversation, Labelled, Record
 from zoo.data.tokenizers import ChatTemplate, Tokenizer
 
-# Tokens of a row, and whether each is learnt.
+# Tokens of a row, and whether each is learnt; of a text to classify, whether each belongs to the second text.
 Row = tuple[np.ndarray, np.ndarray]
 _Span = tuple[int, int]
 
@@ -30,7 +30,7 @@ class ExampleEncoder:
         """The rows of a record: one, but for templates that change earlier turns.
 
         Args:
-            record: A text, a prompt with its completion, or a conversation.
+            record: A text, a prompt with its completion, a conversation, or what is to be classified.
             where: Where it stands, for messages.
 
         Raises:
@@ -38,6 +38,9 @@ class ExampleEncoder:
         """
         if isinstance(record, str):
             return [self._joined("", record, whole=True)]
+        if isinstance(record, Labelled):
+            tokens, types = self._tokenizer.encode_pair(record.text, record.text_pair)
+            return [(np.array(tokens, dtype=np.int32), np.array(types, dtype=bool))]
         if isinstance(record, Conversation):
             return self._chat(record, where)
         if self._template is not None:

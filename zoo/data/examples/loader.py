@@ -3,6 +3,7 @@
 Without packing a row is one example. An epoch's order is a keyed permutation; within stretches of it, rows are sorted
 by length and cut into batches, and the batches are permuted again: little padding, and other batches in each epoch.
 With packing, examples are put into as few rows as best fit decreasing finds, and a token attends inside its example.
+The class of a text is what its first token predicts.
 
 Letters: B rows, L row length, N examples.
 """
@@ -26,6 +27,8 @@ _ORDER, _BATCHES, _VALIDATION = 16, 17, 18
 # Batches of an epoch among which rows are sorted by length; and what lengths are rounded up to, so that few shapes are
 # compiled. The latter is mlx-lm's.
 _SORTED_BATCHES, _MULTIPLE = 32, 32
+# A start, a separator behind each of two texts, and a token of one of them.
+_SHORTEST_PAIR = 4
 
 
 class ExampleLoader:
@@ -40,6 +43,7 @@ class ExampleLoader:
         sequence_length: int,
         seed: int,
         pack: bool = False,
+        classes: Sequence[int] = (),
     ) -> None:
         """Cuts what is too long, says how much, and lays out the rows.
 
@@ -50,6 +54,7 @@ class ExampleLoader:
             sequence_length: Most tokens of a row.
             seed: Of the order.
             pack: Whether rows hold several examples.
+            classes: Of texts to classify, the class of each label of the corpus.
 
         Raises:
             UserError: If nothing that is to be learnt is short enough.
@@ -57,8 +62,10 @@ class ExampleLoader:
         require(sequence_length >= 1, "sequence_length", "be at least 1", sequence_length)
         self._split, self._tokenizer, self._seed = split, tokenizer, seed
         self._batch_size, self._length = batch_size, sequence_length
-        # Inputs of each example: its last token is only predicted.
-        self._counts_N = np.minimum(split.lengths - 1, sequence_length)
+        self._classes = np.array(classes, dtype=np.int32)
+        # Inputs of each example: the last token of a text to continue is only predicted.
+        self._whole_N = split.lengths - (1 if split.labels_N is None else 0)
+        self._counts_N = np.minimum(self._whole_N, sequence_length)
         kept = self._kept()
         self._rows = _packed(self._counts_N, kept, sequence_length) if pack else [[number] for number in kept]
         self._packs = pack
@@ -95,16 +102,16 @@ class ExampleLoader:
 
     def _kept(self) -> list[int]:
         split, length = self._split, self._length
-        cut = np.flatnonzero(split.lengths - 1 > length)
+        cut = np.flatnonzero(self._whole_N > length)
         learnt_N = np.ones(len(split.ends_N), dtype=bool)
-        for number in cut:
+        for number in cut if split.labels_N is None else ():
             learnt_N[number] = split.example(int(number))[1][1 : length + 1].any()
         if len(cut):
             lost = int((~learnt_N).sum())
             left_out = f"; {lost} of them have nothing to learn in what is left, and are left out" if lost else ""
             logger.warning(
                 "data: %d of %d %s examples are cut to training.sequence_length %d; the longest has %d%s",
-                *(len(cut), len(learnt_N), split.name, length, split.lengths.max() - 1, left_out),
+                *(len(cut), len(learnt_N), split.name, length, self._whole_N.max(), left_out),
             )
         if not learnt_N.any():
             raise UserError(
@@ -138,18 +145,25 @@ class ExampleLoader:
         shape = (len(rows), width)
         inputs_BL = np.full(shape, self._tokenizer.pad_id, dtype=np.int32)
         targets_BL, weights_BL = inputs_BL.copy(), np.zeros(shape, dtype=np.float32)
+        types_BL = np.zeros(shape, dtype=np.int32)
         segments_BL = np.zeros(shape, dtype=np.int32)
         for place, row in enumerate(rows):
             start = 0
             for segment, number in enumerate(row):
-                tokens, trained = self._split.example(number)
+                tokens, marks = self._split.example(number)
                 count = int(self._counts_N[number])
                 inside = slice(start, start + count)
-                inputs_BL[place, inside] = tokens[:count]
-                targets_BL[place, inside] = tokens[1 : count + 1]
-                weights_BL[place, inside] = trained[1 : count + 1]
                 segments_BL[place, inside] = segment
                 start += count
+                if self._split.labels_N is not None:
+                    kept = kept_of_texts(marks, count)
+                    inputs_BL[place, :count], types_BL[place, :count] = tokens[kept], marks[kept]
+                    targets_BL[place, 0] = self._classes[self._split.labels_N[number]]
+                    weights_BL[place, 0] = 1
+                    continue
+                inputs_BL[place, inside] = tokens[:count]
+                targets_BL[place, inside] = tokens[1 : count + 1]
+                weights_BL[place, inside] = marks[1 : count + 1]
             # Padding is no part of the last example.
             segments_BL[place, start:] = len(row)
         return Batch(
@@ -159,7 +173,27 @@ class ExampleLoader:
             segments_BL=segments_BL if self._packs else None,
             lengths_B=lengths_B,
             identity=f"{name}: {self._split.name} examples {', '.join(str(number) for row in rows for number in row)}",
+            token_types_BL=types_BL if self._split.labels_N is not None else None,
         )
+
+
+def kept_of_texts(seconds: np.ndarray, count: int) -> np.ndarray:
+    """Which tokens of a text, or of two, are kept where only `count` fit: the longer text loses its last ones.
+
+    The token behind each text, a separator, stays: without it an encoder sees a text without an end.
+    """
+    surplus, num_second = len(seconds) - count, int(seconds.sum())
+    num_first = len(seconds) - num_second
+    if count < _SHORTEST_PAIR:
+        return np.arange(count)
+    # First the longer one, down to the other's length; then both.
+    from_longer = min(surplus, abs(num_first - num_second))
+    from_shorter = (surplus - from_longer) // 2 if num_second else 0
+    lost = (surplus - from_shorter, from_shorter)
+    kept = np.ones(len(seconds), dtype=bool)
+    for end, num_lost in zip((num_first, len(seconds)), lost if num_first >= num_second else lost[::-1], strict=True):
+        kept[end - 1 - num_lost : end - 1] = False
+    return np.flatnonzero(kept)
 
 
 def _packed(counts_N: np.ndarray, kept: Sequence[int], length: int) -> list[list[int]]:

@@ -45,7 +45,16 @@ class Completion:
         return Conversation(messages=(question, answer))
 
 
-Record = str | Completion | Conversation
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A text to classify, or two that belong together, and what it is: a name, or the number of a class."""
+
+    text: str
+    text_pair: str | None
+    label: str | int
+
+
+Record = str | Completion | Conversation | Labelled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,9 +158,10 @@ def _format_of(fields: Mapping[str, Any], keys: KeysConfig, where: str) -> str:
     if keys.prompt in fields and keys.completion in fields:
         return "completion"
     if keys.text in fields:
-        return "text"
+        return "classification" if keys.label in fields else "text"
     raise UserError(
-        f"{where}: must have the key {keys.messages!r}, or {keys.prompt!r} and {keys.completion!r}, or {keys.text!r}; "
+        f"{where}: must have the key {keys.messages!r}, or {keys.prompt!r} and {keys.completion!r}, or {keys.text!r}, "
+        f"or {keys.text!r} and {keys.label!r}; "
         f"got {shortened(sorted(fields))} (data.keys names other ones, as in data.keys.text=story)"
     )
 
@@ -162,6 +172,8 @@ def _record(kind: str, fields: Mapping[str, Any], config: ExamplesConfig, where:
         return _text(fields, keys.text, where)
     if kind == "completion":
         return Completion(prompt=_text(fields, keys.prompt, where), completion=_text(fields, keys.completion, where))
+    if kind == "classification":
+        return _labelled(fields, keys, where)
     messages = fields.get(keys.messages)
     if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
         raise UserError(f"{where}: {keys.messages!r} must be a list of messages; got {shortened(messages)}")
@@ -170,6 +182,16 @@ def _record(kind: str, fields: Mapping[str, Any], config: ExamplesConfig, where:
         raise UserError(f"{where}: {keys.tools!r} must be a list of objects; got {shortened(tools)}")
     named = tuple(_message(each, config, f"{where}: message {number}") for number, each in enumerate(messages, start=1))
     return Conversation(messages=named, tools=None if tools is None else tuple(tools))
+
+
+def _labelled(fields: Mapping[str, Any], keys: KeysConfig, where: str) -> Labelled:
+    text, pair = _text(fields, keys.text, where), None
+    if fields.get(keys.text_pair) is not None:
+        pair = _text(fields, keys.text_pair, where)
+    label = fields.get(keys.label)
+    if isinstance(label, bool) or not isinstance(label, int):
+        label = _text(fields, keys.label, where, what="a name or a whole number")
+    return Labelled(text=text, text_pair=pair, label=label)
 
 
 def _message(fields: Mapping[str, Any], config: ExamplesConfig, where: str) -> Mapping[str, Any]:
@@ -185,11 +207,11 @@ def _message(fields: Mapping[str, Any], config: ExamplesConfig, where: str) -> M
     return {"role": config.roles.get(role, role), "content": content, **rest}
 
 
-def _text(fields: Mapping[str, Any], key: str, where: str) -> str:
+def _text(fields: Mapping[str, Any], key: str, where: str, *, what: str = "a text") -> str:
     value = fields.get(key)
     if not isinstance(value, str):
         raise UserError(
-            f"{where}: {key!r} must be a text; got {shortened(value)} (its keys: {shortened(sorted(fields))})"
+            f"{where}: {key!r} must be {what}; got {shortened(value)} (its keys: {shortened(sorted(fields))})"
         )
     try:
         value.encode()

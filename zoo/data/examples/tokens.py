@@ -14,7 +14,7 @@ from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Split
 from zoo.data.examples.config import ExamplesConfig
 from zoo.data.examples.encoding import ExampleEncoder, Row
-from zoo.data.examples.records import Records
+from zoo.data.examples.records import Labelled, Records
 from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
 from zoo.data.tokenizers import Tokenizer
 from zoo.runtime.cache import default_cache_dir
@@ -22,7 +22,7 @@ from zoo.runtime.cache import default_cache_dir
 logger = logging.getLogger(__name__)
 
 # A change of which tokens examples become, or of how they are written, makes older folders stale.
-_FORMAT = 1
+_FORMAT = 2
 _SUMMARY = "summary.json"
 _SPLITS: tuple[Split, Split] = ("train", "validation")
 # A program of a megabyte is none that renders messages.
@@ -36,14 +36,16 @@ class ExampleSplit:
     Attributes:
         name: Of the split.
         tokens_T: int32.
-        trained_T: bool: whether the token is learnt.
+        marks_T: bool: whether the token is learnt; of texts to classify, whether it belongs to a second text.
         ends_N: int64: index after each example's last token.
+        labels_N: int64: of texts to classify, the place of each one's label among those of the corpus; otherwise None.
     """
 
     name: Split
     tokens_T: np.ndarray
-    trained_T: np.ndarray
+    marks_T: np.ndarray
     ends_N: np.ndarray
+    labels_N: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -51,9 +53,9 @@ class ExampleSplit:
         return np.diff(self.ends_N, prepend=0)
 
     def example(self, number: int) -> Row:
-        """Tokens of an example, and whether each is learnt."""
+        """Tokens of an example, and their marks."""
         place = slice(0 if number == 0 else int(self.ends_N[number - 1]), int(self.ends_N[number]))
-        return self.tokens_T[place], self.trained_T[place]
+        return self.tokens_T[place], self.marks_T[place]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +68,7 @@ class ExampleCorpus:
         tokenizer: What made the tokens, with the template that was used.
         identity: What the records are, by their content.
         fingerprint: Names records, tokenizer, template and what is learnt.
+        labels: Of texts to classify, what they are classified as, each once; otherwise empty.
     """
 
     train: ExampleSplit
@@ -73,6 +76,7 @@ class ExampleCorpus:
     tokenizer: Tokenizer
     identity: DataIdentity
     fingerprint: str
+    labels: tuple[str | int, ...] = ()
 
 
 def prepare_examples(config: ExamplesConfig, tokenizer: Tokenizer, *, cache_dir: Path | None = None) -> ExampleCorpus:
@@ -95,19 +99,23 @@ def prepare_examples(config: ExamplesConfig, tokenizer: Tokenizer, *, cache_dir:
     records = Records(config)
     template = tokenizer.chat_template()
     source = hashlib.sha256(repr(None if template is None else template.source).encode()).hexdigest()
-    meaning = (config.format, config.keys, sorted(config.roles.items()), config.loss_on)
+    # What stands around texts is no part of the tokenizer's fingerprint.
+    around = (tokenizer.encode_prompt("a"), tokenizer.encode_pair("a", "b"))
+    meaning = (config.format, config.keys, sorted(config.roles.items()), config.loss_on, around)
     key = key_of("examples", _FORMAT, records.fingerprint, tokenizer.fingerprint, source, *meaning)
     folder = cached_folder(root, "examples", key, lambda partial: _write(partial, records, tokenizer, config))
     summary = read_json_mapping(folder / _SUMMARY, what="data.cache_dir")
     for note in summary["notes"]:
         logger.warning("data: %s", note)
-    train, validation = (_open(folder, split) for split in _SPLITS)
+    labels = tuple(summary["labels"])
+    train, validation = (_open(folder, split, labelled=bool(labels)) for split in _SPLITS)
     return ExampleCorpus(
         train=train,
         validation=validation,
         tokenizer=tokenizer,
         identity=data_identity_from_mapping(summary["identity"]),
         fingerprint=key,
+        labels=labels,
     )
 
 
@@ -116,17 +124,20 @@ def _write(folder: Path, records: Records, tokenizer: Tokenizer, config: Example
     encoder = ExampleEncoder(tokenizer, template, config.loss_on)
     rows: dict[Split, list[Row]] = {split: [] for split in _SPLITS}
     digests: dict[Split, TextDigest] = {split: TextDigest() for split in _SPLITS}
+    labels: dict[Split, list[str | int]] = {split: [] for split in _SPLITS}
     num_empty = num_records = 0
     try:
         for document, record in records.read():
             num_records += 1
             digests[document.split].add(document.text, complete=True)
-            for tokens, trained in encoder.rows(record, document.source):
+            for row in encoder.rows(record, document.source):
                 # The first token of a row is never predicted.
-                if trained[1:].any():
-                    rows[document.split].append((tokens, trained))
+                if isinstance(record, Labelled) or row[1][1:].any():
+                    rows[document.split].append(row)
                 else:
                     num_empty += 1
+            if isinstance(record, Labelled):
+                labels[document.split].append(record.label)
     finally:
         if template is not None:
             template.close()
@@ -142,18 +153,28 @@ def _write(folder: Path, records: Records, tokenizer: Tokenizer, config: Example
         if not rows[split]:
             raise UserError(f"data: the {split} split must hold something to learn; of its records nothing is left")
         np.save(folder / f"{split}.tokens.npy", np.concatenate([tokens for tokens, _ in rows[split]]))
-        np.save(folder / f"{split}.trained.npy", np.concatenate([trained for _, trained in rows[split]]))
+        np.save(folder / f"{split}.marks.npy", np.concatenate([marks for _, marks in rows[split]]))
         np.save(folder / f"{split}.ends.npy", np.cumsum([len(tokens) for tokens, _ in rows[split]], dtype=np.int64))
+    # A class may be called "1" in one data set and be 1 in another.
+    found = sorted({label for split in _SPLITS for label in labels[split]}, key=lambda each: (str(type(each)), each))
+    places = {label: place for place, label in enumerate(found)}
+    for split in _SPLITS:
+        if found:
+            np.save(
+                folder / f"{split}.labels.npy", np.array([places[label] for label in labels[split]], dtype=np.int64)
+            )
     identity = {split: digest.hexdigest() for split, digest in digests.items()}
-    (folder / _SUMMARY).write_text(json.dumps({"identity": identity, "notes": notes}), encoding="utf-8")
+    summary = {"identity": identity, "notes": notes, "labels": found}
+    (folder / _SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
 
 
-def _open(folder: Path, split: Split) -> ExampleSplit:
-    parts = ("tokens", "trained", "ends")
+def _open(folder: Path, split: Split, *, labelled: bool) -> ExampleSplit:
+    parts = ("tokens", "marks", "ends", *(("labels",) if labelled else ()))
     try:
-        tokens_T, trained_T, ends_N = (
+        tokens_T, marks_T, ends_N, *labels = (
             np.load(folder / f"{split}.{part}.npy", mmap_mode="r", allow_pickle=False) for part in parts
         )
     except (OSError, ValueError) as error:
         raise UserError(f"data.cache_dir: {folder} must be whole; remove it, and it is made again ({error})") from None
-    return ExampleSplit(name=split, tokens_T=tokens_T, trained_T=trained_T, ends_N=ends_N)
+    labels_N = labels[0] if labels else None
+    return ExampleSplit(name=split, tokens_T=tokens_T, marks_T=marks_T, ends_N=ends_N, labels_N=labels_N)

@@ -138,6 +138,14 @@ class Tokenizer(abc.ABC):
         first, *others = text.split(self.mask_text)
         return [*self.encode_prompt(first), *(token for part in others for token in (self.mask_id, *self.encode(part)))]
 
+    def encode_pair(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """A whole text, or two, for an encoder: the tokens, and 1 for each of those that belong to the second text."""
+        first, second = (
+            [*self.encode_prompt(text), self.eos_id],
+            [] if pair is None else [*self.encode(pair), self.eos_id],
+        )
+        return [*first, *second], [0] * len(first) + [1] * len(second)
+
     def encode_marked(self, text: str) -> list[int]:
         """The tokens of a text that a chat template gave: what spells a special token is that token."""
         return self.encode_marked_with_starts(text)[0]

@@ -150,6 +150,14 @@ class PretrainedTokenizer(Tokenizer):
         require_unicode(text)
         return list(self.wrapper.encode(text))
 
+    def encode_pair(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        if self.trained_here:
+            return super().encode_pair(text, pair)
+        for each in (text, pair or ""):
+            require_unicode(each)
+        encoded = self.wrapper._tokenizer(text, pair, return_token_type_ids=True, verbose=False)
+        return list(encoded["input_ids"]), list(encoded["token_type_ids"])
+
     def encode_marked_with_starts(self, text: str) -> tuple[list[int], list[int]]:
         require_unicode(text)
         encoded = self.wrapper.backend_tokenizer.encode(text, add_special_tokens=False)

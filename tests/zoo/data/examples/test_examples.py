@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 
 from tests.zoo.data.tokenizers.checkpoints import byte_level_checkpoint
+from tests.zoo.models import cases
 from zoo.attention.catalog import variant_mapping
 from zoo.config import UserError, from_mapping
-from zoo.data.examples import ExampleLoader, ExamplesConfig, prepare_examples
+from zoo.data.examples import ExampleLoader, ExamplesConfig, ExampleSplit, prepare_examples
 from zoo.data.examples.encoding import ExampleEncoder
+from zoo.data.examples.loader import kept_of_texts
 from zoo.data.examples.records import Completion, Conversation
 from zoo.data.tokenizers import BytesTokenizer, ChatTemplate, PretrainedTokenizer
 from zoo.models import build_model, model_config_from_mapping
 from zoo.ops.masks import MaskSpec
+from zoo.training.batches import to_arrays
+from zoo.training.loss import summed_nats, token_nats
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
@@ -275,3 +279,48 @@ def test_packed_examples_are_to_the_model_as_if_each_stood_alone(corpus):
     second = batch.segments_BL[0] == 1
     alone = np.array(model(mx.array(batch.inputs_BL[:1, second])))[0]
     assert np.allclose(alone, before[0, second], atol=1e-5)
+
+
+# A start, a text and its separator, and of some a second text and its separator.
+PAIRS = [([1, 5, 6, 2], 0), ([1, 5, 2, 7, 8, 9, 10, 11, 2], 6), ([1, *range(20, 29), 2, *range(30, 33), 2], 4)]
+# What nine tokens hold of them.
+CUT = [[1, 5, 6, 2], [1, 5, 2, 7, 8, 9, 10, 11, 2], [1, *range(20, 23), 2, *range(30, 33), 2]]
+
+
+def labelled_split():
+    return ExampleSplit(
+        name="train",
+        tokens_T=np.concatenate([tokens for tokens, _ in PAIRS]).astype(np.int32),
+        marks_T=np.concatenate([np.arange(len(tokens)) >= len(tokens) - second for tokens, second in PAIRS]),
+        ends_N=np.cumsum([len(tokens) for tokens, _ in PAIRS]),
+        labels_N=np.array([1, 0, 1]),
+    )
+
+
+def test_a_batch_of_texts_to_classify_is_to_a_model_as_if_each_stood_alone():
+    model = cases.varied(cases.model("bert", num_token_types=2, masked_token_head=False, num_classes=3))
+    loader = ExampleLoader(labelled_split(), BytesTokenizer(), batch_size=3, sequence_length=9, seed=0, classes=(2, 0))
+    (arrays,) = to_arrays(loader.batch(0))
+    nats = 0.0
+    for tokens, (whole, second), label in zip(CUT, PAIRS, (0, 2, 0), strict=True):
+        num_second = min(second, len(tokens) - tokens.index(2) - 1)
+        types = np.arange(len(tokens)) >= len(tokens) - num_second
+        scores_BC = model.classify(mx.array([tokens]), token_types_BL=mx.array(types[None].astype(np.int32)))
+        nats += token_nats(scores_BC, mx.array([label])).item()
+        assert len(whole) == len(tokens) or len(tokens) == 9
+    assert summed_nats(model, arrays, causal=False).item() == pytest.approx(nats, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "count", "kept"),
+    [
+        (7, 0, 4, [0, 1, 2, 6]),
+        (7, 3, 7, [0, 1, 2, 6, 7, 8, 9]),
+        (3, 7, 7, [0, 1, 2, 3, 4, 5, 9]),
+        (5, 5, 7, [0, 1, 4, 5, 6, 7, 9]),
+        (5, 5, 3, [0, 1, 2]),
+        (4, 2, 6, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_the_longer_text_is_cut_and_separators_stay(first, second, count, kept):
+    assert kept_of_texts(np.arange(first + second) >= first, count).tolist() == kept

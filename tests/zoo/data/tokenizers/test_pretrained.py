@@ -81,6 +81,14 @@ def test_a_tokenizer_that_loses_text_says_so_and_still_reads_and_writes(tmp_path
     assert tokenizer.decode([2, 5, 6, 7, 8, 3]) == "the areas."
 
 
+def test_two_texts_are_read_as_the_checkpoint_reads_them(tmp_path):
+    tokenizer = PretrainedTokenizer(word_piece_checkpoint(tmp_path))
+    assert tokenizer.encode_pair("the area.", "Areas") == ([2, 5, 6, 8, 3, 6, 7, 3], [0] * 5 + [1] * 3)
+    assert tokenizer.encode_pair("the") == ([2, 5, 3], [0] * 3)
+    eos = tokenizer.eos_id
+    assert tokenizer.for_a_new_model().encode_pair("the", "area") == ([eos, 5, eos, 6, eos], [0, 0, 0, 1, 1])
+
+
 def test_the_config_reads_folders_of_both_layouts(tmp_path):
     corpus = ListedCorpus(["x"])
     folder = byte_level_checkpoint(tmp_path / "a")

@@ -1,0 +1,140 @@
+"""Encoders are fine-tuned: to guess masked tokens, or to classify; a classifier keeps its labels and says them."""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from recipes.app import execute
+from recipes.finetune import main as finetune_main
+from recipes.generate import main as generate_main
+from tests.zoo.checkpoints.huggingface.references import model_folder
+from zoo.checkpoints import load_checkpoint, load_whole
+
+BASE = model_folder("bert")
+TINY = [
+    "optimizer.learning_rate=1e-2",
+    "optimizer.schedule=constant",
+    "optimizer.warmup_fraction=0",
+    "training.steps=10",
+    "training.batch_size=5",
+    "training.sequence_length=21",
+    "training.log_every=4",
+    "training.eval_every=5",
+    "training.checkpoint_every=5",
+    "training.compile=false",
+    "lora.rank=3",
+]
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    def run(name, main, *typed):
+        code = execute(name, main, list(typed))
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out.splitlines()[-1]) if captured.out else None, captured
+
+    return run
+
+
+@pytest.fixture
+def finetune(command, tmp_path):
+    def run(records, *typed, folder="run", checkpoint=BASE):
+        path = tmp_path / f"{folder}.jsonl"
+        path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+        places = [f"checkpoint={checkpoint}", f"data.path={path}", f"run_dir={tmp_path / folder}"]
+        options = [f"data.cache_dir={tmp_path / 'cache'}", "data.validation_fraction=0.3"]
+        return command("finetune", finetune_main, *TINY, *places, *options, *typed)
+
+    return run
+
+
+def told_by_a_word(labels=("good", "bad")):
+    """Texts of differing lengths; the second word says what they are."""
+    words = ("the", "a", "of", "and")
+    pairs = [(label, word) for label in (0, 1) for word in words for _ in range(3)]
+    texts = [
+        f"{word} {('yes', 'no')[label]} {word * (number % 4)} {number}" for number, (label, word) in enumerate(pairs)
+    ]
+    return [{"text": text, "label": labels[label]} for text, (label, _) in zip(texts, pairs, strict=True)]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_labels_are_learnt_kept_and_said_of_a_text(finetune, command, tmp_path, method):
+    code, result, captured = finetune(told_by_a_word(), f"method={method}")
+    assert code == 0, captured.err
+    assert result["train_loss"] < result["first_train_loss"]
+    assert result["val_accuracy"] == 1
+    assert result["val_bits_per_byte"] is None
+    loaded = load_checkpoint(tmp_path / "run")
+    assert loaded.model.config.labels == ("bad", "good")
+    assert (loaded.folder / "adapters.safetensors").exists() == (method == "lora")
+    whole = load_whole(tmp_path / "run")
+    tokens_BL = mx.array([loaded.tokenizer.encode_pair("the yes")[0]])
+    assert mx.allclose(whole.model.classify(tokens_BL), loaded.model.classify(tokens_BL), atol=1e-5)
+    for text, label in (("the yes", "good"), ("the no", "bad")):
+        code, said, captured = command("generate", generate_main, f"checkpoint={tmp_path / 'run'}", f"prompt={text}")
+        assert (code, said["text"], said["finish_reason"]) == (0, label, "classified"), captured.err
+        assert next(iter(said["probabilities"])) == label
+        assert sum(said["probabilities"].values()) == pytest.approx(1)
+        assert captured.out.startswith(f"{label} ({label} 0.")
+    if method == "full":
+        return
+    for steps in (5, 10):
+        parts = finetune(told_by_a_word(), f"method={method}", "resume=auto", f"training.steps={steps}", folder="parts")
+    assert parts[1]["resumed_from_step"] == 5, parts[2].err
+    one, other = (dict(tree_flatten(load_checkpoint(tmp_path / each).model.parameters())) for each in ("run", "parts"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("labels", "typed", "message"),
+    [
+        (["good"], [], "data: labels must be two different ones at least; got ['good']"),
+        ([0, True], [], "'label' must be a name or a whole number; got True"),
+        (
+            [0, 1],
+            ["data.format=text"],
+            "data must be texts with labels, or a corpus of text, as data=text, for an encoder",
+        ),
+        ([0, 1], ["data.pack=true"], "data.pack must be false for texts to classify"),
+        ([0, 1], [f"checkpoint={model_folder('llama')}"], "checkpoint must be an encoder to classify texts"),
+    ],
+)
+def test_what_cannot_be_learnt_as_labels_is_one_line(finetune, tmp_path, labels, typed, message):
+    records = [{"text": f"a {number}", "label": labels[number % len(labels)]} for number in range(9)]
+    code, result, captured = finetune(records, *typed)
+    assert (code, result) == (2, None)
+    assert message in captured.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_masked_tokens_are_learnt_with_adapters(command, tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(4):
+        (text / f"{number}.txt").write_text("the cat sat on the mat " * 20, encoding="utf-8")
+    places = [f"checkpoint={BASE}", f"run_dir={tmp_path / 'run'}", f"data.cache_dir={tmp_path / 'cache'}"]
+    corpus = ["data=text", f"data.path={text}", "data.validation_fraction=0.3"]
+    code, result, captured = command("finetune", finetune_main, *TINY, *places, *corpus)
+    assert code == 0, captured.err
+    assert result["train_loss"] < result["first_train_loss"] - 0.1
+    assert result["val_accuracy"] > 0
+    filled = command("generate", generate_main, f"checkpoint={tmp_path / 'run'}", "prompt=the <mask> sat")
+    assert filled[1]["guesses"], filled[2].err
+
+
+def test_an_encoder_without_a_masked_token_head_learns_no_plain_text(command, finetune, tmp_path):
+    assert finetune(told_by_a_word(), "training.steps=1", "training.eval_every=null")[0] == 0
+    (tmp_path / "t.txt").write_text("a b " * 99, encoding="utf-8")
+    typed = [
+        f"checkpoint={tmp_path / 'run'}",
+        f"run_dir={tmp_path / 'x'}",
+        "data=text",
+        f"data.path={tmp_path / 't.txt'}",
+    ]
+    code, _, captured = command("finetune", finetune_main, *TINY, *typed, f"data.cache_dir={tmp_path / 'cache'}")
+    assert code == 2
+    assert "checkpoint must have a masked-token head to learn from plain text" in captured.err.splitlines()[-1]
