@@ -199,7 +199,7 @@ def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMat
         config = model.config
         if isinstance(config, BertConfig) and not config.masked_token_head:
             raise UserError("checkpoint must have a masked-token head to learn from plain text; this encoder has none")
-        return TextMaterial(plan.data, tokenizer)
+        return TextMaterial(plan.data, tokenizer, exact=False)
     for layer in model.layers:
         capable = not plan.data.pack or layer.self_attn.capabilities.segments
         name = layer.self_attn.capabilities.exact_class
@@ -313,8 +313,14 @@ def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) 
     kind: AdapterKind = "dora" if recipe.method == "dora" else "lora"
     quantization = recipe.quantization if recipe.method == "qlora" else None
     if recipe.adapters is None:
-        made_of = {"kind": kind, "lora": recipe.lora, "quantization": quantization}
-        fresh = Adapters(**made_of, base=base, base_fingerprint=fingerprint, whole=whole)
+        fresh = Adapters(
+            kind=kind,
+            lora=recipe.lora,
+            quantization=quantization,
+            base=base,
+            base_fingerprint=fingerprint,
+            whole=whole,
+        )
         attach_adapters(model, fresh, dtype=plan.dtype)
         return
     folder = typed_path(recipe.adapters, what="adapters")

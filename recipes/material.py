@@ -87,10 +87,10 @@ class TextMaterial(_Tokens):
 
     _corpus: TokenCorpus
 
-    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
-        """Turns the corpus into tokens, or finds them in the cache."""
+    def __init__(self, config: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, exact: bool = True) -> None:
+        """Turns the corpus into tokens, or finds them in the cache; `exact` as `prepare` takes it."""
         self._config = config
-        self._corpus = prepare(config, tokenizer)
+        self._corpus = prepare(config, tokenizer, exact=exact)
 
     def loaders(self, training: TrainingConfig, *, causal: bool, seed: int) -> Loaders:
         kind = CausalLoader if causal else MaskedTokenLoader

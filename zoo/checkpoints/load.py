@@ -194,17 +194,17 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
         loaded = _load_whole(adapters.base, allow_large=allow_large, stacked=stacked)
         if cast(Model, loaded.model).config.attention != config.attention:
             loaded = _exchanged(loaded, config.attention, None)
+        model: Any = loaded.model
+        if config.classifies:
+            model = as_classifier(model, cast(BertConfig, config).labels or ())
     except UserError as error:
         raise UserError(f"{where}: adapters.base must be the checkpoint that was adapted; {error}") from None
-    if weights_fingerprint(loaded.model, without=adapters.whole) != adapters.base_fingerprint:
+    if weights_fingerprint(model, without=adapters.whole) != adapters.base_fingerprint:
         raise UserError(
             f"{where}: adapters.base must be the checkpoint that was adapted; {shortened(adapters.base)} has other "
             "weights"
         )
-    model: Any = loaded.model
     try:
-        if isinstance(config, BertConfig) and config.classifies:
-            model = as_classifier(model, config.labels or ())
         attach_adapters(model, adapters)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -46,7 +46,11 @@ class TokenCorpus:
 
 
 def prepare(
-    data_config: DataConfig, tokenizer: TokenizerConfig | Tokenizer, *, cache_dir: Path | None = None
+    data_config: DataConfig,
+    tokenizer: TokenizerConfig | Tokenizer,
+    *,
+    cache_dir: Path | None = None,
+    exact: bool = True,
 ) -> TokenCorpus:
     """Turns a corpus into tokens, or finds them in the cache.
 
@@ -54,6 +58,8 @@ def prepare(
         data_config: The corpus.
         tokenizer: How to make a tokenizer, or a ready one, such as that of a checkpoint.
         cache_dir: Root of the cache; None for the config's, and without that the user's.
+        exact: Whether tokens must give back every text. Those of a model from elsewhere that was taught without
+            capitals and accents cannot, and nothing of it can be measured in bits per byte.
 
     Returns:
         Tokens of both splits, memory-mapped. They are written in a stream: neither corpus nor tokens need to fit
@@ -66,7 +72,7 @@ def prepare(
     root = cache_dir or (typed_path(chosen, what="data.cache_dir") if chosen else default_cache_dir())
     corpus = data_config.open()
     built = tokenizer if isinstance(tokenizer, Tokenizer) else tokenizer.build(corpus, cache_dir=root)
-    if not built.lossless:
+    if exact and not built.lossless:
         raise UserError(
             "tokenizer must give every text back exactly, since models learn from its tokens and are measured in bits "
             "per byte; this one changes or drops characters"
@@ -95,7 +101,8 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
         for documents in _batches(documents_of(corpus)):
             tokens = tokenizer.encode_batch([document.text for document in documents], num_threads=num_threads)
             for document, ids in zip(documents, tokens, strict=True):
-                _require_exact(document, int(token_byte_lengths_V[ids].sum()))
+                if tokenizer.lossless:
+                    _require_exact(document, int(token_byte_lengths_V[ids].sum()))
                 if document.split not in with_text and document.text.strip():
                     with_text.add(document.split)
                 digests[document.split].add(document.text, complete=document.complete)

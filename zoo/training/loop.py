@@ -116,8 +116,9 @@ class _Loop:
         self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
-        tokenizer = None if trainer.model.config.classifies else trainer.tokenizer
-        self.token_bytes_V: np.ndarray | None = None if tokenizer is None else tokenizer.token_byte_lengths()
+        tokenizer = trainer.tokenizer
+        tells = tokenizer is not None and tokenizer.lossless and not trainer.model.config.classifies
+        self.token_bytes_V: np.ndarray | None = tokenizer.token_byte_lengths() if tokenizer and tells else None
         self.first_step = state.step
         self.stop = StopRequest()
         self.seconds_before, self.started = state.seconds, time.perf_counter()
