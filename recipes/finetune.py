@@ -225,12 +225,13 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if recipe.method == "full" and schemes_of(model):
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
-    whole: tuple[str, ...] = ()
+    # What the new attention has of its own is in no checkpoint, and no adapter.
+    whole = () if operation.surgery is None else operation.surgery.new_names(model)
     if isinstance(material, ExamplesMaterial) and material.labels:
         model, classes = classifier_for(model, material.labels)
-        material, whole = material.with_classes(classes), CLASSIFIER_HEAD
-    fingerprint = weights_fingerprint(model, without=whole)
+        material, whole = material.with_classes(classes), (*whole, *CLASSIFIER_HEAD)
     original = _original(operation, plan)
+    fingerprint = weights_fingerprint(model, without=whole)
     loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
     surgery = _surgery(operation, loaders, material, recipe.surgery, folder)
     if recipe.method != "full":
@@ -268,7 +269,8 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if isinstance(plan.data, DataConfig):
         leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
     result = run.train(state)
-    if model.adapters is not None and model.config.family == "llama":
+    # PEFT's files have no place for what an exchanged attention has of its own.
+    if model.adapters is not None and model.config.family == "llama" and not whole:
         with folder.writing("peft") as path:
             write_peft(path, model)
     return result

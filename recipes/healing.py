@@ -32,10 +32,12 @@ def healing_stages(
         steps: Of the whole run.
 
     Raises:
-        UserError: If no layers are exchanged that could be matched, or nothing is trained in them.
+        UserError: If the original cannot be learnt from, no layers are exchanged that could be matched, or nothing is trained in them.
     """
     objective: Objective = NextToken()
     if original is not None and distillation.loss == "kl":
+        if model.config.classifies:
+            raise UserError("distillation.loss must be next_token where texts are classified; got 'kl'")
         objective = Divergence(original, temperature=distillation.temperature)
     matching = distillation.attention_steps
     last = Stage(

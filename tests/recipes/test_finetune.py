@@ -218,6 +218,28 @@ def test_a_distillation_killed_in_either_stage_or_between_them_ends_bit_identica
     assert [row["step"] for row in rows if row.get("val_bits_per_byte")] == [2, 3, 4, 6]
 
 
+def test_adapters_of_an_attention_that_learns_keep_what_it_learnt(finetune, tmp_path):
+    code, result, error = finetune(
+        "attention=learned_sinks", "layers=[-1]", "distillation.attention_steps=3", "optimizer.learning_rate=0.1"
+    )
+    assert code == 0, error
+    healed, base = load_checkpoint(tmp_path / "run").model, load_checkpoint(result["base"]).model
+    assert healed.config.attention.layer(0) == base.config.attention
+    assert result["surgery"]["new"] == {"sinks": 1}
+    whole = "layers.1.self_attn.sinks"
+    assert healed.adapters.whole == (whole,)
+    exchanged = load_model(result["base"], attention="learned_sinks", layers=[1])[0]
+    assert mx.abs(healed.layers[1].self_attn.sinks - exchanged.layers[1].self_attn.sinks).max() > 1e-2
+    assert not (tmp_path / "run" / "peft").exists()
+    more = finetune(
+        "attention=learned_sinks", "layers=[-1]", "lora.rank=8", f"adapters={tmp_path / 'run'}", folder="more"
+    )
+    assert more[0] == 0, more[2]
+    full, _ = load_model(tmp_path / "run")
+    tokens = mx.array([[5, 7, 9]])
+    assert mx.allclose(full(tokens), load_whole(tmp_path / "run").model(tokens), atol=1e-5)
+
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

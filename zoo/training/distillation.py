@@ -67,7 +67,8 @@ class AttentionTransfer(Objective):
 
     def __call__(self, model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None) -> tuple[mx.array, Details]:
         mask, details = mask_of(batch, causal=causal), {}
-        x_BLD = self._original.embedded(batch["inputs_BL"], mask)
+        types = {"token_types_BL": batch["token_types_BL"]} if "token_types_BL" in batch else {}
+        x_BLD = self._original.embedded(batch["inputs_BL"], mask, **types)
         # What comes after the last exchanged layer is of no concern.
         for index, block in enumerate(self._original.layers[: self._layers[-1] + 1]):
             input_BLD = block.attention_input(x_BLD)
