@@ -32,7 +32,8 @@ def healing_stages(
         steps: Of the whole run.
 
     Raises:
-        UserError: If the original cannot be learnt from, no layers are exchanged that could be matched, or nothing is trained in them.
+        UserError: If the original has no such outputs, no layers are exchanged that could be matched, or nothing is
+            trained in these.
     """
     objective: Objective = NextToken()
     if original is not None and distillation.loss == "kl":

@@ -138,3 +138,16 @@ def test_an_encoder_without_a_masked_token_head_learns_no_plain_text(command, fi
     code, _, captured = command("finetune", finetune_main, *TINY, *typed, f"data.cache_dir={tmp_path / 'cache'}")
     assert code == 2
     assert "checkpoint must have a masked-token head to learn from plain text" in captured.err.splitlines()[-1]
+
+
+def test_the_layers_of_a_classifier_are_matched_and_its_classes_have_no_original(finetune):
+    swap = ["attention=linear", "training.steps=14", "training.eval_every=null"]
+    code, result, captured = finetune(
+        told_by_a_word(), *swap, "distillation.attention_steps=12", "distillation.attention_learning_rate=1e-3"
+    )
+    assert code == 0, captured.err
+    assert result["attention_loss"] < result["first_attention_loss"]
+    assert result["original_tokens"] < result["tokens"]
+    code, _, captured = finetune(told_by_a_word(), *swap, "distillation.loss=kl", folder="kl")
+    assert code == 2
+    assert "distillation.loss must be next_token where texts are classified" in captured.err
