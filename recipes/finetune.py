@@ -37,6 +37,7 @@ from zoo.training import (
     adaptation_bytes,
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
+    original_bytes,
     original_of,
     require_installed,
     training_bytes,
@@ -236,7 +237,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     surgery = _surgery(operation, loaders, material, recipe.surgery, folder)
     if recipe.method != "full":
         _adapt(plan, model, base, whole)
-    needed = _priced(plan, model)
+    needed = _priced(plan, model, original)
     trained = dict(tree_flatten(model.trainable_parameters()))
     run = TrainingRun(
         job=job,
@@ -333,7 +334,7 @@ def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) 
     require(own, "lora", "be left out beside adapters, which have their own", to_mapping(recipe.lora))
 
 
-def _priced(plan: FinetunePlan, model: Model) -> int:
+def _priced(plan: FinetunePlan, model: Model, original: Model | None) -> int:
     """Bytes that the training will take at its peak, about.
 
     Raises:
@@ -343,6 +344,10 @@ def _priced(plan: FinetunePlan, model: Model) -> int:
         needed = training_bytes(model.config, plan.optimizer, plan.training, plan.dtype)
     else:
         needed = adaptation_bytes(model, plan.optimizer, plan.training, plan.dtype)
+    if original is not None:
+        # Frozen weights are the original's arrays, unless both were cast.
+        shared = model.adapters is not None and plan.dtype == mx.float32
+        needed += original_bytes(original, plan.training, plan.dtype, shared=shared)
     remedy = "make training.batch_size or training.sequence_length smaller, or training.accumulation larger"
     require_room(needed, "the fine-tuning", allow_large=plan.recipe.allow_large, remedy=remedy)
     return needed

@@ -15,7 +15,7 @@ from zoo.training.optimizers import (
     optimizer_config_as_mapping,
     optimizer_config_from_mapping,
 )
-from zoo.training.price import adaptation_bytes, training_bytes
+from zoo.training.price import adaptation_bytes, original_bytes, training_bytes
 from zoo.training.progress import ProgressBar
 from zoo.training.resume import resume_run
 from zoo.training.run_folder import RunFolder
@@ -52,6 +52,7 @@ __all__ = [
     "open_loggers",
     "optimizer_config_as_mapping",
     "optimizer_config_from_mapping",
+    "original_bytes",
     "original_of",
     "read_metrics",
     "require_installed",

@@ -1,5 +1,7 @@
 """What a training takes at its peak, told from its configuration before anything is allocated."""
 
+import dataclasses
+
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
@@ -41,6 +43,21 @@ def adaptation_bytes(model: Model, optimizer: OptimizerConfig, training: Trainin
     # What is trained: gradients in one or two copies, and old and new values of weights and optimizer.
     update = (2 + 2 * max(state_per_parameter(optimizer)) + 2) * trained * mx.float32.size
     return weights + update + max(of_step, of_evaluation) + of_batches
+
+
+def original_bytes(original: Model, training: TrainingConfig, dtype: mx.Dtype, *, shared: bool) -> int:
+    """Bytes that learning from an original takes besides the training, about.
+
+    Args:
+        original: As `original_of` makes it.
+        training: Batch and length.
+        dtype: Of the forward pass.
+        shared: Whether its weights are the very arrays of what is trained.
+    """
+    weights = sum(array.nbytes for array in dict(tree_flatten(original.parameters())).values())
+    part = dataclasses.replace(training, batch_size=training.batch_size // training.accumulation, accumulation=1)
+    _, of_forward, _ = _activations(ModelPrice(original.config), part, dtype)
+    return of_forward + (0 if shared else weights)
 
 
 def _activations(price: ModelPrice, training: TrainingConfig, dtype: mx.Dtype) -> tuple[int, int, int]:

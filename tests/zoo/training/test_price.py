@@ -13,13 +13,18 @@ from zoo.data.loader import Batch
 from zoo.models import build_model, model_config_from_mapping
 from zoo.runtime.memory import peak_bytes, reset_peak
 from zoo.training import (
+    Divergence,
     EvaluationStep,
+    NextToken,
+    Objective,
     StepOptions,
     TrainingConfig,
     TrainStep,
     build_optimizer,
     evaluate,
     optimizer_config_from_mapping,
+    original_bytes,
+    original_of,
     training_bytes,
 )
 from zoo.training.batches import to_arrays
@@ -44,7 +49,9 @@ def mapping(family: str, attention: dict[str, Any], **changes: Any) -> dict[str,
     return {**plain, **changes}
 
 
-def price_and_peak(model_mapping: dict[str, Any], *, optimizer: str = "adamw", **training: Any) -> tuple[int, int]:
+def price_and_peak(
+    model_mapping: dict[str, Any], *, optimizer: str = "adamw", distils: bool = False, **training: Any
+) -> tuple[int, int]:
     """Bytes told before, and bytes at the peak of two steps and an evaluation."""
     config = model_config_from_mapping(model_mapping)
     chosen = {"steps": 2, "batch_size": ROWS, "sequence_length": LENGTH, "compile": False, **training}
@@ -59,7 +66,12 @@ def price_and_peak(model_mapping: dict[str, Any], *, optimizer: str = "adamw", *
     model.checkpoint_gradients(training_config.gradient_checkpointing)
     built = build_optimizer(optimizer_config, model, steps=2)
     options = StepOptions(causal=config.causal, max_grad_norm=1.0, compile=training_config.compile)
-    step, judge = TrainStep(model, built, options), EvaluationStep(model, options)
+    objective: Objective = NextToken()
+    if distils:
+        original = original_of(build_model(config), dtype=mx.float32)
+        price += original_bytes(original, training_config, mx.float32, shared=False)
+        objective = Divergence(original, temperature=1.0)
+    step, judge = TrainStep(model, built, options, objective), EvaluationStep(model, options)
     batch = drawn(training_config, causal=config.causal)
     for _ in range(2):
         nats, norm, _ = step(to_arrays(batch, parts=training_config.accumulation), float(batch.weights_BL.sum()))
@@ -104,6 +116,7 @@ def test_the_price_of_every_implementation_is_near_the_peak(case: Case) -> None:
         {"gradient_checkpointing": True, "compile": True},
         {"compile": True},
         {"accumulation": 4},
+        {"distils": True, "loss_rows": 32},
         {"optimizer": "lion", "sequence_length": 9},
         {"optimizer": "muon", "batch_size": 16, "sequence_length": 21},
     ],
