@@ -168,8 +168,8 @@ def save_context_of(recipe: SpeakerRecipe, speaker: Speaker, context: Context, *
         save_context(path, context, model=speaker.model, tokenizer=speaker.tokenizer, **more)
 
 
-def speaker_mapping(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain mapping, for `from_mapping`.
+def plain_mapping(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain mapping, of a script whose attention need not be chosen.
 
     Raises:
         UserError: If the attention's fields are given without a choice of attention.
@@ -181,6 +181,16 @@ def speaker_mapping(config: DictConfig) -> dict[str, Any]:
     if isinstance(attention, dict) and not attention.keys() & {"mechanism", "layer_pattern"}:
         fields = " ".join(f"attention.{key}={value}" for key, value in attention.items())
         raise UserError(f"attention must be chosen where its fields are; got {fields} (write attention=NAME {fields})")
+    return mapping
+
+
+def speaker_mapping(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration of a speaker, for `from_mapping`.
+
+    Raises:
+        UserError: As `plain_mapping`.
+    """
+    mapping = plain_mapping(config)
     stop = mapping.get("stop")
     mapping["stop"] = [] if stop is None else [stop] if isinstance(stop, str) else stop
     return mapping

@@ -71,6 +71,14 @@ def left_out_names() -> tuple[str, ...]:
     return tuple(_find().left_out)
 
 
+def external_module(name: str) -> tuple[str, str] | None:
+    """The module, and the name in it if there is one, of a mechanism that another package adds; None of ours."""
+    if name not in external_mechanism_names():
+        return None
+    entry = next(each for each in _entry_points() if each.name == name)
+    return entry.module, entry.attr
+
+
 def mechanism_names() -> tuple[str, ...]:
     """Names of all mechanisms, sorted."""
     return tuple(mechanisms())
@@ -103,8 +111,9 @@ def _own() -> _Found:
 
 
 def _find() -> _Found:
-    # Another package that looks up mechanisms while it is loaded finds this project's.
-    return _own() if _loading.get() else _find_all()
+    # Another package that looks up mechanisms while it is loaded finds this project's; and what travels with an
+    # exported model, under a package of another name, has all that the model needs.
+    return _own() if _loading.get() or not __name__.startswith("zoo.") else _find_all()
 
 
 @functools.cache

@@ -13,8 +13,9 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 
 from zoo.checkpoints.manifest import MANIFEST
-from zoo.checkpoints.save import PARTIAL_PREFIX, save_checkpoint
+from zoo.checkpoints.save import save_checkpoint
 from zoo.config import UserError
+from zoo.config.folders import PARTIAL_PREFIX
 from zoo.data.tokenizers import Tokenizer
 
 _PREFIX = "step_"

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from zoo.config import UserError, from_mapping, require
 from zoo.config.errors import shortened
-from zoo.config.files import LIMIT_BYTES, inside, open_regular, parse_json, read_text, sync
+from zoo.config.files import LIMIT_BYTES, inside, open_regular, parse_json, read_text
 
 MANIFEST = "manifest.json"
 # A checkpoint has ten files; every one is held open while it is read, and a process may open about a thousand.
@@ -174,16 +174,6 @@ def verify_manifest(folder: Path) -> None:
     """
     with VerifiedFiles(folder):
         pass
-
-
-def sync_folder(folder: Path) -> None:
-    """Forces every file below a folder, and the folder itself, to the disk.
-
-    Raises:
-        OSError: If that fails.
-    """
-    for path in (folder, *folder.rglob("*")):
-        sync(path)
 
 
 def linked_from(folder: Path) -> Path | None:

@@ -1,8 +1,6 @@
 """Writes checkpoints: beside their place, forced to the disk, then renamed; a kill leaves the previous one whole."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,11 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
-from zoo.checkpoints.manifest import sync_folder, write_manifest
+from zoo.checkpoints.manifest import write_manifest
 from zoo.checkpoints.schemes import schemes_of
 from zoo.checkpoints.tensors import write_tensors
 from zoo.config import UserError, to_mapping
-from zoo.config.files import sync
+from zoo.config.folders import new_folder
 from zoo.data.tokenizers import Tokenizer
 
 CONFIG = "config.json"
@@ -24,7 +22,6 @@ OPTIMIZER = "optimizer.safetensors"
 TRAINING_STATE = "training_state.json"
 FORMAT = "attention-zoo"
 FORMAT_VERSION = 1
-PARTIAL_PREFIX = ".partial-"
 
 
 def save_checkpoint(
@@ -55,37 +52,31 @@ def save_checkpoint(
     """
     if folder.exists():
         raise UserError(f"checkpoint: {folder} must be a new folder; it exists")
-    partial = folder.parent / f"{PARTIAL_PREFIX}{folder.name}-{os.getpid()}"
     try:
-        partial.mkdir(parents=True)
-        adapted: dict[str, Any] = {}
-        if model.adapters is None:
-            write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
-            schemes = schemes_of(model)
-            adapted = {"quantized": schemes} if schemes else {}
-        else:
-            # Late: few checkpoints have adapters, and mlx-lm's take a while to import.
-            from zoo.checkpoints.adapters import write_adapters
+        with new_folder(folder) as partial:
+            adapted: dict[str, Any] = {}
+            if model.adapters is None:
+                write_tensors(partial / MODEL, dict(tree_flatten(model.parameters())))
+                schemes = schemes_of(model)
+                adapted = {"quantized": schemes} if schemes else {}
+            else:
+                # Late: few checkpoints have adapters, and mlx-lm's take a while to import.
+                from zoo.checkpoints.adapters import write_adapters
 
-            write_adapters(partial, model)
-            adapted = {"adapters": to_mapping(model.adapters)}
-        if optimizer is not None:
-            write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer.state)))
-        if training_state is not None:
-            write_json(partial / TRAINING_STATE, training_state)
-        if tokenizer is not None:
-            tokenizer.save(partial)
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "has_tokenizer": tokenizer is not None}
-        described = {"model": model.config.as_mapping(), "run": dict(config or {}), **adapted}
-        write_json(partial / CONFIG, {**head, **described})
-        write_manifest(partial)
-        sync_folder(partial)
-        partial.rename(folder)
-        sync(folder.parent)
+                write_adapters(partial, model)
+                adapted = {"adapters": to_mapping(model.adapters)}
+            if optimizer is not None:
+                write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer.state)))
+            if training_state is not None:
+                write_json(partial / TRAINING_STATE, training_state)
+            if tokenizer is not None:
+                tokenizer.save(partial)
+            head = {"format": FORMAT, "format_version": FORMAT_VERSION, "has_tokenizer": tokenizer is not None}
+            described = {"model": model.config.as_mapping(), "run": dict(config or {}), **adapted}
+            write_json(partial / CONFIG, {**head, **described})
+            write_manifest(partial)
     except OSError as error:
         raise UserError(f"checkpoint: {folder} must be writable; {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

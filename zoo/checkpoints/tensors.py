@@ -69,6 +69,11 @@ class Entry:
             raise UserError(f"{what} must be {names}; got {self.dtype}")
 
 
+def dtype_of(entry: Entry) -> mx.Dtype:
+    """The dtype that an entry of a well-formed header names."""
+    return _DTYPES[entry.dtype]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorFile:
     """A safetensors file whose header is well-formed.

@@ -78,7 +78,7 @@ import itertools, sys
 from pathlib import Path
 from tests.zoo.checkpoints.saved import TOKENIZER, small_model, small_optimizer
 from zoo.checkpoints import History
-import zoo.checkpoints.history, zoo.checkpoints.save
+import zoo.checkpoints.history, zoo.checkpoints.save, zoo.config.folders
 
 folder, die_at = Path(sys.argv[1]), sys.argv[2]
 
@@ -118,8 +118,7 @@ def start_saving(folder, die_at):
     "die_at",
     [
         "zoo.checkpoints.save.write_manifest",
-        "zoo.checkpoints.save.sync_folder",
-        "zoo.checkpoints.save.sync",
+        "zoo.config.folders.sync",
         "zoo.checkpoints.history.History._prune",
         "zoo.checkpoints.history.shutil.rmtree",
     ],

@@ -24,6 +24,7 @@ from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.data.tokenizers import Tokenizer, load_tokenizer
 from zoo.data.tokenizers.interface import SPACE
+from zoo.data.tokenizers.pieces import implied_merges
 
 _PREFIX = "tokenizer.ggml."
 _TOKENS, _TYPES, _SCORES, _MERGES = (f"{_PREFIX}{name}" for name in ("tokens", "token_type", "scores", "merges"))
@@ -220,9 +221,7 @@ def _implied_merges(
         for token, kind, score in zip(tokens, types, scores, strict=True)
         if kind in (_NORMAL, _USER_DEFINED)
     }
-    ranked = sorted(score_of, key=lambda piece: -score_of[piece])
-    cuts = ((piece[:place], piece[place:]) for piece in ranked for place in range(len(piece) - 1, 0, -1))
-    return [(left, right) for left, right in cuts if left in score_of and right in score_of]
+    return implied_merges(score_of)
 
 
 def _model(tokens: Sequence[str], merges: Sequence[Sequence[str]], *, ignore_merges: bool = False) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 from zoo.attention.catalog import variant
-from zoo.checkpoints.huggingface.family import Family, activation_name, pick, refuse_unless
+from zoo.checkpoints.huggingface.family import (
+    Family,
+    activation_name,
+    pick,
+    refuse_unless,
+    stock_attention,
+    their_activation,
+)
 from zoo.checkpoints.huggingface.table import Module
 from zoo.models import BertConfig, ModelConfig, model_config_from_mapping
 
@@ -92,6 +99,35 @@ class Bert(Family):
             "classification_head": _CLASSIFIER in names,
         }
         return model_config_from_mapping(mapping, path=where)
+
+    def describe(self, config: ModelConfig) -> dict[str, Any] | None:
+        if not isinstance(config, BertConfig) or config.positions != "learned":
+            return None
+        whole = config.num_heads * config.resolved_head_dim == config.hidden_size
+        if stock_attention(config) != (config.num_heads, (None,) * config.num_layers) or not whole:
+            return None
+        kind = "BertForSequenceClassification" if config.classification_head else "BertModel"
+        return {
+            "architectures": ["BertForMaskedLM" if config.masked_token_head else kind],
+            "model_type": self.model_type,
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden_size,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+            "intermediate_size": config.resolved_intermediate_size,
+            "hidden_act": their_activation(config.activation, tanh="gelu_new"),
+            "max_position_embeddings": config.max_seq_len,
+            "type_vocab_size": config.num_token_types,
+            "initializer_range": config.init_std,
+            "layer_norm_eps": config.norm_eps,
+            "id2label": {str(index): f"LABEL_{index}" for index in range(config.num_classes)},
+            "label2id": {f"LABEL_{index}": index for index in range(config.num_classes)},
+            "tie_word_embeddings": config.tie_word_embeddings,
+        }
+
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        # It has no encoders.
+        return False
 
     def canonical(self, names: Collection[str]) -> dict[str, str]:
         # The oldest checkpoints name a norm's arrays by the letters of the paper.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from zoo.attention.function import stock_layers
 from zoo.checkpoints.huggingface.table import Module
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
@@ -66,6 +67,17 @@ class Family(abc.ABC):
     def modules(self, config: ModelConfig, names: Collection[str]) -> Iterator[Module]:
         """The modules of a checkpoint of this config, whose tensors are these."""
 
+    @abc.abstractmethod
+    def describe(self, config: ModelConfig) -> dict[str, Any] | None:
+        """The `config.json` from which `config` makes a model of the same function.
+
+        Versions 4 and 5 of transformers read it. None if models of this family cannot be such.
+        """
+
+    @abc.abstractmethod
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        """Whether mlx-lm's own model of this family computes what `describe` describes."""
+
     def is_tied(self, config: Mapping[str, Any], *, where: str) -> bool:
         """Whether the config says that the output projection is the token embedding."""
         return pick(_Tied, {"tie_word_embeddings": self.tied_unless_said, **config}, where=where).tie_word_embeddings
@@ -77,6 +89,21 @@ class Family(abc.ABC):
         if any(name.startswith(self.prefix) for name in names):
             return {name: name for name in names}
         return {name: name if name.startswith(self.heads) else f"{self.prefix}{name}" for name in names}
+
+
+def their_activation(name: ActivationName, *, tanh: str) -> str:
+    """An activation as transformers names it, the approximation by tanh as this family does."""
+    return tanh if name == "gelu_tanh" else name
+
+
+def stock_attention(config: ModelConfig) -> tuple[int, tuple[int | None, ...]] | None:
+    """Key/value heads and windows as `zoo.attention.function.stock_layers` gives them."""
+    return stock_layers(
+        config.attention,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        num_kv_heads=config.resolved_num_kv_heads,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 from zoo.attention.catalog import variant
-from zoo.checkpoints.huggingface.family import Family, activation_name, pick, refuse_unless
+from zoo.checkpoints.huggingface.family import (
+    Family,
+    activation_name,
+    pick,
+    refuse_unless,
+    stock_attention,
+    their_activation,
+)
 from zoo.checkpoints.huggingface.table import Module
 from zoo.models import GPTConfig, ModelConfig, model_config_from_mapping
 
@@ -66,6 +73,34 @@ class GPT2(Family):
             "tie_word_embeddings": self.is_tied(config, where=where),
         }
         return model_config_from_mapping(mapping, path=where)
+
+    def describe(self, config: ModelConfig) -> dict[str, Any] | None:
+        if not isinstance(config, GPTConfig) or config.positions != "learned":
+            return None
+        whole = config.num_heads * config.resolved_head_dim == config.hidden_size
+        if stock_attention(config) != (config.num_heads, (None,) * config.num_layers) or not whole:
+            return None
+        tied = config.tie_word_embeddings
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": self.model_type,
+            "vocab_size": config.vocab_size,
+            "n_embd": config.hidden_size,
+            "n_layer": config.num_layers,
+            "n_head": config.num_heads,
+            "n_inner": config.resolved_intermediate_size,
+            "n_positions": config.max_seq_len,
+            # What mlx-lm asks for.
+            "n_ctx": config.max_seq_len,
+            "activation_function": their_activation(config.activation, tanh="gelu_new"),
+            "layer_norm_epsilon": config.norm_eps,
+            "initializer_range": config.init_std,
+            "tie_word_embeddings": tied,
+        }
+
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        usual = described["activation_function"] == "gelu_new" and described["tie_word_embeddings"]
+        return usual and described["n_inner"] == 4 * described["n_embd"]
 
     def canonical(self, names: Collection[str]) -> dict[str, str]:
         return {name: name for name in names} if _is_mlx(names) else super().canonical(names)

@@ -1,5 +1,6 @@
 """Llama 1, 2 and 3 (TinyLlama, SmolLM2), and what its relatives share with it: Mistral, Qwen2 and Qwen3."""
 
+import abc
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -7,8 +8,15 @@ from typing import Any, ClassVar
 
 from zoo.attention import LayerPattern, VariantConfig
 from zoo.attention.catalog import variant
-from zoo.checkpoints.huggingface.family import Family, activation_name, pick, refuse_unless
-from zoo.checkpoints.huggingface.rotary import rotary_positions
+from zoo.checkpoints.huggingface.family import (
+    Family,
+    activation_name,
+    pick,
+    refuse_unless,
+    stock_attention,
+    their_activation,
+)
+from zoo.checkpoints.huggingface.rotary import describe_rotary, rotary_positions
 from zoo.checkpoints.huggingface.table import Module
 from zoo.config import UserError
 from zoo.config.errors import shortened
@@ -73,6 +81,42 @@ class LlamaLike(Family):
         }
         return model_config_from_mapping(mapping, path=where)
 
+    def describe(self, config: ModelConfig) -> dict[str, Any] | None:
+        stock = stock_attention(config)
+        if not isinstance(config, LlamaConfig) or config.positions != "rotary" or config.rope_traditional or not stock:
+            return None
+        own = self.differs(config, stock[1])
+        if own is None:
+            return None
+        return {
+            "architectures": [self.architectures[0]],
+            "model_type": self.model_type,
+            "vocab_size": config.vocab_size,
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.resolved_intermediate_size,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+            "num_key_value_heads": stock[0],
+            "head_dim": config.resolved_head_dim,
+            "hidden_act": their_activation(config.activation, tanh="gelu_pytorch_tanh"),
+            "max_position_embeddings": config.max_seq_len,
+            "initializer_range": config.init_std,
+            "rms_norm_eps": config.norm_eps,
+            "tie_word_embeddings": config.tie_word_embeddings,
+            **describe_rotary(config.rope_theta, config.rope_scaling),
+            **own,
+        }
+
+    @abc.abstractmethod
+    def differs(self, config: LlamaConfig, windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+        """The fields of this relative's own; None if it is not what the config says."""
+
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        # Its rotary positions of the other kinds differ, and it ignores windows.
+        kind = described["rope_parameters"]["rope_type"]
+        windowed = described.get("sliding_window") is not None
+        return kind in ("default", "linear", "llama3") and described["hidden_act"] == "silu" and not windowed
+
     def layer(self, fields: Fields) -> dict[str, bool]:
         """Our fields that say where biases and norms are."""
         return {"qkv_bias": fields.attention_bias, "output_bias": fields.attention_bias, "mlp_bias": fields.mlp_bias}
@@ -100,6 +144,11 @@ class Llama(LlamaLike):
     model_type: ClassVar[str] = "llama"
     architectures: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LlamaModel")
 
+    def differs(self, config: LlamaConfig, windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+        if any(windows) or config.qk_norm or config.qkv_bias != config.output_bias:
+            return None
+        return {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+
 
 class Mistral(LlamaLike):
     """Mistral: a sliding window in every layer, unless the config says null."""
@@ -111,6 +160,10 @@ class Mistral(LlamaLike):
         "max_position_embeddings": 131_072,
         "sliding_window": 4096,
     }
+
+    def differs(self, config: LlamaConfig, windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+        plain = not (config.qkv_bias or config.output_bias or config.mlp_bias or config.qk_norm)
+        return {"sliding_window": windows[0]} if plain and len(set(windows)) == 1 else None
 
     def layer(self, fields: Fields) -> dict[str, bool]:
         return {}
@@ -131,6 +184,14 @@ class Qwen2(LlamaLike):
         "max_position_embeddings": 32_768,
         "sliding_window": 4096,
     }
+
+    def differs(self, config: LlamaConfig, windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+        biased = config.qkv_bias and not (config.output_bias or config.mlp_bias or config.qk_norm)
+        return _window_fields(windows) if biased else None
+
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        usual = described["head_dim"] * described["num_attention_heads"] == described["hidden_size"]
+        return super().in_mlx_lm(described) and usual
 
     def layer(self, fields: Fields) -> dict[str, bool]:
         return {"qkv_bias": True}
@@ -169,8 +230,31 @@ class Qwen3(Qwen2):
     architectures: ClassVar[tuple[str, ...]] = ("Qwen3ForCausalLM", "Qwen3Model")
     defaults: ClassVar[Mapping[str, Any]] = {**Qwen2.defaults, "head_dim": 128}
 
+    def differs(self, config: LlamaConfig, windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+        if not config.qk_norm or config.qkv_bias != config.output_bias or config.mlp_bias:
+            return None
+        own = _window_fields(windows)
+        return None if own is None else {"attention_bias": config.qkv_bias, **own}
+
+    def in_mlx_lm(self, described: Mapping[str, Any]) -> bool:
+        return LlamaLike.in_mlx_lm(self, described) and not described["attention_bias"]
+
     def layer(self, fields: Fields) -> dict[str, bool]:
         return {"qkv_bias": fields.attention_bias, "output_bias": fields.attention_bias, "qk_norm": True}
+
+
+def _window_fields(windows: tuple[int | None, ...]) -> dict[str, Any] | None:
+    """What Qwen's config says of windows, which all have one size; None if they have several."""
+    sizes = {window for window in windows if window is not None}
+    if len(sizes) > 1:
+        return None
+    return {
+        "use_sliding_window": bool(sizes),
+        "sliding_window": sizes.pop() if sizes else None,
+        # Older versions count, and know no other order than full layers first.
+        "max_window_layers": next((index for index, window in enumerate(windows) if window is not None), len(windows)),
+        "layer_types": [FULL if window is None else SLIDING for window in windows],
+    }
 
 
 def sliding(window_size: int, *, where: str) -> VariantConfig:

@@ -8,7 +8,7 @@ half precision is forty times slower there; elsewhere in the dtype of the file.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from zoo.checkpoints.huggingface.bert import Bert
+from zoo.checkpoints.huggingface.exported import DESCRIPTION, Exported, is_exported
 from zoo.checkpoints.huggingface.family import Family
 from zoo.checkpoints.huggingface.gpt2 import GPT2
 from zoo.checkpoints.huggingface.llama import Llama, Mistral, Qwen2, Qwen3
@@ -80,7 +81,7 @@ def model_of(
     Raises:
         UserError: As `load_folder`.
     """
-    family = _family(config, where)
+    family = family_of(config, weights.entries, where=where)
     # Name in the table -> name in the file.
     names = {known: name for name, known in family.canonical(weights.entries).items()}
     if len(names) < len(weights.entries):
@@ -123,8 +124,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json_mapping(path, what="checkpoint")
 
 
-def _family(config: Mapping[str, Any], where: str) -> Family:
-    """The family, refused unless its stock code is all that the model needs."""
+def family_of(config: Mapping[str, Any], names: Collection[str], *, where: str) -> Family:
+    """The family of a checkpoint, refused unless its stock code, or ours, is all that the model needs.
+
+    Args:
+        config: Its `config.json`.
+        names: Its tensors.
+        where: What to call the config in messages.
+
+    Raises:
+        UserError: Names what is not read here.
+    """
+    if is_exported(config, names):
+        return Exported()
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         choices = ", ".join(FAMILIES)
@@ -133,7 +145,8 @@ def _family(config: Mapping[str, Any], where: str) -> Family:
         )
     family = FAMILIES[kind]
     for key in ("auto_map", "model_file"):
-        if config.get(key):
+        # Of what left from here the file says nothing that the config does not.
+        if config.get(key) and not (key == "model_file" and DESCRIPTION in config):
             raise UserError(
                 f"{where}: {key} must not be given: it names code of the checkpoint's own, which is never run; got"
                 f" {shortened(config[key])} (without it the checkpoint is read as a plain {kind})"

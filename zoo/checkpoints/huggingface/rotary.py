@@ -54,6 +54,16 @@ def rotary_positions(config: Mapping[str, Any], *, max_seq_len: int, where: str)
     return {"rope_theta": theta, "rope_scaling": _scaling(kind, given, config, max_seq_len, where)}
 
 
+def describe_rotary(theta: float, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields that `rotary_positions` reads, as both versions of transformers know them."""
+    named = {"rope_type": "default"} if scaling is None else dict(scaling)
+    return {
+        "rope_theta": theta,
+        "rope_scaling": None if scaling is None else named,
+        "rope_parameters": {**named, "rope_theta": theta},
+    }
+
+
 def _scaling(
     kind: str, given: Mapping[str, Any], config: Mapping[str, Any], max_seq_len: int, where: str
 ) -> dict[str, Any]:

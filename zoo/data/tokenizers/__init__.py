@@ -9,8 +9,8 @@ from zoo.config.errors import shortened
 from zoo.config.files import read_bytes, read_json_mapping, read_text
 from zoo.data.tokenizers.byte_level import BytesConfig, BytesTokenizer
 from zoo.data.tokenizers.chat_template import ChatTemplate
+from zoo.data.tokenizers.exported import CHAT_TEMPLATE_FILE
 from zoo.data.tokenizers.interface import (
-    CHAT_TEMPLATE_FILE,
     TOKENIZER_FILE,
     StreamingDetokenizer,
     Tokenizer,

@@ -20,11 +20,10 @@ import numpy as np
 from zoo.config import UserError, to_mapping
 from zoo.data.corpora.document import Corpus
 from zoo.data.tokenizers.chat_template import ChatTemplate
+from zoo.data.tokenizers.exported import CHAT_TEMPLATE_FILE
 
 # Beside it stands whatever file the kind of tokenizer needs.
 TOKENIZER_FILE = "zoo_tokenizer.json"
-# Where transformers keeps it too.
-CHAT_TEMPLATE_FILE = "chat_template.jinja"
 # By this character pieces write a space, so that the character itself cannot be told from one.
 SPACE = "\u2581"
 
@@ -117,6 +116,14 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def save(self, folder: Path) -> None:
         """Writes files into an existing folder, from which `load_tokenizer` makes an equal tokenizer."""
+
+    @abc.abstractmethod
+    def export(self, folder: Path) -> None:
+        """Writes files into an existing folder, from which transformers and mlx-lm make this tokenizer.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
 
     @property
     def end_ids(self) -> frozenset[int]:

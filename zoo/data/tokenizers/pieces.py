@@ -1,12 +1,14 @@
 """How a checkpoint's tokenizer writes its pieces, and so what bytes each of its tokens stands for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.config import UserError
 from zoo.data.tokenizers.interface import SPACE
 
+# These change a text and are not needed to split it.
+_NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 # Sixteen times the largest vocabulary in use; each number up to the largest takes a place in a table.
 _LARGEST_ID = 2**22
 
@@ -72,7 +74,7 @@ def token_bytes(wrapper: Any, backend: dict[str, Any]) -> list[bytes]:
         elif token in added:
             table[token] = piece.encode()
         else:
-            table[token] = b"".join(_BYTE_OF.get(character, character.encode()) for character in piece)
+            table[token] = b"".join(BYTE_OF.get(character, character.encode()) for character in piece)
     return table
 
 
@@ -84,4 +86,41 @@ def _byte_alphabet() -> dict[str, bytes]:
     return named | {chr(256 + index): bytes([value]) for index, value in enumerate(others)}
 
 
-_BYTE_OF = _byte_alphabet()
+BYTE_OF = _byte_alphabet()
+
+
+def implied_merges(score_of: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The merges of SentencePiece's pieces: all ways to cut one into two others, the piece of highest score first."""
+    ranked = sorted(score_of, key=lambda piece: -score_of[piece])
+    cuts = ((piece[:place], piece[place:]) for piece in ranked for place in range(len(piece) - 1, 0, -1))
+    return [(left, right) for left, right in cuts if left in score_of and right in score_of]
+
+
+def without_changes(backend: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer's description without what changes a text, adds to it, or takes part of it for special tokens."""
+    return {
+        **backend,
+        "truncation": None,
+        "padding": None,
+        "post_processor": None,
+        "decoder": None,
+        "added_tokens": [
+            {**token, "lstrip": False, "rstrip": False} for token in backend["added_tokens"] if not token["special"]
+        ],
+        "normalizer": _exact_step(backend["normalizer"], "normalizers"),
+        "pre_tokenizer": _exact_step(backend["pre_tokenizer"], "pretokenizers"),
+        "model": {**backend["model"], "dropout": None} if "dropout" in backend["model"] else backend["model"],
+    }
+
+
+def _exact_step(step: dict[str, Any] | None, parts: str) -> dict[str, Any] | None:
+    if step is None or step["type"] in _NORMAL_FORMS:
+        return None
+    if step["type"] == "Sequence":
+        kept = [exact for part in step[parts] if (exact := _exact_step(part, parts)) is not None]
+        return {**step, parts: kept} if kept else None
+    if step["type"] == "Metaspace":
+        return {**step, "prepend_scheme": "never"}
+    if step["type"] == "ByteLevel" and "add_prefix_space" in step:
+        return {**step, "add_prefix_space": False}
+    return step

@@ -23,6 +23,7 @@ from zoo.config.errors import shortened
 from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.corpora import Corpus
 from zoo.data.tokenizers.chat_template import ChatTemplate, chosen_template
+from zoo.data.tokenizers.exported import SPACES_BACK, after_end, write_tokenizer
 from zoo.data.tokenizers.interface import (
     SPACE,
     TOKENIZER_FILE,
@@ -31,15 +32,13 @@ from zoo.data.tokenizers.interface import (
     encode_around_space,
     require_unicode,
 )
-from zoo.data.tokenizers.pieces import require_small_numbers, token_bytes, uses_metaspace
+from zoo.data.tokenizers.pieces import require_small_numbers, token_bytes, uses_metaspace, without_changes
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "*config.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # Where a model says how it is to be asked.
 _GENERATION = "generation_config.json"
-# These change a text and are not needed to split it.
-_NORMAL_FORMS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Prepend"})
 # Runs of spaces, line ends, capitals, what normal forms merge, rare and unassigned characters, special tokens.
 _PROBE = (
     "  a  B\t\r\n\n É e\u0301 \ufb01 \u212b \u2581 \x00\x07 \u00ad \u200b 漢字 🙂 \U000e0001 \ue000 <s></s> [MASK] "
@@ -95,7 +94,7 @@ class PretrainedTokenizer(Tokenizer):
             self.mask_id = self.wrapper.mask_token_id
             self.mask_text = self.wrapper.mask_token or self.mask_text
             backend = json.loads(self.wrapper.backend_tokenizer.to_str())
-            self._exact_json = json.dumps(_without_changes(backend), sort_keys=True)
+            self._exact_json = json.dumps(without_changes(backend), sort_keys=True)
             self._exact = type(self.wrapper.backend_tokenizer).from_str(self._exact_json)
             self.token_bytes_V = token_bytes(self.wrapper, backend)
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
@@ -187,6 +186,28 @@ class PretrainedTokenizer(Tokenizer):
         # The part in Rust has no type of its own for a full disk.
         except Exception as error:
             raise UserError(f"tokenizer: {folder} must be writable; {' '.join(str(error).split())}") from error
+
+    def export(self, folder: Path) -> None:
+        try:
+            self.wrapper.save_pretrained(folder)
+        # The part in Rust has no type of its own for a full disk.
+        except Exception as error:
+            raise UserError(f"tokenizer: {folder} must be writable; {' '.join(str(error).split())}") from error
+        if not self.trained_here:
+            self._save_chat_template(folder)
+            return
+        # What its model learnt from: no text changed, each begun after the end of a document.
+        whole = json.loads(self.wrapper.backend_tokenizer.to_str())
+        name = self.wrapper.convert_ids_to_tokens(self.eos_id)
+        description = {
+            **json.loads(self._exact_json),
+            "added_tokens": whole["added_tokens"],
+            "post_processor": after_end(name, self.eos_id),
+            # No space stands before a text that would have to go again.
+            "decoder": SPACES_BACK if uses_metaspace(whole) else whole["decoder"],
+        }
+        settings = read_json_mapping(folder / "tokenizer_config.json", what="tokenizer")
+        write_tokenizer(folder, description, settings, chat_source=self.chat_source)
 
     def _around_a_text(self) -> tuple[list[int], list[int]]:
         """The tokens that it puts before and behind every text."""
@@ -297,33 +318,3 @@ def _model_end_ids(folder: Path) -> list[int]:
                 )
             return ids
     return []
-
-
-def _without_changes(backend: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer's description without what changes a text, adds to it, or takes part of it for special tokens."""
-    return {
-        **backend,
-        "truncation": None,
-        "padding": None,
-        "post_processor": None,
-        "decoder": None,
-        "added_tokens": [
-            {**token, "lstrip": False, "rstrip": False} for token in backend["added_tokens"] if not token["special"]
-        ],
-        "normalizer": _exact_step(backend["normalizer"], "normalizers"),
-        "pre_tokenizer": _exact_step(backend["pre_tokenizer"], "pretokenizers"),
-        "model": {**backend["model"], "dropout": None} if "dropout" in backend["model"] else backend["model"],
-    }
-
-
-def _exact_step(step: dict[str, Any] | None, parts: str) -> dict[str, Any] | None:
-    if step is None or step["type"] in _NORMAL_FORMS:
-        return None
-    if step["type"] == "Sequence":
-        kept = [exact for part in step[parts] if (exact := _exact_step(part, parts)) is not None]
-        return {**step, parts: kept} if kept else None
-    if step["type"] == "Metaspace":
-        return {**step, "prepend_scheme": "never"}
-    if step["type"] == "ByteLevel" and "add_prefix_space" in step:
-        return {**step, "add_prefix_space": False}
-    return step

@@ -24,6 +24,7 @@ import sentencepiece
 from zoo.config import UserError, require, require_within
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, documents_of
+from zoo.data.tokenizers.exported import after_end, byte_pairs, special_tokens, write_tokenizer
 from zoo.data.tokenizers.interface import (
     SPACE,
     TOKENIZER_FILE,
@@ -32,6 +33,7 @@ from zoo.data.tokenizers.interface import (
     encode_around_space,
     require_unicode,
 )
+from zoo.data.tokenizers.pieces import implied_merges
 
 # A change of what is learnt, or of how a folder of the cache is written, makes older ones stale.
 _FORMAT = 2
@@ -134,6 +136,27 @@ class SentencePieceTokenizer(Tokenizer):
         (folder / MODEL_FILE).write_bytes(self._model)
         self._save_chat_template(folder)
         (folder / TOKENIZER_FILE).write_text(json.dumps({"kind": SentencePieceConfig.kind}), encoding="utf-8")
+
+    def export(self, folder: Path) -> None:
+        pieces = {token: self._processor.id_to_piece(token) for token in range(self.vocab_size)}
+        learnt = {token: each for token, each in pieces.items() if self.token_bytes_V[token] and token >= _NUM_FIXED}
+        # With spaces as they are, the mark that stands for them here is a character without a piece, as in `encode`.
+        spelled = {token: piece.replace(SPACE, " ") for token, piece in learnt.items()}
+        # A piece can be spelled so; none is spelled as SentencePiece itself names its special tokens.
+        mask = self.mask_text if self.mask_text not in spelled.values() else pieces[self.mask_id]
+        special = {self.eos_text: self.eos_id, "<pad>": self.pad_id, mask: self.mask_id, "<unk>": 0}
+        fixed = {piece: token for token, piece in pieces.items() if token not in (*spelled, *special.values())}
+        merges = implied_merges({spelled[token]: self._processor.get_score(token) for token in spelled})
+        description = {
+            "added_tokens": special_tokens(special),
+            "post_processor": after_end(self.eos_text, self.eos_id),
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": byte_pairs(
+                {**special, **fixed, **{piece: token for token, piece in spelled.items()}}, merges, byte_fallback=True
+            ),
+        }
+        settings = {"eos_token": self.eos_text, "pad_token": "<pad>", "mask_token": mask, "unk_token": "<unk>"}
+        write_tokenizer(folder, description, settings, chat_source=self.chat_source, start=self.eos_text)
 
     def _keeps_the_laws(self) -> bool:
         size = self._processor.get_piece_size()

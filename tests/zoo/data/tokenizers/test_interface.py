@@ -20,6 +20,7 @@ from zoo.data.tokenizers import (
     load_tokenizer,
     tokenizer_config_from_mapping,
 )
+from zoo.data.tokenizers.interface import SPACE
 
 # What tokenizers stumble over: their own signs for spaces, bytes and special tokens, and characters without width.
 NASTY = [
@@ -169,3 +170,39 @@ def test_a_damaged_description_is_refused_by_name(tmp_path, content, message):
     (tmp_path / "zoo_tokenizer.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         load_tokenizer(tmp_path)
+
+
+@given(text=TEXTS)
+@settings(max_examples=60, deadline=None)
+def test_other_tools_read_a_text_as_the_model_learnt_it(exported, text):
+    tokenizer, theirs = exported
+    # There a text that spells a special token is that token; and a checkpoint's pieces may write spaces as U+2581.
+    same = not isinstance(tokenizer, PretrainedTokenizer) or SPACE not in text
+    if same and not any(each in text for each in theirs.all_special_tokens):
+        assert theirs.encode(text) == tokenizer.encode_prompt(text)
+        assert theirs.decode(theirs.encode(text), skip_special_tokens=True) == text
+
+
+@pytest.fixture(scope="module")
+def exported(tokenizer, tmp_path_factory):
+    """A tokenizer of a model that was trained here, and what transformers makes of it."""
+    folder = tmp_path_factory.mktemp("exported")
+    ours = tokenizer.for_a_new_model()
+    ours.export(folder)
+    from transformers import AutoTokenizer
+
+    return ours, AutoTokenizer.from_pretrained(folder)
+
+
+def test_an_exported_tokenizer_is_the_same_here(exported, tmp_path):
+    tokenizer, _ = exported
+    tokenizer = tokenizer.with_chat_template("{{ messages[0].content }}")
+    tokenizer.export(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert (again.eos_id, again.pad_id, again.mask_id) == (tokenizer.eos_id, tokenizer.pad_id, tokenizer.mask_id)
+    assert (again.token_byte_lengths() == tokenizer.token_byte_lengths()).all()
+    assert again.encode_prompt(SOURCE) == tokenizer.encode_prompt(SOURCE)
+    if not isinstance(tokenizer, PretrainedTokenizer):
+        # What stands before every chat here, the template says there.
+        said = again.chat_template().source.replace("{{ messages[0].content }}", "hi</s>")
+        assert again.encode_marked(said) == tokenizer.encode_marked("hi</s>")
