@@ -35,7 +35,7 @@ def models(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_every_way_to_a_model():
-    assert {"generate.py", "chat.py"} == set(re.findall(r"scripts/(\w+\.py)", "".join(COMMANDS)))
+    assert {"generate.py", "chat.py", "convert.py"} == set(re.findall(r"scripts/(\w+\.py)", "".join(COMMANDS)))
     assert {"smollm", "HuggingFaceTB/SmolLM2-135M"} <= set(re.findall(r"checkpoint=([\w/.-]+)", "".join(COMMANDS)))
 
 

@@ -76,6 +76,53 @@ def quantize_layers(model: nn.Module, schemes: Mapping[str, Scheme], *, where: s
     suit_to_backend(model)
 
 
+def quantize_weights(model: nn.Module, scheme: Scheme) -> int:
+    """Quantizes the matrices of a model, embeddings included, in place; those of other widths stay as they are.
+
+    Args:
+        model: Without adapters and quantized layers.
+        scheme: How.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        UserError: If some are quantized already, or the width of none is a multiple of the group's size.
+    """
+    require_plain(model)
+
+    def fits(path: str, module: nn.Module) -> bool:
+        return isinstance(module, nn.Linear | nn.Embedding) and module.weight.shape[-1] % scheme.group_size == 0
+
+    nn.quantize(model, scheme.group_size, scheme.bits, mode=scheme.mode, class_predicate=fits)
+    count = len(schemes_of(model))
+    if not count:
+        widths = sorted({each.weight.shape[-1] for _, each in model.named_modules() if isinstance(each, nn.Linear)})
+        raise UserError(
+            f"quantization.group_size must divide the width of a matrix, of {widths}; got {scheme.group_size}"
+        )
+    suit_to_backend(model)
+    return count
+
+
+def require_plain(model: nn.Module) -> None:
+    """Refuses to quantize a model that is quantized.
+
+    Raises:
+        UserError: If it is.
+    """
+    if schemes_of(model):
+        raise UserError("quantization must be left out for a model that is quantized already (or give dequantize=true)")
+
+
+def dequantize_weights(model: nn.Module) -> None:
+    """Writes the quantized layers of a model out as plain ones, in place."""
+    # Late: it imports transformers.
+    from mlx_lm.utils import dequantize_model
+
+    dequantize_model(model)
+
+
 def schemes_from(mapping: Mapping[str, Any], *, where: str) -> dict[str, Scheme]:
     """What `schemes_of` gave, as it was written.
 

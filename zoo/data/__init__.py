@@ -1,7 +1,7 @@
 """Data: corpora, tokenizers, token shards on disk, and loaders whose batches are pure functions of (seed, step)."""
 
 from zoo.data.corpora import DataConfig, data_config_from_mapping
-from zoo.data.dataset import TokenCorpus, prepare
+from zoo.data.dataset import TokenCorpus, held_out_sample, prepare
 from zoo.data.identity import DataIdentity, data_identity_from_mapping
 from zoo.data.loader import Batch, CausalLoader, Loader, MaskedTokenLoader, ProcessShare
 from zoo.data.shards import TokenSplit
@@ -28,6 +28,7 @@ __all__ = [
     "data_config_from_mapping",
     "data_identity_from_mapping",
     "data_source_from_mapping",
+    "held_out_sample",
     "load_tokenizer",
     "prepare",
     "tokenizer_config_from_mapping",

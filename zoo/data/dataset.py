@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
+import numpy as np
+
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.cache import cached_folder, key_of
 from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
 from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
-from zoo.data.shards import ShardWriter, TokenSplit, open_split
+from zoo.data.shards import ShardWriter, TokenSplit, open_split, token_dtype
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig
 from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
@@ -88,6 +90,43 @@ def prepare(
         tokenizer=built,
         identity=data_identity_from_mapping(summary["identity"]),
         fingerprint=key_of("tokens", _MEANING, *what),
+    )
+
+
+def held_out_sample(data_config: DataConfig, tokenizer: Tokenizer, *, num_tokens: int) -> TokenSplit:
+    """The first held-out documents of a corpus in memory; no more of it is turned into tokens, and nothing is kept.
+
+    Args:
+        data_config: The corpus.
+        tokenizer: A lossless one.
+        num_tokens: How many are wanted; there may be fewer.
+
+    Raises:
+        UserError: If the corpus cannot be read, or the tokenizer drops characters.
+    """
+    tokens, sources = [tokenizer.eos_id], b""
+    ends: list[int] = []
+    source_ends: list[int] = []
+    lengths_V = tokenizer.token_byte_lengths()
+    for document in documents_of(data_config.open()):
+        if document.split == "validation":
+            ids = tokenizer.encode(document.text)
+            _require_exact(document, int(lengths_V[ids].sum()))
+            tokens += ids
+            if document.complete:
+                tokens.append(tokenizer.eos_id)
+                sources += document.source.encode("utf-8", errors="backslashreplace")
+                ends.append(len(tokens))
+                source_ends.append(len(sources))
+        if len(tokens) > num_tokens and ends:
+            break
+    return TokenSplit(
+        name="validation",
+        tokens_T=np.array(tokens, dtype=token_dtype(tokenizer.vocab_size)),
+        document_ends_N=np.array(ends),
+        tokenizer=tokenizer,
+        _sources=np.frombuffer(sources, dtype=np.uint8),
+        _source_ends_N=np.array(source_ends),
     )
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def export_model(
         UserError: If no other tool can compute it, or a weight does not fit the dtype.
         OSError: If it cannot be written.
     """
-    foreign = source if source is not None and is_folder(source) and not (source / MANIFEST).exists() else None
+    foreign = _foreign(source)
     before = {} if foreign is None else read_config(foreign)
     layout = layout_of(model, preferred=before.get("model_type"))
     named = _write_tokenizer(folder, tokenizer, foreign)
@@ -72,6 +72,23 @@ def export_model(
     if layout.has_model_file:
         (folder / MODEL_FILE).write_text(bundle(model.config), encoding="utf-8")
     return layout
+
+
+def stored_dtype(source: Path) -> mx.Dtype | None:
+    """The dtype that most weights of a folder in Hugging Face's layout have; None of anything else."""
+    if _foreign(source) is None:
+        return None
+    with open_weights(source) as shards:
+        return _usual(dtype_of(entry) for entry in shards.entries.values())
+
+
+def _foreign(source: Path | None) -> Path | None:
+    return source if source is not None and is_folder(source) and not (source / MANIFEST).exists() else None
+
+
+def _usual(dtypes: Iterable[mx.Dtype]) -> mx.Dtype | None:
+    counted = Counter(each for each in dtypes if mx.issubdtype(each, mx.floating)).most_common(1)
+    return counted[0][0] if counted else None
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer | None, foreign: Path | None) -> dict[str, Any]:
@@ -92,13 +109,14 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer | None, foreign: Path | 
 
 
 def _stored_dtypes(folder: Path, config: Mapping[str, Any], model: nn.Module) -> dict[str, mx.Dtype]:
-    """The dtype of each tensor of a folder, by the name of the first of our arrays that it holds."""
+    """The dtype of each float tensor of a folder, by the name of the first of our arrays that it holds."""
     with open_weights(folder) as shards:
         entries = shards.entries
     family = family_of(config, entries, where=f"checkpoint: {folder / CONFIG}")
     known = {name: dtype_of(entries[theirs]) for theirs, name in family.canonical(entries).items()}
     table = tensors(family.modules(model.config, known), dict(tree_flatten(model.parameters())))
-    return {tensor.ours[0]: known[tensor.theirs] for tensor in table if tensor.theirs in known}
+    floats = {name for name, each in known.items() if mx.issubdtype(each, mx.floating)}
+    return {tensor.ours[0]: known[tensor.theirs] for tensor in table if tensor.theirs in floats}
 
 
 def _write_weights(
@@ -110,8 +128,7 @@ def _write_weights(
     dtype: mx.Dtype | None,
 ) -> mx.Dtype:
     """Writes the tensors in shards; gives the dtype that most of them have."""
-    floats = Counter(each for each in dtypes.values() if mx.issubdtype(each, mx.floating))
-    usual = dtype or (floats.most_common(1)[0][0] if floats else None)
+    usual = dtype or _usual(dtypes.values())
 
     def wanted(tensor: Tensor) -> mx.array:
         array = tensor.theirs_from(arrays)
@@ -121,18 +138,18 @@ def _write_weights(
 
     shards = list(_shards(table, {tensor.theirs: wanted(tensor).nbytes for tensor in table}))
     index = {}
-    counts: Counter[mx.Dtype] = Counter()
+    used: list[mx.Dtype] = []
     for number, shard in enumerate(shards, start=1):
         name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         written = {tensor.theirs: wanted(tensor) for tensor in shard}
         require_finite(written, f"dtype: {folder / name}")
         write_tensors(folder / name, written)
         index.update(dict.fromkeys(written, name))
-        counts.update(each.dtype for each in written.values() if mx.issubdtype(each.dtype, mx.floating))
+        used += [each.dtype for each in written.values()]
     if len(shards) > 1:
         total = sum(wanted(tensor).nbytes for tensor in table)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))})
-    return counts.most_common(1)[0][0]
+    return _usual(used) or mx.float32
 
 
 def _shards(table: list[Tensor], sizes: Mapping[str, int]) -> Iterator[list[Tensor]]:

@@ -11,21 +11,14 @@ import pytest
 from mlx_lm.utils import load_model as load_in_mlx_lm
 
 from tests.tolerances import tolerance
+from tests.zoo.checkpoints.export.variants import ONE_OF_EACH
 from tests.zoo.checkpoints.saved import TOKENIZER, small_model
 from zoo.attention import registry
-from zoo.attention.catalog import attention_names, variant
 from zoo.checkpoints import load_checkpoint
 from zoo.checkpoints.export import MODEL_FILE, export_model
 from zoo.config import UserError
 
 ROWS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5, 9]]
-# One of each mechanism: an implementation is a word of the config. And a hybrid.
-ONE_OF_EACH = {
-    each.mechanism if len(variant(name).variants()) == 1 else name: name
-    for name in attention_names()
-    for each in variant(name).variants()
-    if not each.capabilities.refusal
-}
 # Loads an exported model where this project cannot be imported, and computes the logits of a row.
 ELSEWHERE = """
 import sys
@@ -48,7 +41,7 @@ def exported(folder, attention, **choices):
     return model, export_model(folder, model, tokenizer=TOKENIZER)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_mechanism_computes_the_same_in_mlx_lm_and_comes_back(name, tmp_path):
     model, layout = exported(tmp_path, name, family="llama", num_layers=4, max_seq_len=64)
     theirs, _ = load_in_mlx_lm(tmp_path, trust_remote_code=layout.has_model_file)

@@ -1,0 +1,161 @@
+"""`convert.py`: what it writes is whole and equal, what it did is measured, and an interruption leaves nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from recipes.app import execute
+from recipes.convert import main
+from tests.full_disk import FullDisk
+from tests.zoo.checkpoints.saved import TOKENIZER, small_model
+from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
+from zoo.checkpoints.foreign_adapters import load_adapters
+from zoo.models.adapters import fuse_adapters
+
+ROOT = Path(__file__).resolve().parents[2]
+ADAPTERS = ROOT / "tests" / "references" / "peft"
+ROW_BL = mx.array([[256, 104, 101, 108, 108, 111]])
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    model = small_model(family="llama", hidden_size=32, num_heads=2, head_dim=16, max_seq_len=64)
+    return save_checkpoint(tmp_path_factory.mktemp("source") / "source", model=model, tokenizer=TOKENIZER)
+
+
+@pytest.fixture
+def convert(source, tmp_path, text_corpus, capsys):
+    """Runs `convert.py` in this process: exit code, JSON or None, stderr."""
+
+    def run(*more, out="out", checkpoint=source):
+        text = ["data=text", f"data.path={text_corpus}", "batch_size=2", "sequence_length=33"]
+        code = execute("convert", main, [f"checkpoint={checkpoint}", f"out={tmp_path / out}", *text, *more])
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out.splitlines()[-1]) if captured.out else None, captured.err
+
+    return run
+
+
+def logits(folder):
+    return load_checkpoint(folder).model(ROW_BL)
+
+
+@pytest.mark.parametrize("form", ["huggingface", "zoo"])
+def test_a_model_comes_out_as_it_was(convert, source, tmp_path, form):
+    (tmp_path / "out").mkdir()
+    code, result, error = convert(f"format={form}")
+    assert (code, result["format"]) == (0, form), error
+    assert mx.array_equal(logits(source), logits(result["out"]))
+    assert result["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_surgery_and_quantization_are_done_and_measured(convert, tmp_path):
+    code, result, error = convert("attention=swa", "attention.window_size=3", "layers=[-1]", "quantization.mode=mxfp4")
+    assert code == 0, error
+    assert (result["surgery"]["layers"], result["quantization"]["matrices"]) == ([1], 14)
+    for each in (result["surgery"]["damage"], result["quantization"]["damage"]):
+        assert each["kl_nats_per_token"] > 0
+        assert each["tokens"] > 2 * 33
+    card = (tmp_path / "out" / "README.md").read_text()
+    for said in (
+        "--trust-remote-code",
+        "window_size = 3",
+        "mxfp4, 4 bits",
+        f"{result['surgery']['damage']['tokens']:.0f}",
+    ):
+        assert said in card
+    assert "license" not in card
+    code, again, error = convert("dequantize=true", out="plain", checkpoint=tmp_path / "out")
+    assert code == 0, error
+    assert "quantization" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+    assert mx.abs(logits(again["out"]) - logits(result["out"])).max() < 1e-4
+
+
+def test_what_was_quantized_cannot_be_once_more(convert, tmp_path):
+    assert convert("quantization.bits=8", "quantization.group_size=32", "surgery.batches=0")[0] == 0
+    code, _, error = convert("quantization.bits=4", out="twice", checkpoint=tmp_path / "out")
+    assert code == 2
+    assert "quantized already (or give dequantize=true)" in error.splitlines()[-1]
+
+
+def test_adapters_of_other_libraries_are_put_into_the_weights(convert, tmp_path):
+    base, adapters = ADAPTERS / "base", ADAPTERS / "lora"
+    code, result, error = convert(f"adapters={adapters}", checkpoint=base)
+    assert code == 0, error
+    loaded = load_whole(base)
+    load_adapters(loaded.model, adapters, base=str(base))
+    fuse_adapters(loaded.model)
+    assert mx.array_equal(load_checkpoint(result["out"]).model(ROW_BL % 31), loaded.model(ROW_BL % 31))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("out=null", "out must name a new folder"),
+        ("format=onnx", "format must be one of huggingface, zoo"),
+        ("dtype=int8", "dtype must be a floating-point type"),
+        ("quantization.bits=7", "bits must be one of affine's"),
+        ("quantization.mode=q4_k", "mode must be one of MLX's"),
+        ("layers=[0]", "layers must be null without attention"),
+        ("adapters=nowhere", "adapters: nowhere must hold"),
+        ("checkpoint=nowhere", "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(convert, tmp_path, change, said):
+    code, result, error = convert(change)
+    assert (code, result) == (2, None)
+    assert said in error.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_in_the_way_stays(convert, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("full", "file", "link"):
+        code, _, error = convert(out=name)
+        assert code == 2
+        assert "out must be a new folder" in error.splitlines()[-1]
+    assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_disk_that_is_full_at_any_change_leaves_nothing(convert, tmp_path):
+    whole = FullDisk(tmp_path, fails_from=None)
+    with whole.entered():
+        assert convert("attention=sinks", "surgery.batches=0")[0] == 0
+    renamed = next(number for number, change in enumerate(whole.changes, 1) if change.startswith("rename"))
+    # The last change to each file, and what makes it a folder; after the renaming it is one.
+    last = {change: number for number, change in enumerate(whole.changes[:renamed], 1) if "sync" not in change}
+    assert len(last) > 8
+    for change, number in last.items():
+        disk = FullDisk(tmp_path, fails_from=number)
+        with disk.entered():
+            code, result, error = convert("attention=sinks", "surgery.batches=0", out="cut")
+        assert (code, result) == (2, None), change
+        assert error.splitlines()[-1].startswith("error: "), error
+        assert [path.name for path in tmp_path.iterdir()] == ["out"], change
+
+
+def test_a_kill_leaves_nothing_that_looks_finished(source, tmp_path):
+    """Stopped while it writes its weights, which then are half there."""
+    code = (
+        "import os, signal, sys\n"
+        "import recipes.app, recipes.convert, zoo.checkpoints.export.folder as folder\n"
+        "write = folder.write_tensors\n"
+        "def dying(path, arrays):\n"
+        "    write(path, arrays)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "folder.write_tensors = dying\n"
+        "recipes.app.execute('convert', recipes.convert.main, sys.argv[1:])\n"
+    )
+    arguments = [f"checkpoint={source}", f"out={tmp_path / 'out'}"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "out").exists()
