@@ -184,12 +184,12 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
     flags, overrides = split_flags(arguments)
     TYPED.set(tuple(overrides))
     if "--help" in flags:
-        show(help_text(config_name, CONFIGS, _groups()))
+        show(help_text(config_name, CONFIGS, config_groups()))
         return
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
     wanted = rewritten(
-        overrides, script=config_name, config=CONFIGS / f"{config_name}.yaml", groups=_groups(), sweep=sweep
+        overrides, script=config_name, config=CONFIGS / f"{config_name}.yaml", groups=config_groups(), sweep=sweep
     )
     _require_sound_yamls(config_name, flags, overrides)
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
@@ -219,7 +219,8 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _groups() -> dict[str, list[str]]:
+def config_groups() -> dict[str, list[str]]:
+    """The choices of each config group."""
     groups = {path.name: sorted(yaml.stem for yaml in path.glob("*.yaml")) for path in CONFIGS.iterdir()}
     names = sorted({*groups["attention"], *external_mechanism_names()})
     return {**{group: choices for group, choices in groups.items() if choices}, "attention": names}
@@ -230,10 +231,13 @@ def _require_sound_yamls(config_name: str, flags: Sequence[str], overrides: Sequ
     written = dict(override.partition("=")[::2] for override in overrides)
     chosen = [CONFIGS / f"{config_name}.yaml"]
     chosen += [
-        CONFIGS / group / f"{written[group]}.yaml" for group in _groups() if written.get(group, "").isidentifier()
+        CONFIGS / group / f"{written[group]}.yaml" for group in config_groups() if written.get(group, "").isidentifier()
     ]
     for folder in (Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")):
-        chosen += [*folder.glob("*.yaml"), *(path for group in _groups() for path in folder.glob(f"{group}/*.yaml"))]
+        chosen += [
+            *folder.glob("*.yaml"),
+            *(path for group in config_groups() for path in folder.glob(f"{group}/*.yaml")),
+        ]
     for path in chosen:
         if path.is_file():
             read_yaml(path, what="configuration")

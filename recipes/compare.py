@@ -9,7 +9,6 @@ run_dir/
   benchmark/, logs/, report/, rows.jsonl
 """
 
-import concurrent.futures
 import dataclasses
 import statistics
 import sys
@@ -18,29 +17,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from eval.quality.run_rows import quality_identity, rows_of_run
 from eval.quality.tasks import require_known
 from eval.rows import Row, only_writer, read_rows
-from eval.suites.series import changed_parameters, named_parameters, series_named
+from eval.suites.series import named_parameters, series_named
 from recipes.app import choice_name
+from recipes.checkpoint_comparison import compare_exchanges
 from recipes.comparison_run import (
     WHOLE_SCHEDULE,
     ComparisonRun,
     Regime,
+    attention_overrides,
     begun_clocks,
     begun_steps,
+    benchmark_script,
+    carry_out_all,
     evaluation_overrides,
+    machine_overrides,
 )
+from recipes.exchanges import Arm, Exchanges
 from recipes.job import TYPED
 from recipes.material import open_material
-from recipes.scripts import Script, ScriptRunner, listed, stopping_at_the_end
+from recipes.scripts import ScriptRunner, stopping_at_the_end
 from recipes.training_plan import checked_plan
+from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import typed_path
 from zoo.runtime.threads import usable_cores
 
+# Every variant there is.
+ALL = "all"
 # What a comparison decides itself, run by run.
 _ITS_OWN = ("attention", "seed", "run_dir", "resume")
 
@@ -59,12 +66,20 @@ class CompareRecipe:
         budget_minutes: Of the benchmark, or None.
         jobs: Trainings at the same time.
         run_dir: Output folder; a comparison that was begun there goes on.
+        checkpoint: A trained model whose attention is exchanged for the variants; None to train them from nothing.
+        layers: With a checkpoint, numbers of the layers that are exchanged; None for all.
+        arms: With a checkpoint, ways to mend what the exchange broke; none only to look at that.
+        scratch: With a checkpoint, overrides of `finetune.py` for the models with fresh weights.
     """
 
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     regimes: tuple[Regime, ...]
     run_dir: str
+    checkpoint: str | None = None
+    layers: tuple[int, ...] | None = None
+    arms: tuple[Arm, ...] = ()
+    scratch: tuple[str, ...] = ()
     tasks: tuple[str, ...] | None = None
     max_batches: int | Literal["auto"] | None = "auto"
     benchmark: bool = True
@@ -76,8 +91,11 @@ class CompareRecipe:
             values = getattr(self, field)
             distinct = len(values) == len(set(values)) > 0
             require(distinct, field, "be a list of different values, at least one", list(values))
-        for name in self.variants:
+        for name in self.variants if self.variants != (ALL,) else ():
             named_parameters(name)
+        given = [name for name in ("layers",) if getattr(self, name) is not None]
+        require(self.checkpoint is not None or not given, "layers", "be null without a checkpoint", self.layers)
+        require(self.checkpoint != "", "checkpoint", "name one, or be null", self.checkpoint)
         require(self.run_dir.strip() != "", "run_dir", "name a folder", self.run_dir)
         in_order = self.regimes[0] == "equal_tokens"
         require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
@@ -104,6 +122,10 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     names = [field.name for field in dataclasses.fields(CompareRecipe)]
     recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
+    if recipe.variants == (ALL,):
+        recipe = dataclasses.replace(recipe, variants=tuple(attention_names()))
+    if recipe.checkpoint is not None:
+        return _of_checkpoint(recipe)
     overrides = _training_overrides(recipe)
     training = {str(name): value for name, value in plain.items() if name not in names}
     # Before anything is written, and once for all runs: what a run would refuse, and what it learns from.
@@ -118,9 +140,17 @@ def main(config: DictConfig) -> dict[str, Any]:
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
         for regime in recipe.regimes:
             asked = _cells(regime, recipe, folder, overrides, data, cells)
-            cells += _run_regime(asked, regime, recipe.jobs, runner)
+            cells += carry_out_all(asked, regime, recipe.jobs, runner)
         if recipe.benchmark:
-            _benchmark(recipe, folder, runner, plans[0].training.sequence_length, _machine(overrides))
+            script = benchmark_script(
+                recipe.variants,
+                choice_name("model"),
+                plans[0].training.sequence_length,
+                folder=folder,
+                budget_minutes=recipe.budget_minutes,
+            )
+            machine = machine_overrides(overrides)
+            runner.run(dataclasses.replace(script, arguments=(*script.arguments, *machine)))
         rows = _collected(cells, recipe, folder)
         store.append(row for row in rows if store.rows.get(row.identity) != row)
     # It imports matplotlib and SciPy.
@@ -130,6 +160,27 @@ def main(config: DictConfig) -> dict[str, Any]:
     summary = _summary(cells, recipe)
     print("\n".join(_table(summary)), file=sys.stderr)
     return {"report_path": str(files.html), "rows_path": str(store.path), "summary": summary}
+
+
+def _of_checkpoint(recipe: CompareRecipe) -> dict[str, Any]:
+    """What becomes of a trained model whose attention is exchanged."""
+    assert recipe.checkpoint is not None
+    own = {field.name for field in dataclasses.fields(CompareRecipe)} - {"regimes"}
+    typed = [each for each in TYPED.get() if each.partition("=")[0].lstrip("+~") not in own]
+    asked = Exchanges(
+        checkpoint=recipe.checkpoint,
+        variants=recipe.variants,
+        layers=recipe.layers,
+        arms=recipe.arms,
+        seeds=recipe.seeds,
+        tasks=recipe.tasks,
+        max_batches=recipe.max_batches,
+        scratch=recipe.scratch,
+        folder=typed_path(recipe.run_dir, what="run_dir"),
+        typed=tuple(typed),
+        data=choice_name("data"),
+    )
+    return compare_exchanges(asked, jobs=recipe.jobs, benchmark=recipe.benchmark, budget_minutes=recipe.budget_minutes)
 
 
 def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
@@ -184,7 +235,7 @@ def _cells(
                     regime=regime,
                     folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
                     overrides=(*overrides, *attention_overrides(name), *steps[name]),
-                    evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, _machine(overrides)),
+                    evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, machine_overrides(overrides)),
                     logs=folder / "logs",
                     data=data,
                     clock=first if regime == "equal_seconds" else None,
@@ -193,33 +244,6 @@ def _cells(
     for cell in cells:
         cell.require_same()
     return cells
-
-
-def _run_regime(cells: list[ComparisonRun], regime: Regime, jobs: int, runner: ScriptRunner) -> list[ComparisonRun]:
-    """Carries out what is not finished, and gives all of them back."""
-    waiting = [cell for cell in cells if not cell.is_finished]
-    with (
-        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=regime, file=sys.stderr, unit="run") as progress,
-        concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool,
-    ):
-        futures = [pool.submit(cell.carry_out, runner) for cell in waiting]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                progress.update()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            runner.stop()
-            raise
-    return cells
-
-
-def attention_overrides(series: str) -> tuple[str, ...]:
-    """What gives `train.py` the attention of a series."""
-    changed = changed_parameters(series).items()
-    values = ((key, "null" if value is None else value) for key, value in changed)
-    return (f"attention={named_parameters(series)[0]}", *(f"attention.{key}={value}" for key, value in values))
 
 
 def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[ComparisonRun]) -> tuple[str, ...]:
@@ -234,29 +258,6 @@ def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[C
     }
     steps = next(cell.result()["steps"] for cell in earlier if cell.variant == recipe.variants[0])
     return (f"training.steps={max(1, round(steps * speeds[name] / speeds[recipe.variants[0]]))}",)
-
-
-def _machine(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """What evaluations and benchmarks are told as trainings are: where to compute, and whether to insist."""
-    return tuple(override for override in overrides if override.startswith(("device=", "allow_large=")))
-
-
-def _benchmark(
-    recipe: CompareRecipe, folder: Path, runner: ScriptRunner, length: int, machine: tuple[str, ...]
-) -> None:
-    """Times the models at the length that they were trained at, so that speed and quality are of one setting."""
-    budget = () if recipe.budget_minutes is None else (f"budget_minutes={recipe.budget_minutes}",)
-    arguments = (
-        f"variants={listed(recipe.variants)}",
-        "levels=[model]",
-        f"models=[{choice_name('model')}]",
-        f"lengths=[{length}]",
-        f"run_dir={folder / 'benchmark'}",
-        *budget,
-        *machine,
-    )
-    log = folder / "logs" / "benchmark.log"
-    runner.run(Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log, shown=True))
 
 
 def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Path) -> list[Row]:

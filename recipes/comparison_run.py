@@ -1,14 +1,19 @@
 """One run of a comparison: a variant trained with one seed under one regime, then evaluated, once."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import glob
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
+from eval.suites.series import changed_parameters, named_parameters
 from recipes.scripts import Script, ScriptRunner, listed
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_as, replace_file
@@ -66,6 +71,8 @@ class ComparisonRun:
         data: Identity of the data that every run of the comparison learns from.
         clock: At equal seconds, the variant whose seconds are held equal.
         logs: Folder of the scripts' logs.
+        script: What trains.
+        arm: Of a checkpoint's variant, how it is mended; None for a training.
     """
 
     variant: str
@@ -77,11 +84,13 @@ class ComparisonRun:
     logs: Path
     data: Mapping[str, str]
     clock: str | None = None
+    script: str = "train.py"
+    arm: str | None = None
 
     @property
     def name(self) -> str:
         """For people and for log files."""
-        return f"{self.regime}-{self.variant}-seed{self.seed}"
+        return f"{self.arm or self.regime}-{self.variant}-seed{self.seed}"
 
     @property
     def is_finished(self) -> bool:
@@ -154,7 +163,7 @@ class ComparisonRun:
         own = (*WHOLE_SCHEDULE, f"seed={self.seed}", f"run_dir={self.folder}", "resume=auto")
         log = self.logs / f"{self.name}.train.log"
         result = runner.run(
-            Script(name=f"training {self.name}", script="train.py", arguments=(*self.overrides, *own), log=log)
+            Script(name=f"training {self.name}", script=self.script, arguments=(*self.overrides, *own), log=log)
         )
         if result["interrupted"]:
             raise KeyboardInterrupt
@@ -179,6 +188,63 @@ class ComparisonRun:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace_file(self.folder / name, json.dumps(content) + "\n")
+
+
+def carry_out_all(cells: list[ComparisonRun], what: str, jobs: int, runner: ScriptRunner) -> list[ComparisonRun]:
+    """Carries out what is not finished, several at a time, and gives all of them back."""
+    waiting = [cell for cell in cells if not cell.is_finished]
+    with (
+        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=what, file=sys.stderr, unit="run") as progress,
+        concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool,
+    ):
+        futures = [pool.submit(cell.carry_out, runner) for cell in waiting]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                progress.update()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            runner.stop()
+            raise
+    return cells
+
+
+def attention_overrides(series: str) -> tuple[str, ...]:
+    """What gives a script the attention of a series."""
+    changed = changed_parameters(series).items()
+    values = ((key, "null" if value is None else value) for key, value in changed)
+    return (f"attention={named_parameters(series)[0]}", *(f"attention.{key}={value}" for key, value in values))
+
+
+def machine_overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """What evaluations and benchmarks are told as trainings are: where to compute, and whether to insist."""
+    return tuple(override for override in overrides if override.startswith(("device=", "allow_large=")))
+
+
+def benchmark_script(
+    variants: Sequence[str], model: str, length: int, *, folder: Path, budget_minutes: float | None
+) -> Script:
+    """Times models at the length that they were trained at, so that speed and quality are of one setting.
+
+    Args:
+        variants: Names of series.
+        model: Name of a YAML in configs/model.
+        length: Tokens.
+        folder: Of the comparison.
+        budget_minutes: None for no limit.
+    """
+    budget = () if budget_minutes is None else (f"budget_minutes={budget_minutes}",)
+    arguments = (
+        f"variants={listed(variants)}",
+        "levels=[model]",
+        f"models=[{model}]",
+        f"lengths=[{length}]",
+        f"run_dir={folder / 'benchmark'}",
+        *budget,
+    )
+    log = folder / "logs" / "benchmark.log"
+    return Script(name="the benchmark", script="benchmark.py", arguments=arguments, log=log, shown=True)
 
 
 def begun_steps(runs: Path, variants: Sequence[str]) -> dict[str, tuple[str, ...]]:

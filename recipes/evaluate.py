@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
@@ -19,12 +19,12 @@ from eval.quality.series import attention_json, series_name
 from eval.quality.tasks import chosen_tasks, require_known
 from eval.rows import Row, current_machine, only_writer
 from recipes.held_out import HeldOutData, held_out_data
-from zoo.attention import variant_from_mapping
+from recipes.surgery import SurgeryConfig, operate, report
 from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint, locate
 from zoo.config import MOST, from_mapping, require, require_within
 from zoo.config.files import typed_path
 from zoo.data.synthetic import SYNTHETIC_TASKS
-from zoo.models import Load, ModelPrice
+from zoo.models import Load, Model, ModelPrice
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
@@ -105,13 +105,15 @@ def main(config: DictConfig) -> dict[str, Any]:
     choose_backend(recipe.device)
     seed_everything(recipe.seed)
     assert recipe.checkpoint is not None
-    attention = None if recipe.attention is None else variant_from_mapping(recipe.attention)
     checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_checkpoint(
-        locate(checkpoint), attention=attention, layers=recipe.layers, allow_large=recipe.allow_large
-    )
+    loaded = load_checkpoint(locate(checkpoint), allow_large=recipe.allow_large)
+    operation = operate(cast(Model, loaded.model), recipe.attention, recipe.layers)
+    loaded = dataclasses.replace(loaded, model=operation.model)
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
+    if operation.surgery is not None:
+        surgery = report(operation, (), None, SurgeryConfig(batches=0))
+        evaluated = dataclasses.replace(evaluated, original=operation.original, surgery=surgery)
     _require_room_for(recipe, evaluated)
     tasks = chosen_tasks(evaluated, recipe.tasks)
     origin = _origin(recipe, loaded, evaluated, _label(evaluated, loaded, data.others))
@@ -217,7 +219,7 @@ def _size(training: Mapping[str, Any], field: str, default: int | None = None) -
     return value
 
 
-def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) -> dict[str, int | None]:
+def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) -> dict[str, Any]:
     """How much is looked at: by "auto" the very rows that the training's own evaluations looked at."""
     if recipe.max_batches != "auto":
         return {"max_batches": recipe.max_batches}

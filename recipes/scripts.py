@@ -21,6 +21,20 @@ from zoo.runtime.blas import THREAD_VARIABLES
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # How long an interrupted script may take to save what it has.
 _GRACE_SECONDS = 120.0
+# The command contract's exit code for what the user can mend.
+_REFUSED = 2
+
+
+class RefusedError(UserError):
+    """A script refused what it was asked for: something that the user can mend, and no fault of ours.
+
+    Attributes:
+        reason: What it said.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +99,9 @@ class ScriptRunner:
             self._running.discard(process)
         lines = output.splitlines()
         if process.returncode != 0 or not lines:
-            raise UserError(f"{script.name} failed ({_ending(process.returncode)}): {_last_line(script.log)}")
+            reason = _last_line(script.log)
+            message = f"{script.name} failed ({_ending(process.returncode)}): {reason}"
+            raise RefusedError(message, reason=reason) if process.returncode == _REFUSED else UserError(message)
         return json.loads(lines[-1])
 
     def stop(self) -> None:

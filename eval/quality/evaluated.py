@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -41,6 +41,8 @@ class Evaluated:
         tokenizer: Its own, or None for a model of a synthetic task.
         text: Held-out text, or None for a model of a synthetic task.
         task: The synthetic task that the model was trained on, or None for text.
+        original: The model before its attention was exchanged, or None if it was not.
+        surgery: What exchanging it did, JSON-ready, or None.
         sequence_length: Tokens of a row in training.
         batch_size: Rows at a time.
         max_batches: Most batches of one figure, or None for all there are.
@@ -56,6 +58,8 @@ class Evaluated:
     tokenizer: Tokenizer | None
     text: HeldOutText | None
     task: SyntheticTask | None
+    original: Any = None
+    surgery: Mapping[str, Any] | None = None
     sequence_length: int
     batch_size: int
     max_batches: int | None = None
@@ -88,10 +92,11 @@ class Evaluated:
         limit = self.model.config.position_limit
         return limit is not None and length > limit
 
-    def predictor(self) -> Predictor:
-        """The model, ready to be asked."""
+    def predictor(self, model: Any = None) -> Predictor:
+        """The model, or one made of it, ready to be asked."""
         lengths_V = None if self.text is None else self.text.split.tokenizer.token_byte_lengths()
-        return Predictor(self.model, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+        chosen = self.model if model is None else model
+        return Predictor(chosen, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
 
     @functools.cached_property
     def text_predictions(self) -> Predictions:

@@ -45,6 +45,7 @@ _FOUND = {
     "peak_bytes",
     "num_parameters",
     "curve",
+    "surgery",
 }
 
 
@@ -169,13 +170,21 @@ def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
     )
     text_task = "language" if FAMILIES[settings.model["family"]].causal else "masked"
     task = data if data in SYNTHETIC_TASKS else text_task
-    facts_of_machine = environment(run_dir)
+    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
+    return [quality_row(quality, machine=machine_of_run(run_dir), found_at=folder.finished_at())]
+
+
+def machine_of_run(run_dir: Path) -> Machine:
+    """The machine that a run was made on; this one if it does not say.
+
+    Raises:
+        UserError: If what it says is of no machine.
+    """
+    facts = environment(run_dir)
     try:
-        machine = current_machine() if facts_of_machine is None else machine_of(facts_of_machine)
+        return current_machine() if facts is None else machine_of(facts)
     except (KeyError, TypeError, ValidationError):
         raise UserError(f"run: {run_dir / 'environment.json'} must tell of a machine, as train.py wrote it") from None
-    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
-    return [quality_row(quality, machine=machine, found_at=folder.finished_at())]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class Score:
         num_pairs: Pairs to remember, where the task varies them.
         depth: Where in the context the answer lies, from 0 to 1, where the task varies it.
         position: First position of the bin, where figures go by position.
+        surgery: What exchanging the attention did, as JSON, where the figure is of that.
         skipped: Why there is no value; None if there is one.
     """
 
@@ -30,6 +31,7 @@ class Score:
     num_pairs: int | None = None
     depth: float | None = None
     position: int | None = None
+    surgery: str | None = None
     skipped: str | None = None
 
 

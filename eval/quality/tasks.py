@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from eval.quality.ablation import ablation
 from eval.quality.evaluated import Evaluated
 from eval.quality.extrapolation import extrapolation
+from eval.quality.generated import generated_needle, generated_recall
 from eval.quality.language import language
 from eval.quality.masked import masked
 from eval.quality.positions import positions
 from eval.quality.recall import recall
 from eval.quality.score import Score
+from eval.quality.surgery import surgery
 from zoo.config import UserError
 from zoo.data.synthetic import SYNTHETIC_TASKS
 
@@ -22,11 +25,13 @@ class QualityTask:
         name: As in `tasks=[NAME]`.
         unfit: Why the task does not fit what is evaluated; None if it does.
         measure: The figures, the one that stands for the task first.
+        on_request: Whether it is left out where no task is named.
     """
 
     name: str
     unfit: Callable[[Evaluated], str | None]
     measure: Callable[[Evaluated], Sequence[Score]]
+    on_request: bool = False
 
 
 def _unless_language_model(evaluated: Evaluated) -> str | None:
@@ -50,11 +55,29 @@ def _unless_text(evaluated: Evaluated) -> str | None:
     return f"it asks for text; the model was trained on {evaluated.data}, whose tokens are none"
 
 
+def _unless_exchanged(evaluated: Evaluated) -> str | None:
+    reason = _unless_text(evaluated)
+    return reason or (
+        "it asks what exchanging the attention did; choose one, as in attention=swa"
+        if evaluated.original is None
+        else None
+    )
+
+
+def _unless_decoding(evaluated: Evaluated) -> str | None:
+    able = [layer.self_attn.capabilities.decode for layer in evaluated.model.layers]
+    return _unless_language_model(evaluated) or (None if all(able) else "its attention cannot write token by token")
+
+
 _TEXT_TASKS = (
     QualityTask(name="language", unfit=_unless_language_model, measure=language),
     QualityTask(name="positions", unfit=_unless_language_model, measure=positions),
     QualityTask(name="extrapolation", unfit=_unless_language_model, measure=extrapolation),
     QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
+    QualityTask(name="surgery", unfit=_unless_exchanged, measure=surgery, on_request=True),
+    QualityTask(name="ablation", unfit=_unless_language_model, measure=ablation, on_request=True),
+    QualityTask(name="generated_recall", unfit=_unless_decoding, measure=generated_recall, on_request=True),
+    QualityTask(name="generated_needle", unfit=_unless_decoding, measure=generated_needle, on_request=True),
 )
 
 
@@ -81,7 +104,7 @@ def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[Qual
     """
     tasks = all_tasks()
     if names is None:
-        return [task for task in tasks.values() if task.unfit(evaluated) is None]
+        return [task for task in tasks.values() if not task.on_request and task.unfit(evaluated) is None]
     require_known(names)
     for name in names:
         reason = tasks[name].unfit(evaluated)

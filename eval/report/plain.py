@@ -23,7 +23,7 @@ _MARKUP = re.compile(
 _FORMULA = re.compile(r"\s*[=@＝＠]|\s*[-+＋－](?!\d+(\.\d+)?\Z)")
 
 # Texts that are JSON keep its letters.
-_JSON = ("attention", "settings")
+_JSON = ("attention", "settings", "surgery")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

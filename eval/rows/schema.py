@@ -160,6 +160,9 @@ class Quality(Strict):
     )
     position: Count | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
+    surgery: str | None = Field(
+        default=None, description="what exchanging a trained model's attention did, as JSON: layers, tensors, damage"
+    )
 
     @field_validator("settings")
     @classmethod

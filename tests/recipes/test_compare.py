@@ -17,8 +17,8 @@ import recipes.scripts
 import recipes.train
 from eval.rows import read_rows
 from recipes.app import execute
-from recipes.compare import attention_overrides, main
-from recipes.comparison_run import ComparisonRun, begun_steps
+from recipes.compare import main
+from recipes.comparison_run import ComparisonRun, attention_overrides, begun_steps
 from recipes.scripts import Script, ScriptRunner, listed
 from tests.recipes.tiny_train import TINY
 from zoo.config import UserError

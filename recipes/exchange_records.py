@@ -1,0 +1,63 @@
+"""The records of a comparison of a checkpoint's variants: evaluations under its names, fine-tunings, and refusals."""
+
+from eval.quality.run_facts import RunFacts, best_metric, facts_of_run, identity_of, section, with_settings
+from eval.quality.run_rows import Origin, machine_of_run, quality_identity, quality_row
+from eval.quality.score import Score
+from eval.rows import Row, current_machine
+from eval.rows.schema import Regime
+from eval.suites.series import series_named
+from recipes.comparison_run import ComparisonRun
+from zoo.checkpoints import History
+from zoo.checkpoints.save import CONFIG
+from zoo.config import UserError
+from zoo.config.files import read_json_mapping
+from zoo.training import RunFolder
+
+
+def renamed(row: Row, model: str, *, variant: str | None, regime: Regime = "checkpoint") -> Row:
+    """A record of an evaluation as part of this comparison: whose it is, and what was held equal."""
+    if row.quality is None:
+        return row
+    named = {"model": model, "variant": variant or row.quality.variant, "regime": regime}
+    quality = row.quality.model_copy(update=named)
+    return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
+
+
+def row_of_run(cell: ComparisonRun, model: str) -> Row:
+    """What a fine-tuning itself found last, its curve, and what it took."""
+    folder = RunFolder(cell.folder)
+    result, newest = folder.result(), History(folder.checkpoints).newest()
+    metric = None if result is None else best_metric(result)
+    if result is None or newest is None or metric is None:
+        raise UserError(f"run_dir must hold finished runs with a validation value; {str(cell.folder)!r} is none")
+    saved = section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
+    identity = identity_of(saved)
+    origin = Origin(
+        variant=cell.variant,
+        attention=series_named(cell.variant).attention,
+        model=model,
+        data=str(section(saved, "data").get("corpus")),
+        regime=cell.regime,
+        seed=cell.seed,
+        facts=with_settings(facts_of_run(cell.folder, metric=metric), saved),
+        measured_on=None if identity is None else identity.validation,
+    )
+    task = "masked" if metric == "val_accuracy" else "language"
+    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
+    return quality_row(quality, machine=machine_of_run(cell.folder), found_at=folder.finished_at())
+
+
+def refusal(variant: str, reason: str, *, model: str, data: str, measured_on: str) -> Row:
+    """That a variant cannot take the place of the checkpoint's attention, and why."""
+    origin = Origin(
+        variant=variant,
+        attention=series_named(variant).attention,
+        model=model,
+        data=data,
+        regime="checkpoint",
+        seed=0,
+        facts=RunFacts(),
+        measured_on=measured_on,
+    )
+    quality = origin.quality("surgery", Score(metric="kl_nats_per_token"))
+    return quality_row(quality, machine=current_machine(), skipped=reason)

@@ -1,0 +1,98 @@
+"""What a comparison of a checkpoint's variants is asked for, and what each fine-tuning of it would be."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import compose
+from omegaconf import OmegaConf
+
+from eval.suites.series import series_named
+from recipes.app import CONFIGS, config_groups
+from recipes.command_line import rewritten
+from recipes.finetune import FinetunePlan, checked_plan
+from zoo.attention.catalog import variant_mapping
+from zoo.config.files import read_yaml_mapping, typed_path
+from zoo.models import model_config_from_mapping
+
+Arm = Literal["heal", "finetune", "scratch"]
+# What a comparison of a checkpoint's variants decides itself, and what the checkpoint brings.
+NOT_TYPED = ("attention", "seed", "resume", "model", "tokenizer", "regimes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exchanges:
+    """What is compared.
+
+    Attributes:
+        checkpoint: As typed.
+        variants: Names of series.
+        layers: Numbers of the layers that are exchanged; None for all.
+        arms: Ways to mend.
+        seeds: Of data order, and of fresh weights.
+        tasks: What every model is asked; None for all that fit.
+        max_batches: Of an evaluation, as for `evaluate.py`.
+        scratch: Overrides of `finetune.py` for models with fresh weights.
+        folder: Of the comparison.
+        typed: Overrides of `finetune.py`.
+        data: Name of a YAML in configs/data.
+    """
+
+    checkpoint: str
+    variants: tuple[str, ...]
+    layers: tuple[int, ...] | None
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    tasks: tuple[str, ...] | None
+    max_batches: int | str | None
+    scratch: tuple[str, ...]
+    folder: Path
+    typed: tuple[str, ...]
+    data: str
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint, in records: of a path its last part, and the layers if not all are exchanged."""
+        path = typed_path(self.checkpoint, what="checkpoint")
+        name = path.resolve().name if path.exists() else self.checkpoint
+        return name if self.layers is None else f"{name}, layers {','.join(map(str, self.layers))}"
+
+    @property
+    def of_data(self) -> tuple[str, ...]:
+        """The overrides that choose the data."""
+        own = (each for each in self.typed if each.startswith("data."))
+        return (f"data={self.data}", *own)
+
+    @property
+    def of_layers(self) -> tuple[str, ...]:
+        """The override that chooses the layers."""
+        return () if self.layers is None else (f"layers={list(self.layers)}".replace(" ", ""),)
+
+
+def finetuning_plan(asked: Exchanges) -> FinetunePlan:
+    """What a fine-tuning of the first variant would be, with everything refused that can be before any work."""
+    overrides = [f"data={asked.data}", *(each for each in asked.typed if not each.startswith("data="))]
+    composed = rewritten(
+        overrides, script="finetune", config=CONFIGS / "finetune.yaml", groups=config_groups(), sweep=False
+    )
+    plain = OmegaConf.to_container(compose(config_name="finetune", overrides=composed), resolve=True)
+    assert isinstance(plain, dict)
+    mapping = {str(key): value for key, value in plain.items()}
+    return checked_plan(
+        {**mapping, "checkpoint": asked.checkpoint, "attention": series_named(asked.variants[0]).mapping}
+    )
+
+
+def shape_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how much a model computes, apart from its attention, its vocabulary and its longest text."""
+    config = model_config_from_mapping(
+        {**values, "vocab_size": 1, "max_seq_len": 1, "attention": variant_mapping("mha"), "dropout": 0.0}
+    )
+    free = ("vocab_size", "max_seq_len", "attention", "dropout", "init_std", "norm_eps", "rope_theta", "rope_scaling")
+    return {key: value for key, value in config.as_mapping().items() if key not in free}
+
+
+def model_yamls() -> dict[str, Mapping[str, Any]]:
+    """What configs/model has, by name."""
+    return {path.stem: read_yaml_mapping(path, what="models") for path in sorted((CONFIGS / "model").glob("*.yaml"))}
