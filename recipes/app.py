@@ -20,9 +20,11 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
@@ -101,9 +103,12 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
             decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
             sweeps = MULTIRUN in arguments or "-m" in arguments
 
-            def composed() -> None:
+            def composed(flags: Sequence[str], overrides: Sequence[str]) -> None:
                 try:
-                    decorated()
+                    if flags or any(override.lstrip("+~").startswith("hydra") for override in overrides):
+                        decorated()
+                    else:
+                        _run_once(job, config_name, overrides)
                 # Hydra alone is called here: what it lets out before a job begins, of whatever kind, comes from the
                 # YAMLs or the command line. A launcher's other processes tell nothing of when their jobs began.
                 except Exception as error:
@@ -179,7 +184,27 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _with_arguments(action: Callable[[], None], config_name: str, arguments: Sequence[str]) -> None:
+def _run_once(job: Callable[[DictConfig], None], config_name: str, overrides: Sequence[str]) -> None:
+    """Runs a single job as Hydra does, which composes twice: first to see whether it is a single one."""
+    hydra_config, before = HydraConfig.instance(), HydraConfig.instance().cfg
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=config_name):
+        loader = GlobalHydra.instance().hydra
+        assert loader is not None
+        config = loader.compose_config(
+            config_name, [*_QUIET, *overrides], run_mode=RunMode.RUN, with_log_configuration=False
+        )
+        try:
+            hydra_config.set_config(config)
+            with read_write(config), open_dict(config):
+                del config["hydra"]
+            job(config)
+        finally:
+            hydra_config.cfg = before
+
+
+def _with_arguments(
+    action: Callable[[Sequence[str], Sequence[str]], None], config_name: str, arguments: Sequence[str]
+) -> None:
     """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
     flags, overrides = split_flags(arguments)
     TYPED.set(tuple(overrides))
@@ -200,7 +225,7 @@ def _with_arguments(action: Callable[[], None], config_name: str, arguments: Seq
             place = [f"hydra.sweep.dir={quoted(str(elsewhere))}", "hydra.sweep.subdir=."]
             for_sweep = [*place, fixed_in_a_sweep(wanted)] if sweep else []
             sys.argv = [before[0], *flags, *_QUIET, *for_sweep, *wanted]
-            action()
+            action(flags, wanted)
     finally:
         sys.argv = before
         if full_error is None:
