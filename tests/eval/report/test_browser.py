@@ -11,6 +11,7 @@ from eval.rows import Row
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+SCREENS = {"desktop": (DESKTOP, "light"), "phone": (PHONE, "light"), "dark phone": (PHONE, "dark")}
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +25,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=[(DESKTOP, "light"), (PHONE, "light"), (PHONE, "dark")], ids=["desktop", "phone", "dark phone"])
+@pytest.fixture
 def opened(request: pytest.FixtureRequest, browser: Browser, report: ReportFiles) -> Iterator[Page]:
     """The page, which must load nothing but itself and stay silent until the test's end."""
-    viewport, scheme = request.param
+    viewport, scheme = SCREENS[request.param]
     context = browser.new_context(viewport=viewport, color_scheme=scheme)
     page = context.new_page()
     requests, said = [], []
@@ -40,6 +41,11 @@ def opened(request: pytest.FixtureRequest, browser: Browser, report: ReportFiles
     context.close()
     assert outside == []
     assert said == []
+
+
+def on(*screens: str) -> pytest.MarkDecorator:
+    """Where a test looks at the page: on those screens that can make a difference to it."""
+    return pytest.mark.parametrize("opened", screens, indirect=True)
 
 
 def _column(page: Page, name: str) -> list[tuple[str, str | None]]:
@@ -60,6 +66,7 @@ def _click(page: Page, name: str) -> None:
     page.locator("#rows-table thead").get_by_role("button", name=name, exact=True).click()
 
 
+@on("desktop")
 def test_a_click_on_a_heading_sorts_numbers_by_size(opened: Page, rows: list[Row]) -> None:
     before = _column(opened, "median")
     assert len(before) == len(rows)
@@ -77,6 +84,7 @@ def test_a_click_on_a_heading_sorts_numbers_by_size(opened: Page, rows: list[Row
     assert opened.locator("#rows-table th[aria-sort=descending]").inner_text().strip() == "median"
 
 
+@on("phone")
 def test_a_click_on_a_heading_sorts_texts(opened: Page) -> None:
     before = _column(opened, "variant")
     _click(opened, "variant")
@@ -90,6 +98,7 @@ def test_a_click_on_a_heading_sorts_texts(opened: Page) -> None:
     assert len(set(windows)) == 3
 
 
+@on("dark phone")
 def test_rows_are_filtered_by_status_section_and_words(opened: Page, rows: list[Row]) -> None:
     opened.select_option("#rows-status", "incorrect")
     wanted = [row for row in rows if row.status == "incorrect"]
@@ -106,6 +115,7 @@ def test_rows_are_filtered_by_status_section_and_words(opened: Page, rows: list[
     assert {text for text, _ in _column(opened, "variant")} == {"swa"}
 
 
+@on("desktop", "phone")
 def test_the_page_is_no_wider_than_the_screen_and_every_figure_is_seen(opened: Page, report: ReportFiles) -> None:
     overflow = opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0
@@ -118,6 +128,7 @@ def test_the_page_is_no_wider_than_the_screen_and_every_figure_is_seen(opened: P
         assert min(box["width"], box["height"]) > 100
 
 
+@on("desktop", "dark phone")
 def test_figures_take_the_text_colour_of_light_and_dark(opened: Page) -> None:
     colours = opened.evaluate(
         """() => {
