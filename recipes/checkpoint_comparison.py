@@ -303,6 +303,6 @@ def compare_exchanges(asked: Exchanges, *, jobs: int, benchmark: bool, budget_mi
     from eval.report import write_report
 
     files = write_report(rows, asked.folder / "report", title=f"Exchanged attention in {asked.name}")
-    summary = exchange_summary(rows, asked.name, asked.variants, asked.arms)
+    summary = exchange_summary(rows, asked.name, asked.variants)
     print("\n".join(summary_lines(summary)), file=sys.stderr)
     return {"report_path": str(files.html), "rows_path": str(store.path), "summary": summary}

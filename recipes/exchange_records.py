@@ -18,7 +18,9 @@ def renamed(row: Row, model: str, *, variant: str | None, regime: Regime = "chec
     """A record of an evaluation as part of this comparison: whose it is, and what was held equal."""
     if row.quality is None:
         return row
-    named = {"model": model, "variant": variant or row.quality.variant, "regime": regime}
+    named = {"model": model, "regime": regime}
+    if variant is not None:
+        named |= {"variant": variant, "attention": series_named(variant).attention}
     quality = row.quality.model_copy(update=named)
     return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
 

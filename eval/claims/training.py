@@ -1,5 +1,6 @@
 """Claims about fine-tuning speed, by the training steps of a small model of the same shape."""
 
+import json
 from collections.abc import Callable, Mapping
 
 from eval.claims import words
@@ -8,6 +9,11 @@ from eval.claims.claim import Judgement, MissingRowsError
 from eval.claims.evidence import Evidence, Pair, Setting, timing_of
 from eval.claims.series import ANY_FUSED, ANY_MANUAL
 from eval.claims.verdict import known, overlaps, same_figure, same_side, verdict
+from zoo.attention.catalog import variant_mapping
+from zoo.attention.function import function_of
+
+# A logit of an exact exchange may move by so much, in float32.
+_EXACT = 1e-4
 
 STEP = Setting(suite="transfer", mode="step", level="model")
 SCALED = (
@@ -99,6 +105,38 @@ def _absolute(published: float, model: str, *, fused: bool = True) -> Callable[[
 
 
 def _drop_in(evidence: Evidence) -> Judgement:
+    """By trained models whose every layer was exchanged for another way to compute the same function."""
+    looks = [row for row in evidence.rows if row.quality is not None and row.quality.surgery is not None]
+    exact = [row for row in looks if row.quality and _is_full(row.quality.attention)]
+    if not exact:
+        return _built(evidence)
+    surgeries = [(row, json.loads((row.quality and row.quality.surgery) or "{}")) for row in exact]
+    differences = [each["damage"]["largest_logit_difference"] for _, each in surgeries]
+    whole = all(len(each["layers"]) == each["num_layers"] for _, each in surgeries)
+    texts: dict[str, set[str | None]] = {}
+    for row, each in surgeries:
+        texts.setdefault(row.quality.model if row.quality else "", set()).add((each.get("greedy") or {}).get("text"))
+    same = all(len(found) == 1 for found in texts.values())
+    names = ", ".join(dict.fromkeys(row.quality.variant for row in exact if row.quality))
+    return Judgement(
+        verdict=verdict(whole and same and max(differences) <= _EXACT),
+        ours=f"{names} in {'every layer' if whole else 'some layers'} of {', '.join(texts)}: largest logit difference "
+        f"{max(differences):.1e}, greedy texts {'equal' if same else 'not equal'}",
+        value=max(differences),
+        reason="Exchanged in trained checkpoints, for other ways to compute the same function. Reproduced if every "
+        f"layer was exchanged, no logit moved by more than {_EXACT:.0e} and the greedy texts are equal. Another "
+        "function is no drop-in replacement; what each of those broke is a table of its own. The published patchers "
+        "exchanged no layer at all.",
+        evidence=tuple(row.identity for row in exact),
+    )
+
+
+def _is_full(attention: str | None) -> bool:
+    """Whether a mapping computes full softmax attention, with the heads that its model has."""
+    return attention is not None and function_of(json.loads(attention)) == function_of(variant_mapping("mha"))
+
+
+def _built(evidence: Evidence) -> Judgement:
     """No row exchanges the attention of an existing model: what was checked instead stands beside."""
     pairs = _pairs(evidence, fused_above=True)
     checked = [row for pair in pairs for row in (pair.numerator, pair.denominator)]

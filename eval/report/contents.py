@@ -10,6 +10,7 @@ from eval.report.selection import by_device
 from eval.report.svg import svg_text
 from eval.report.tables.claims import claims_table, judged_claims
 from eval.report.tables.coverage import coverage_table, reasons_table
+from eval.report.tables.exchanges import mended_table, surgeries_table
 from eval.report.tables.machines import commits, machines_table
 from eval.report.tables.recall import recall_table
 from eval.report.tables.suites import SuiteSection, suite_sections
@@ -50,6 +51,8 @@ class DeviceReport:
         variants: What each variant costs and is worth.
         trainings: What each variant reached in training.
         recall: Accuracy by number of pairs.
+        surgeries: What exchanging the attention of trained models did.
+        mended: What came back of what that broke.
         claims: Verdicts on all of them.
         judged: The claims that the rows say something of.
         figures: All of them, drawn or not.
@@ -65,6 +68,8 @@ class DeviceReport:
     variants: Table
     trainings: Table
     recall: Table
+    surgeries: Table
+    mended: Table
     claims: Table
     judged: Table
     figures: tuple[DrawnFigure, ...]
@@ -93,6 +98,8 @@ def _device_report(name: str, slug: str, rows: Sequence[Row], *, suffix: str) ->
         variants=variants_table(rows),
         trainings=trainings_table(rows),
         recall=recall_table(rows),
+        surgeries=surgeries_table(rows),
+        mended=mended_table(rows),
         claims=claims,
         judged=judged_claims(claims),
         figures=tuple(_drawn(kind, drawn, f"{kind.name}{suffix}") for kind in FIGURES),

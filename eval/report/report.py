@@ -122,6 +122,8 @@ def _device_data(device: DeviceReport) -> dict[str, Any]:
         "variants": _records(device.variants),
         "trainings": _records(device.trainings),
         "recall": _records(device.recall),
+        "surgeries": _records(device.surgeries),
+        "mended": _records(device.mended),
         "claims": _records(device.claims),
         "figures": [
             {"name": each.name, "title": each.kind.title, "drawn": each.svg is not None, "reason": each.reason}

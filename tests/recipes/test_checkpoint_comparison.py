@@ -13,10 +13,10 @@ import recipes.checkpoint_comparison
 import recipes.compare
 import recipes.evaluate
 import recipes.finetune
+from eval.report.exchanges import recovered_share
 from eval.rows import read_rows
 from recipes.app import execute
 from recipes.compare import main
-from recipes.exchange_summary import recovered_share
 from recipes.scripts import RefusedError
 from tests.recipes.test_finetune import TINY, build
 from zoo.checkpoints import load_checkpoint, save_checkpoint
