@@ -17,7 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from zoo.checkpoints.huggingface.bert import Bert
-from zoo.checkpoints.huggingface.exported import DESCRIPTION, Exported, is_exported
+from zoo.checkpoints.huggingface.exported import DESCRIPTION, Exported, exported_names, is_exported
 from zoo.checkpoints.huggingface.family import Family
 from zoo.checkpoints.huggingface.gpt2 import GPT2
 from zoo.checkpoints.huggingface.llama import Llama, Mistral, Qwen2, Qwen3
@@ -95,7 +95,8 @@ def model_of(
         model = build_model(described)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    modules = list(family.modules(described, names))
+    own = exported_names(name for name, _ in tree_flatten(model.parameters())) if isinstance(family, Exported) else ()
+    modules = list(family.modules(described, {*names, *own}))
     quantize(model, config, modules=modules, names=names, where=where)
     arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     table = tensors(modules, arrays)

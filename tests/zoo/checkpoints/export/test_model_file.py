@@ -1,6 +1,7 @@
 """The `model_file` computes in mlx-lm what the model computes here, and needs nothing of this project."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -130,3 +131,39 @@ def test_a_mechanism_that_needs_more_than_its_file_is_refused_by_name(other_pack
     other_package("import hypothesis")
     with pytest.raises(UserError, match=r"attention 'every' must be one file.*'every_package' imports 'hypothesis'"):
         exported(tmp_path / "out", {"name": "every", "mechanism": "every"}, family="llama")
+
+
+def spoilt(folder, *, tensors=None, **changes):
+    exported(folder, "learned_sinks", family="llama")
+    (folder / MODEL_FILE).write_text("raise SystemExit('run')")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    if tensors is not None:
+        arrays = mx.load(str(folder / "model.safetensors"))
+        mx.eval(arrays)
+        mx.save_safetensors(str(folder / "model.safetensors"), tensors(dict(arrays)))
+    return folder
+
+
+def without(name):
+    return lambda arrays: {key: value for key, value in arrays.items() if not key.endswith(name)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"attention_zoo": 3}, "attention_zoo must describe the model; got 3"),
+        ({"attention_zoo": {"family": "llama"}}, "attention_zoo: attention must be a variant"),
+        ({"attention_zoo": {"family": "rnn"}}, "attention_zoo: family must be one of the model families"),
+        ({"tensors": without("layers.1.self_attn.q_proj.weight")}, "missing: model.layers.1.self_attn.q_proj.weight"),
+        ({"tensors": lambda arrays: {**arrays, "model.more": mx.zeros(1)}}, "unexpected: 'model.more'"),
+        ({"tensors": lambda arrays: {**arrays, "model.layers.0.x.y": mx.zeros(1)}}, "model.layers.0.x.y"),
+    ],
+)
+def test_a_folder_that_was_changed_is_refused_in_one_line_and_never_run(changes, said, tmp_path):
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_checkpoint(spoilt(tmp_path, **changes))
+
+
+def test_the_file_is_never_run_here(tmp_path):
+    assert load_checkpoint(spoilt(tmp_path)).model.config.attention.name == "learned_sinks"
