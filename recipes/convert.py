@@ -13,11 +13,12 @@ from recipes.surgery import Operation, SurgeryConfig, operate, report
 from zoo.checkpoints import LoadedCheckpoint, load_whole, save_checkpoint
 from zoo.checkpoints.export import Layout, export_model, stored_dtype
 from zoo.checkpoints.export.card import Story, model_card
+from zoo.checkpoints.export.gguf_file import write_gguf
 from zoo.checkpoints.foreign_adapters import load_adapters
 from zoo.checkpoints.schemes import Scheme, dequantize_weights, quantize_weights, require_plain
 from zoo.config import MOST, UserError, from_mapping, require, require_within
 from zoo.config.files import typed_path
-from zoo.config.folders import new_folder
+from zoo.config.folders import new_file, new_folder
 from zoo.data import Batch, CausalLoader, DataConfig, MaskedTokenLoader, data_config_from_mapping, held_out_sample
 from zoo.models import Model
 from zoo.models.adapters import fuse_adapters
@@ -27,7 +28,7 @@ from zoo.training import measure_damage
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["huggingface", "zoo"]
+Format = Literal["huggingface", "zoo", "gguf"]
 # What MLX's modes have where nothing is chosen: bits and the size of a group.
 _USUAL = {"affine": (4, 64), "mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
 
@@ -143,7 +144,7 @@ def main(config: DictConfig) -> dict[str, Any]:
         "in_transformers": layout.in_transformers if layout else False,
         "attention": model.config.attention.name,
         "num_parameters": operation.model.num_parameters(),
-        "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "bytes": sum(path.stat().st_size for path in (out, *out.rglob("*")) if path.is_file()),
         "surgery": surgery,
         "quantization": quantization,
     }
@@ -153,7 +154,10 @@ def _place(recipe: ConvertRecipe) -> Path:
     """Where to write, refused before any work if something is there."""
     assert recipe.out is not None
     out = typed_path(recipe.out, what="out")
-    if out.is_dir() and not out.is_symlink():
+    if recipe.format == "gguf":
+        if out.exists() or out.is_symlink() or out.suffix != ".gguf":
+            raise UserError(f"out must be a new file whose name ends in .gguf for format=gguf; got {recipe.out!r}")
+    elif out.is_dir() and not out.is_symlink():
         if any(out.iterdir()):
             raise UserError(f"out must be a new folder or an empty one; got {recipe.out!r}, which holds something")
     elif out.exists() or out.is_symlink():
@@ -228,12 +232,19 @@ def _write(
                 out.rmdir()
             save_checkpoint(out, model=model, tokenizer=tokenizer, config=loaded.config)
             return None
+        if recipe.format == "gguf":
+            if tokenizer is None:
+                raise UserError(f"format must not be gguf without a tokenizer; {loaded.folder} has none")
+            with new_file(out) as path:
+                return write_gguf(path, model, tokenizer)
         with new_folder(out) as folder:
             layout = export_model(folder, model, tokenizer=tokenizer, source=loaded.folder, dtype=dtype)
             card = model_card(model.config, layout, story, name=out.name, source=loaded.folder)
             (folder / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"out must be a folder that can be written; got {str(out)!r} ({error.strerror})") from error
+        raise UserError(
+            f"out must be a place that can be written; got {str(out)!r} ({error.strerror or error})"
+        ) from error
     if layout.has_model_file:
         logger.warning("mlx-lm runs this model with --trust-remote-code: the folder's Python file computes it")
     return layout

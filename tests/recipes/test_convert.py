@@ -98,7 +98,7 @@ def test_adapters_of_other_libraries_are_put_into_the_weights(convert, tmp_path)
     ("change", "said"),
     [
         ("out=null", "out must name a new folder"),
-        ("format=onnx", "format must be one of huggingface, zoo"),
+        ("format=onnx", "format must be one of huggingface, zoo, gguf"),
         ("dtype=int8", "dtype must be a floating-point type"),
         ("quantization.bits=7", "bits must be one of affine's"),
         ("quantization.mode=q4_k", "mode must be one of MLX's"),
@@ -159,3 +159,24 @@ def test_a_kill_leaves_nothing_that_looks_finished(source, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_file_is_written_whole_under_the_name_that_is_asked_for(convert, source, tmp_path, monkeypatch):
+    code, result, error = convert("format=gguf", out="out.gguf")
+    assert (code, result["out"]) == (0, str(tmp_path / "out.gguf")), error
+    assert result["bytes"] == (tmp_path / "out.gguf").stat().st_size
+    # float16, in layers of order 1.
+    assert mx.abs(logits(tmp_path / "out.gguf") - logits(source)).max() < 4e-3
+    for out in ("out.gguf", "folder"):
+        code, _, error = convert("format=gguf", out=out)
+        assert code == 2
+        assert "out must be a new file whose name ends in .gguf" in error.splitlines()[-1]
+
+    def full(*_):
+        raise RuntimeError("[save_gguf] no space left on device")
+
+    monkeypatch.setattr(mx, "save_gguf", full)
+    code, _, error = convert("format=gguf", out="more.gguf")
+    assert code == 2
+    assert "no space left on device" in error.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders, and files that others write, whole or not at all."""
 
 import contextlib
 import os
@@ -32,3 +32,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path to write a file at, beside its place, where it comes as `new_folder` does.
+
+    Args:
+        path: Where it shall stand: nothing yet.
+
+    Raises:
+        OSError: If it cannot be written; nothing stays beside it then.
+    """
+    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        sync(partial)
+        partial.rename(path)
+        sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)

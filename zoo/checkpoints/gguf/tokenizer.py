@@ -161,6 +161,16 @@ def _byte_level(header: Header, tokens: Sequence[str]) -> dict[str, Any]:
     broken = next((merge for merge in merges if len(merge) != 2 or "" in merge), None)
     if broken is not None:
         raise UserError(f"{header.where}: {_MERGES} must be pairs of tokens; got {shortened(' '.join(broken))}")
+    return {
+        "normalizer": {"type": "NFC"} if rule == "qwen2" else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _steps(rule)},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "model": _model(tokens, merges, ignore_merges=rule in ("llama-bpe", "tekken")),
+    }
+
+
+def _steps(rule: str) -> list[dict[str, Any]]:
+    """How a text is cut by a rule, and its bytes become letters."""
     bytes_alone = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -172,12 +182,20 @@ def _byte_level(header: Header, tokens: Sequence[str]) -> dict[str, Any]:
         first = [{"type": "Digits", "individual_digits": True}]
     elif rule in _SPLITS:
         first = [{"type": "Split", "pattern": {"Regex": _SPLITS[rule]}, "behavior": "Isolated", "invert": False}]
-    return {
-        "normalizer": {"type": "NFC"} if rule == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*first, bytes_alone]},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        "model": _model(tokens, merges, ignore_merges=rule in ("llama-bpe", "tekken")),
-    }
+    return [*first, bytes_alone]
+
+
+def rule_of(pre_tokenizer: dict[str, Any] | None) -> str | None:
+    """The rule by which a tokenizer of byte pairs cuts texts, None if no file can name it."""
+    step = pre_tokenizer or {}
+    steps = step["pretokenizers"] if step.get("type") == "Sequence" else [step]
+    # Offsets are no part of what the tokens are.
+    kept = [{key: value for key, value in each.items() if key != "trim_offsets"} for each in steps]
+    for rule in _RULES:
+        own = [{key: value for key, value in each.items() if key != "trim_offsets"} for each in _steps(rule)]
+        if kept == own:
+            return rule
+    return None
 
 
 def _sentence_piece(header: Header, tokens: Sequence[str]) -> dict[str, Any]:

@@ -56,6 +56,33 @@ def their_name(header: Header, name: str) -> str:
     raise UserError(f"{header.where} must hold no tensors but a Llama's; got {shortened(name)}")
 
 
+def name_in_file(theirs: str) -> str:
+    """The name in a file of a tensor of Hugging Face's layout, of a family that files have."""
+    module, _, leaf = theirs.rpartition(".")
+    outer = {name: ours for ours, name in _MODULES.items()}
+    if module in outer:
+        return f"{outer[module]}.{leaf}"
+    _, _, layer, inner = module.split(".", 3)
+    return f"blk.{layer}.{ {name: ours for ours, name in _OF_A_LAYER.items()}[inner] }.{leaf}"
+
+
+def stored_order(name: str, architecture: str, num_rows: int, heads: tuple[int, int]) -> mx.array | None:
+    """The rows of a tensor in a file's order, by their place in Hugging Face's; None where the orders are one.
+
+    Args:
+        name: In the file.
+        architecture: Of the file.
+        num_rows: Of the tensor.
+        heads: Of queries, and of keys and values.
+    """
+    found = _NAME.fullmatch(name)
+    module = found["module"] if found else ""
+    if module not in _REORDERED.get(architecture, {}):
+        return None
+    num_heads = heads[0] if module == "attn_q" else heads[1]
+    return mx.array(np.arange(num_rows).reshape(num_heads, 2, -1).swapaxes(1, 2).reshape(-1))
+
+
 class StoredWeights(Weights):
     """The tensors of a GGUF file; a quantized one is `weight`, `scales` and `biases`."""
 

@@ -95,7 +95,7 @@ def model_of(
         model = build_model(described)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    own = exported_names(name for name, _ in tree_flatten(model.parameters())) if isinstance(family, Exported) else ()
+    own = exported_names(dict(tree_flatten(model.parameters()))) if isinstance(family, Exported) else []
     modules = list(family.modules(described, {*names, *own}))
     quantize(model, config, modules=modules, names=names, where=where)
     arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))

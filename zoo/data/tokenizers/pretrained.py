@@ -100,7 +100,7 @@ class PretrainedTokenizer(Tokenizer):
             self._space_ids = [self.wrapper.convert_tokens_to_ids(f"<0x{value:02X}>") for value in SPACE.encode()]
             self._escapes_space = uses_metaspace(backend) and None not in self._space_ids
             self.lossless = self._gives_back(_PROBE)
-            before, behind = self._around_a_text()
+            before, behind = self.around_a_text()
             # Where its prompts begin with nothing, something has to stand before the first token all the same.
             starts = (*before, self.wrapper.bos_token_id, self.eos_id)
             self._own_start_id = next(int(token) for token in starts if token is not None)
@@ -209,7 +209,7 @@ class PretrainedTokenizer(Tokenizer):
         settings = read_json_mapping(folder / "tokenizer_config.json", what="tokenizer")
         write_tokenizer(folder, description, settings, chat_source=self.chat_source)
 
-    def _around_a_text(self) -> tuple[list[int], list[int]]:
+    def around_a_text(self) -> tuple[list[int], list[int]]:
         """The tokens that it puts before and behind every text."""
         bare = self.wrapper.encode(_TEXT, add_special_tokens=False)
         whole = self.wrapper.encode(_TEXT)
