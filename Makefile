@@ -15,10 +15,10 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smollm test lint check format results clean
+.PHONY: help setup train smollm test lint check format results exchanges clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into it
 
@@ -62,6 +62,14 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 5
 	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
+# A Llama of ours and a real one, each with other attention. The learning rates are those that mend best: mechanisms that
+# look at fewer tokens need little change, recurrent ones a lot; both arms that mend have the same.
+exchanges: $(VENV)/.runtime ## exchange the attention of trained models, and mend them (hours on two cores, minutes on a GPU)
+	@$(PY) scripts/train.py attention=mha $(LLAMA) resume=auto run_dir=$(RUNS)/$(BASE)
+	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer.learning_rate=1e-3)
+	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=1e-2)
+	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) run_dir=$(RUNS)/exchange-smollm
+
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
 COMMA := ,
@@ -73,6 +81,12 @@ MASKED = mha,swa,blocksparse,blocksparse_legacy,linear
 SHORT = training.batch_size=2 training.steps=96 training.eval_every=24 training.eval_batches=16 $(LEAN)
 ASKED = regimes=[equal_tokens] max_batches=16 $(LEAN)
 LEAN = training.checkpoint_every=null training.sample_tokens=0
+BASE = llama-stdlib
+LLAMA = model=llama_tiny training.steps=4000 training.batch_size=32 training.eval_every=500 training.checkpoint_every=500 training.sample_tokens=0
+MEND = method=full training.steps=200 training.batch_size=8 training.eval_every=20 training.sample_tokens=0 training.checkpoint_every=null
+SMOLLM = training.batch_size=2 training.eval_batches=1
+JOBS = 2
+exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)
 measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
 compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)
 

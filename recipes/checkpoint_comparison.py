@@ -12,6 +12,7 @@ run_dir/
   benchmark/, logs/, report/, rows.jsonl
 """
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -115,7 +116,7 @@ class CheckpointComparison:
         except OSError as error:
             raise UserError(f"run_dir must be writable; got {str(self.asked.folder)!r} ({error.strerror})") from None
 
-    def look(self, runner: ScriptRunner) -> dict[str, str | None]:
+    def look(self, runner: ScriptRunner, jobs: int) -> dict[str, str | None]:
         """Asks the original, and looks at each exchange; what is finished is not looked at again.
 
         Returns:
@@ -124,11 +125,17 @@ class CheckpointComparison:
         asked, tasks = self.asked, self._tasks()
         if tasks:
             self._evaluate(runner, _ORIGINAL, (f"tasks={listed(tasks)}",))
-        refused = {}
-        for name in tqdm(asked.variants, desc="surgery", unit="variant"):
-            overrides = (*attention_overrides(name), *asked.of_layers, "tasks=[surgery]")
-            refused[name] = self._evaluate(runner, name, overrides)
-        return refused
+
+        def reason(name: str) -> str | None:
+            return self._evaluate(runner, name, (*attention_overrides(name), *asked.of_layers, "tasks=[surgery]"))
+
+        with concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool:
+            try:
+                reasons = list(tqdm(pool.map(reason, asked.variants), "surgery", len(asked.variants), unit="variant"))
+            except BaseException:
+                runner.stop()
+                raise
+        return dict(zip(asked.variants, reasons, strict=True))
 
     def cells(self, variants: Sequence[str]) -> list[ComparisonRun]:
         """The fine-tunings of some variants; seeds outside, so that one cut short has every variant once first."""
@@ -284,7 +291,7 @@ def compare_exchanges(asked: Exchanges, *, jobs: int, benchmark: bool, budget_mi
     runner = ScriptRunner(threads_each=max(1, usable_cores() // jobs) if jobs > 1 else None)
     with only_writer(asked.folder / "rows.jsonl") as store, stopping_at_the_end(runner):
         comparison.require_same()
-        refused = comparison.look(runner)
+        refused = comparison.look(runner, jobs)
         possible = [name for name in asked.variants if refused[name] is None]
         cells = comparison.cells(possible)
         for cell in cells:
