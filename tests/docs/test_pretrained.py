@@ -35,12 +35,31 @@ def models(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_every_way_to_a_model():
-    assert {"generate.py", "chat.py", "convert.py"} == set(re.findall(r"scripts/(\w+\.py)", "".join(COMMANDS)))
+    assert {"generate.py", "chat.py", "convert.py", "finetune.py"} == set(
+        re.findall(r"scripts/(\w+\.py)", "".join(COMMANDS))
+    )
     assert {"smollm", "HuggingFaceTB/SmolLM2-135M"} <= set(re.findall(r"checkpoint=([\w/.-]+)", "".join(COMMANDS)))
 
 
 # What is made of a real model takes longer to measure than a tiny one is worth.
-SMALL = {"convert.py": ["surgery.batches=0"]}
+SMALL = {
+    "convert.py": ["surgery.batches=0"],
+    "finetune.py": [
+        "data=text",
+        f"data.path={ROOT / 'README.md'}",
+        "data.cache_dir=cache",
+        "distillation.attention_steps=2",
+        "surgery.batches=1",
+        "training.steps=4",
+        "training.batch_size=2",
+        "training.sequence_length=24",
+        "training.eval_batches=1",
+        "training.compile=false",
+    ],
+}
+# What the JSON of a command has at least.
+KEYS = {"convert.py": "out", "finetune.py": "attention_loss"}
+MADE = r"(?:models|runs)/\w+"
 
 
 @pytest.fixture
@@ -53,9 +72,9 @@ def place(tmp_path_factory, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_works_as_shown(command, models, place, tmp_path, monkeypatch, capsys):
-    made = re.search(r"checkpoint=(models/\w+)", command)
+    made = re.search(rf"checkpoint=({MADE})", command)
     if made and not Path(made[1]).exists():
-        maker = next(each for each in COMMANDS if f"out={made[1]}" in each)
+        maker = next(each for each in COMMANDS if re.search(rf"(out|run_dir)={made[1]}\b", each))
         test_the_command_works_as_shown(maker, models, place, tmp_path, monkeypatch, capsys)
     said, _, command = command.rpartition(" | ")
     variable, _, command = command.partition("python ")
@@ -76,11 +95,11 @@ def test_the_command_works_as_shown(command, models, place, tmp_path, monkeypatc
         # What was downloaded before.
         run()
         use("http://127.0.0.1:9", tmp_path / "home", monkeypatch, offline=True)
-    shown = re.search(r"out=(models/\w+)", command)
+    shown = re.search(rf"(?:out|run_dir)=({MADE})", command)
     if shown and Path(shown[1]).exists():
         return
     result = run()
-    assert ("out" if script.endswith("convert.py") else "text") in result
+    assert KEYS.get(Path(script).name, "text") in result
     if said:
         assert (result["turns"], result["has_template"]) == (1, True)
 
