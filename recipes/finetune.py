@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from recipes.healing import healing_stages
 from recipes.job import Job, this_job
-from recipes.material import ExamplesMaterial, Loaders, Material, TextMaterial
+from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
-from recipes.surgery import Operation, SurgeryConfig, operate, report
+from recipes.surgery import SurgeryConfig, look, operate
 from recipes.training_run import TrainingRun, in_run_folder
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
@@ -231,10 +231,11 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if isinstance(material, ExamplesMaterial) and material.labels:
         model, classes = classifier_for(model, material.labels)
         material, whole = material.with_classes(classes), (*whole, *CLASSIFIER_HEAD)
-    original = _original(operation, plan)
+    learns = recipe.distillation.needs_original
+    original = cast(Model, original_of(operation.original, dtype=plan.dtype)) if learns else None
     fingerprint = weights_fingerprint(model, without=whole)
     loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
-    surgery = _surgery(operation, loaders, material, recipe.surgery, folder)
+    surgery = look(operation, loaders.validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
     if recipe.method != "full":
         _adapt(plan, model, base, whole)
     needed = _priced(plan, model, original)
@@ -287,29 +288,6 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
 
 
-def _original(operation: Operation, plan: FinetunePlan) -> Model | None:
-    """The checkpoint as it was before its attention was exchanged; None if nothing is learnt from it."""
-    if not plan.recipe.distillation.needs_original:
-        return None
-    original: Any = original_of(operation.original, dtype=plan.dtype)
-    return original
-
-
-def _surgery(
-    operation: Operation, loaders: Loaders, material: Material, config: SurgeryConfig, folder: RunFolder
-) -> dict[str, Any] | None:
-    """What exchanging the attention did: looked at when the run began."""
-    if operation.surgery is None:
-        return None
-    known = folder.surgery()
-    if known is None:
-        assert material.tokenizer is not None
-        batches = loaders.validation.validation_batches(config.batches)
-        lengths_V = material.tokenizer.token_byte_lengths()
-        known = report(operation, batches, lengths_V, config)
-    return known
-
-
 def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) -> None:
     """Gives the model fresh adapters, or those to go on from; parameters in `whole` are trained themselves."""
     recipe, fingerprint = plan.recipe, weights_fingerprint(model, without=whole)
@@ -317,12 +295,7 @@ def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) 
     quantization = recipe.quantization if recipe.method == "qlora" else None
     if recipe.adapters is None:
         fresh = Adapters(
-            kind=kind,
-            lora=recipe.lora,
-            quantization=quantization,
-            base=base,
-            base_fingerprint=fingerprint,
-            whole=whole,
+            kind=kind, lora=recipe.lora, quantization=quantization, base=base, base_fingerprint=fingerprint, whole=whole
         )
         attach_adapters(model, fresh, dtype=plan.dtype)
         return

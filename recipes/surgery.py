@@ -15,10 +15,11 @@ from eval.speed.tolerances import Tolerance, tolerance
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import Surgery, swap_attention
 from zoo.config import UserError, require_within
+from zoo.data import Tokenizer
 from zoo.data.loader import Batch
 from zoo.models import Model
 from zoo.ops.masks import MaskSpec
-from zoo.training import measure_damage
+from zoo.training import ValidationBatches, measure_damage
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,28 @@ def operate(model: Model, attention: Mapping[str, Any] | None, layers: tuple[int
         return Operation(model=model, original=model, surgery=None)
     swapped, surgery = swap_attention(model, variant_from_mapping(attention), layers=layers)
     return Operation(model=swapped, original=model, surgery=surgery)
+
+
+def look(
+    operation: Operation,
+    validation: ValidationBatches,
+    tokenizer: Tokenizer,
+    config: SurgeryConfig,
+    *,
+    known: dict[str, Any] | None,
+) -> dict[str, Any] | None:
+    """What exchanging the attention did, as `report` says it; None if nothing was exchanged.
+
+    Args:
+        operation: What was done.
+        validation: Held-out text.
+        tokenizer: Of the model.
+        config: How to look.
+        known: What an earlier look has found.
+    """
+    if operation.surgery is None or known is not None:
+        return known
+    return report(operation, validation.validation_batches(config.batches), tokenizer.token_byte_lengths(), config)
 
 
 def report(
