@@ -8,7 +8,7 @@ A checkpoint of an adapted model names its base by folder and digest; the base i
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from zoo.checkpoints.tensors import read_tensors, write_tensors
+from zoo.checkpoints.tensors import open_tensors, read_tensors, write_tensors
 from zoo.config import from_mapping, to_mapping
 from zoo.models.adapters import Adapters, adapted_keys
 
@@ -61,7 +61,8 @@ def restore_adapters(model: nn.Module, stream: Any, path: Path) -> None:
         UserError: If names, shapes or dtypes do not fit, or a number is not finite; names those that do not.
     """
     trained = _trained(model)
-    own = {mlx_lm_name(model, name): name for name in trained}
+    own = names_in_file(model, trained, open_tensors(stream, path).entries)
+    stream.seek(0)
     wanted = {foreign: trained[name] for foreign, name in own.items()}
     arrays = read_tensors(stream, path, wanted, what="the model's adapters", same_dtypes=False)
     # Trained in float32, what is no adapter takes the model's dtype again.
@@ -106,5 +107,12 @@ def _trained(model: nn.Module) -> dict[str, mx.array]:
 
 
 def mlx_lm_name(model: nn.Module, name: str) -> str:
-    """A parameter's name in mlx-lm, whose models of the Llama family keep all but the head below `model`."""
-    return f"model.{name}" if model.config.family == "llama" and not name.startswith("lm_head") else name
+    """A parameter's name in mlx-lm, whose language models keep all but the head below `model`."""
+    return f"model.{name}" if model.config.causal and not name.startswith("lm_head") else name
+
+
+def names_in_file(model: nn.Module, names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Our names of parameters by those of a file, which are mlx-lm's; of a GPT's earlier ones ours."""
+    theirs = {mlx_lm_name(model, name): name for name in names}
+    ours = {name: name for name in theirs.values()}
+    return ours if not theirs.keys() & known and ours.keys() & known else theirs

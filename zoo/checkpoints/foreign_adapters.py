@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from zoo.checkpoints.adapters import ADAPTER_CONFIG, ADAPTERS, mlx_lm_name, weights_fingerprint
+from zoo.checkpoints.adapters import ADAPTER_CONFIG, ADAPTERS, names_in_file, weights_fingerprint
 from zoo.checkpoints.history import History
 from zoo.checkpoints.tensors import open_tensors, read_tensors, write_tensors
 from zoo.config import UserError, from_mapping, require, to_mapping
@@ -113,12 +113,12 @@ def load_adapters(
     except UserError as error:
         raise UserError(f"adapters: {folder}: {error}") from None
     own = dict(tree_flatten(model.trainable_parameters()))
-    names = {mlx_lm_name(model, name): name for name in own}
-    if fits_peft:
-        names = {peft_name(name): name for name in own if name not in whole}
     with open_regular(path, what="adapters") as stream:
         known = open_tensors(stream, path).entries
         stream.seek(0)
+        names = names_in_file(model, own, known)
+        if fits_peft:
+            names = {peft_name(name): name for name in own if name not in whole}
         wanted = {
             foreign: _turned(own[name], foreign)
             for foreign, name in names.items()

@@ -15,11 +15,13 @@ from mlx_lm.tuner.trainer import TrainingArgs
 from mlx_lm.tuner.trainer import train as mlx_lm_train
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.tuner.utils import load_adapters as mlx_lm_load_adapters
+from mlx_lm.utils import load_model as load_in_mlx_lm
 
 from tests.tolerances import tolerance
 from zoo.attention.catalog import variant
 from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint, swap_attention
-from zoo.checkpoints.adapters import weights_fingerprint
+from zoo.checkpoints.adapters import weights_fingerprint, write_adapters
+from zoo.checkpoints.export import export_model
 from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
 from zoo.config import UserError
 from zoo.data.examples import ExampleLoader, ExampleSplit
@@ -269,3 +271,26 @@ def test_what_an_exchanged_attention_has_of_its_own_is_trained_and_saved_with_th
     further, _ = swap_attention(load_whole(base).model, variant(attention), layers=[1, 2])
     load_adapters(further, tmp_path / "healed", base=str(base), quantization=quantization, whole=whole)
     assert mx.array_equal(further(TOKENS), again(TOKENS)).item()
+
+
+def test_adapters_of_a_gpt_go_to_mlx_lm_with_the_model_and_earlier_ones_are_read(tmp_path):
+    base = ours(family="gpt", num_kv_heads=None, attention=variant("linear").as_mapping())
+    (tmp_path / "exported").mkdir()
+    export_model(tmp_path / "exported", base, tokenizer=BytesTokenizer())
+    adapted = ours(family="gpt", num_kv_heads=None, attention=variant("linear").as_mapping())
+    attach_adapters(adapted, Adapters(kind="lora", lora=LoRAConfig(rank=2), base="b", base_fingerprint="f"))
+    adapted.update(tree_map(lambda each: each + 0.1, adapted.trainable_parameters()))
+    (tmp_path / "adapters").mkdir()
+    write_adapters(tmp_path / "adapters", adapted)
+    adapted.eval()
+    model, _ = load_in_mlx_lm(tmp_path / "exported", trust_remote_code=True)
+    with_adapters = mlx_lm_load_adapters(model, str(tmp_path / "adapters"))
+    with_adapters.eval()
+    assert mx.abs(with_adapters(TOKENS) - adapted(TOKENS)).max() <= tolerance(mx.float32)
+    path = tmp_path / "adapters" / "adapters.safetensors"
+    arrays = {name.removeprefix("model."): array for name, array in mx.load(str(path)).items()}
+    mx.eval(arrays)
+    mx.save_safetensors(str(path), arrays)
+    load_adapters(base, tmp_path / "adapters", base="b")
+    base.eval()
+    assert mx.array_equal(base(TOKENS), adapted(TOKENS))

@@ -28,8 +28,8 @@ TEXTS = ["def f(x):\n    return x\n", "for each in range(9):\n    print(each)\n"
 EVERY = "ZOO_TEST_EVERY_MECHANISM"
 
 
-def build(name):
-    model = small_model(name, family="llama", num_layers=1, hidden_size=32, num_heads=2, head_dim=16, max_seq_len=64)
+def build(name, family="llama"):
+    model = small_model(name, family=family, num_layers=1, hidden_size=32, num_heads=2, head_dim=16, max_seq_len=64)
     model.eval()
     return model
 
@@ -40,6 +40,14 @@ def chosen():
         attention = build(name).layers[0].self_attn
         kinds.setdefault((type(attention), type(attention.make_cache()), len(attention.parameters())), name)
     return list(ONE_OF_EACH if os.environ.get(EVERY) else kinds.values())
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    """mlx-lm compiles its training step, which costs a C++ compiler's time."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +70,9 @@ def run(monkeypatch, capsys):
     return command
 
 
-@pytest.mark.parametrize("name", chosen())
-def test_the_commands_run_and_what_they_write_is_read_here(name, data, run, tmp_path):
-    model, folder, adapters = build(name), tmp_path / "model", tmp_path / "adapters"
+@pytest.mark.parametrize(("name", "family"), [*((name, "llama") for name in chosen()), ("sinks", "gpt")])
+def test_the_commands_run_and_what_they_write_is_read_here(name, family, data, run, tmp_path):
+    model, folder, adapters = build(name, family), tmp_path / "model", tmp_path / "adapters"
     folder.mkdir()
     export_model(folder, model, tokenizer=TOKENIZER)
     rows_BL = mx.array([TOKENIZER.encode_prompt("def f(")])
