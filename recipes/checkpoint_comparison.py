@@ -33,7 +33,7 @@ from recipes.comparison_run import (
     carry_out_all,
     machine_overrides,
 )
-from recipes.exchange_records import refusal, renamed, row_of_run
+from recipes.exchange_records import refusal, renamed, row_of_run, surgery_of_run
 from recipes.exchange_summary import exchange_summary, summary_lines
 from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, model_yamls, shape_of
 from recipes.scripts import RefusedError, Script, ScriptRunner, listed, stopping_at_the_end
@@ -41,6 +41,7 @@ from zoo.checkpoints import LoadedCheckpoint, content_name, load_whole, save_che
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, replace_file, typed_path
 from zoo.data import DataConfig, prepare
+from zoo.data.examples import prepare_examples
 from zoo.models import Model, build_model
 from zoo.runtime.seeds import seed_everything
 from zoo.runtime.threads import usable_cores
@@ -78,10 +79,13 @@ class CheckpointComparison:
             # Refuses layers that there are not.
             swap_attention(self._model, self._model.config.attention, layers=asked.layers)
         config = self._plan.data
-        if not isinstance(config, DataConfig):
-            raise UserError("data must be a corpus of text, as data=stdlib or data=text data.path=FILE; got examples")
+        self._of_text = isinstance(config, DataConfig)
+        if not self._of_text and (asked.tasks or not asked.arms):
+            raise UserError("data must be a corpus of text, as data=stdlib, for tasks, and without arms; got examples")
         # What every script finds in the cache then.
-        self._identity = prepare(config, self._base.tokenizer).identity
+        tokenizer = self._base.tokenizer
+        corpus = prepare(config, tokenizer) if isinstance(config, DataConfig) else prepare_examples(config, tokenizer)
+        self._identity = corpus.identity
 
     @property
     def _model(self) -> Model:
@@ -119,10 +123,14 @@ class CheckpointComparison:
     def look(self, runner: ScriptRunner, jobs: int) -> dict[str, str | None]:
         """Asks the original, and looks at each exchange; what is finished is not looked at again.
 
+        On examples, which are no text to evaluate on, each fine-tuning looks for itself.
+
         Returns:
             For each variant, why it was refused, or None.
         """
         asked, tasks = self.asked, self._tasks()
+        if not self._of_text:
+            return dict.fromkeys(asked.variants)
         if tasks:
             self._evaluate(runner, _ORIGINAL, (f"tasks={listed(tasks)}",))
 
@@ -191,6 +199,8 @@ class CheckpointComparison:
         for cell in cells:
             model = f"{self.asked.name}, {cell.arm}"
             found.append(row_of_run(cell, model))
+            if not self._of_text and cell.result().get("surgery") is not None:
+                found.append(surgery_of_run(cell, self.asked.name))
             if cell.evaluation is not None:
                 rows = read_rows(cell.evaluation_rows)
                 found += [renamed(row, model, variant=cell.variant, regime=cell.regime) for row in rows]
@@ -208,6 +218,8 @@ class CheckpointComparison:
 
     def _tasks(self) -> tuple[str, ...]:
         fitting = _OF_LANGUAGE if self._model.config.causal else _OF_ENCODERS
+        if not self._of_text:
+            return ()
         return fitting if self.asked.tasks is None else self.asked.tasks
 
     def _measured(self) -> tuple[str, ...]:
@@ -257,9 +269,10 @@ class CheckpointComparison:
             return (f"data={self.asked.data}", *plain, f"checkpoint={fresh}", "method=full", *self.asked.scratch)
         own = (f"checkpoint={self.asked.checkpoint}", *attention_overrides(name), *self.asked.of_layers)
         healing = () if arm == "finetune" else self._distillation(name)
-        # The exchange was looked at before.
+        # The exchange of a model of text was looked at before.
+        look = ("surgery.batches=0",) if self._of_text else ()
         kept = plain if arm == "finetune" else typed
-        return (f"data={self.asked.data}", "surgery.batches=0", *healing, *kept, *own)
+        return (f"data={self.asked.data}", *look, *healing, *kept, *own)
 
     def _distillation(self, name: str) -> tuple[str, ...]:
         """From the original: half of the steps match the layers that differ, the others its distribution."""

@@ -1,9 +1,12 @@
 """The records of a comparison of a checkpoint's variants: evaluations under its names, fine-tunings, and refusals."""
 
+import dataclasses
+import json
+
 from eval.quality.run_facts import RunFacts, best_metric, facts_of_run, identity_of, section, with_settings
 from eval.quality.run_rows import Origin, machine_of_run, quality_identity, quality_row
 from eval.quality.score import Score
-from eval.rows import Row, current_machine
+from eval.rows import Quality, Row, current_machine
 from eval.rows.schema import Regime
 from eval.suites.series import series_named
 from recipes.comparison_run import ComparisonRun
@@ -28,25 +31,45 @@ def renamed(row: Row, model: str, *, variant: str | None, regime: Regime = "chec
 def row_of_run(cell: ComparisonRun, model: str) -> Row:
     """What a fine-tuning itself found last, its curve, and what it took."""
     folder = RunFolder(cell.folder)
-    result, newest = folder.result(), History(folder.checkpoints).newest()
+    result = folder.result()
     metric = None if result is None else best_metric(result)
-    if result is None or newest is None or metric is None:
+    if result is None or metric is None:
         raise UserError(f"run_dir must hold finished runs with a validation value; {str(cell.folder)!r} is none")
+    task = "masked" if metric == "val_accuracy" else "language"
+    score = Score(metric=metric, value=result[metric])
+    origin = dataclasses.replace(_origin(cell, model, metric), regime=cell.regime)
+    return _row(cell, origin.quality(task, score))
+
+
+def surgery_of_run(cell: ComparisonRun, model: str) -> Row:
+    """What exchanging the attention did, as the fine-tuning that followed reported it; the same for every seed."""
+    surgery = cell.result()["surgery"]
+    damage = surgery.get("damage") or {}
+    score = Score(metric="kl_nats_per_token", value=damage.get("kl_nats_per_token"), surgery=json.dumps(surgery))
+    origin = dataclasses.replace(_origin(cell, model, None), seed=0, facts=RunFacts())
+    return _row(cell, origin.quality("surgery", score))
+
+
+def _origin(cell: ComparisonRun, model: str, metric: str | None) -> Origin:
+    newest = History(RunFolder(cell.folder).checkpoints).newest()
+    if newest is None:
+        raise UserError(f"run_dir must hold finished runs with a checkpoint; {str(cell.folder)!r} has none")
     saved = section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
     identity = identity_of(saved)
-    origin = Origin(
+    return Origin(
         variant=cell.variant,
         attention=series_named(cell.variant).attention,
         model=model,
-        data=str(section(saved, "data").get("corpus")),
-        regime=cell.regime,
+        data=str(section(saved, "data").get("corpus", "examples")),
+        regime="checkpoint",
         seed=cell.seed,
         facts=with_settings(facts_of_run(cell.folder, metric=metric), saved),
         measured_on=None if identity is None else identity.validation,
     )
-    task = "masked" if metric == "val_accuracy" else "language"
-    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
-    return quality_row(quality, machine=machine_of_run(cell.folder), found_at=folder.finished_at())
+
+
+def _row(cell: ComparisonRun, quality: Quality) -> Row:
+    return quality_row(quality, machine=machine_of_run(cell.folder), found_at=RunFolder(cell.folder).finished_at())
 
 
 def refusal(variant: str, reason: str, *, model: str, data: str, measured_on: str) -> Row:

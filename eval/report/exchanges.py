@@ -75,6 +75,8 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
         return [each.value for each in own if (each.task, each.metric) == (task, metric) and each.value is not None]
 
     bits = values("language", "bits_per_byte") or values("masked", "bits_per_byte")
+    # A training looks at less, and its figure has no damage to be held against.
+    own_bits = bits or values("language", "val_bits_per_byte")
     shares = [] if damage is None else [recovered_share(damage, each) for each in bits]
     known = [each for each in shares if each is not None]
     share = paired_difference(known, [0.0] * len(known)) if known else None
@@ -83,8 +85,8 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
     return {
         "seeds": len({each.seed for each in own}),
         "tokens": max((each.tokens or 0 for each in trained), default=0) or None,
-        "mean_bits_per_byte": _mean(bits),
-        "stdev_bits_per_byte": statistics.stdev(bits) if len(bits) > 1 else None,
+        "mean_bits_per_byte": _mean(own_bits),
+        "stdev_bits_per_byte": statistics.stdev(own_bits) if len(own_bits) > 1 else None,
         "recovered_share": None if share is None else share.difference,
         "recovered_share_low": None if share is None else share.low,
         "recovered_share_high": None if share is None else share.high,

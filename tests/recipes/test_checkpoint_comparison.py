@@ -128,6 +128,23 @@ def test_without_arms_it_only_looks_and_all_is_every_variant(compare, tmp_path, 
     assert (seen, "was begun with another checkpoint" in errors) == ([], True)
 
 
+def test_conversations_are_learnt_from_and_each_fine_tuning_looks_for_itself(compare, tmp_path):
+    (tmp_path / "chats").mkdir()
+    for split, numbers in (("train", range(12)), ("valid", range(12, 18))):
+        lines = [json.dumps({"prompt": f"What is {n}?", "completion": f" {n}, of course"}) for n in numbers]
+        (tmp_path / "chats" / f"{split}.jsonl").write_text("\n".join(lines))
+    own = ["data=examples", f"data.path={tmp_path / 'chats'}", "arms=[finetune]", "variants=[swa]", "tasks=[]"]
+    seen, result, errors = compare(*own)
+    assert result is not None, errors
+    assert [script.script for script in seen] == ["finetune.py"]
+    (line,) = result["summary"]
+    assert (line["arm"], line["seeds"], line["recovered_share"]) == ("finetune", 1, None)
+    assert line["damage"]["tokens"] > 0
+    (trained,) = qualities(result, model="small, finetune")
+    assert (trained.metric, trained.value) == ("val_bits_per_byte", line["mean_bits_per_byte"])
+    assert "data must be a corpus of text" in compare(*own, "tasks=[language]")[2]
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+import eval.quality.harness
+import recipes.evaluate
 from eval.quality.run_rows import rows_of_run
+from eval.quality.score import Score
 from eval.rows import read_rows
 from recipes.app import execute
 from recipes.evaluate import main
@@ -303,3 +306,21 @@ def test_a_mistake_is_one_line_that_names_it(evaluate, run_of, synthetic, tmp_pa
     assert error.count("\n") == 1
     assert all(word in error for word in words), error
     assert not (tmp_path / "rows").exists()
+
+
+def test_the_harness_is_given_the_model_whose_attention_was_exchanged(evaluate, run_of, monkeypatch):
+    asked = []
+
+    def harness(evaluated, config):
+        asked.append((evaluated.model.config.attention, config.tasks))
+        return {"arc_easy": [Score(metric="acc", value=0.5)]}
+
+    monkeypatch.setattr(recipes.evaluate, "harness", harness)
+    monkeypatch.setattr(eval.quality.harness.importlib.util, "find_spec", lambda _: object())
+    own = ("attention=linear", "layers=[0]", "tasks=[]", "harness.tasks=[arc_easy]")
+    code, result, errors = evaluate(f"checkpoint={run_of('gpt')}", *own)
+    assert code == 0, errors
+    ((attention, tasks),) = asked
+    assert (attention.name, tasks) == ("linear", ("arc_easy",))
+    assert result["attention"] == "linear"
+    assert result["tasks"]["arc_easy"]["value"] == 0.5
