@@ -53,6 +53,14 @@ def precompile_header() -> None:
 if "PYTEST_XDIST_WORKER" not in os.environ:
     precompile_header()
 
+
+def _skip_sync(fd: object) -> None:
+    """No test cuts the power, and a killed process needs no disk to keep what it wrote."""
+
+
+# A tiny run asks for it forty times, and each time waits for the disk.
+os.fsync = _skip_sync
+
 # What a test leaves in cycles is little, and looking for it among all that is imported took a tenth of the time.
 gc.set_threshold(50_000, 20, 100)
 

@@ -10,6 +10,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+# Here, and not at its first use in each process that is forked.
+import scipy.stats  # noqa: F401
+
 import eval.speed.process
 from eval.rows import Cell, read_rows
 from eval.speed.builders import op

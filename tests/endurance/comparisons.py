@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 from hydra.core.global_hydra import GlobalHydra
 
+# Here, and not at its first use in each process that is forked.
+import eval.report  # noqa: F401
 import recipes.compare
 import recipes.evaluate
 import recipes.scripts

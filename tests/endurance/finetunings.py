@@ -6,6 +6,9 @@ from typing import Any
 
 import mlx.core as mx
 
+# Here, and not at its first use in each process that is forked.
+import mlx_lm.tuner.utils  # noqa: F401
+
 import recipes.finetune
 from recipes.app import execute
 from tests.endurance.trainings import without_figures

@@ -46,7 +46,7 @@ def written(folder):
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp_path):
+def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp_path, capsys):
     arguments = command(text_corpus, cache, tmp_path, "training.steps=10", "training.checkpoint_every=1")
     script = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -84,9 +84,8 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
     speeds = [by_name[name, "equal_tokens"]["median_tokens_per_second"] for name in ("swa", "mha")]
     assert by_name["swa", "equal_seconds"]["steps"] == max(1, round(10 * speeds[0] / speeds[1]))
 
-    again = subprocess.run([*script, "training.steps=41"], env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "was made with other overrides: training.steps=41" in again.stderr
+    assert execute("compare", main, [*arguments, "training.steps=41"]) == 2
+    assert "was made with other overrides: training.steps=41" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
