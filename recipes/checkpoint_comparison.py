@@ -275,11 +275,11 @@ class CheckpointComparison:
         return (f"data={self.asked.data}", *look, *healing, *kept, *own)
 
     def _distillation(self, name: str) -> tuple[str, ...]:
-        """From the original: half of the steps match the layers that differ, the others its distribution."""
+        """A third of the steps match the layers that differ, by the original; the others learn the text."""
         steps = self._plan.training.steps
         before, after = self._model.config.attention, series_named(name).variant
         same = all(before.layer(index) == after.layer(index) for index in range(self._model.config.num_layers))
-        return (f"distillation.attention_steps={0 if same else steps // 2}", "distillation.loss=kl")
+        return (f"distillation.attention_steps={0 if same else steps // 3}",)
 
     def _fresh(self, name: str, seed: int) -> Path:
         return self.asked.folder / "fresh" / f"{name}-seed{seed}"
