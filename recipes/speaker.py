@@ -36,6 +36,7 @@ class SpeakerRecipe(GenerationConfig):
         checkpoint: Folder of a checkpoint or of a run, or a Hub id.
         attention: Another variant or hybrid for the same weights, or None.
         layers: Numbers of the layers that get it, or None for all.
+        adapters: Folder of adapters for these weights, or None.
         prompt_cache: File of what the model has read before, or None.
         save_prompt_cache: File for what it has read, or None.
         kv_bits: Bits of each number in the caches' keys and values, or None to keep them as they are.
@@ -50,6 +51,7 @@ class SpeakerRecipe(GenerationConfig):
     checkpoint: str | None = None
     attention: dict[str, Any] | None = None
     layers: tuple[int, ...] | None = None
+    adapters: str | None = None
     prompt_cache: str | None = None
     save_prompt_cache: str | None = None
     kv_bits: int | None = None
@@ -63,7 +65,7 @@ class SpeakerRecipe(GenerationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
-        for name in ("prompt_cache", "save_prompt_cache", "draft_checkpoint"):
+        for name in ("adapters", "prompt_cache", "save_prompt_cache", "draft_checkpoint"):
             require(getattr(self, name) != "", name, "be a path", "")
         if self.quantization is None:
             require(self.kv_group_size is None, "kv_group_size", "be null without kv_bits", self.kv_group_size)
@@ -105,6 +107,16 @@ def load_speaker(recipe: SpeakerRecipe) -> Speaker:
         checkpoint, attention=attention, layers=recipe.layers, allow_large=recipe.allow_large
     )
     model: Any = loaded
+    if recipe.adapters is not None:
+        # Late: few texts are written with adapters, and mlx-lm's take a while to import.
+        from zoo.checkpoints.foreign_adapters import load_adapters
+
+        if model.adapters is not None:
+            raise UserError(
+                "adapters must be null: the checkpoint has adapters of its own (convert.py puts them into it)"
+            )
+        load_adapters(model, typed_path(recipe.adapters, what="adapters"), base=recipe.checkpoint)
+        model.eval()
     about = {
         "checkpoint": recipe.checkpoint,
         "attention": model.config.attention.name,

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_map
 
 from recipes.app import execute
 from recipes.convert import main
+from recipes.generate import main as generate
 from tests.full_disk import FullDisk
 from tests.zoo.checkpoints.saved import TOKENIZER, small_model
 from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
+from zoo.checkpoints.adapters import write_adapters
 from zoo.checkpoints.foreign_adapters import load_adapters
-from zoo.models.adapters import fuse_adapters
+from zoo.models.adapters import Adapters, LoRAConfig, attach_adapters, fuse_adapters
 
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = ROOT / "tests" / "references" / "peft"
@@ -180,3 +183,18 @@ def test_a_gguf_file_is_written_whole_under_the_name_that_is_asked_for(convert, 
     assert code == 2
     assert "no space left on device" in error.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
+
+
+def test_adapters_speak_as_they_do_when_they_are_put_into_the_weights(convert, speak, source, tmp_path):
+    model = load_checkpoint(source).model
+    attach_adapters(model, Adapters(kind="lora", lora=LoRAConfig(rank=2), base="b", base_fingerprint="f"))
+    model.update(tree_map(lambda each: each + 0.3, model.trainable_parameters()))
+    (tmp_path / "adapters").mkdir()
+    write_adapters(tmp_path / "adapters", model)
+    assert convert(f"adapters={tmp_path / 'adapters'}")[0] == 0
+    asked = ("prompt=def f(",)
+    apart = speak(generate, f"checkpoint={source}", f"adapters={tmp_path / 'adapters'}", *asked)
+    whole = speak(generate, f"checkpoint={tmp_path / 'out'}", *asked)
+    without = speak(generate, f"checkpoint={source}", *asked)
+    assert apart["text"] == whole["text"] != without["text"]
+    assert "adapters: nowhere must hold" in speak(generate, f"checkpoint={source}", "adapters=nowhere", *asked)

@@ -106,9 +106,12 @@ class Bert(Family):
         whole = config.num_heads * config.resolved_head_dim == config.hidden_size
         if stock_attention(config) != (config.num_heads, (None,) * config.num_layers) or not whole:
             return None
-        kind = "BertForSequenceClassification" if config.classification_head else "BertModel"
+        # Of several heads the one that somebody has named the classes of.
+        named = config.classification_head and (config.labels is not None or not config.masked_token_head)
+        kind = "BertForMaskedLM" if config.masked_token_head else "BertModel"
+        labels = config.labels or [f"LABEL_{index}" for index in range(config.num_classes)]
         return {
-            "architectures": ["BertForMaskedLM" if config.masked_token_head else kind],
+            "architectures": ["BertForSequenceClassification" if named else kind],
             "model_type": self.model_type,
             "vocab_size": config.vocab_size,
             "hidden_size": config.hidden_size,
@@ -120,8 +123,8 @@ class Bert(Family):
             "type_vocab_size": config.num_token_types,
             "initializer_range": config.init_std,
             "layer_norm_eps": config.norm_eps,
-            "id2label": {str(index): f"LABEL_{index}" for index in range(config.num_classes)},
-            "label2id": {f"LABEL_{index}": index for index in range(config.num_classes)},
+            "id2label": {str(index): label for index, label in enumerate(labels)},
+            "label2id": {label: index for index, label in enumerate(labels)},
             "tie_word_embeddings": config.tie_word_embeddings,
         }
 

@@ -1,5 +1,6 @@
 """What came from Hugging Face's layout goes back as it came; what stock code computes leaves as a stock model."""
 
+import dataclasses
 import json
 
 import mlx.core as mx
@@ -89,6 +90,16 @@ def test_large_models_leave_in_shards(tmp_path, monkeypatch):
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     assert len(set(index.values())) == len(list(tmp_path.glob("model-*.safetensors"))) > 2
     assert mx.array_equal(computed(load_checkpoint(tmp_path).model, "llama"), computed(model, "llama"))
+
+
+def test_a_classifier_leaves_as_one_with_the_names_of_its_classes(tmp_path):
+    model = small_model(family="bert", head_dim=3, num_classes=3, labels=["bad", "fair", "good"])
+    layout = export_model(tmp_path, model, tokenizer=TOKENIZER)
+    assert layout.config["architectures"] == ["BertForSequenceClassification"]
+    assert layout.config["id2label"] == {"0": "bad", "1": "fair", "2": "good"}
+    again = load_checkpoint(tmp_path).model
+    assert again.config == dataclasses.replace(model.config, num_kv_heads=None, intermediate_size=14, head_dim=None)
+    assert mx.array_equal(again.classify(mx.array([[1, 2]])), model.classify(mx.array([[1, 2]])))
 
 
 def test_an_encoder_that_no_other_tool_has_stays_here():
