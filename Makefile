@@ -15,7 +15,7 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smollm test lint check format results exchanges clean
+.PHONY: help setup train smollm test lint check format results exchanges surgeries clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -62,13 +62,15 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 5
 	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
-# A Llama of ours and a real one, each with other attention. The learning rates are those that mend best: mechanisms that
-# look at fewer tokens need little change, recurrent ones a lot; both arms that mend have the same.
-exchanges: $(VENV)/.runtime ## exchange the attention of trained models, and mend them (hours on two cores, minutes on a GPU)
-	@$(PY) scripts/train.py attention=mha $(LLAMA) resume=auto run_dir=$(RUNS)/$(BASE)
+# The learning rates are those that mend best: mechanisms that look at fewer tokens need little change, recurrent ones a
+# lot; both arms that mend have the same.
+exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, and mend it (hours on two cores, minutes on a GPU)
+	@$(PY) scripts/train.py attention=mha $(LLAMA) dtype=float32 resume=auto run_dir=$(RUNS)/$(BASE)
 	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer.learning_rate=1e-3)
 	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=1e-2)
-	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) run_dir=$(RUNS)/exchange-smollm
+
+surgeries: $(VENV)/.runtime ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
+	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) run_dir=$(RUNS)/surgeries
 
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
@@ -83,7 +85,7 @@ ASKED = regimes=[equal_tokens] max_batches=16 $(LEAN)
 LEAN = training.checkpoint_every=null training.sample_tokens=0
 BASE = llama-stdlib
 LLAMA = model=llama_tiny training.steps=4000 training.batch_size=32 training.eval_every=500 training.checkpoint_every=500 training.sample_tokens=0
-MEND = method=full training.steps=200 training.batch_size=8 training.eval_every=20 training.sample_tokens=0 training.checkpoint_every=null
+MEND = method=full dtype=float32 training.steps=200 training.batch_size=8 training.eval_every=20 training.sample_tokens=0 training.checkpoint_every=null
 SMOLLM = training.batch_size=2 training.eval_batches=1
 JOBS = 2
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)

@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from eval.report.exchanges import exchanges
 from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
 from eval.report.plain import code, label, markdown, plain_rows
@@ -18,7 +20,7 @@ from eval.report.tables.coverage import coverage_table
 from eval.report.tables.machines import commits
 from eval.report.tables.table import Table
 from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
-from eval.report.wording import NOTHING, interval, num_bytes
+from eval.report.wording import NOTHING, interval, num_bytes, number
 from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
@@ -46,7 +48,10 @@ def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
         name = found["name"]
         if name not in PARTS:
             raise UserError(f"results:{name} must be a known part (choices: {', '.join(PARTS)})")
-        text = PARTS[name](next(iter(by_device(shown).values())), report) if rows else ""
+        devices = list(by_device(shown).values())
+        # Exchanges may have been made elsewhere than what is timed.
+        exchanged = [own for own in devices if name == "exchanges" and exchanges(own)]
+        text = PARTS[name]((exchanged or devices)[0], report) if rows else ""
         return f"{found['begin']}{text}{found['end']}"
 
     alone = _MARK.findall(_PART.sub("", document))
@@ -112,6 +117,41 @@ def _line(facts: VariantFacts) -> tuple[str, ...]:
     )
 
 
+def _exchanges(rows: Sequence[Row], _: str) -> str:
+    lines: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for line in exchanges(rows):
+        if "damage" in line:
+            lines.setdefault((line["checkpoint"], line["variant"]), {})[line.get("arm", "")] = line
+    if not lines:
+        return ""
+    table = Table(
+        columns=(
+            *("model", "variant", "KL nats/token", "bits per byte before", "after"),
+            *("healed", "share that came back", "fine-tuned", "from nothing"),
+        ),
+        rows=tuple(_exchange(*names, arms) for names, arms in lines.items()),
+    )
+    words = markdown(
+        f"Measured on {_device(rows)}. The attention of a trained model is exchanged, then mended with one budget of "
+        "tokens: by learning from the original, by plain fine-tuning, or not at all but by a model of that variant "
+        "from nothing. Means over seeds, with Student's 95 % interval of the share."
+    )
+    return f"{table.markdown()}\n\n{words}\n"
+
+
+def _exchange(model: str, variant: str, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    damage, heal = next(iter(arms.values()))["damage"], arms.get("heal", {})
+    return (
+        model,
+        code(variant),
+        number(damage["kl_nats_per_token"]),
+        *(number(damage[f"bits_per_byte_{when}"], 4) for when in ("before", "after")),
+        number(heal.get("mean_bits_per_byte"), 4),
+        interval(heal.get("recovered_share"), heal.get("recovered_share_low"), heal.get("recovered_share_high")),
+        *(number(arms.get(arm, {}).get("mean_bits_per_byte"), 4) for arm in ("finetune", "scratch")),
+    )
+
+
 def _figure(rows: Sequence[Row], report: str) -> str:
     kind = pareto.KIND
     drawing = kind.drawn(plain_rows(rows, label))
@@ -133,4 +173,5 @@ PARTS: Mapping[str, Callable[[Sequence[Row], str], str]] = {
     "variants": _variants,
     "figure": _figure,
     "coverage": _coverage,
+    "exchanges": _exchanges,
 }

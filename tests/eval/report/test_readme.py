@@ -62,7 +62,8 @@ def test_the_figures_link_leads_from_the_document_to_the_report(rows: list[Row],
 
 
 def test_every_part_can_be_made(rows: list[Row]) -> None:
-    for name in PARTS:
+    # Exchanges have rows of their own, and a test beside their tables.
+    for name in PARTS.keys() - {"exchanges"}:
         text = regenerated(f"<!-- results:{name} -->\n<!-- /results:{name} -->\n", rows, report="r")
         assert len(text.splitlines()) > 3
 

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from eval.report.exchanges import exchanges, originals
+from eval.report.readme import regenerated
 from eval.report.tables.exchanges import mended_table, surgeries_table
-from tests.eval.report.planted import quality_row
+from tests.eval.report.planted import model_rows, quality_row
+from tests.eval.rows_factory import MACHINE
 
 DAMAGE = {
     "kl_nats_per_token": 0.5,
@@ -62,6 +64,20 @@ def test_shares_come_back_over_seeds_and_arms_are_never_pooled():
     assert (refused["variant"], "surgery" in refused) == ("blocksparse", False)
     (original,) = originals(rows())
     assert (original["variant"], original["mean_bits_per_byte"]) == ("mha", 2.0)
+
+
+def test_a_document_shows_each_exchange_with_what_its_arms_reached():
+    document = "<!-- results:exchanges -->\n<!-- /results:exchanges -->\n"
+    # On another device than what is timed.
+    machine = MACHINE.model_copy(update={"device": "Another Processor"})
+    elsewhere = [row.model_copy(update={"machine": machine}) for row in model_rows()]
+    text = regenerated(document, [*elsewhere, *rows()], report="docs")
+    (line,) = [line for line in text.splitlines() if "`linear`" in line]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[:6] == ["small", "`linear`", "0.500", "2.000", "3.000", "2.300"]
+    assert cells[6].startswith("0.700 [")
+    assert cells[7:] == ["–", "2.800"]
+    assert regenerated(document, elsewhere, report="docs") == document
 
 
 def test_the_tables_have_every_exchange_once_and_the_original_before_what_was_mended():
