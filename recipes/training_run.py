@@ -201,6 +201,7 @@ class TrainingRun:
                 loggers=loggers,
                 run_config=self.config,
                 objective=stage.objective,
+                goes_on=stage.end < self.training.steps,
                 progress=progress,
             )
             reason = trainer.train(state)

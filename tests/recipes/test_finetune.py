@@ -1,7 +1,9 @@
 """`finetune.py`: every method end to end, resumed exactly, and what it leaves is ready to use."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import mlx.core as mx
@@ -216,6 +218,21 @@ def test_a_distillation_killed_in_either_stage_or_between_them_ends_bit_identica
     assert [row["step"] for row in rows if "attention_loss/layer_1" in row] == [2, 3]
     assert [row["step"] for row in rows if "kl_loss" in row] == [4, 6]
     assert [row["step"] for row in rows if row.get("val_bits_per_byte")] == [2, 3, 4, 6]
+
+
+def test_a_wish_to_stop_is_heard_while_the_end_of_the_first_stage_is_saved(finetune, monkeypatch):
+    save = History.save
+
+    def asked_to_stop(history, step, **what):
+        save(history, step, **what)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(History, "save", asked_to_stop)
+    code, result, error = finetune("method=full", "training.checkpoint_every=3", *HEAL)
+    assert (code, result["steps"], result["stopped_by"]) == (0, 3, "signal"), error
+    assert result["attention_loss"] is not None
+    assert finetune("method=full", "resume=auto", *HEAL)[1]["steps"] == 6
 
 
 def test_adapters_of_an_attention_that_learns_keep_what_it_learnt(finetune, tmp_path):

@@ -67,6 +67,7 @@ class Trainer:
         loggers: Receive the metrics.
         run_config: The whole configuration, kept in the checkpoints.
         objective: What the steps make smaller.
+        goes_on: Whether the run goes on with another objective afterwards.
         progress: Shows progress to people, or None.
     """
 
@@ -81,6 +82,7 @@ class Trainer:
     loggers: Sequence[MetricLogger]
     run_config: Mapping[str, Any]
     objective: Objective = dataclasses.field(default_factory=NextToken)
+    goes_on: bool = False
     progress: ProgressBar | None = None
 
     def train(self, state: TrainingState) -> StopReason:
@@ -134,7 +136,8 @@ class _Loop:
             while reason is None:
                 self._train_one()
                 reason = self._after_step()
-            cut_short = self.stop.name is not None and self.state.evaluation.get("step") != self.state.step
+            finished = self.state.evaluation.get("step") == self.state.step and not self.trainer.goes_on
+            cut_short = self.stop.name is not None and not finished
             return "signal" if cut_short else reason
 
     def _reason(self) -> StopReason | None:
