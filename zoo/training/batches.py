@@ -9,9 +9,10 @@ import numpy as np
 from zoo.data.loader import Batch
 from zoo.training.loss import Arrays
 
-# A step is compiled per shape. Predicted positions are padded to whole eighths of the tokens, so that masked-token
-# batches, whose number of masked tokens varies by chance, nearly always share one shape.
-_EIGHTHS = 8
+# A step is compiled per shape, which costs about as much as making it. Predicted positions are padded to whole quarters
+# of the tokens, so that masked-token batches, whose number of masked tokens varies by chance, nearly always share one
+# shape, and those of examples a few.
+_QUARTERS = 4
 
 
 def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
@@ -31,7 +32,11 @@ def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
     total = weights[0].size
     # At least one, of weight 0 where nothing is predicted: not every operation takes an empty array.
     most = max(1, *(int(np.count_nonzero(each)) for each in weights))
-    picked = -(-most * _EIGHTHS // total) * total // _EIGHTHS
+    picked = -(-most * _QUARTERS // total) * total // _QUARTERS
+    num_rows = rows[0].stop
+    # Texts to classify have one in each row, always.
+    if most <= num_rows:
+        picked = min(num_rows, total)
     return [_arrays(batch, part, flat, picked) for part, flat in zip(rows, weights, strict=True)]
 
 

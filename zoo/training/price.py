@@ -11,7 +11,7 @@ from zoo.training.optimizers import OptimizerConfig, state_per_parameter
 
 # A batch on the host: tokens, targets, weights, what they were drawn from, and the next batch beside it.
 _BYTES_PER_TOKEN = 64
-# Masked tokens are padded to whole eighths of a batch; 15 % are a little more than one.
+# Masked tokens are padded to whole quarters of a batch.
 _PREDICTED_BY_ENCODER = 0.25
 # MLX's CPU back end allocates for about ten operations ahead: so many chunks of logits exist, measured.
 _CHUNKS_AHEAD = 4

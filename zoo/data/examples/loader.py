@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 # What a key is for.
 _ORDER, _BATCHES, _VALIDATION = 16, 17, 18
-# Batches of an epoch among which rows are sorted by length; and what lengths are rounded up to, so that few shapes are
-# compiled. The latter is mlx-lm's.
-_SORTED_BATCHES, _MULTIPLE = 32, 32
+# Batches of an epoch among which rows are sorted by length: of docstrings, four rows a batch, 16 % of the tokens are
+# then padding, where 32 batches left 19 % and sorting all of them leaves 15 %. And what lengths are rounded up to, so
+# that few shapes are compiled, which is mlx-lm's.
+_SORTED_BATCHES, _MULTIPLE = 128, 32
 # A start, a separator behind each of two texts, and a token of one of them.
 _SHORTEST_PAIR = 4
 

@@ -308,6 +308,7 @@ def test_a_batch_of_texts_to_classify_is_to_a_model_as_if_each_stood_alone():
         scores_BC = model.classify(mx.array([tokens]), token_types_BL=mx.array(types[None].astype(np.int32)))
         nats += float(token_nats(scores_BC, mx.array([label])).item())
         assert len(whole) == len(tokens) or len(tokens) == 9
+    assert arrays["targets_P"].size == 3
     assert summed_nats(model, arrays, causal=False).item() == pytest.approx(nats, rel=1e-5)
 
 
