@@ -48,6 +48,8 @@ from zoo.runtime.threads import usable_cores
 
 logger = logging.getLogger(__name__)
 
+# A fifth of the steps match layers. In a small Llama a half made linear attention 3 % better and a window worse.
+_PARTS = 5
 # Beside the variants.
 _ORIGINAL = "original"
 _BEGUN, _FINISHED = "begun.json", "finished.json"
@@ -275,11 +277,12 @@ class CheckpointComparison:
         return (f"data={self.asked.data}", *look, *healing, *kept, *own)
 
     def _distillation(self, name: str) -> tuple[str, ...]:
-        """A third of the steps match the layers that differ, by the original; the others learn the text."""
-        steps = self._plan.training.steps
+        """From the original: the first steps match the layers that differ, then the text is learnt, as LoLCATs does."""
         before, after = self._model.config.attention, series_named(name).variant
-        same = all(before.layer(index) == after.layer(index) for index in range(self._model.config.num_layers))
-        return (f"distillation.attention_steps={0 if same else steps // 3}",)
+        count = self._model.config.num_layers
+        layers = [index % count for index in self.asked.layers or range(count)]
+        same = all(before.layer(index) == after.layer(index) for index in layers)
+        return (f"distillation.attention_steps={0 if same else self._plan.training.steps // _PARTS}",)
 
     def _fresh(self, name: str, seed: int) -> Path:
         return self.asked.folder / "fresh" / f"{name}-seed{seed}"

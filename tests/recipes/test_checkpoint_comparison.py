@@ -85,8 +85,11 @@ def qualities(result, **fields):
 
 def test_every_exchange_leaves_a_record_and_every_arm_is_asked_the_same(compare, base, tmp_path):
     asked = [f"variants=[{SWA},blocksparse_legacy]", "arms=[heal,scratch]", "method=full", "scratch=[seed=9]"]
-    _, result, errors = compare(*asked)
+    asked += ["training.steps=5"]
+    seen, result, errors = compare(*asked)
     assert result is not None, errors
+    matching = [script for script in seen if "distillation.attention_steps=1" in script.arguments]
+    assert [script.name for script in matching] == [f"training heal-{SWA}-seed3"]
     heal, scratch, refused = result["summary"]
     assert (heal["arm"], scratch["arm"], heal["damage"]) == ("heal", "scratch", scratch["damage"])
     assert "must not see the future" in refused["refused"]
@@ -102,7 +105,7 @@ def test_every_exchange_leaves_a_record_and_every_arm_is_asked_the_same(compare,
     # One budget of tokens, and weights that are not the checkpoint's.
     trained = qualities(result, metric="val_bits_per_byte")
     assert {(each.model, each.tokens, each.regime) for each in trained} == {
-        (f"small, {arm}", 2 * 3 * 37, "equal_tokens") for arm in ("heal", "scratch")
+        (f"small, {arm}", 5 * 3 * 37, "equal_tokens") for arm in ("heal", "scratch")
     }
     assert all(each.curve[-1].tokens == each.tokens for each in trained)
     fresh = load_checkpoint(tmp_path / "run" / "fresh" / f"{SWA}-seed3").model
