@@ -70,7 +70,7 @@ exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, a
 	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=1e-2)
 
 surgeries: $(VENV)/.runtime ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
-	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) run_dir=$(RUNS)/surgeries
+	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) jobs=$(JOBS) run_dir=$(RUNS)/surgeries
 
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
