@@ -9,11 +9,13 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
+from mlx_lm.utils import load_model as load_in_mlx_lm
 
 from recipes.app import execute
 from recipes.convert import main
 from recipes.generate import main as generate
 from tests.full_disk import FullDisk
+from tests.zoo.checkpoints.huggingface.references import copied
 from tests.zoo.checkpoints.saved import TOKENIZER, small_model
 from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
 from zoo.checkpoints.adapters import write_adapters
@@ -65,6 +67,8 @@ def test_surgery_and_quantization_are_done_and_measured(convert, tmp_path):
     for each in (result["surgery"]["damage"], result["quantization"]["damage"]):
         assert each["kl_nats_per_token"] > 0
         assert each["tokens"] > 2 * 33
+    theirs, _ = load_in_mlx_lm(tmp_path / "out", trust_remote_code=True)
+    assert mx.abs(theirs(ROW_BL) - logits(result["out"])).max() < 1e-4
     card = (tmp_path / "out" / "README.md").read_text()
     for said in (
         "--trust-remote-code",
@@ -78,6 +82,16 @@ def test_surgery_and_quantization_are_done_and_measured(convert, tmp_path):
     assert code == 0, error
     assert "quantization" not in json.loads((tmp_path / "plain" / "config.json").read_text())
     assert mx.abs(logits(again["out"]) - logits(result["out"])).max() < 1e-4
+
+
+def test_the_card_of_the_source_says_the_license(convert, tmp_path):
+    folder = copied("llama", tmp_path)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\ntags: [other]\n---\n# Else\n")
+    assert convert(checkpoint=folder)[0] == 0
+    (folder / "README.md").write_text("no front matter")
+    assert convert(checkpoint=folder, out="again")[0] == 0
+    assert "license: apache-2.0\n" in (tmp_path / "out" / "README.md").read_text()
+    assert "license" not in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_what_was_quantized_cannot_be_once_more(convert, tmp_path):

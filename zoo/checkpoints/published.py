@@ -9,8 +9,9 @@ from zoo.config import UserError
 if TYPE_CHECKING:
     from zoo.runtime.hub import Listing
 
-# Configs, tokenizers, and weights: those of other libraries, and ours with all that their manifest lists.
-_READ = ("*.json", "*.txt", "*.jinja", "tokenizer.model", "model*.safetensors", "optimizer.safetensors")
+# The card, which says the license; configs, tokenizers, and weights: those of other libraries, and ours with all that
+# their manifest lists.
+_READ = ("README.md", "*.json", "*.txt", "*.jinja", "tokenizer.model", "model*.safetensors", "optimizer.safetensors")
 _LARGE = ("*.safetensors",)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

@@ -23,7 +23,15 @@ from zoo.data.tokenizers import Tokenizer
 # As mlx-lm and transformers cut them.
 SHARD_BYTES = 5 * 2**30
 # What the tokenizer of a folder consists of, and how its model is to be asked.
-_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*")
+_TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+)
 _GENERATION = "generation_config.json"
 # What a config says of tokens and classes.
 _KEPT = (
