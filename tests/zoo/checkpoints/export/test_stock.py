@@ -7,6 +7,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.utils import load_model as load_in_mlx_lm
 
+from tests.full_disk import FullDisk
 from tests.zoo.checkpoints.huggingface.references import ENCODERS, NAMES, PARITY, expected, model_folder
 from tests.zoo.checkpoints.saved import TOKENIZER, small_model
 from zoo.checkpoints import load_checkpoint
@@ -14,6 +15,7 @@ from zoo.checkpoints.export import MODEL_FILE, export_model, layout_of
 from zoo.checkpoints.huggingface.load import FAMILIES, read_config
 from zoo.checkpoints.huggingface.weights import open_weights
 from zoo.config import UserError
+from zoo.config.folders import new_folder
 
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
@@ -110,3 +112,22 @@ def test_an_encoder_that_no_other_tool_has_stays_here():
 def test_the_folder_holds_nothing_but_what_is_needed(tmp_path):
     export(tmp_path, "llama")
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_a_disk_that_is_full_at_any_change_leaves_nothing(tmp_path):
+    loaded = load_checkpoint(model_folder("llama"))
+
+    def write(out):
+        with new_folder(out) as folder:
+            export_model(folder, loaded.model, tokenizer=loaded.tokenizer, source=loaded.folder)
+
+    whole = FullDisk(tmp_path, fails_from=None)
+    with whole.entered():
+        write(tmp_path / "whole")
+    renamed = next(number for number, change in enumerate(whole.changes, 1) if change.startswith("rename"))
+    # What comes after the renaming is the forcing of its name to the disk.
+    for number in range(1, renamed + 1):
+        disk = FullDisk(tmp_path, fails_from=number)
+        with disk.entered(), pytest.raises(OSError, match="No space left on device"):
+            write(tmp_path / "cut")
+        assert [path.name for path in tmp_path.iterdir()] == ["whole"], disk.changes[-1]
