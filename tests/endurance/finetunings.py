@@ -1,4 +1,4 @@
-"""Short fine-tunings that save after every step, adapters and optimizer, and keep their best, to be killed."""
+"""Short fine-tunings to be killed: they heal an exchanged attention in two stages, and save after every step."""
 
 import json
 from pathlib import Path
@@ -19,6 +19,11 @@ from zoo.models import build_model, model_config_from_mapping
 from zoo.training import read_metrics
 
 OPTIONS = (
+    "attention=swa",
+    "attention.window_size=5",
+    "surgery.batches=1",
+    "distillation.attention_steps=3",
+    "distillation.loss=kl",
     "method=lora",
     "lora.rank=3",
     "lora.dropout=0.2",
@@ -75,11 +80,12 @@ class Finetunings:
             for name in ("adapters.safetensors", "optimizer.safetensors", "adapter_config.json"):
                 found[f"{step} {name}"] = (checkpoint / name).read_bytes()
         rows = read_metrics(run / "metrics.jsonl")
-        keys = ("steps", "tokens", "first_train_loss", "train_loss", "val_loss", "val_bits_per_byte")
+        losses = ("attention_loss", "kl_loss", "val_loss")
+        keys = ("steps", "tokens", "original_tokens", "first_attention_loss", "surgery", "val_bits_per_byte", *losses)
         return {
             **found,
             "result": {key: result[key] for key in keys},
-            "metrics": [(row["step"], row.get("train_loss"), row.get("val_loss")) for row in rows],
+            "metrics": [(row["step"], *map(row.get, losses)) for row in rows],
             "sample": (run / "samples.txt").read_bytes(),
             "peft": (run / "peft" / "adapter_model.safetensors").read_bytes(),
         }
