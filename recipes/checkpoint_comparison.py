@@ -37,6 +37,7 @@ from recipes.exchange_records import refusal, renamed, row_of_run, surgery_of_ru
 from recipes.exchange_summary import exchange_summary, summary_lines
 from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, model_yamls, shape_of
 from recipes.scripts import RefusedError, Script, ScriptRunner, listed, stopping_at_the_end
+from zoo.attention.catalog import attention_names
 from zoo.checkpoints import LoadedCheckpoint, content_name, load_whole, save_checkpoint, swap_attention
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, replace_file, typed_path
@@ -215,6 +216,10 @@ class CheckpointComparison:
         if not found or not variants or self.asked.layers is not None:
             return None
         length, folder = self._plan.training.sequence_length, self.asked.folder
+        # The others are compared with the first.
+        own = self._model.config.attention.name
+        against = [own] if own in attention_names() else []
+        variants = list(dict.fromkeys([*against, *variants]))
         script = benchmark_script(variants, found[0], length, folder=folder, budget_minutes=budget_minutes)
         return dataclasses.replace(script, arguments=(*script.arguments, *machine_overrides(self.asked.typed)))
 
@@ -243,9 +248,9 @@ class CheckpointComparison:
         finished = folder / _FINISHED
         if finished.exists():
             before = read_json_mapping(finished, what="run_dir")
-            if before.get("overrides") == list(arguments):
-                reason = before.get("refused")
-                return None if reason is None else str(reason)
+            # What was refused may have been so for want of memory.
+            if before == {"overrides": list(arguments), "refused": None}:
+                return None
         log = self.asked.folder / "logs" / f"{name}.look.log"
         script = Script(
             name=f"looking at {name}", script="evaluate.py", arguments=(*arguments, f"run_dir={folder}"), log=log

@@ -14,6 +14,7 @@ from zoo.checkpoints import History
 from zoo.checkpoints.save import CONFIG
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping
+from zoo.models.config import FAMILIES
 from zoo.training import RunFolder
 
 
@@ -35,7 +36,7 @@ def row_of_run(cell: ComparisonRun, model: str) -> Row:
     metric = None if result is None else best_metric(result)
     if result is None or metric is None:
         raise UserError(f"run_dir must hold finished runs with a validation value; {str(cell.folder)!r} is none")
-    task = "masked" if metric == "val_accuracy" else "language"
+    task = "language" if FAMILIES[str(result.get("model"))].causal else "masked"
     score = Score(metric=metric, value=result[metric])
     origin = dataclasses.replace(_origin(cell, model, metric), regime=cell.regime)
     return _row(cell, origin.quality(task, score))

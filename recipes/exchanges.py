@@ -8,6 +8,7 @@ from typing import Any, Literal
 from hydra import compose
 from omegaconf import OmegaConf
 
+from eval.quality.run_facts import run_folder_of
 from eval.suites.series import series_named
 from recipes.app import CONFIGS, config_groups
 from recipes.command_line import rewritten
@@ -53,9 +54,12 @@ class Exchanges:
 
     @property
     def name(self) -> str:
-        """Of the checkpoint, in records: of a path its last part, and the layers if not all are exchanged."""
+        """Of the checkpoint in records: its run's or its path's, and the layers if not all are exchanged."""
         path = typed_path(self.checkpoint, what="checkpoint")
-        name = path.resolve().name if path.exists() else self.checkpoint
+        name = self.checkpoint
+        if path.exists():
+            run = run_folder_of(path)
+            name = path.resolve().name if run is None else run.name
         return name if self.layers is None else f"{name}, layers {','.join(map(str, self.layers))}"
 
     @property

@@ -76,7 +76,7 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
 
     bits = values("language", "bits_per_byte") or values("masked", "bits_per_byte")
     # A training looks at less, and its figure has no damage to be held against.
-    own_bits = bits or values("language", "val_bits_per_byte")
+    own_bits = bits or values("language", "val_bits_per_byte") or values("masked", "val_bits_per_byte")
     shares = [] if damage is None else [recovered_share(damage, each) for each in bits]
     known = [each for each in shares if each is not None]
     share = paired_difference(known, [0.0] * len(known)) if known else None
