@@ -85,7 +85,7 @@ def _said(source: Path) -> dict[str, Any]:
 
 def _body(config: ModelConfig, layout: Layout, story: Story, name: str) -> Iterator[str]:
     yield f"# {name}\n"
-    grouped = f", {config.resolved_num_kv_heads} of keys and values" if config.family == "llama" else ""
+    grouped = f", {layout.config['num_key_value_heads']} of keys and values" if config.family == "llama" else ""
     yield (
         f"A {config.family} of {config.num_layers} layers, width {config.hidden_size}, {config.num_heads} heads"
         f"{grouped}, and {config.vocab_size:,} tokens; exported by Attention Zoo {package_version('attention-zoo')}.\n"
