@@ -13,7 +13,6 @@ run_dir/
 """
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import json
 import logging
@@ -29,15 +28,13 @@ from eval.suites.series import series_named
 from recipes.comparison_run import (
     ComparisonRun,
     attention_overrides,
-    benchmark_script,
     carry_out_all,
     machine_overrides,
 )
 from recipes.exchange_records import refusal, renamed, row_of_run, surgery_of_run
 from recipes.exchange_summary import exchange_summary, summary_lines
-from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, model_yamls, shape_of
+from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, timing_script
 from recipes.scripts import RefusedError, Script, ScriptRunner, listed, stopping_at_the_end
-from zoo.attention.catalog import attention_names
 from zoo.checkpoints import LoadedCheckpoint, content_name, load_whole, save_checkpoint, swap_attention
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, replace_file, typed_path
@@ -211,17 +208,8 @@ class CheckpointComparison:
 
     def timing(self, variants: Sequence[str], budget_minutes: float | None) -> Script | None:
         """The benchmark of the checkpoint's shape, or None where no YAML in configs/model has it."""
-        mine = shape_of(self._model.config.as_mapping())
-        found = [name for name, values in model_yamls().items() if shape_of(values) == mine]
-        if not found or not variants or self.asked.layers is not None:
-            return None
-        length, folder = self._plan.training.sequence_length, self.asked.folder
-        # The others are compared with the first.
-        own = self._model.config.attention.name
-        against = [own] if own in attention_names() else []
-        variants = list(dict.fromkeys([*against, *variants]))
-        script = benchmark_script(variants, found[0], length, folder=folder, budget_minutes=budget_minutes)
-        return dataclasses.replace(script, arguments=(*script.arguments, *machine_overrides(self.asked.typed)))
+        length = self._plan.training.sequence_length
+        return timing_script(self.asked, self._model.config, variants, length, budget_minutes)
 
     def _tasks(self) -> tuple[str, ...]:
         fitting = _OF_LANGUAGE if self._model.config.causal else _OF_ENCODERS

@@ -1,7 +1,7 @@
 """What a comparison of a checkpoint's variants is asked for, and what each fine-tuning of it would be."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,12 @@ from eval.quality.run_facts import run_folder_of
 from eval.suites.series import series_named
 from recipes.app import CONFIGS, config_groups
 from recipes.command_line import rewritten
+from recipes.comparison_run import benchmark_script, machine_overrides
 from recipes.finetune import FinetunePlan, checked_plan
-from zoo.attention.catalog import variant_mapping
+from recipes.scripts import Script
+from zoo.attention.catalog import attention_names, variant_mapping
 from zoo.config.files import read_yaml_mapping, typed_path
-from zoo.models import model_config_from_mapping
+from zoo.models import ModelConfig, model_config_from_mapping
 
 Arm = Literal["heal", "finetune", "scratch"]
 # What a comparison of a checkpoint's variants decides itself, and what the checkpoint brings.
@@ -88,15 +90,34 @@ def finetuning_plan(asked: Exchanges) -> FinetunePlan:
     )
 
 
-def shape_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def timing_script(
+    asked: Exchanges, config: ModelConfig, variants: Sequence[str], length: int, budget_minutes: float | None
+) -> Script | None:
+    """The benchmark of a checkpoint's shape beside its own attention, or None where no YAML in configs/model has it.
+
+    Args:
+        asked: What is compared.
+        config: The checkpoint's.
+        variants: Names of series.
+        length: Tokens.
+        budget_minutes: None for no limit.
+    """
+    mine = _shape(config.as_mapping())
+    yamls = {path.stem: read_yaml_mapping(path, what="models") for path in sorted((CONFIGS / "model").glob("*.yaml"))}
+    found = [name for name, values in yamls.items() if _shape(values) == mine]
+    if not found or not variants or asked.layers is not None:
+        return None
+    # The others are compared with the first.
+    own = [config.attention.name] if config.attention.name in attention_names() else []
+    timed = list(dict.fromkeys([*own, *variants]))
+    script = benchmark_script(timed, found[0], length, folder=asked.folder, budget_minutes=budget_minutes)
+    return dataclasses.replace(script, arguments=(*script.arguments, *machine_overrides(asked.typed)))
+
+
+def _shape(values: Mapping[str, Any]) -> dict[str, Any]:
     """What decides how much a model computes, apart from its attention, its vocabulary and its longest text."""
     config = model_config_from_mapping(
         {**values, "vocab_size": 1, "max_seq_len": 1, "attention": variant_mapping("mha"), "dropout": 0.0}
     )
     free = ("vocab_size", "max_seq_len", "attention", "dropout", "init_std", "norm_eps", "rope_theta", "rope_scaling")
     return {key: value for key, value in config.as_mapping().items() if key not in free}
-
-
-def model_yamls() -> dict[str, Mapping[str, Any]]:
-    """What configs/model has, by name."""
-    return {path.stem: read_yaml_mapping(path, what="models") for path in sorted((CONFIGS / "model").glob("*.yaml"))}
