@@ -62,6 +62,20 @@ def test_each_exchanged_layer_learns_the_originals_output_and_nothing_else_chang
     }
 
 
+def test_an_original_shares_its_arrays_and_nothing_else():
+    model = tiny_model("mha", hidden_size=64, intermediate_size=512)
+    mx.eval(model.parameters())
+    before = mx.get_active_memory()
+    original = original_of(model, dtype=mx.float32)
+    mx.eval(original.parameters())
+    assert mx.get_active_memory() == before
+    assert not tree_flatten(original.trainable_parameters())
+    assert len(tree_flatten(model.trainable_parameters())) == len(tree_flatten(model.parameters()))
+    narrow = original_of(model, dtype=mx.bfloat16)
+    assert {array.dtype for _, array in tree_flatten(narrow.parameters())} == {mx.bfloat16}
+    assert {array.dtype for _, array in tree_flatten(model.parameters())} == {mx.float32}
+
+
 def test_a_layer_gets_what_the_original_gets():
     original, student = pair()
     (arrays,) = to_arrays(TinyLoader().batch(0))
