@@ -272,7 +272,8 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
     result = run.train(state)
     # PEFT's files have no place for what an exchanged attention has of its own.
-    if model.adapters is not None and model.config.family == "llama" and not whole:
+    told = not set(whole) - set(CLASSIFIER_HEAD)
+    if model.adapters is not None and model.config.family in ("llama", "bert") and told:
         with folder.writing("peft") as path:
             write_peft(path, model)
     return result

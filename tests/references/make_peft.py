@@ -1,4 +1,4 @@
-"""Makes the references under `peft/`: a small Llama, and PEFT's adapters on it with the logits that they give.
+"""Makes the references under `peft/`: a small Llama, PEFT's adapters on it and on a BERT, and their logits.
 
 Needs torch, transformers and peft, which the suite does not: python tests/references/make_peft.py
 """
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 FOLDER = Path(__file__).with_name("peft")
+BERT = Path(__file__).with_name("pretrained") / "bert_classes" / "model"
 TOKENS = [[1, 5, 9, 30, 2]]
 CASES = {
     "lora": {"target_modules": ["q_proj", "v_proj", "down_proj"]},
@@ -48,6 +49,17 @@ def main() -> None:
         (FOLDER / name / "README.md").unlink()
         path = FOLDER / name / "adapter_config.json"
         path.write_text(path.read_text().replace(str(FOLDER / "base"), "../base"))
+    base = BertForSequenceClassification.from_pretrained(BERT, dtype=torch.float32).eval()
+    options = {"target_modules": ["query", "attention.output.dense"], "task_type": "SEQ_CLS"}
+    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, modules_to_save=["classifier", "pooler"], **options))
+    with torch.no_grad():
+        for parameter in (each for label, each in model.named_parameters() if each.requires_grad):
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        expected["bert"] = model(torch.tensor(TOKENS)).logits.numpy()
+    model.save_pretrained(FOLDER / "bert")
+    (FOLDER / "bert" / "README.md").unlink()
+    path = FOLDER / "bert" / "adapter_config.json"
+    path.write_text(path.read_text().replace(str(BERT), "../../pretrained/bert_classes/model"))
     np.savez(FOLDER / "expected.npz", **expected)
 
 

@@ -3,7 +3,8 @@
     mlx-lm  model.layers.0.self_attn.q_proj.lora_a [in, r], lora_b [r, out]; scale
     PEFT    base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight [r, in], lora_B.weight [out, r]; alpha / r
 
-Both call DoRA's lengths a vector. PEFT's names are those of transformers, which the Llama family here has too.
+Both call DoRA's lengths a vector. PEFT's names are those of transformers, which the Llama family here has too, and BERT
+not. A GPT-2 has its queries, keys and values in one matrix there, and PEFT one adapter for the three: not read.
 """
 
 import dataclasses
@@ -20,18 +21,17 @@ from mlx.utils import tree_flatten
 
 from zoo.checkpoints.adapters import ADAPTER_CONFIG, ADAPTERS, names_in_file, weights_fingerprint
 from zoo.checkpoints.history import History
+from zoo.checkpoints.huggingface.bert import Bert
 from zoo.checkpoints.tensors import open_tensors, read_tensors, write_tensors
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular, read_json_mapping
-from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, adapted_keys, attach_adapters
+from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 
 PEFT_ADAPTERS = "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model.model."
+_PEFT_PREFIX = "base_model.model."
 _PEFT_LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
-_PEFT_NAME = re.compile(
-    rf"{re.escape(_PEFT_PREFIX)}layers\.(\d{{1,6}})\.([\w.]+)\.({'|'.join(map(re.escape, _PEFT_LEAVES.values()))})"
-)
+_OF_A_BLOCK = re.compile(r"layers\.(\d+)\.(.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,12 @@ def load_adapters(
     if not fits_peft and not (folder / ADAPTERS).exists():
         raise UserError(f"adapters: {folder} must hold {ADAPTERS} or {PEFT_ADAPTERS}; it holds neither")
     path = folder / (PEFT_ADAPTERS if fits_peft else ADAPTERS)
-    kind, lora = _peft_facts(folder, len(model.layers)) if fits_peft else _mlx_facts(folder, len(model.layers))
+    modules = _peft_modules(model) if fits_peft else {}
+    if fits_peft:
+        kind, lora, heads = _peft_facts(folder, modules, len(model.layers))
+        whole = tuple(sorted({*whole, *heads}))
+    else:
+        kind, lora = _mlx_facts(folder, len(model.layers))
     fingerprint = weights_fingerprint(model, without=whole)
     adapters = Adapters(
         kind=kind, lora=lora, quantization=quantization, base=base, base_fingerprint=fingerprint, whole=whole
@@ -118,7 +123,7 @@ def load_adapters(
         stream.seek(0)
         names = names_in_file(model, own, known)
         if fits_peft:
-            names = {peft_name(name): name for name in own if name not in whole}
+            names = {_peft_name(name, modules): name for name in own if name.rpartition(".")[0] in modules}
         wanted = {
             foreign: _turned(own[name], foreign)
             for foreign, name in names.items()
@@ -134,27 +139,28 @@ def write_peft(folder: Path, model: nn.Module) -> None:
 
     Args:
         folder: Is made.
-        model: Of the Llama family, with adapters.
+        model: Of the Llama family or a BERT, with adapters and nothing else that is trained but a classifier's head.
 
     Raises:
         OSError: If it cannot be written.
     """
     adapters: Adapters = model.adapters
-    lora, total = adapters.lora, len(model.layers)
-    own = dict(tree_flatten(model.trainable_parameters()))
+    lora, modules = adapters.lora, _peft_modules(model)
+    own = {_peft_name(name, modules): each for name, each in dict(tree_flatten(model.trainable_parameters())).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(
-        folder / PEFT_ADAPTERS, {peft_name(name): _turned(each, peft_name(name)) for name, each in own.items()}
-    )
+    write_tensors(folder / PEFT_ADAPTERS, {name: _turned(each, name) for name, each in own.items()})
+    adapted = {name.removeprefix(_PEFT_PREFIX).removesuffix(".lora_A.weight") for name in own if ".lora_A." in name}
+    task = "CAUSAL_LM" if model.config.causal else "SEQ_CLS" if model.config.classifies else None
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": task,
         "base_model_name_or_path": adapters.base,
         "r": lora.rank,
         "lora_alpha": lora.scale * lora.rank,
         "lora_dropout": lora.dropout,
-        "target_modules": sorted({key.rpartition(".")[2] for key in adapted_keys(model)}),
-        "layers_to_transform": None if lora.num_layers is None else [*range(total - lora.num_layers, total)],
+        # By their whole names: a BERT has three that end in "dense" in each block.
+        "target_modules": sorted(adapted),
+        "modules_to_save": ["classifier", "pooler"] if task == "SEQ_CLS" else None,
         "use_dora": adapters.kind == "dora",
         "bias": "none",
         "inference_mode": True,
@@ -162,10 +168,28 @@ def write_peft(folder: Path, model: nn.Module) -> None:
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def peft_name(name: str) -> str:
+def _peft_modules(model: nn.Module) -> dict[str, str]:
+    """The modules that PEFT's files hold something of: our names, and transformers'.
+
+    Raises:
+        UserError: If they are not the same modules there.
+    """
+    if model.config.family == "bert":
+        heads = {"pooler", "classifier"} if model.config.classifies else set()
+        pairs = {each.ours[0]: each.theirs for each in Bert().modules(model.config, ())}
+        return {ours: theirs for ours, theirs in pairs.items() if ours in heads or _OF_A_BLOCK.fullmatch(ours)}
+    if model.config.family != "llama":
+        raise UserError(
+            f"adapters: PEFT's must be of a Llama or a BERT; got a {model.config.family}, which has queries, keys and "
+            "values in one matrix there (those of mlx-lm are read)"
+        )
+    return {name: f"model.{name}" for name, _ in model.named_modules() if _OF_A_BLOCK.fullmatch(name)}
+
+
+def _peft_name(name: str, modules: Mapping[str, str]) -> str:
     """A parameter's name in PEFT."""
     module, _, leaf = name.rpartition(".")
-    return f"{_PEFT_PREFIX}{module}.{_PEFT_LEAVES[leaf]}"
+    return f"{_PEFT_PREFIX}{modules[module]}.{_PEFT_LEAVES.get(leaf, leaf)}"
 
 
 def _turned(array: mx.array, foreign: str) -> mx.array:
@@ -181,17 +205,33 @@ def _mlx_facts(folder: Path, num_layers: int) -> tuple[AdapterKind, LoRAConfig]:
     return config.fine_tune_type, _lora(folder, {**to_mapping(found), "num_layers": count})
 
 
-def _peft_facts(folder: Path, num_layers: int) -> tuple[AdapterKind, LoRAConfig]:
+def _peft_facts(
+    folder: Path, modules: Mapping[str, str], num_layers: int
+) -> tuple[AdapterKind, LoRAConfig, tuple[str, ...]]:
+    """Kind and size of the adapters, and our names of parameters that are saved whole."""
     config = _read(folder, _PEFTConfig)
     path = folder / PEFT_ADAPTERS
     with open_regular(path, what="adapters") as stream:
         names = list(open_tensors(stream, path).entries)
+    of_adapters = {
+        f"{_PEFT_PREFIX}{theirs}.{leaf}": ours for ours, theirs in modules.items() for leaf in _PEFT_LEAVES.values()
+    }
+    of_heads = {
+        f"{_PEFT_PREFIX}{theirs}.{leaf}": f"{ours}.{leaf}"
+        for ours, theirs in modules.items()
+        for leaf in ("weight", "bias")
+        if not _OF_A_BLOCK.fullmatch(ours)
+    }
     keys: dict[int, set[str]] = {}
+    heads = []
     for name in names:
-        found = _PEFT_NAME.fullmatch(name)
-        if found is None:
-            raise UserError(f"adapters: {path} must hold adapters of a Llama's blocks alone; got {shortened(name)}")
-        keys.setdefault(int(found[1]), set()).add(found[2])
+        found = _OF_A_BLOCK.fullmatch(of_adapters.get(name, ""))
+        if found is not None:
+            keys.setdefault(int(found[1]), set()).add(found[2])
+        elif name in of_heads:
+            heads.append(of_heads[name])
+        else:
+            raise UserError(f"adapters: {path} must hold adapters of the model's blocks alone; got {shortened(name)}")
     last = list(range(num_layers - len(keys), num_layers))
     if not keys or sorted(keys) != last or any(each != keys[last[0]] for each in keys.values()):
         raise UserError(
@@ -205,7 +245,7 @@ def _peft_facts(folder: Path, num_layers: int) -> tuple[AdapterKind, LoRAConfig]
         "keys": sorted(keys[last[0]]),
         "num_layers": None if len(keys) == num_layers else len(keys),
     }
-    return ("dora" if config.use_dora else "lora"), _lora(folder, fields)
+    return ("dora" if config.use_dora else "lora"), _lora(folder, fields), tuple(heads)
 
 
 def _read(folder: Path, cls: type[Any], nested: tuple[tuple[str, type[Any]], ...] = ()) -> Any:

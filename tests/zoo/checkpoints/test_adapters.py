@@ -18,6 +18,7 @@ from mlx_lm.tuner.utils import load_adapters as mlx_lm_load_adapters
 from mlx_lm.utils import load_model as load_in_mlx_lm
 
 from tests.tolerances import tolerance
+from tests.zoo.checkpoints.huggingface.references import model_folder
 from zoo.attention.catalog import variant
 from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint, swap_attention
 from zoo.checkpoints.adapters import weights_fingerprint, write_adapters
@@ -120,17 +121,16 @@ def test_adapters_from_mlx_lm_are_read_here_with_equal_logits(kind, lora, tmp_pa
     assert mx.allclose(model(TOKENS), other(TOKENS), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "last"])
+@pytest.mark.parametrize("name", ["lora", "dora", "last", "bert"])
 def test_adapters_from_peft_are_read_with_its_logits_and_written_so_that_they_are_read_again(name, tmp_path):
     expected = np.load(PEFT / "expected.npz")[name]
-    models = []
     for folder in (PEFT / name, tmp_path / "peft"):
-        model = load_whole(PEFT / "base").model
+        model = load_whole(model_folder("bert_classes") if name == "bert" else PEFT / "base").model
         load_adapters(model, folder, base="base")
         model.eval()
-        assert np.allclose(np.array(model(TOKENS)), expected, atol=1e-5)
+        found = model.classify(TOKENS) if name == "bert" else model(TOKENS)
+        assert np.allclose(np.array(found), expected, atol=1e-5)
         write_peft(tmp_path / "peft", model)
-        models.append(model)
     read, written = (
         dict(mx.load(str(folder / "adapter_model.safetensors"))) for folder in (PEFT / name, tmp_path / "peft")
     )
@@ -156,6 +156,8 @@ def test_adapters_that_do_not_fit_are_refused_in_one_line(change, message, tmp_p
         load_adapters(load_whole(PEFT / "base").model, tmp_path / "peft", base="base")
     with pytest.raises(UserError, match=r"must hold adapters\.safetensors or adapter_model\.safetensors"):
         load_adapters(load_whole(PEFT / "base").model, tmp_path, base="base")
+    with pytest.raises(UserError, match="PEFT's must be of a Llama or a BERT; got a gpt"):
+        load_adapters(load_whole(model_folder("gpt2")).model, PEFT / "lora", base="base")
     with pytest.raises(UserError, match="must adapt the same layers of each of the last blocks, of 3"):
         load_adapters(ours(), PEFT / "lora", base="base")
 
