@@ -36,6 +36,7 @@ from zoo.attention.registry import external_mechanism_names, left_out_names
 from zoo.config import UserError
 from zoo.config.errors import LONGEST_MESSAGE, printable, shortened
 from zoo.config.files import read_yaml
+from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.runtime.memory import is_exhaustion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -209,14 +210,21 @@ def _with_arguments(
     flags, overrides = split_flags(arguments)
     TYPED.set(tuple(overrides))
     if "--help" in flags:
-        show(help_text(config_name, CONFIGS, config_groups()))
+        show(help_text(config_name, CONFIGS, config_groups(config_name)))
         return
     sweep = MULTIRUN in flags
     _offer_external_mechanisms()
     wanted = rewritten(
-        overrides, script=config_name, config=CONFIGS / f"{config_name}.yaml", groups=config_groups(), sweep=sweep
+        overrides,
+        script=config_name,
+        config=CONFIGS / f"{config_name}.yaml",
+        groups=config_groups(config_name),
+        sweep=sweep,
     )
     _require_sound_yamls(config_name, flags, overrides)
+    for name in dict(override.partition("=")[::2] for override in overrides).get("data", "").split(","):
+        if name in SYNTHETIC_TASKS and name not in config_groups(config_name)["data"]:
+            raise UserError(one_of("data", name, config_groups(config_name)["data"]))
     before, full_error = sys.argv, os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:
@@ -244,9 +252,12 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def config_groups() -> dict[str, list[str]]:
-    """The choices of each config group."""
+def config_groups(script: str) -> dict[str, list[str]]:
+    """The choices that a script has in each config group."""
     groups = {path.name: sorted(yaml.stem for yaml in path.glob("*.yaml")) for path in CONFIGS.iterdir()}
+    if script == "finetune":
+        # Their tokens are no text, and no checkpoint's.
+        groups["data"] = [name for name in groups["data"] if name not in SYNTHETIC_TASKS]
     names = sorted({*groups["attention"], *external_mechanism_names()})
     return {**{group: choices for group, choices in groups.items() if choices}, "attention": names}
 
@@ -256,12 +267,14 @@ def _require_sound_yamls(config_name: str, flags: Sequence[str], overrides: Sequ
     written = dict(override.partition("=")[::2] for override in overrides)
     chosen = [CONFIGS / f"{config_name}.yaml"]
     chosen += [
-        CONFIGS / group / f"{written[group]}.yaml" for group in config_groups() if written.get(group, "").isidentifier()
+        CONFIGS / group / f"{written[group]}.yaml"
+        for group in config_groups(config_name)
+        if written.get(group, "").isidentifier()
     ]
     for folder in (Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")):
         chosen += [
             *folder.glob("*.yaml"),
-            *(path for group in config_groups() for path in folder.glob(f"{group}/*.yaml")),
+            *(path for group in config_groups(config_name) for path in folder.glob(f"{group}/*.yaml")),
         ]
     for path in chosen:
         if path.is_file():

@@ -80,7 +80,7 @@ def finetuning_plan(asked: Exchanges) -> FinetunePlan:
     """What a fine-tuning of the first variant would be, with everything refused that can be before any work."""
     overrides = [f"data={asked.data}", *(each for each in asked.typed if not each.startswith("data="))]
     composed = rewritten(
-        overrides, script="finetune", config=CONFIGS / "finetune.yaml", groups=config_groups(), sweep=False
+        overrides, script="finetune", config=CONFIGS / "finetune.yaml", groups=config_groups("finetune"), sweep=False
     )
     plain = OmegaConf.to_container(compose(config_name="finetune", overrides=composed), resolve=True)
     assert isinstance(plain, dict)

@@ -171,6 +171,7 @@ def test_adapters_are_refused_on_another_base_and_an_adapted_base_is_fused(finet
         ),
         (["attention=swa", "distillation.loss=mse"], "distillation.loss must be one of next_token, kl"),
         (["attention=swa", *HEAL[2:], "lora.keys=[mlp.up_proj]"], "lora must leave something to train in"),
+        (["data=mqar"], "data must be one of its choices; got 'mqar' (choices: examples, "),
         (["attention=swat"], "attention must be one of its choices; got 'swat'"),
     ],
 )
