@@ -8,6 +8,10 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-com
 # The extra for NVIDIA's back end, where its driver is present; `make CUDA= …` does without.
 CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version; then echo cuda; fi 2>/dev/null | tail -n 1 | grep -x cuda)
 
+# Where the environment forbids bytecode, as container images do, each start would compile every package anew, which
+# takes longer than all else that a start does.
+unexport PYTHONDONTWRITEBYTECODE
+
 TEST_WORKERS ?= 2
 ARGS ?=
 # Where `make results` writes the report, and where it keeps what it measured on the way.

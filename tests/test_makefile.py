@@ -1,5 +1,6 @@
 """The Makefile takes a Python that the project runs on, whichever others are there, and says which it passes over."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,12 @@ def test_a_python_that_the_project_runs_on_is_taken(versions, taken, passed_over
     ]
     last = f"venv by {tmp_path / taken}" if taken else "error: Python 3.11, 3.12 or 3.13 must be on PATH, or be named"
     assert lines[len(passed_over)].startswith(last)
+
+
+@pytest.mark.skipif(not Path("/usr/bin/make").exists(), reason="there is no /usr/bin/make")
+def test_bytecode_is_kept_where_the_environment_forbids_it(tmp_path):
+    (tmp_path / "shown.mk").write_text("shown:\n\t@echo $${PYTHONDONTWRITEBYTECODE-kept}\n")
+    command = ["/usr/bin/make", "-s", "-f", str(ROOT / "Makefile"), "-f", str(tmp_path / "shown.mk"), "shown"]
+    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == "kept\n"
