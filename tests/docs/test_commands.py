@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import recipes.training_run
 import zoo
 from zoo.data.synthetic import SYNTHETIC_TASKS
 
@@ -53,6 +54,8 @@ def _commands() -> list[str]:
 
 def _run(script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [script, *arguments])
+    # It takes longer to draw than a tiny model to train, and its own tests draw it.
+    monkeypatch.setattr(recipes.training_run, "draw_loss_curve", lambda rows, path, *, title: path.write_text(title))
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     assert end.value.code == 0

@@ -89,6 +89,11 @@ def test_a_package_outside_adds_a_mechanism_that_trains(tmp_path: Path, text_cor
         "training.steps=3",
         "training.sequence_length=33",
         "training.batch_size=2",
+        "training.eval_batches=1",
+        "training.sample_tokens=0",
+        # Compiling costs a C++ compiler's time.
+        "training.compile=false",
+        "model.num_layers=1",
         "data=text",
         f"data.path={text_corpus}",
         "tokenizer=bytes",

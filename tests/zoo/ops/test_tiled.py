@@ -166,7 +166,7 @@ def test_tiles_that_do_not_wait_for_each_other_would_take_more_memory(monkeypatc
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_at_4096_tokens_the_peak_is_at_most_15_percent_of_the_dense_form(compiled: bool) -> None:
     spec = _spec(causal=True, H=64)
-    peaks = [peak_bytes(op, spec, N=2, L=4096, H=64, compiled=compiled) for op in (tiled.tiled, softmax.manual)]
+    peaks = [peak_bytes(op, spec, N=1, L=4096, H=64, compiled=compiled) for op in (tiled.tiled, softmax.manual)]
     assert peaks[0] <= 0.15 * peaks[1]
 
 
