@@ -70,8 +70,8 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 5
 # lot; both arms that mend have the same.
 exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, and mend it (hours on two cores, minutes on a GPU)
 	@$(PY) scripts/train.py attention=mha $(LLAMA) dtype=float32 resume=auto run_dir=$(RUNS)/$(BASE)
-	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer=muon optimizer.learning_rate=2e-3 optimizer.adamw_learning_rate=3e-4)
-	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=1e-2)
+	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer.learning_rate=2e-4)
+	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=4e-3)
 
 surgeries: $(VENV)/.runtime ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) jobs=$(JOBS) run_dir=$(RUNS)/surgeries
@@ -89,10 +89,10 @@ ASKED = regimes=[equal_tokens] max_batches=16 $(LEAN)
 LEAN = training.checkpoint_every=null training.sample_tokens=0
 BASE = llama-stdlib
 LLAMA = model=llama_tiny training.steps=4000 training.batch_size=32 training.eval_every=500 training.checkpoint_every=500 training.sample_tokens=0
-MEND = method=full dtype=float32 training.steps=$(STEPS) training.batch_size=8 training.eval_every=20 training.sample_tokens=0 training.checkpoint_every=null
+MEND = method=full dtype=float32 training.steps=$(STEPS) training.batch_size=16 training.eval_every=40 training.sample_tokens=0 training.checkpoint_every=null
 SMOLLM = data=text data.path=docs/guide.md data.validation_fraction=0.5 training.batch_size=2 training.eval_batches=2
 JOBS = 2
-STEPS = 200
+STEPS = 400
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)
 measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
 compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)

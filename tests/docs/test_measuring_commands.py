@@ -17,6 +17,7 @@ import recipes.compare
 import recipes.train
 from recipes.app import execute
 from recipes.comparison_run import ComparisonRun
+from recipes.exchanges import Exchanges, finetuning_plan
 from recipes.report import ReportRecipe
 from zoo.config import UserError, from_mapping
 
@@ -37,12 +38,18 @@ def _of_pages() -> list[str]:
 
 
 def _of_make() -> list[str]:
-    """The lines of `make results`, which are not run."""
-    plan = subprocess.run(["make", "--dry-run", "results"], cwd=ROOT, capture_output=True, text=True, check=True)
+    """The lines of the targets that measure, which are not run."""
+    targets = ["results", "exchanges", "surgeries"]
+    plan = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, check=True)
     return [line for line in plan.stdout.splitlines() if _COMMAND.search(line)]
 
 
 def _stop(*_: object, **__: object) -> Any:
+    raise UserError(COMPOSED)
+
+
+def _stop_at_an_exchange(asked: Exchanges, **_: object) -> Any:
+    finetuning_plan(asked)
     raise UserError(COMPOSED)
 
 
@@ -57,8 +64,9 @@ def _starts(script: str, arguments: list[str], folder: Path, monkeypatch: pytest
     elif script == "compare":
         monkeypatch.setattr(ComparisonRun, "carry_out", lambda run, _: runs.append(run))
         monkeypatch.setattr(recipes.compare, "_steps", lambda *_: ())
-        monkeypatch.setattr(recipes.compare, "_benchmark", lambda *_: None)
+        monkeypatch.setattr(recipes.compare.ScriptRunner, "run", lambda *_: None)
         monkeypatch.setattr(recipes.compare, "_collected", _stop)
+        monkeypatch.setattr(recipes.compare, "compare_exchanges", _stop_at_an_exchange)
         code = execute("compare", recipes.compare.main, [*kept, f"run_dir={folder}"])
     else:
         code = execute("report", _report, arguments)
