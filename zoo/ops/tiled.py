@@ -35,6 +35,9 @@ from zoo.ops.tiles import LEARNED, Plan, changed_scores, finished_scores, learne
 SMALLEST_TILE = 128
 # Key tiles grow with the length, which bounds the number of tiles of a query by this and keeps memory linear.
 MOST_KEY_TILES = 16
+# Query tiles grow as key tiles do, up to this, which keeps memory linear too. A tile is some fifty operations, and of
+# 4,096 tokens in tiles of 128 queries the operations themselves took more memory than what they computed.
+LARGEST_QUERY_TILE = 512
 
 # Where the running maximum starts: below every true score, above the masked ones, so that masked scores weigh
 # exactly nothing, also in rows that may attend to nothing.
@@ -88,8 +91,8 @@ def _extras(spec: ScoreSpec, N: int) -> dict[str, mx.array]:
 
 
 def _plan(spec: ScoreSpec, L: int, S: int, extras: tuple[str, ...]) -> Plan:
-    query_tile = SMALLEST_TILE
     key_tile = SMALLEST_TILE * max(1, -(-S // (SMALLEST_TILE * MOST_KEY_TILES)))
+    query_tile = min(key_tile, LARGEST_QUERY_TILE)
     if isinstance(spec.mask.offset, int) and spec.key_positions is None:
         tiles = block_map(
             spec.pattern,
