@@ -3,11 +3,13 @@
     y = x W^T    with W written out for the moment, where x has more than a few rows
 
 One row at a time, as in decoding, writing the weights out would cost more than it saves. The numbers are the same.
+The backward pass writes them out again: kept from the forward pass on, those of all layers would exist at once.
 
 Letters: B batch, L length, D inputs, E outputs.
 """
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,7 +27,24 @@ def _product(layer: nn.Module, x_BLD: mx.array) -> mx.array:
     scheme = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
     if math.prod(x_BLD.shape[:-1]) <= _MOST_ROWS:
         return mx.quantized_matmul(x_BLD, weights, scales=scales, biases=biases, transpose=True, **scheme)
-    return x_BLD @ mx.dequantize(weights, scales=scales, biases=biases, **scheme, dtype=x_BLD.dtype).T
+
+    def written_out(packed: tuple[mx.array, ...], after: mx.array) -> mx.array:
+        # Later than what they are multiplied with, so that MLX takes no two writings for one.
+        packed_weights, *rest = mx.depends(list(packed), [after])
+        names = ("scales", "biases")
+        return mx.dequantize(packed_weights, **dict(zip(names, rest, strict=False)), **scheme, dtype=after.dtype)
+
+    def forward(x: mx.array, *packed: mx.array) -> mx.array:
+        return x @ written_out(packed, x).T
+
+    def backward(primals: Any, cotangent: mx.array, _: mx.array) -> tuple[mx.array, ...]:
+        packed = primals[1:]
+        return (cotangent @ written_out(packed, cotangent), *(mx.zeros_like(each) for each in packed))
+
+    product: Any = mx.custom_function(forward)
+    product.vjp(backward)
+    y_BLE: mx.array = product(x_BLD, weights, scales, *(() if biases is None else (biases,)))
+    return y_BLE
 
 
 class CpuQuantizedLinear(nn.QuantizedLinear):

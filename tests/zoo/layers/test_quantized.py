@@ -84,3 +84,22 @@ def test_a_quantized_model_has_as_many_parameters_as_before():
         quantized = copy.deepcopy(model)
         nn.quantize(quantized, **scheme)
         assert quantized.num_parameters() == count
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_written_out_weights_of_all_layers_never_exist_at_once(compiled):
+    width, depth = 512, 24
+    model = nn.Sequential(*[nn.Linear(width, width, bias=False) for _ in range(depth)])
+    nn.quantize(model, group_size=64, bits=4)
+    suit_to_backend(model)
+    model.freeze()
+    x_BD = mx.ones((8, width))
+    mx.eval(model.parameters(), x_BD)
+    step = mx.value_and_grad(lambda x: model(x).sum())
+    step = mx.compile(step) if compiled else step
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    mx.eval(step(x_BD))
+    # MLX allocates for some operations ahead.
+    assert mx.get_peak_memory() - before < depth * width * width * mx.float32.size / 2
