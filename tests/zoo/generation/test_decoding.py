@@ -12,7 +12,7 @@ from zoo.layers import caches
 
 # Longer than the shipped windows and blocks of 64 tokens, and no multiple of anything.
 PROMPT = random_text(103)
-NUM_TOKENS = 23
+NUM_TOKENS = 19
 SMALL_WINDOW = {"name": "window", "mechanism": "sliding_window", "window_size": 5}
 GREEDY: dict[str, Any] = {"max_tokens": NUM_TOKENS, "stop_at_eos": False}
 
