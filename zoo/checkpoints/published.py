@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from zoo.checkpoints import smollm
 from zoo.config import UserError
+from zoo.runtime.hub_reference import HubReference
 
 if TYPE_CHECKING:
     from zoo.runtime.hub import Listing
@@ -44,7 +45,7 @@ def fetch(text: str) -> Path:
             read here.
     """
     # It imports huggingface_hub.
-    from zoo.runtime.hub import HubReference, download, list_files
+    from zoo.runtime.hub import download, list_files
 
     reference = HubReference.parse(text)
     if reference is None:

@@ -38,13 +38,10 @@ from huggingface_hub.utils import hf_raise_for_status, tqdm
 
 from zoo.config import UserError
 from zoo.config.errors import shortened
+from zoo.runtime.hub_reference import HubReference
 
 logger = logging.getLogger(__name__)
 
-# `owner/name`, or one of the first models' bare names; a file of it; a branch, a tag or a commit.
-_REFERENCE = re.compile(
-    r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?P<file>(?:/[^/@]+)*/[^/@]+\.gguf)?(?:@(?P<revision>[\w./-]+))?"
-)
 # A commit's or a content's SHA-1 or SHA-256 sum: nothing else that a server sends becomes the name of a file.
 _SUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256_LENGTH = 64
@@ -53,30 +50,6 @@ _ATTEMPTS = 5
 _PAUSE_SECONDS = 1.0
 # What a server answers that is only busy.
 _PASSING = (408, 429, 500, 502, 503, 504)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HubReference:
-    """What a text such as `owner/name@revision` or `owner/name/file.gguf` stands for.
-
-    Attributes:
-        name: Of the model.
-        file: One file of it, or None for those of its folder.
-        revision: Branch, tag or commit; None for the newest.
-    """
-
-    name: str
-    file: str | None = None
-    revision: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "HubReference | None":
-        """The reference, or None if a text cannot be one."""
-        found = _REFERENCE.fullmatch(text)
-        if found is None or ".." in text:
-            return None
-        file = found["file"]
-        return cls(name=found["name"], file=None if file is None else file[1:], revision=found["revision"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

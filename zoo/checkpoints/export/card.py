@@ -15,7 +15,7 @@ from zoo.checkpoints.export.layout import MODEL_FILE, Layout
 from zoo.config import UserError, to_mapping
 from zoo.config.files import parse_yaml, read_text
 from zoo.models import BertConfig, ModelConfig
-from zoo.runtime.hub import HubReference
+from zoo.runtime.hub_reference import HubReference
 from zoo.runtime.versions import package_version
 
 CARD = "README.md"

@@ -33,6 +33,7 @@ from zoo.data.tokenizers.interface import (
     require_unicode,
 )
 from zoo.data.tokenizers.pieces import require_small_numbers, token_bytes, uses_metaspace, without_changes
+from zoo.runtime.hub_reference import HubReference
 
 # What decides how a tokenizer works, as patterns; weights are never fetched for it.
 _FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model", "chat_template*", "*config.json")
@@ -287,7 +288,7 @@ def _named_config(folder: Path) -> Any:
 
 def _download(name: str) -> Path:
     # It imports huggingface_hub.
-    from zoo.runtime.hub import HubReference, download, list_files
+    from zoo.runtime.hub import download, list_files
 
     reference = HubReference.parse(name)
     if reference is None or reference.file is not None:
