@@ -53,7 +53,7 @@ def test_every_pair_builds_or_is_refused_with_its_reason(model: str, attention: 
 def test_every_choice_composes(choice: str) -> None:
     group = choice.partition("=")[0]
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        config = compose(config_name="train", overrides=[choice])
+        config = compose(config_name="finetune" if group == "distillation" else "train", overrides=[choice])
     assert config[group], f"{choice} must hold values"
 
 

@@ -37,7 +37,7 @@ def test_generate_continues_a_prompt_as_transformers_does(run, name):
     assert result["attention"] == ("swa" if name == "mistral" else "mha")
 
 
-def test_generate_exchanges_the_attention_for_another_of_the_same_weights(run):
+def test_generate_exchanges_the_attention(run):
     asked = (
         f"prompt={expected('mistral')['prompt']}",
         "temperature=0",
@@ -47,9 +47,8 @@ def test_generate_exchanges_the_attention_for_another_of_the_same_weights(run):
     texts = [run(generate, *asked, f"attention={choice}")[1]["text"] for choice in ("mha", "swa_masked")]
     # The shipped window is longer than the text.
     assert texts[0] == texts[1] != str(expected("mistral")["greedy"])
-    code, _, error = run(generate, *asked, "attention=learned_sinks")
-    assert code == 2
-    assert "must hold all that the attention learns" in error
+    # What it learns begins so that it disturbs least.
+    assert run(generate, *asked, "attention=learned_sinks")[1]["text"] == texts[0]
 
 
 def test_generate_fills_the_masks_of_an_encoder_with_a_head_and_refuses_one_without(run, tmp_path):

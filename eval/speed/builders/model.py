@@ -105,7 +105,7 @@ def _step(setting: ModelSetting) -> Subject:
             causal=setting.config.causal, dtype=setting.dtype, max_grad_norm=MAX_GRAD_NORM, compile=compiled
         )
         step = TrainStep(model, optimizer, options)
-        return lambda: [*step([batch], weight), step.state]
+        return lambda: [*step([batch], weight)[:2], step.state]
 
     mx.eval(model.state, optimizer.state, mx.random.state)
     # Counting operations takes a step that is never evaluated; model and optimizer are then put back.
