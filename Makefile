@@ -66,8 +66,8 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 5
 	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
-# The learning rates are those that mend best: mechanisms that look at fewer tokens need little change, recurrent ones a
-# lot; both arms that mend have the same.
+# Mechanisms that look at fewer tokens need little change, recurrent ones a lot; docs/LOG.md has what other rates gave.
+# Both arms that mend have the same.
 exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, and mend it (hours on two cores, minutes on a GPU)
 	@$(PY) scripts/train.py attention=mha $(LLAMA) dtype=float32 resume=auto run_dir=$(RUNS)/$(BASE)
 	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer.learning_rate=2e-4)

@@ -93,8 +93,8 @@ class CompareRecipe:
             require(distinct, field, "be a list of different values, at least one", list(values))
         for name in self.variants if self.variants != (ALL,) else ():
             named_parameters(name)
-        given = [name for name in ("layers",) if getattr(self, name) is not None]
-        require(self.checkpoint is not None or not given, "layers", "be null without a checkpoint", self.layers)
+        whole = self.checkpoint is not None or self.layers is None
+        require(whole, "layers", "be null without a checkpoint", self.layers)
         require(self.checkpoint != "", "checkpoint", "name one, or be null", self.checkpoint)
         require(self.run_dir.strip() != "", "run_dir", "name a folder", self.run_dir)
         in_order = self.regimes[0] == "equal_tokens"

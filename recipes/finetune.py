@@ -237,7 +237,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
     surgery = look(operation, loaders.validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
     if recipe.method != "full":
-        _adapt(plan, model, base, whole)
+        _adapt(plan, model, base, fingerprint, whole)
     needed = _priced(plan, model, original)
     trained = dict(tree_flatten(model.trainable_parameters()))
     run = TrainingRun(
@@ -289,9 +289,9 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint
 
 
-def _adapt(plan: FinetunePlan, model: Model, base: str, whole: tuple[str, ...]) -> None:
+def _adapt(plan: FinetunePlan, model: Model, base: str, fingerprint: str, whole: tuple[str, ...]) -> None:
     """Gives the model fresh adapters, or those to go on from; parameters in `whole` are trained themselves."""
-    recipe, fingerprint = plan.recipe, weights_fingerprint(model, without=whole)
+    recipe = plan.recipe
     kind: AdapterKind = "dora" if recipe.method == "dora" else "lora"
     quantization = recipe.quantization if recipe.method == "qlora" else None
     if recipe.adapters is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from eval.report.exchanges import exchanges
+from eval.report.exchanges import SURGERY, exchanges
 from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
 from eval.report.plain import code, label, markdown, plain_rows
@@ -49,9 +49,11 @@ def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
         if name not in PARTS:
             raise UserError(f"results:{name} must be a known part (choices: {', '.join(PARTS)})")
         devices = list(by_device(shown).values())
-        # Exchanges may have been made elsewhere than what is timed.
-        exchanged = [own for own in devices if name == "exchanges" and exchanges(own)]
-        text = PARTS[name]((exchanged or devices)[0], report) if rows else ""
+        # Exchanges may have been made on several devices, and elsewhere than what is timed.
+        told = [own for own in devices if exchanges(own)]
+        if name != "exchanges":
+            told = [[row for row in own if row.quality is None or row.quality.task != SURGERY] for own in devices[:1]]
+        text = "\n".join(PARTS[name](own, report) for own in told)
         return f"{found['begin']}{text}{found['end']}"
 
     alone = _MARK.findall(_PART.sub("", document))

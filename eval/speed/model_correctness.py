@@ -18,11 +18,12 @@ from mlx.utils import tree_map, tree_unflatten
 
 from eval.speed.correctness import Finding, check_op, relative_error
 from eval.speed.layer_correctness import as_numpy, check_mixing, largest_distance, other_implementation, reach
-from eval.speed.model_setting import VOCAB_SIZE, ModelSetting
+from eval.speed.model_setting import ModelSetting
 from eval.speed.tolerances import Tolerance, tolerance
 from eval.speed.trees import are_finite, named_arrays, scalar
 from zoo.attention import LayerPattern
 from zoo.models import Model, build_model
+from zoo.ops.masks import MaskSpec
 from zoo.training.loss import summed_nats
 from zoo.training.step import cast_floats
 
@@ -124,6 +125,47 @@ def check_decode(setting: ModelSetting, model: Model, logits_B1V: mx.array) -> l
     return findings
 
 
+def check_tokens(model: Model, tokens_BL: mx.array, *, second_L: np.ndarray | None = None) -> list[Finding]:
+    """Whether tokens mix as a model's attention allows: none leaks, neighbours are heard, rows are apart.
+
+    Args:
+        model: In evaluation mode; its weights have to be large enough that tokens are heard.
+        tokens_BL: Two rows.
+        second_L: Which positions belong to a second document of each row; None for one document.
+    """
+    config, length = model.config, tokens_BL.shape[1]
+    # Through several layers a token reaches further than its pattern says; only the future and others stay closed.
+    may_LS = np.tri(length, dtype=bool) if config.causal else np.ones((length, length), dtype=bool)
+    direct_LS = reach(config.attention.variants(), length, causal=config.causal)
+    mask = None
+    if second_L is not None:
+        segments_BL = mx.broadcast_to(mx.array(second_L.astype(np.int32)), tokens_BL.shape)
+        mask = MaskSpec(causal=config.causal, segments_BL=segments_BL)
+        same_LS = np.equal.outer(second_L, second_L)
+        may_LS, direct_LS = may_LS & same_LS, direct_LS & same_LS
+
+    def another(tokens_BL: mx.array, position: int) -> mx.array:
+        changed = mx.array(tokens_BL)
+        changed[0, position] = (changed[0, position] + 1) % config.vocab_size
+        return changed
+
+    def function(tokens_BL: mx.array) -> mx.array:
+        return model(tokens_BL, mask=mask)
+
+    return check_mixing(function, tokens_BL, another, _bound(), may_LS=may_LS, direct_LS=direct_LS)
+
+
+def check_continuation(model: Model, tokens_BL: mx.array) -> Finding:
+    """Whether a prefix at once and then a few tokens one by one give what the whole sequence gives at once."""
+    length = tokens_BL.shape[1]
+    prefix, cache = max(1, length - _STEPS), model.make_cache()
+    pieces = [model(tokens_BL[:, :prefix], cache=cache)]
+    pieces += [model(tokens_BL[:, at : at + 1], cache=cache) for at in range(prefix, length)]
+    error = relative_error(as_numpy(mx.concatenate(pieces, axis=1)), as_numpy(model(tokens_BL)))
+    check = "prefill and decoding equal the full forward pass"
+    return Finding(check=check, error=error, tolerance=_bound().value)
+
+
 def _check_ops(setting: ModelSetting, *, gradient: bool) -> list[Finding]:
     return [
         dataclasses.replace(finding, check=f"{op.variant.name}: {finding.check}")
@@ -172,14 +214,9 @@ def _bound() -> Tolerance:
 
 def _check_laws(setting: ModelSetting) -> list[Finding]:
     """Causality, mixing, rows, and the same model with another implementation."""
-    length = min(MAX_LENGTH, setting.length)
     model = _vivid(setting)
-    tokens_BL = setting.tokens(batch_size=2, length=length)
-    # Through several layers a token reaches further than its pattern says; only the future stays closed.
-    causal = setting.config.causal
-    may_LS = np.tri(length, dtype=bool) if causal else np.ones((length, length), dtype=bool)
-    direct_LS = reach(setting.config.attention.variants(), length, causal=causal)
-    findings = check_mixing(model, tokens_BL, _another_token, _bound(), may_LS=may_LS, direct_LS=direct_LS)
+    tokens_BL = setting.tokens(batch_size=2, length=min(MAX_LENGTH, setting.length))
+    findings = check_tokens(model, tokens_BL)
     other = _with_other_implementations(setting, model)
     if other is not None:
         error = relative_error(as_numpy(model(tokens_BL)), as_numpy(other(tokens_BL)))
@@ -231,16 +268,8 @@ def _check_gradient_laws(setting: ModelSetting) -> list[Finding]:
 
 def _check_decoding(setting: ModelSetting) -> list[Finding]:
     """A prefix at once and then token by token, against the whole sequence at once."""
-    model = _vivid(setting)
-    prefix = min(MAX_LENGTH, setting.length)
-    tokens_BL = setting.tokens(batch_size=2, length=prefix + _STEPS)
-    cache = model.make_cache()
-    pieces = [model(tokens_BL[:, :prefix], cache=cache)]
-    for position in range(prefix, prefix + _STEPS):
-        pieces.append(model(tokens_BL[:, position : position + 1], cache=cache))
-    error = relative_error(as_numpy(mx.concatenate(pieces, axis=1)), as_numpy(model(tokens_BL)))
-    check = "prefill and decoding equal the full forward pass"
-    return [Finding(check=check, error=error, tolerance=_bound().value)]
+    tokens_BL = setting.tokens(batch_size=2, length=min(MAX_LENGTH, setting.length) + _STEPS)
+    return [check_continuation(_vivid(setting), tokens_BL)]
 
 
 def _vivid(setting: ModelSetting) -> Model:
@@ -282,9 +311,3 @@ def _with_other_implementations(setting: ModelSetting, model: Model) -> Model | 
     other.update(model.parameters())
     other.eval()
     return other
-
-
-def _another_token(tokens_BL: mx.array, position: int) -> mx.array:
-    changed = mx.array(tokens_BL)
-    changed[0, position] = (changed[0, position] + 1) % VOCAB_SIZE
-    return changed

@@ -72,7 +72,7 @@ class _Spoilt:
         (lambda x_BLV: x_BLV + 0.01 * mx.roll(x_BLV, -1, axis=1), "no output sees a token that it may not"),
         (lambda x_BLV: x_BLV + 0.01 * x_BLV.mean(axis=0, keepdims=True), "no other row of the batch changes"),
         (lambda x_BLV: mx.zeros_like(x_BLV) + 1, "neighbours see a token that they may"),
-        (lambda x_BLV: x_BLV * (1 + 0.01 * x_BLV.shape[1]), "decoding equals the full forward pass"),
+        (lambda x_BLV: x_BLV * (1 + 0.01 * x_BLV.shape[1]), "decoding equal the full forward pass"),
     ],
 )
 def test_a_broken_law_is_named(model, spoil, said):
@@ -113,7 +113,7 @@ def test_finetune_reports_the_surgery_and_keeps_it_for_a_run_that_goes_on(base, 
     assert damage["kl_nats_per_token"] > 0
     assert damage["top1_agreement"] < 1
     assert damage["bits_per_byte_after"] != damage["bits_per_byte_before"]
-    assert any(check.startswith("decoding equals") for check in surgery["checks"])
+    assert any(check.startswith("prefill and decoding equal") for check in surgery["checks"])
     for part in ("attention linear in 1 of 2 layers: 1", "cache per token of 256", " tokens: KL "):
         assert part in caplog.text
     assert [each.name for each in load_checkpoint(tmp_path / "run").model.config.attention.layer_pattern] == [

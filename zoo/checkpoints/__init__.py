@@ -13,7 +13,7 @@ from zoo.checkpoints.opening import find_checkpoint, open_checkpoint, read_confi
 from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model, restore_optimizer
 from zoo.checkpoints.save import save_checkpoint
-from zoo.checkpoints.surgery import Surgery, swap_attention
+from zoo.checkpoints.surgery import Surgery, exchanged, swap_attention
 
 __all__ = [
     "History",
@@ -21,6 +21,7 @@ __all__ = [
     "Surgery",
     "VerifiedFiles",
     "content_name",
+    "exchanged",
     "find_checkpoint",
     "load_checkpoint",
     "load_model",

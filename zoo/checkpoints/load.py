@@ -18,7 +18,7 @@ from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model
 from zoo.checkpoints.save import CONFIG, FORMAT, MODEL, OPTIMIZER, TRAINING_STATE
 from zoo.checkpoints.schemes import quantize_layers, schemes_from
-from zoo.checkpoints.surgery import swap_attention
+from zoo.checkpoints.surgery import exchanged
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular
@@ -125,12 +125,8 @@ def load_model(
 
 
 def _exchanged(loaded: LoadedCheckpoint, attention: Exchange, layers: Sequence[int] | None) -> LoadedCheckpoint:
-    if attention is None:
-        if layers is not None:
-            raise UserError(f"layers must be null without another attention; got {shortened(list(layers))}")
-        return loaded
     chosen = variant(attention) if isinstance(attention, str) else attention
-    model, _ = swap_attention(cast(Model, loaded.model), chosen, layers=layers)
+    model, _ = exchanged(cast(Model, loaded.model), chosen, layers)
     return dataclasses.replace(loaded, model=model)
 
 

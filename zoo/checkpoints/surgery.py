@@ -144,6 +144,21 @@ def swap_attention(
     )
 
 
+def exchanged(
+    model: Model, attention: VariantConfig | LayerPattern | None, layers: Sequence[int] | None
+) -> tuple[Model, Surgery | None]:
+    """As `swap_attention`, but where no attention is asked for the model itself.
+
+    Raises:
+        UserError: As `swap_attention`, or if layers are named for no other attention.
+    """
+    if attention is not None:
+        return swap_attention(model, attention, layers=layers)
+    if layers is not None:
+        raise UserError(f"layers must be null without another attention; got {shortened(list(layers))}")
+    return model, None
+
+
 @dataclasses.dataclass
 class _Tally:
     """Counts what becomes of each tensor, by its name within a layer."""

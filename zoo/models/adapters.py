@@ -122,9 +122,10 @@ def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | N
         for name, each in dict(tree_flatten(model.parameters())).items():
             if name in whole or _is_wide(each, dtype):
                 model.load_weights([(name, each.astype(mx.float32 if name in whole else dtype))], strict=False)
+    modules = dict(model.named_modules())
     for name in whole:
         path, _, leaf = name.rpartition(".")
-        dict(model.named_modules())[path].unfreeze(keys=leaf, recurse=False)
+        modules[path].unfreeze(keys=leaf, recurse=False)
     sizes = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": lora.keys or keys}
     linear_to_lora_layers(model, num_layers, sizes, use_dora=adapters.kind == "dora")
     model.adapters = adapters

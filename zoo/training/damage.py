@@ -17,7 +17,7 @@ import numpy as np
 from zoo.data.loader import Batch
 from zoo.training.batches import to_arrays
 from zoo.training.evaluation import scalar
-from zoo.training.loss import hidden_at_predicted, token_nats
+from zoo.training.loss import divergence_nats, hidden_at_predicted, token_nats
 
 # Positions whose logits exist at one time, of both models.
 _ROWS = 256
@@ -103,9 +103,7 @@ def _compared(
 ) -> tuple[mx.array, mx.array]:
     """Sums of divergence, agreement and both models' nats, float32 [4], and the largest difference of a logit."""
     before_PV, after_PV = before_PV.astype(mx.float32), after_PV.astype(mx.float32)
-    log_p_PV = before_PV - mx.logsumexp(before_PV, axis=-1, keepdims=True)
-    log_q_PV = after_PV - mx.logsumexp(after_PV, axis=-1, keepdims=True)
-    kl_P = (mx.exp(log_p_PV) * (log_p_PV - log_q_PV)).sum(axis=-1)
+    kl_P = divergence_nats(after_PV, before_PV, temperature=1.0)
     agreed_P = mx.argmax(before_PV, axis=-1) == mx.argmax(after_PV, axis=-1)
     nats = [token_nats(each, targets_P) for each in (before_PV, after_PV)]
     sums = mx.stack([(each * weights_P).sum() for each in (kl_P, agreed_P, *nats)])

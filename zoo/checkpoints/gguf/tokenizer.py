@@ -23,6 +23,7 @@ from zoo.checkpoints.gguf.header import Header
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.data.tokenizers import Tokenizer, load_tokenizer
+from zoo.data.tokenizers.exported import byte_pairs
 from zoo.data.tokenizers.interface import SPACE
 from zoo.data.tokenizers.pieces import implied_merges
 
@@ -165,7 +166,7 @@ def _byte_level(header: Header, tokens: Sequence[str]) -> dict[str, Any]:
         "normalizer": {"type": "NFC"} if rule == "qwen2" else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _steps(rule)},
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        "model": _model(tokens, merges, ignore_merges=rule in ("llama-bpe", "tekken")),
+        "model": byte_pairs(_numbered(tokens), merges, ignore_merges=rule in ("llama-bpe", "tekken")),
     }
 
 
@@ -215,7 +216,7 @@ def _sentence_piece(header: Header, tokens: Sequence[str]) -> dict[str, Any]:
         "pre_tokenizer": None,
         "decoder": {"type": "Sequence", "decoders": back},
         "model": {
-            **_model(tokens, _implied_merges(header, tokens, types, scores)),
+            **byte_pairs(_numbered(tokens), _implied_merges(header, tokens, types, scores)),
             "unk_token": None if unknown is None else tokens[unknown],
             "fuse_unk": True,
             "byte_fallback": True,
@@ -242,16 +243,5 @@ def _implied_merges(
     return implied_merges(score_of)
 
 
-def _model(tokens: Sequence[str], merges: Sequence[Sequence[str]], *, ignore_merges: bool = False) -> dict[str, Any]:
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": ignore_merges,
-        "vocab": {token: number for number, token in enumerate(tokens)},
-        "merges": merges,
-    }
+def _numbered(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: number for number, token in enumerate(tokens)}

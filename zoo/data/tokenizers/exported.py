@@ -40,7 +40,13 @@ def after_end(name: str, token: int) -> dict[str, Any]:
     }
 
 
-def byte_pairs(vocab: Mapping[str, int], merges: Sequence[Sequence[str]], *, byte_fallback: bool) -> dict[str, Any]:
+def byte_pairs(
+    vocab: Mapping[str, int],
+    merges: Sequence[Sequence[str]],
+    *,
+    byte_fallback: bool = False,
+    ignore_merges: bool = False,
+) -> dict[str, Any]:
     """A model of byte pairs."""
     return {
         "type": "BPE",
@@ -50,7 +56,7 @@ def byte_pairs(vocab: Mapping[str, int], merges: Sequence[Sequence[str]], *, byt
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": byte_fallback,
-        "ignore_merges": False,
+        "ignore_merges": ignore_merges,
         "vocab": dict(vocab),
         "merges": [list(merge) for merge in merges],
     }

@@ -80,6 +80,21 @@ def test_a_document_shows_each_exchange_with_what_its_arms_reached():
     assert regenerated(document, elsewhere, report="docs") == document
 
 
+def test_a_document_shows_the_exchanges_of_every_device_and_times_none_of_them():
+    machine = MACHINE.model_copy(update={"device": "Another Processor"})
+    elsewhere = [row.model_copy(update={"machine": machine}) for row in rows()]
+    parts = ("exchanges", "variants")
+    document = "".join(f"<!-- results:{name} -->\n<!-- /results:{name} -->\n" for name in parts)
+    text, timed = regenerated(document, [*model_rows(), *rows(), *elsewhere], report="docs").split(
+        "<!-- results:variants"
+    )
+    assert text.count("| small | `linear` |") == 2
+    assert text.count("Measured on ") == text.count("Another Processor") + 1 == 2
+    untouched = [row for row in rows() if row.quality.task != "surgery"]
+    without = regenerated(document, [*model_rows(), *untouched], report="docs")
+    assert timed == without.split("<!-- results:variants")[1]
+
+
 def test_the_tables_have_every_exchange_once_and_the_original_before_what_was_mended():
     looks, mended = surgeries_table(rows()), mended_table(rows())
     assert [line[:3] for line in looks.rows] == [

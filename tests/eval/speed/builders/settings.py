@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eval.rows import Cell
-from eval.speed import model_correctness, model_setting
+from eval.speed import model_setting
 from eval.speed.subject import Subject
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant, variant_mapping
@@ -49,7 +49,6 @@ def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: 
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, **small}), encoding="utf-8")
     monkeypatch.setattr(model_setting, "_FOLDER", folder)
     monkeypatch.setattr(model_setting, "VOCAB_SIZE", vocab_size)
-    monkeypatch.setattr(model_correctness, "VOCAB_SIZE", vocab_size)
 
 
 def called(subject: Subject) -> Any:
