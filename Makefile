@@ -32,6 +32,8 @@ train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training
 smollm: $(VENV)/.runtime ## put a real model into the cache, SmolLM2-135M-Instruct (93 MB): checkpoint=smollm
 	@$(PY) scripts/smollm.py
 
+# glibc fills new memory with large numbers, so that a value read from memory that nothing wrote is seen.
+test: export MALLOC_PERTURB_ := 128
 test: $(VENV)/.dev $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
 	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
 

@@ -119,7 +119,7 @@ def test_adapters_of_other_libraries_are_put_into_the_weights(convert, tmp_path)
         ("dtype=int8", "dtype must be a floating-point type"),
         ("quantization.bits=7", "bits must be one of affine's"),
         ("quantization.mode=q4_k", "mode must be one of MLX's"),
-        ("layers=[0]", "layers must be null without attention"),
+        ("layers=[0]", "layers must be null without another attention"),
         ("adapters=nowhere", "adapters: nowhere must hold"),
         ("checkpoint=nowhere", "nowhere"),
     ],

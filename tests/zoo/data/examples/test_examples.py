@@ -298,8 +298,10 @@ def labelled_split():
 
 
 def test_a_batch_of_texts_to_classify_is_to_a_model_as_if_each_stood_alone():
-    model = cases.varied(cases.model("bert", num_token_types=2, masked_token_head=False, num_classes=3))
-    loader = ExampleLoader(labelled_split(), BytesTokenizer(), batch_size=3, sequence_length=9, seed=0, classes=(2, 0))
+    tokenizer = BytesTokenizer()
+    shape = {"vocab_size": tokenizer.vocab_size, "num_token_types": 2, "masked_token_head": False, "num_classes": 3}
+    model = cases.varied(cases.model("bert", **shape))
+    loader = ExampleLoader(labelled_split(), tokenizer, batch_size=3, sequence_length=9, seed=0, classes=(2, 0))
     (arrays,) = to_arrays(loader.batch(0))
     nats = 0.0
     for tokens, (whole, second), label in zip(CUT, PAIRS, (0, 2, 0), strict=True):
