@@ -19,7 +19,7 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smollm test lint check format results exchanges surgeries clean
+.PHONY: help setup train smollm test lint check format results exchanges surgeries adaptations clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -32,8 +32,6 @@ train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training
 smollm: $(VENV)/.runtime ## put a real model into the cache, SmolLM2-135M-Instruct (93 MB): checkpoint=smollm
 	@$(PY) scripts/smollm.py
 
-# glibc fills new memory with large numbers, so that a value read from memory that nothing wrote is seen.
-test: export MALLOC_PERTURB_ := 128
 test: $(VENV)/.dev $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
 	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
 
@@ -78,6 +76,10 @@ exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, a
 surgeries: $(VENV)/.runtime ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) jobs=$(JOBS) run_dir=$(RUNS)/surgeries
 
+adaptations: $(VENV)/.runtime ## train adapters of SmolLM2 for several variants: 100 steps of LoRA on conversations
+	@$(PY) -m tests.endurance.conversations $(RUNS)/conversations
+	@$(PY) scripts/compare.py checkpoint=smollm variants=[$(ADAPTED)] arms=[finetune] tasks=[] benchmark=false $(ADAPT) seeds=[0,1,2] run_dir=$(RUNS)/adaptations
+
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
 COMMA := ,
@@ -93,6 +95,9 @@ BASE = llama-stdlib
 LLAMA = model=llama_tiny training.steps=4000 training.batch_size=32 training.eval_every=500 training.checkpoint_every=500 training.sample_tokens=0
 MEND = method=full dtype=float32 training.steps=$(STEPS) training.batch_size=16 training.eval_every=40 training.sample_tokens=0 training.checkpoint_every=null
 SMOLLM = data=text data.path=docs/guide.md data.validation_fraction=0.5 training.batch_size=2 training.eval_batches=2
+# The first is what a model does without a fused kernel; published figures compare with it.
+ADAPTED = mha_manual,mha,mha_tiled,swa,linear
+ADAPT = method=lora data=examples data.path=$(RUNS)/conversations optimizer.learning_rate=1e-4 training.steps=100 training.batch_size=4 training.sequence_length=512 training.log_every=1 training.eval_every=50 training.eval_batches=8 training.sample_tokens=0 training.checkpoint_every=null
 JOBS = 2
 STEPS = 400
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)

@@ -27,7 +27,7 @@ from mlx_lm.tuner.trainer import default_loss, iterate_batches
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model as load_in_mlx_lm
 
-from tests.endurance.adaptations import conversations
+from tests.endurance.conversations import conversations
 from zoo.checkpoints import load_whole
 from zoo.data.examples import ExampleLoader, ExampleSplit
 from zoo.models.adapters import Adapters, LoRAConfig, attach_adapters
