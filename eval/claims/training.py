@@ -113,14 +113,17 @@ def _drop_in(evidence: Evidence) -> Judgement:
     surgeries = [(row, json.loads((row.quality and row.quality.surgery) or "{}")) for row in exact]
     differences = [each["damage"]["largest_logit_difference"] for _, each in surgeries]
     whole = all(len(each["layers"]) == each["num_layers"] for _, each in surgeries)
-    texts: dict[str, set[str | None]] = {}
+    # Of one model after one prompt, which is taken from the data.
+    texts: dict[tuple[str, str], set[str | None]] = {}
     for row, each in surgeries:
-        texts.setdefault(row.quality.model if row.quality else "", set()).add((each.get("greedy") or {}).get("text"))
+        asked = (row.quality.model, row.quality.data) if row.quality else ("", "")
+        texts.setdefault(asked, set()).add((each.get("greedy") or {}).get("text"))
     same = all(len(found) == 1 for found in texts.values())
     names = ", ".join(dict.fromkeys(row.quality.variant for row in exact if row.quality))
+    models = ", ".join(dict.fromkeys(model for model, _ in texts))
     return Judgement(
         verdict=verdict(whole and same and max(differences) <= _EXACT),
-        ours=f"{names} in {'every layer' if whole else 'some layers'} of {', '.join(texts)}: largest logit difference "
+        ours=f"{names} in {'every layer' if whole else 'some layers'} of {models}: largest logit difference "
         f"{max(differences):.1e}, greedy texts {'equal' if same else 'not equal'}",
         value=max(differences),
         reason="Exchanged in trained checkpoints, for other ways to compute the same function. Reproduced if every "
