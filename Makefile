@@ -22,7 +22,7 @@ RUNS ?= runs/results
 .PHONY: help setup train smollm test lint check format results exchanges surgeries adaptations clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into it
 

@@ -91,6 +91,11 @@ class CheckpointComparison:
     def _model(self) -> Model:
         return cast(Model, self._base.model)
 
+    @property
+    def name(self) -> str:
+        """Of the checkpoint in records; looks on examples must not take the place of those on text."""
+        return self.asked.name if self._of_text else f"{self.asked.name}, examples"
+
     def require_same(self) -> None:
         """Refuses to go on in a folder that compares something else, and notes what this one compares.
 
@@ -188,19 +193,19 @@ class CheckpointComparison:
                     refusal(
                         name,
                         str(refused[name]),
-                        model=self.asked.name,
+                        model=self.name,
                         data=self.asked.data,
                         measured_on=self._identity.validation,
                     )
                 )
             elif path.exists():
                 variant = None if name == _ORIGINAL else name
-                found += [renamed(row, self.asked.name, variant=variant) for row in read_rows(path)]
+                found += [renamed(row, self.name, variant=variant) for row in read_rows(path)]
         for cell in cells:
-            model = f"{self.asked.name}, {cell.arm}"
+            model = f"{self.name}, {cell.arm}"
             found.append(row_of_run(cell, model))
             if not self._of_text and cell.result().get("surgery") is not None:
-                found.append(surgery_of_run(cell, self.asked.name))
+                found.append(surgery_of_run(cell, self.name))
             if cell.evaluation is not None:
                 rows = read_rows(cell.evaluation_rows)
                 found += [renamed(row, model, variant=cell.variant, regime=cell.regime) for row in rows]
@@ -318,7 +323,7 @@ def compare_exchanges(asked: Exchanges, *, jobs: int, benchmark: bool, budget_mi
     # It imports matplotlib and SciPy.
     from eval.report import write_report
 
-    files = write_report(rows, asked.folder / "report", title=f"Exchanged attention in {asked.name}")
-    summary = exchange_summary(rows, asked.name, asked.variants)
+    files = write_report(rows, asked.folder / "report", title=f"Exchanged attention in {comparison.name}")
+    summary = exchange_summary(rows, comparison.name, asked.variants)
     print("\n".join(summary_lines(summary)), file=sys.stderr)
     return {"report_path": str(files.html), "rows_path": str(store.path), "summary": summary}

@@ -3,8 +3,8 @@
 Both take the same folder in Hugging Face's layout, the same conversations with their real lengths, the same rank,
 places, batch size and BLAS, each with its own batches. Rounds of both alternate, in an order that turns around, so that
 whatever else the machine does is shared; the last line is JSON with tokens per second (padding not counted) of wall
-time and of the processor's time, the ratios, and the bytes that MLX held at the peak of a step. Compiling a new length
-is part of a round, as it is of a run. Other words: rounds=24 steps=4 (of a round), batch_size=4, length=512,
+time and of the processor's time, the ratios, and the bytes that MLX held at the peak of a step, the weights
+of both included. Compiling a new length is part of a round, as it is of a run. Other words: rounds=24 steps=4 (of a round), batch_size=4, length=512,
 examples=600, masked=0 (1: only answers are learnt, as mlx-lm's --mask-prompt), full=0 (1: conversations are joined to
 rows of the whole length), attention=keep (another variant, here alone), checkpointing=0 (1: here), theirs=0 (1: there,
 as mlx-lm's --grad-checkpoint). What a long row takes:
@@ -101,8 +101,7 @@ def _ours(loaded: Any, rows: Sequence[tuple[list[int], int]], sizes: dict[str, i
     adamw = {"name": "adamw", "learning_rate": 1e-5, "weight_decay": 0.0}
     optimizer = build_optimizer(optimizer_config_from_mapping(adamw), model, steps=10_000)
     model.checkpoint_gradients(bool(sizes["checkpointing"]))
-    options = StepOptions(causal=True, loss_rows=256, max_grad_norm=1.0)
-    step = TrainStep(model, optimizer, options)
+    step = TrainStep(model, optimizer, StepOptions(causal=True, loss_rows=256, max_grad_norm=1.0))
     split = ExampleSplit(
         name="train",
         tokens_T=np.concatenate([ids for ids, _ in rows]).astype(np.int32),

@@ -147,7 +147,7 @@ def test_conversations_are_learnt_from_and_each_fine_tuning_looks_for_itself(com
     (line,) = result["summary"]
     assert (line["arm"], line["seeds"], line["recovered_share"]) == ("finetune", 1, None)
     assert line["damage"]["tokens"] > 0
-    (trained,) = qualities(result, model="small, finetune")
+    (trained,) = qualities(result, model="small, examples, finetune")
     assert (trained.metric, trained.value) == ("val_bits_per_byte", line["mean_bits_per_byte"])
     assert "data must be a corpus of text" in compare(*own, "tasks=[language]")[2]
 
