@@ -4,7 +4,8 @@ Both take the same folder in Hugging Face's layout, the same conversations with 
 places, batch size and BLAS, each with its own batches. Rounds of both alternate, in an order that turns around, so that
 whatever else the machine does is shared; the last line is JSON with tokens per second (padding not counted) of wall
 time and of the processor's time, the ratios, and the bytes that MLX held at the peak of a step, the weights
-of both included. Compiling a new length is part of a round, as it is of a run. Other words: rounds=24 steps=4 (of a round), batch_size=4, length=512,
+of both included. Compiling a new length is part of a round, as it is of a run. Other words:
+rounds=24 steps=4 (of a round), batch_size=4, length=512,
 examples=600, masked=0 (1: only answers are learnt, as mlx-lm's --mask-prompt), full=0 (1: conversations are joined to
 rows of the whole length), attention=keep (another variant, here alone), checkpointing=0 (1: here), theirs=0 (1: there,
 as mlx-lm's --grad-checkpoint). What a long row takes:
