@@ -32,7 +32,7 @@ class Benchmarks:
 
     def __init__(self, _: Path) -> None:
         """Starts the server of workers."""
-        multiprocessing.set_forkserver_preload([__name__])
+        multiprocessing.set_forkserver_preload(["tests.endurance.server_of_workers", __name__])
         self._server = multiprocessing.forkserver._forkserver
         self._server.ensure_running()
 
