@@ -36,7 +36,7 @@ from recipes.exchange_summary import exchange_summary, summary_lines
 from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, timing_script
 from recipes.scripts import RefusedError, Script, ScriptRunner, listed, stopping_at_the_end
 from zoo.checkpoints import LoadedCheckpoint, content_name, load_whole, save_checkpoint, swap_attention
-from zoo.config import UserError
+from zoo.config import MOST, UserError
 from zoo.config.files import read_json_mapping, replace_file, typed_path
 from zoo.data import DataConfig, prepare
 from zoo.data.examples import prepare_examples
@@ -269,8 +269,8 @@ class CheckpointComparison:
             return (f"data={self.asked.data}", *plain, f"checkpoint={fresh}", "method=full", *self.asked.scratch)
         own = (f"checkpoint={self.asked.checkpoint}", *attention_overrides(name), *self.asked.of_layers)
         healing = () if arm == "finetune" else self._distillation(name)
-        # The exchange of a model of text was looked at before.
-        look = ("surgery.batches=0",) if self._of_text else ()
+        # The exchange of a model of text was looked at before; of examples, all that validation looks at is.
+        look = (f"surgery.batches={0 if self._of_text else self._plan.training.eval_batches or MOST}",)
         kept = plain if arm == "finetune" else typed
         return (f"data={self.asked.data}", *look, *healing, *kept, *own)
 

@@ -12,7 +12,7 @@ from eval.speed.correctness import Finding
 from eval.speed.model_correctness import check_continuation, check_tokens
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import Surgery, exchanged
-from zoo.config import UserError, require_within
+from zoo.config import MOST, UserError, require_within
 from zoo.data import Tokenizer
 from zoo.data.loader import Batch
 from zoo.models import Model
@@ -37,7 +37,7 @@ class SurgeryConfig:
     check: bool = False
 
     def __post_init__(self) -> None:
-        require_within(self, 0, 2**20, "batches")
+        require_within(self, 0, MOST, "batches")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -141,12 +141,14 @@ def test_conversations_are_learnt_from_and_each_fine_tuning_looks_for_itself(com
         lines = [json.dumps({"prompt": f"What is {n}?", "completion": f" {n}, of course"}) for n in numbers]
         (tmp_path / "chats" / f"{split}.jsonl").write_text("\n".join(lines))
     own = ["data=examples", f"data.path={tmp_path / 'chats'}", "arms=[finetune]", "variants=[swa]", "tasks=[]"]
+    own += ["training.batch_size=1", "training.eval_batches=null"]
     seen, result, errors = compare(*own)
     assert result is not None, errors
     assert [script.script for script in seen] == ["finetune.py"]
     (line,) = result["summary"]
     assert (line["arm"], line["seeds"], line["recovered_share"]) == ("finetune", 1, None)
-    assert line["damage"]["tokens"] > 0
+    # All that validation looks at: every byte of six answers, and where each ends.
+    assert line["damage"]["tokens"] == sum(len(f" {n}, of course") + 1 for n in range(12, 18))
     (trained,) = qualities(result, model="small, examples, finetune")
     assert (trained.metric, trained.value) == ("val_bits_per_byte", line["mean_bits_per_byte"])
     assert "data must be a corpus of text" in compare(*own, "tasks=[language]")[2]
