@@ -105,7 +105,7 @@ def other_implementation(op: OpSetting) -> VariantConfig | None:
     None if there is none; a mistake in one implementation must not damn the others.
     """
     declared, variant = op.declared, op.variant
-    for name in declared.implementations:
+    for name in declared.implementations_here():
         able = declared.capabilities(variant.parameters, name)
         if name == variant.implementation or not (able.causal if op.causal else able.bidirectional):
             continue

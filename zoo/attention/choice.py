@@ -42,10 +42,10 @@ class Member:
         return {name: value for name, value in to_mapping(self.parameters).items() if name not in GROUPING}
 
     def implementations(self, *, causal: bool) -> tuple[str, ...]:
-        """Those that can look this way and are no other name of an earlier one, the default first."""
+        """Those that can be computed here, can look this way and are no other name of an earlier one, the default first."""
         found: dict[str, Any] = {}
-        for name, factory in self.declared.implementations.items():
-            op = factory(self.parameters)
+        for name in self.declared.implementations_here():
+            op = self.declared.implementations[name](self.parameters)
             able = self.declared.capabilities(self.parameters, name)
             if (able.causal if causal else able.bidirectional) and op not in found.values():
                 found[name] = op

@@ -14,10 +14,13 @@ from zoo.attention.interface import Attention, Capabilities, LayerShape, Mixer
 from zoo.attention.projected import ProjectedAttention, require_capable
 from zoo.config import MOST, UserError, require, require_within
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.native import native_kernels, why_no_native
 
 # op(*arrays, spec) -> y_BNLH. Most take q_BNLH, k_BKSH, v_BKSH; what else a mechanism needs follows them.
 Op = Callable[..., mx.array]
 Own = TypeVar("Own", int, None)
+# The implementation that needs the optional package of compiled kernels.
+NATIVE = "native"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,12 +110,19 @@ class Mechanism:
         if (self.mixer is None) == (self.build is None):
             raise UserError(f"mechanism {self.name!r} must have either `mixer` or `build`")
 
+    def implementations_here(self) -> tuple[str, ...]:
+        """Those that this machine can compute, on the device in use."""
+        return tuple(name for name in self.implementations if name != NATIVE or why_no_native() is None)
+
     def shape_in(self, parameters: Any, implementation: str, shape: LayerShape) -> LayerShape:
         """The shape of this mechanism's layers in a model: with the variant's own key/value heads.
 
         Raises:
-            UserError: If the mechanism cannot do what the model needs, or the heads do not divide.
+            UserError: If the mechanism cannot do what the model needs, the heads do not divide, or this machine lacks
+                the kernels.
         """
+        if implementation == NATIVE:
+            native_kernels()
         # What has no grouping takes no part in the model's.
         count = parameters.resolve(shape) if isinstance(parameters, HeadGrouping) else shape.num_heads
         grouped = dataclasses.replace(shape, num_kv_heads=count)

@@ -1,6 +1,6 @@
 """Mechanisms over queries, keys and values: the mixer and its caches for free.
 
-Of a softmax under a pattern, so are the reference and the implementations `masked` and `tiled`.
+Of a softmax under a pattern, so are the reference and the implementations `masked`, `tiled` and `native`.
 
 Letters: B batch, L query length, S key length, N query heads, K key/value heads, H head_dim.
 """
@@ -15,10 +15,11 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
-from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
+from zoo.attention.mechanism import NATIVE, HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
 from zoo.ops import gathered, softmax
 from zoo.ops.masks import MaskSpec
+from zoo.ops.native import native
 from zoo.ops.patterns import BoundPattern, count_scores, everything
 from zoo.ops.scores import BoundHook, Learned, ScoreHook
 from zoo.ops.tiled import tiled
@@ -59,7 +60,8 @@ def pattern_mechanism(
         allowed: `allowed(query_index, key_index, config)` on broadcast integer arrays; None allows everything.
         config: Frozen dataclass of parameters, a subclass of `HeadGrouping`.
         hook: What becomes of the scores before the softmax, if anything.
-        implementations: Faster ways, put before the free `masked` and `tiled`; what the hook says, they have to do too.
+        implementations: Faster ways, put before the free `masked`, `tiled` and `native`; what the hook says, they have
+            to do too. Where it changes the scores there is no `native`, whose kernels know of no such function.
         cache_bound: What a causal decoder needs to keep, if not everything.
         bidirectional: Whether the pattern restricts the keys after a query too, so that encoders may use it.
 
@@ -67,6 +69,8 @@ def pattern_mechanism(
         The mechanism, for the registry.
     """
     free: dict[str, Callable[[Any], Op]] = {"masked": lambda _: softmax.fused, "tiled": lambda _: tiled}
+    if hook is None or hook.score is None:
+        free[NATIVE] = lambda _: native
     learns = hook is not None and hook.learned is not None
     every = {
         key: functools.partial(_learning_op, factory) if learns else factory
@@ -100,7 +104,7 @@ def pattern_mechanism(
             shape,
             spec=spec_of(parameters, MaskSpec(causal=shape.causal), shape.head_dim, shape.slopes),
             op=every[implementation](parameters),
-            cached=every["masked"](parameters),
+            cached=every[NATIVE if implementation == NATIVE else "masked"](parameters),
             bound=bound_of(parameters),
         )
 
@@ -179,7 +183,7 @@ def _kept_by(op: Op) -> _Kept:
         return "scores"
     if function in (gathered.gather_slices, gathered.gather_index):
         return "copies"
-    return "nothing" if function is tiled else "seen"
+    return "nothing" if function in (tiled, native) else "seen"
 
 
 def _learning_op(factory: Callable[[Any], Op], parameters: Any) -> Op:

@@ -105,7 +105,7 @@ CASES = [
     Case(name, implementation, parameters, label)
     for name in mechanism_names()
     for label, parameters in parameter_sets(mechanism(name))
-    for implementation in mechanism(name).implementations
+    for implementation in mechanism(name).implementations_here()
 ]
 CAUSAL = [case for case in CASES if case.capabilities.causal]
 DECODING = [case for case in CASES if case.capabilities.decode]

@@ -1,0 +1,18 @@
+"""MLX primitives in C++ for processors; `zoo.ops` is what uses them, and documents what they compute."""
+
+from importlib.metadata import version
+
+from attention_zoo_native._built import MLX_VERSION
+
+if version("mlx") != MLX_VERSION:
+    raise ImportError(
+        f"attention_zoo_native was built for mlx {MLX_VERSION}, and mlx {version('mlx')} is installed: run `make native`"
+    )
+
+# First, since the library that it brings is what ours calls.
+import mlx.core  # noqa: F401
+
+# isort: split
+from attention_zoo_native._native import attention, isa, num_threads, set_num_threads
+
+__all__ = ["attention", "isa", "num_threads", "set_num_threads"]

@@ -1,0 +1,33 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include "attention.h"
+#include "pool.h"
+#include "primitives.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using native::mx::array;
+using Optional = std::optional<array>;
+
+NB_MODULE(_native, m) {
+  // Arrays are a type of MLX's own module.
+  nb::module_::import_("mlx.core");
+  m.def("isa", [] { return std::string(native::attention_kernels().name); });
+  m.def("num_threads", &native::num_threads);
+  m.def("set_num_threads", &native::set_num_threads, "count"_a);
+  m.def(
+      "attention",
+      [](const array& q, const array& k, const array& v, float scale, int query_tile, int key_tile,
+         const array& row_starts, const array& columns, const array& kinds, const array& masks, const Optional& dense,
+         const Optional& lengths, const Optional& segments, const Optional& slopes, const Optional& query_positions,
+         const Optional& key_positions, const Optional& sinks) {
+        const native::TileMap tiles = {query_tile, key_tile, row_starts, columns, kinds, masks};
+        return native::attention(
+            q, k, v, scale, tiles, dense, lengths, segments, slopes, query_positions, key_positions, sinks);
+      },
+      "q"_a, "k"_a, "v"_a, nb::kw_only(), "scale"_a, "query_tile"_a, "key_tile"_a, "row_starts"_a, "columns"_a, "kinds"_a,
+      "masks"_a, "dense"_a = nb::none(), "lengths"_a = nb::none(), "segments"_a = nb::none(), "slopes"_a = nb::none(),
+      "query_positions"_a = nb::none(), "key_positions"_a = nb::none(), "sinks"_a = nb::none());
+}

@@ -1,0 +1,35 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "attention.h"
+
+namespace native {
+namespace {
+
+Isa chosen() {
+  const char* asked = std::getenv("ATTENTION_ZOO_NATIVE_ISA");
+  const std::string name = asked == nullptr ? "" : asked;
+#ifdef NATIVE_X86
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (has_avx512 && (name.empty() || name == "avx512")) return Isa::avx512;
+  if (has_avx2 && (name.empty() || name == "avx2")) return Isa::avx2;
+#endif
+  if (name.empty() || name == "baseline") return Isa::baseline;
+  throw std::invalid_argument("ATTENTION_ZOO_NATIVE_ISA: this processor does not run '" + name + "'");
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa chosen_once = chosen();
+  return chosen_once;
+}
+
+}  // namespace native
+
+NATIVE_TABLE(AttentionKernels, attention_kernels, attention)

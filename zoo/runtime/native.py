@@ -1,0 +1,63 @@
+"""The optional package of compiled kernels for processors, `attention-zoo-native` (the folder `native/`).
+
+`make setup` builds it where there is a C++20 compiler. ZOO_NATIVE=none does without it.
+"""
+
+import functools
+import importlib
+import os
+from types import ModuleType
+
+import mlx.core as mx
+
+from zoo.config import UserError
+from zoo.runtime.blas import THREAD_VARIABLES
+from zoo.runtime.threads import usable_cores
+
+PACKAGE = "attention_zoo_native"
+
+
+def native_kernels() -> ModuleType:
+    """The package.
+
+    Raises:
+        UserError: If it is not there, does not load, or arrays are computed on a GPU.
+    """
+    reason = why_no_native()
+    if reason is not None:
+        raise UserError(f"attention.implementation must not be native here: {reason}")
+    return _found()[0]
+
+
+def why_no_native() -> str | None:
+    """Why the kernels cannot be used, in words; None if they can."""
+    if mx.default_device().type != mx.cpu:
+        return "its kernels are for processors, and arrays are on a GPU (device=cpu changes that)"
+    return _found()[1]
+
+
+def description() -> str:
+    """What results say of the kernels: the instruction set and the threads, or why there are none."""
+    reason = why_no_native()
+    return reason if reason is not None else f"{_found()[0].isa()}, {_found()[0].num_threads()} threads"
+
+
+@functools.cache
+def _found() -> tuple[ModuleType, None] | tuple[None, str]:
+    if os.environ.get("ZOO_NATIVE") == "none":
+        return None, "ZOO_NATIVE=none switches its package off"
+    try:
+        package = importlib.import_module(PACKAGE)
+    except ModuleNotFoundError as error:
+        if error.name != PACKAGE:
+            raise
+        return None, "its package is not installed (`make native` builds it with a C++20 compiler)"
+    except ImportError as error:
+        return None, str(error)
+    package.set_num_threads(_num_threads())
+    return package, None
+
+
+def _num_threads() -> int:
+    asked = [value for name in THREAD_VARIABLES if (value := os.environ.get(name, "")).isdigit()]
+    return max(1, min([usable_cores(), *map(int, asked)]))
