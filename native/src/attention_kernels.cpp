@@ -49,14 +49,32 @@ const float* value_row(const Attention& a, int b, int group, int key) {
   return a.v + b * a.v_strides.batch + group * a.v_strides.head + key * a.v_strides.row;
 }
 
+// to[c, r] = factor * from[r, c], for rows whose numbers are `from_column` apart; without reading or writing beyond.
+void transpose(
+    float* to, long to_row, const float* from, long from_row, long from_column, int rows, int columns, float factor) {
+  int first = 0;
+  if (from_column == 1) {
+    for (; first + W <= rows; first += W)
+      for (int c = 0; c < columns; c += W) {
+        const int count = least(W, columns - c);
+        Vec block[W];
+        for (int i = 0; i < W; i++) {
+          const float* at = from + (first + i) * from_row + c;
+          block[i] = (count == W ? load(at) : load_some(at, count)) * factor;
+        }
+        transpose_block(block);
+        for (int i = 0; i < count; i++) store(to + (c + i) * to_row + first, block[i]);
+      }
+  }
+  for (int c = 0; c < columns; c++)
+    for (int r = first; r < rows; r++) to[c * to_row + r] = factor * from[r * from_row + c * from_column];
+}
+
 // [H, T] of factor * rows [num_queries, H]; zeros in the lanes beyond.
 void pack_transposed(float* to, int T, const Tile& tile, int H, const float* from, long row, long column, float factor) {
-  for (int h = 0; h < H; h++) {
-    float* out = to + static_cast<long>(h) * T;
-    const float* in = from + h * column;
-    for (int t = 0; t < tile.num_queries; t++) out[t] = factor * in[t * row];
-    for (int t = tile.num_queries; t < tile.lanes; t++) out[t] = 0.0f;
-  }
+  transpose(to, T, from, row, column, tile.num_queries, H, factor);
+  for (int h = 0; h < H; h++)
+    for (int t = tile.num_queries; t < tile.lanes; t++) to[static_cast<long>(h) * T + t] = 0.0f;
 }
 
 // [T, padded H] of rows [num_queries, H]; zeros beyond.
@@ -216,10 +234,8 @@ void forward(const Attention& a, const Outputs& out, int b, int n, int row, floa
   running.finish();
   float* y = out.y + b * out.y_strides.batch + n * out.y_strides.head + tile.first_query * out.y_strides.row;
   float* log_sums = out.log_sums + (static_cast<long>(b) * a.N + n) * a.L + tile.first_query;
-  for (int t = 0; t < tile.num_queries; t++) {
-    for (int h = 0; h < H; h++) y[t * out.y_strides.row + h * out.y_strides.column] = sums[static_cast<long>(h) * T + t];
-    log_sums[t] = running.log_sum(t);
-  }
+  transpose(y, out.y_strides.row, sums, T, 1, H, tile.num_queries, 1.0f);
+  for (int t = 0; t < tile.num_queries; t++) log_sums[t] = running.log_sum(t);
 }
 
 void decode(const Attention& a, const Outputs& out, int b, int group, float* scratch) {
@@ -281,6 +297,16 @@ void decode(const Attention& a, const Outputs& out, int b, int group, float* scr
   }
 }
 
+float dot(const float* a, long a_column, const float* b, long b_column, int H) {
+  Vec sums = {};
+  int h = 0;
+  if (a_column == 1 && b_column == 1)
+    for (; h + W <= H; h += W) sums += load(a + h) * load(b + h);
+  float total = sum(sums);
+  for (; h < H; h++) total += a[h * a_column] * b[h * b_column];
+  return total;
+}
+
 void backward_tile(
     const Attention& a, const Gradients& g, const Tile& tile, int row, float* dk, float* dv, float* scratch) {
   const int T = a.T, H = a.H, H_padded = padded(H);
@@ -305,10 +331,7 @@ void backward_tile(
   for (int t = 0; t < tile.lanes; t++) {
     const bool there = t < tile.num_queries;
     log_sums[t] = there ? log_sums_from[t] * LOG2_E : 0.0f;
-    float sum_of_products = 0.0f;
-    if (there)
-      for (int h = 0; h < H; h++) sum_of_products += dy_from[t * ds.row + h * ds.column] * y_from[t * ys.row + h * ys.column];
-    shared[t] = sum_of_products;
+    shared[t] = there ? dot(dy_from + t * ds.row, ds.column, y_from + t * ys.row, ys.column, H) : 0.0f;
   }
   for (long i = 0; i < static_cast<long>(T) * H; i++) dqueries[i] = 0.0f;
   const int S = num_keys(a, tile.b);
@@ -334,8 +357,7 @@ void backward_tile(
     multiply<true>({dscores, T, 1, query_rows, H_padded, dk + first, H}, count, H, tile.lanes);
   }
   float* dq = g.dq + ((static_cast<long>(tile.b) * a.N + tile.n) * a.L + tile.first_query) * H;
-  for (int t = 0; t < tile.num_queries; t++)
-    for (int h = 0; h < H; h++) dq[static_cast<long>(t) * H + h] = dqueries[static_cast<long>(h) * T + t];
+  transpose(dq, H, dqueries, T, 1, H, tile.num_queries, 1.0f);
 }
 
 void backward(

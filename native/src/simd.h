@@ -41,8 +41,15 @@ NATIVE_INLINE Ints load_ints(const int32_t* from) {
   return v;
 }
 
+// Written out, since 0 + x would be an addition: it is not x where x is -0.
 NATIVE_INLINE Vec splat(float x) {
-  return Vec{} + x;
+#if NATIVE_WIDTH == 4
+  return Vec{x, x, x, x};
+#elif NATIVE_WIDTH == 8
+  return Vec{x, x, x, x, x, x, x, x};
+#else
+  return Vec{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#endif
 }
 
 NATIVE_INLINE Vec load_some(const float* from, int lanes) {
@@ -72,6 +79,29 @@ NATIVE_INLINE float sum(Vec v) {
   float total = 0;
   for (int i = 0; i < W; i++) total += v[i];
   return total;
+}
+
+#if NATIVE_WIDTH == 4
+#define NATIVE_LOW 0, 4, 1, 5
+#define NATIVE_HIGH 2, 6, 3, 7
+#elif NATIVE_WIDTH == 8
+#define NATIVE_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define NATIVE_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define NATIVE_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define NATIVE_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+// Transposes W vectors: each pass interleaves the first half with the second, which turns the index's bits by one.
+NATIVE_INLINE void transpose_block(Vec rows[W]) {
+  for (int pass = 1; pass < W; pass *= 2) {
+    Vec mixed[W];
+    for (int i = 0; i < W / 2; i++) {
+      mixed[2 * i] = __builtin_shufflevector(rows[i], rows[i + W / 2], NATIVE_LOW);
+      mixed[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + W / 2], NATIVE_HIGH);
+    }
+    for (int i = 0; i < W; i++) rows[i] = mixed[i];
+  }
 }
 
 // 2^x: a polynomial of degree 6 with the least largest relative error, 2e-9, on [-0.5, 0.5]. Exactly 0 below -126, where
