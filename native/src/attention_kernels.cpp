@@ -87,24 +87,53 @@ void pack_rows(float* to, int H_padded, const Tile& tile, int H, const float* fr
   }
 }
 
-// Hides what may not be seen and adds ALiBi's bias, in scores [count, T] of keys first_key ... of kind `kind`.
-void finish(const Attention& a, const Tile& tile, int kind, int first_key, int count, float* scores) {
+// Lanes that are worked on together, as many as the product takes at a time.
+constexpr int PANEL = COLUMNS * W;
+
+// Keys first ... last - 1 of a tile, and lanes first_lane ... last_lane - 1: all else is hidden.
+struct Part {
+  int first, last, first_lane, last_lane;
+
+  bool empty() const { return first >= last; }
+  int keys() const { return last - first; }
+  int lanes() const { return last_lane - first_lane; }
+  // Of [keys, T].
+  long start(int T) const { return static_cast<long>(first) * T + first_lane; }
+};
+
+// The keys among the `count` of a tile of this kind that a panel of lanes sees any of.
+Part seen_part(const Attention& a, const Tile& tile, int kind, int count, int first_lane) {
+  Part part = {0, count, first_lane, least(first_lane + PANEL, tile.lanes)};
+  if (kind == 0) return part;
+  const uint8_t* mask = a.masks + static_cast<long>(kind - 1) * a.U * a.T;
+  const auto hidden = [&](int u) {
+    uint8_t any = 0;
+    for (int t = part.first_lane; t < part.last_lane; t++) any |= mask[u * a.T + t];
+    return any == 0;
+  };
+  while (part.first < part.last && hidden(part.first)) part.first++;
+  while (part.first < part.last && hidden(part.last - 1)) part.last--;
+  return part;
+}
+
+// Hides what may not be seen and adds ALiBi's bias, in a part of the scores [U, T] of keys first_key ... .
+void finish(const Attention& a, const Tile& tile, int kind, int first_key, const Part& part, float* scores) {
   const Vec hidden = splat(-__builtin_inff());
-  const int T = a.T;
+  const int T = a.T, last_query = least(part.last_lane, tile.num_queries);
   if (a.slopes != nullptr) {
     const float slope = a.slopes[tile.n] * LOG2_E;
     const int32_t* queries = a.query_positions + tile.b * a.query_positions_batch + tile.first_query;
     const int32_t* keys = a.key_positions + tile.b * a.key_positions_batch + first_key;
-    for (int u = 0; u < count; u++)
-      for (int t = 0; t < tile.num_queries; t++) {
+    for (int u = part.first; u < part.last; u++)
+      for (int t = part.first_lane; t < last_query; t++) {
         const int distance = queries[t] - keys[u];
         scores[u * T + t] -= slope * static_cast<float>(distance < 0 ? -distance : distance);
       }
   }
   if (kind > 0) {
     const uint8_t* mask = a.masks + static_cast<long>(kind - 1) * a.U * T;
-    for (int u = 0; u < count; u++)
-      for (int t = 0; t < tile.lanes; t += W) {
+    for (int u = part.first; u < part.last; u++)
+      for (int t = part.first_lane; t < part.last_lane; t += W) {
         Bytes bytes;
         __builtin_memcpy(&bytes, mask + u * T + t, W);
         float* at = scores + u * T + t;
@@ -113,14 +142,14 @@ void finish(const Attention& a, const Tile& tile, int kind, int first_key, int c
   }
   if (a.dense != nullptr) {
     const uint8_t* mask = a.dense + tile.b * a.dense_batch + static_cast<long>(first_key) * a.L + tile.first_query;
-    for (int u = 0; u < count; u++)
-      for (int t = 0; t < tile.num_queries; t++)
+    for (int u = part.first; u < part.last; u++)
+      for (int t = part.first_lane; t < last_query; t++)
         if (!mask[static_cast<long>(u) * a.L + t]) scores[u * T + t] = -__builtin_inff();
   }
   if (a.segments != nullptr) {
     const int32_t* row = a.segments + static_cast<long>(tile.b) * a.L;
-    for (int u = 0; u < count; u++)
-      for (int t = 0; t < tile.num_queries; t++)
+    for (int u = part.first; u < part.last; u++)
+      for (int t = part.first_lane; t < last_query; t++)
         if (row[tile.first_query + t] != row[first_key + u]) scores[u * T + t] = -__builtin_inff();
   }
 }
@@ -157,14 +186,14 @@ struct Running {
       for (int t = 0; t < lanes; t += W) store(sums + static_cast<long>(h) * T + t, Vec{});
   }
 
-  // Makes weights of scores [count, T] and lets what was summed shrink as the maximum rises.
-  void update(float* scores, int count) const {
-    for (int t = 0; t < lanes; t += W) {
+  // Makes weights of a part of the scores [U, T], and lets what was summed shrink as the maximum rises.
+  void update(float* scores, const Part& part) const {
+    for (int t = part.first_lane; t < part.last_lane; t += W) {
       const Vec before = load(peak + t);
       Vec high = before;
-      for (int u = 0; u < count; u++) high = vmax(load(scores + static_cast<long>(u) * T + t), high);
+      for (int u = part.first; u < part.last; u++) high = vmax(load(scores + static_cast<long>(u) * T + t), high);
       Vec added = {};
-      for (int u = 0; u < count; u++) {
+      for (int u = part.first; u < part.last; u++) {
         float* at = scores + static_cast<long>(u) * T + t;
         const Vec weight = exp2(load(at) - high);
         store(at, weight);
@@ -226,10 +255,16 @@ void forward(const Attention& a, const Outputs& out, int b, int n, int row, floa
     if (count <= 0 || in_other_documents(a, tile, first_key, count)) continue;
     const float* k = key_row(a, b, tile.group, first_key);
     const float* v = value_row(a, b, tile.group, first_key);
-    multiply<false>({k, a.k_strides.row, a.k_strides.column, queries, T, scores, T}, count, tile.lanes, H);
-    finish(a, tile, a.kinds[i], first_key, count, scores);
-    running.update(scores, count);
-    multiply<true>({v, a.v_strides.column, a.v_strides.row, scores, T, sums, T}, H, tile.lanes, count);
+    const auto &ks = a.k_strides, &vs = a.v_strides;
+    for (int lane = 0; lane < tile.lanes; lane += PANEL) {
+      const Part part = seen_part(a, tile, a.kinds[i], count, lane);
+      if (part.empty()) continue;
+      float* at = scores + part.start(T);
+      multiply<false>({k + part.first * ks.row, ks.row, ks.column, queries + lane, T, at, T}, part.keys(), part.lanes(), H);
+      finish(a, tile, a.kinds[i], first_key, part, scores);
+      running.update(scores, part);
+      multiply<true>({v + part.first * vs.row, vs.column, vs.row, at, T, sums + lane, T}, H, part.lanes(), part.keys());
+    }
   }
   running.finish();
   float* y = out.y + b * out.y_strides.batch + n * out.y_strides.head + tile.first_query * out.y_strides.row;
@@ -285,7 +320,7 @@ void decode(const Attention& a, const Outputs& out, int b, int group, float* scr
         }
       }
     }
-    running.update(scores, count);
+    running.update(scores, {0, count, 0, T});
     multiply<true>({v, a.v_strides.column, a.v_strides.row, scores, T, sums, T}, H, T, count);
   }
   running.finish();
@@ -341,20 +376,41 @@ void backward_tile(
     const float* k = key_row(a, tile.b, tile.group, first_key);
     const float* v = value_row(a, tile.b, tile.group, first_key);
     const auto &ks = a.k_strides, &vs = a.v_strides;
-    multiply<false>({k, ks.row, ks.column, queries, T, weights, T}, count, tile.lanes, H);
-    finish(a, tile, a.kinds[i], first_key, count, weights);
-    multiply<false>({v, vs.row, vs.column, dy, T, dscores, T}, count, tile.lanes, H);
-    for (int u = 0; u < count; u++)
-      for (int t = 0; t < tile.lanes; t += W) {
-        const long at = static_cast<long>(u) * T + t;
-        const Vec weight = exp2(load(weights + at) - load(log_sums + t));
-        store(weights + at, weight);
-        store(dscores + at, weight * (load(dscores + at) - load(shared + t)) * a.scale);
-      }
-    const long first = static_cast<long>(first_key) * H;
-    multiply<true>({k, ks.column, ks.row, dscores, T, dqueries, T}, H, tile.lanes, count);
-    multiply<true>({weights, T, 1, dy_rows, H_padded, dv + first, H}, count, H, tile.lanes);
-    multiply<true>({dscores, T, 1, query_rows, H_padded, dk + first, H}, count, H, tile.lanes);
+    // What any panel sees: beyond it there is nothing to add to dk and dv.
+    Part all = {count, 0, tile.lanes, 0};
+    for (int lane = 0; lane < tile.lanes; lane += PANEL) {
+      const Part part = seen_part(a, tile, a.kinds[i], count, lane);
+      const long start = part.start(T);
+      const auto clear = [&](int first, int last) {
+        for (int u = first; u < last; u++)
+          for (int t = lane; t < part.last_lane; t += W) {
+            store(weights + static_cast<long>(u) * T + t, Vec{});
+            store(dscores + static_cast<long>(u) * T + t, Vec{});
+          }
+      };
+      clear(0, part.first);
+      clear(part.last, count);
+      if (part.empty()) continue;
+      all = {least(all.first, part.first), all.last > part.last ? all.last : part.last, least(all.first_lane, lane),
+             part.last_lane};
+      const float *keys = k + part.first * ks.row, *values = v + part.first * vs.row;
+      multiply<false>({keys, ks.row, ks.column, queries + lane, T, weights + start, T}, part.keys(), part.lanes(), H);
+      finish(a, tile, a.kinds[i], first_key, part, weights);
+      multiply<false>({values, vs.row, vs.column, dy + lane, T, dscores + start, T}, part.keys(), part.lanes(), H);
+      for (int u = part.first; u < part.last; u++)
+        for (int t = lane; t < part.last_lane; t += W) {
+          const long at = static_cast<long>(u) * T + t;
+          const Vec weight = exp2(load(weights + at) - load(log_sums + t));
+          store(weights + at, weight);
+          store(dscores + at, weight * (load(dscores + at) - load(shared + t)) * a.scale);
+        }
+      multiply<true>({keys, ks.column, ks.row, dscores + start, T, dqueries + lane, T}, H, part.lanes(), part.keys());
+    }
+    if (all.empty()) continue;
+    const long from = all.start(T), rows = static_cast<long>(all.first_lane) * H_padded;
+    const long to = static_cast<long>(first_key + all.first) * H;
+    multiply<true>({weights + from, T, 1, dy_rows + rows, H_padded, dv + to, H}, all.keys(), H, all.lanes());
+    multiply<true>({dscores + from, T, 1, query_rows + rows, H_padded, dk + to, H}, all.keys(), H, all.lanes());
   }
   float* dq = g.dq + ((static_cast<long>(tile.b) * a.N + tile.n) * a.L + tile.first_query) * H;
   transpose(dq, H, dqueries, T, 1, H, tile.num_queries, 1.0f);

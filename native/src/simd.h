@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define NATIVE_WIDTH 16
 #elif defined(__AVX2__)
@@ -62,13 +66,30 @@ NATIVE_INLINE void store_some(float* to, Vec v, int lanes) {
   __builtin_memcpy(to, &v, sizeof(float) * lanes);
 }
 
-// NaN in `a` stays NaN.
+// The larger; `a` where one of them is NaN. A comparison and a choice would be three operations instead of one.
 NATIVE_INLINE Vec vmax(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_max_ps((__m512)b, (__m512)a);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_max_ps((__m256)b, (__m256)a);
+#elif defined(__SSE2__)
+  return (Vec)_mm_max_ps((__m128)b, (__m128)a);
+#else
   return a < b ? b : a;
+#endif
 }
 
+// The smaller; `a` where one of them is NaN.
 NATIVE_INLINE Vec vmin(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_min_ps((__m512)b, (__m512)a);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_min_ps((__m256)b, (__m256)a);
+#elif defined(__SSE2__)
+  return (Vec)_mm_min_ps((__m128)b, (__m128)a);
+#else
   return a > b ? b : a;
+#endif
 }
 
 NATIVE_INLINE Vec vabs(Vec a) {
