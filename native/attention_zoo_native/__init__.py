@@ -6,13 +6,13 @@ from attention_zoo_native._built import MLX_VERSION
 
 if version("mlx") != MLX_VERSION:
     raise ImportError(
-        f"attention_zoo_native was built for mlx {MLX_VERSION}, and mlx {version('mlx')} is installed: run `make native`"
+        f"attention_zoo_native was built for mlx {MLX_VERSION}, mlx {version('mlx')} is installed: run `make native`"
     )
 
 # First, since the library that it brings is what ours calls.
 import mlx.core  # noqa: F401
 
 # isort: split
-from attention_zoo_native._native import attention, isa, num_threads, set_num_threads
+from attention_zoo_native._native import attention, cross_entropy, isa, num_threads, set_num_threads
 
-__all__ = ["attention", "isa", "num_threads", "set_num_threads"]
+__all__ = ["attention", "cross_entropy", "isa", "num_threads", "set_num_threads"]

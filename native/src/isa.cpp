@@ -5,6 +5,7 @@
 #include <string>
 
 #include "attention.h"
+#include "loss.h"
 
 namespace native {
 namespace {
@@ -33,3 +34,4 @@ Isa isa() {
 }  // namespace native
 
 NATIVE_TABLE(AttentionKernels, attention_kernels, attention)
+NATIVE_TABLE(LossKernels, loss_kernels, loss)

@@ -31,4 +31,7 @@ mx::array attention(
     const std::optional<mx::array>& key_positions,
     const std::optional<mx::array>& sinks);
 
+// Cross-entropy in nats, float32 [P], of float32 logits [P, V] and int32 targets [P].
+mx::array cross_entropy(const mx::array& logits, const mx::array& targets);
+
 }  // namespace native

@@ -42,7 +42,7 @@ class Member:
         return {name: value for name, value in to_mapping(self.parameters).items() if name not in GROUPING}
 
     def implementations(self, *, causal: bool) -> tuple[str, ...]:
-        """Those that can be computed here, can look this way and are no other name of an earlier one, the default first."""
+        """Those that work here and can look this way, none under a second name, the default first."""
         found: dict[str, Any] = {}
         for name in self.declared.implementations_here():
             op = self.declared.implementations[name](self.parameters)

@@ -29,6 +29,11 @@ def native_kernels() -> ModuleType:
     return _found()[0]
 
 
+def native_kernels_if_any() -> ModuleType | None:
+    """The package; None where it cannot be used."""
+    return None if why_no_native() is not None else _found()[0]
+
+
 def why_no_native() -> str | None:
     """Why the kernels cannot be used, in words; None if they can."""
     if mx.default_device().type != mx.cpu:

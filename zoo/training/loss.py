@@ -6,9 +6,10 @@
 The second is the KL divergence from an original o, at a temperature T whose square keeps the gradient's size (Hinton
 et al., https://arxiv.org/abs/1503.02531).
 
-On GPUs `mx.fast.cross_entropy` fuses it. On CPUs one exponential per logit is nearly the whole cost, so forward
-and backward share it there: the forward pass keeps softmax(x), from which the gradient softmax(x) - onehot(target)
-follows without a second exponential.
+On GPUs `mx.fast.cross_entropy` fuses it. On CPUs a compiled kernel (the folder `native/`) reads the logits once forward
+and once backward, and writes the gradient softmax(x) - onehot(target) over them where nothing else needs them. Without
+the kernel one exponential per logit is nearly the whole cost, so forward and backward share it: the forward pass keeps
+softmax(x), from which the gradient follows.
 
 The logits of a long batch are its largest array by far. In chunks of rows they never exist at once: the forward pass
 computes the gradient of each chunk as it comes, as Liger kernels do (Hsu et al., https://arxiv.org/abs/2410.10989),
@@ -26,6 +27,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.native import native_kernels_if_any
 
 Arrays = dict[str, mx.array]
 # Nats [P] of hidden states [P, D] and what they are held against [P, …].
@@ -42,9 +44,13 @@ def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
     Returns:
         float32 [P], in nats.
     """
-    if mx.default_device().type == mx.cpu:
-        return _nats_and_probabilities(logits_PV.astype(mx.float32), targets_P)[0]
-    return mx.fast.cross_entropy(logits_PV, targets_P)
+    if mx.default_device().type != mx.cpu:
+        return mx.fast.cross_entropy(logits_PV, targets_P)
+    logits_PV, kernels = logits_PV.astype(mx.float32), native_kernels_if_any()
+    if kernels is None:
+        return _nats_and_probabilities(logits_PV, targets_P)[0]
+    nats_P: mx.array = kernels.cross_entropy(logits_PV, targets_P)
+    return nats_P
 
 
 def divergence_nats(logits_PV: mx.array, original_PV: mx.array, *, temperature: float) -> mx.array:

@@ -115,5 +115,5 @@ def test_in_chunks_the_logits_never_exist_at_once():
         mx.eval(nn.value_and_grad(model, lambda size=size: summed_nats(model, arrays, causal=True, rows=size))())
         peaks.append(mx.get_peak_memory() - before)
     logits = rows * length * 4099 * 4
-    assert peaks[1] > 2 * logits
+    assert peaks[1] > logits
     assert peaks[0] < logits
