@@ -23,10 +23,10 @@ def native_kernels() -> ModuleType:
     Raises:
         UserError: If it is not there, does not load, or arrays are computed on a GPU.
     """
-    reason = why_no_native()
-    if reason is not None:
-        raise UserError(f"attention.implementation must not be native here: {reason}")
-    return _found()[0]
+    kernels = native_kernels_if_any()
+    if kernels is None:
+        raise UserError(f"attention.implementation must not be native here: {why_no_native()}")
+    return kernels
 
 
 def native_kernels_if_any() -> ModuleType | None:
@@ -43,8 +43,8 @@ def why_no_native() -> str | None:
 
 def description() -> str:
     """What results say of the kernels: the instruction set and the threads, or why there are none."""
-    reason = why_no_native()
-    return reason if reason is not None else f"{_found()[0].isa()}, {_found()[0].num_threads()} threads"
+    kernels = native_kernels_if_any()
+    return str(why_no_native()) if kernels is None else f"{kernels.isa()}, {kernels.num_threads()} threads"
 
 
 @functools.cache
