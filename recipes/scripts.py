@@ -16,7 +16,7 @@ from typing import Any
 from recipes.app import END_WITH_PARENT
 from recipes.command_line import in_quotes
 from zoo.config import UserError
-from zoo.runtime.blas import THREAD_VARIABLES
+from zoo.runtime.pool import THREAD_VARIABLES
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # How long an interrupted script may take to save what it has.

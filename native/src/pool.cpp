@@ -57,10 +57,14 @@ class Pool {
     }
     wake_.notify_all();
     take(0, work, tasks);
+    {
+      std::lock_guard lock(mutex_);
+      // Those that have not woken up yet are no longer needed: every task is taken.
+      pending_ -= invited_;
+      invited_ = 0;
+    }
+    spin([this] { return pending_ == 0; });
     std::unique_lock lock(mutex_);
-    // Those that have not woken up yet are no longer needed: every task is taken.
-    pending_ -= invited_;
-    invited_ = 0;
     done_.wait(lock, [this] { return pending_ == 0; });
     work_ = nullptr;
   }
@@ -70,10 +74,26 @@ class Pool {
     for (int task = next_.fetch_add(1); task < tasks; task = next_.fetch_add(1)) work(task, thread);
   }
 
+  // Waits for some microseconds, less than it takes to fall asleep and wake up, and no longer: whoever shares the cores
+  // with us would wait as well.
+  template <class Condition>
+  static void spin(Condition holds) {
+    for (int i = 0; i < SPINS && !holds(); i++) pause();
+  }
+
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
   void serve(int thread) {
     long seen = 0;
-    std::unique_lock lock(mutex_);
     while (true) {
+      spin([&] { return round_ != seen; });
+      std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return ending_ || (round_ != seen && invited_ > 0); });
       if (ending_) return;
       seen = round_;
@@ -87,14 +107,16 @@ class Pool {
     }
   }
 
+  static constexpr int SPINS = 500;
   const int size_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int, int)>* work_ = nullptr;
   std::atomic<int> next_{0};
-  int tasks_ = 0, invited_ = 0, pending_ = 0;
-  long round_ = 0;
+  int tasks_ = 0, invited_ = 0;
+  std::atomic<int> pending_{0};
+  std::atomic<long> round_{0};
   bool ending_ = false;
 };
 

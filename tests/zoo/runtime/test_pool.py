@@ -1,0 +1,59 @@
+"""Matrix products on the pool of the native kernels: the same numbers, whoever computes which part."""
+
+import itertools
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tests.zoo.runtime.test_blas import bound_library, run
+from zoo.runtime import blas, pool
+from zoo.runtime.native import native_kernels, why_no_native
+from zoo.runtime.threads import usable_cores
+
+pytestmark = pytest.mark.skipif(
+    pool.library() is None or not blas.active().pooled, reason=why_no_native() or "the BLAS in use has no pool"
+)
+# Rows or columns are cut, or neither; whole parts and a rest.
+SIZES = [(1, 1, 1), (700, 50, 90), (90, 50, 701), (1000, 64, 1000), (97, 2000, 98), (3000, 1, 500), (256, 1024, 256)]
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    kernels = native_kernels()
+    before = kernels.num_threads()
+    kernels.set_num_threads(request.param)
+    yield request.param
+    kernels.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_products_are_right_however_they_are_cut(size, threads):
+    M, K, N = size
+    generator = np.random.default_rng(0)
+    a, b, c = (generator.standard_normal(shape).astype(np.float32) for shape in ((M, K), (K, N), (M, N)))
+    expected = a.astype(np.float64) @ b
+    for of_a, of_b in itertools.product((False, True), repeat=2):
+        left = mx.array(np.ascontiguousarray(a.T)).T if of_a else mx.array(a)
+        right = mx.array(np.ascontiguousarray(b.T)).T if of_b else mx.array(b)
+        np.testing.assert_allclose(np.array(left @ right), expected, atol=2e-6 * K**0.5 * 10)
+        added = np.array(mx.addmm(mx.array(c), left, right, alpha=0.5, beta=2.0))
+        np.testing.assert_allclose(added, 0.5 * expected + 2.0 * c, atol=2e-6 * K**0.5 * 10)
+
+
+def test_mlx_multiplies_on_the_pool_with_a_blas_that_uses_one_thread(tmp_path):
+    assert run()["pooled"]
+    assert bound_library(tmp_path) == str(pool.library())
+    assert run(OPENBLAS_NUM_THREADS="1")["num_threads"] == 1
+
+
+def test_without_the_package_the_blas_has_threads_of_its_own():
+    report = run(ZOO_NATIVE="none")
+    assert (report["pooled"], report["num_threads"]) == (False, usable_cores())
+
+
+def test_the_pool_itself_is_no_blas():
+    report = run(ZOO_BLAS=str(pool.library()))
+    assert (report["how"], report["entry"]) == ("scipy-openblas32", 1024)
+    (warning,) = report["warnings"]
+    assert "needs a BLAS behind it; using scipy-openblas32 instead" in warning
