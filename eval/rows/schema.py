@@ -45,6 +45,7 @@ class Machine(Strict):
     cores: Count
     blas: Name
     blas_threads: Count | None
+    native: Name | None = Field(default=None, description="instruction set of the compiled kernels; null without them")
     platform: Name
     python: Name
     attention_zoo: Name | None
@@ -261,6 +262,7 @@ def machine_of(facts: Mapping[str, Any]) -> Machine:
         cores=facts["cores"],
         blas=facts["blas"]["name"],
         blas_threads=facts["blas"]["num_threads"],
+        native=facts.get("native"),
         platform=facts["platform"],
         python=facts["python"],
         attention_zoo=versions["attention-zoo"],

@@ -11,7 +11,7 @@ from eval.speed.reference import DEVICE
 # Begins the reason of a cell that a later run with more time measures after all.
 TIME_BUDGET = "time budget"
 # A time on two of these is the time of two different things.
-_MACHINE = ("device", "backend", "cores", "blas", "blas_threads", "mlx")
+_MACHINE = ("device", "backend", "cores", "blas", "blas_threads", "native", "mlx")
 # What may have been mended since.
 _FAULTS = ("crashed", "out_of_memory", "incorrect")
 _CODE = ("commit", "attention_zoo")

@@ -37,10 +37,9 @@ def why_no_native() -> str | None:
     return _found()[1]
 
 
-def description() -> str:
-    """What results say of the kernels: the instruction set and the threads, or why there are none."""
-    kernels = native_kernels_if_any()
-    return str(why_no_native()) if kernels is None else f"{kernels.isa()}, {kernels.num_threads()} threads"
+def instruction_set() -> str | None:
+    """What results say of the kernels: the instruction set that they run on; None where they cannot be used."""
+    return None if why_no_native() is not None else str(_found()[0].isa())
 
 
 @functools.cache

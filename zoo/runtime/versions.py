@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from zoo.runtime import allocator, blas
 from zoo.runtime.backend import backend
+from zoo.runtime.native import instruction_set
 from zoo.runtime.threads import usable_cores
 
 PACKAGES = ("attention-zoo", "mlx", "mlx-lm", "numpy")
@@ -32,7 +33,9 @@ def describe() -> dict[str, Any]:
             "config": library.config,
             "num_threads": library.num_threads,
             "how": library.how,
+            "pooled": library.pooled,
         },
+        "native": instruction_set(),
         "allocator": allocator.activate(),
         "platform": f"{platform.system()} {_kernel_version()} {platform.machine()}",
         "python": platform.python_version(),

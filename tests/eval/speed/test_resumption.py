@@ -32,7 +32,8 @@ def _is_finished(*rows: Row, group: Group = GROUP, available_bytes: int = PLENTY
 
 
 @pytest.mark.parametrize(
-    "field", ["device", "backend", "mlx", "blas", "blas_threads", "cores", "commit", "attention_zoo", "python"]
+    "field",
+    ["device", "backend", "mlx", "blas", "blas_threads", "native", "cores", "commit", "attention_zoo", "python"],
 )
 def test_times_are_of_one_machine_whatever_the_commit(field: str) -> None:
     row = _timed(GROUP.cells[0])
