@@ -7,6 +7,7 @@ not know gets its own default, the first.
 from collections.abc import Sequence
 
 from zoo.attention.calibration import Phase
+from zoo.attention.mechanism import NATIVE
 from zoo.ops.tiled import SMALLEST_TILE
 from zoo.runtime.backend import Backend
 
@@ -35,6 +36,9 @@ def uncalibrated_choice(
         One of them.
     """
     default = implementations[0]
+    # Only where it can be computed is it among them: compiled tiles that skip what the pattern hides, in every phase.
+    if device == "cpu" and NATIVE in implementations:
+        return NATIVE
     dense = next((name for name in DENSE if name in implementations), None)
     # A single token reads each key once, whatever the implementation; and without a dense form there is no trade.
     if phase == "decode" or dense is None:

@@ -6,6 +6,7 @@ from tests.zoo.attention.planted import NUM_HEADS, calibration, member, times
 from zoo.attention import mechanism, mechanism_names
 from zoo.attention.calibration import Phase
 from zoo.attention.choice import Chooser, has_a_choice
+from zoo.attention.mechanism import NATIVE
 from zoo.attention.uncalibrated import MAX_DENSE_SCORE_BYTES, uncalibrated_choice
 from zoo.runtime.backend import Backend
 
@@ -15,6 +16,11 @@ DEVICES: list[Backend] = ["cpu", "metal", "cuda"]
 
 def _chosen(chooser: Chooser, length: int, *, phase: Phase = "training", rows: int = NUM_HEADS) -> str:
     return chooser.choose(phase=phase, rows=rows, length=length, causal=True)[1]
+
+
+def _uncompiled(name: str) -> tuple[str, ...]:
+    """Those that need no compiled kernels."""
+    return tuple(each for each in member(name).implementations(causal=True) if each != NATIVE)
 
 
 @pytest.mark.parametrize("name", CHOOSABLE)
@@ -60,7 +66,7 @@ def test_an_encoder_gets_only_what_looks_both_ways() -> None:
 
 
 def test_another_name_of_the_same_op_is_no_choice() -> None:
-    assert member("softmax").implementations(causal=True) == ("fused", "manual", "tiled")
+    assert _uncompiled("softmax") == ("fused", "manual", "tiled")
     assert "masked" in member("sliding_window").implementations(causal=True)
 
 
@@ -110,7 +116,7 @@ def test_a_rule_of_thumb_names_an_implementation_that_there_is(name: str, device
 
 @pytest.mark.parametrize("device", ["metal", "cuda"])
 def test_on_a_gpu_softmax_is_fused_until_training_would_need_too_many_scores(device: Backend) -> None:
-    names = member("softmax").implementations(causal=True)
+    names = _uncompiled("softmax")
     length = 2048
     most = MAX_DENSE_SCORE_BYTES // (4 * length**2)
     found = [
@@ -122,6 +128,15 @@ def test_on_a_gpu_softmax_is_fused_until_training_would_need_too_many_scores(dev
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_long_window_skips_what_it_hides(device: Backend) -> None:
-    names = member("sliding_window").implementations(causal=True)
+    names = _uncompiled("sliding_window")
     found = uncalibrated_choice(names, phase="training", rows=8, length=1024, device=device)
     assert found == "chunked"
+
+
+@pytest.mark.parametrize("phase", ["forward", "training", "decode"])
+@pytest.mark.parametrize("name", ["softmax", "sliding_window"])
+def test_compiled_kernels_are_taken_on_a_processor_where_they_can_be_had(name: str, phase: Phase) -> None:
+    names = (*_uncompiled(name), NATIVE)
+    for length in (1, 64, 4096):
+        assert uncalibrated_choice(names, phase=phase, rows=8, length=length, device="cpu") == NATIVE
+        assert uncalibrated_choice(names, phase=phase, rows=8, length=length, device="metal") != NATIVE
