@@ -118,24 +118,33 @@ void differentiate(const Attention& a, const Gradients& g) {
     const long until = static_cast<long>(a.row_starts[rows]) * (part + 1) / parts;
     while (row < rows && a.row_starts[row + 1] <= until) row++;
   }
+  const auto own = [&](int group) {
+    const long start = ((static_cast<long>(group / a.K) * a.S) * a.K + group % a.K) * a.H;
+    return GradientSums{g.dk + start, g.dv + start, static_cast<long>(a.K) * a.H};
+  };
+  const auto further = [&](int group, int part) {
+    float* dk = sums.data() + 2 * (group * (parts - 1L) + part - 1) * size;
+    return GradientSums{dk, dk + size, a.H};
+  };
   parallel(groups * parts, [&](int task, int) {
     const int group = task / parts, part = task % parts;
-    float* dk = g.dk + group * size;
-    float* dv = g.dv + group * size;
-    if (part > 0) {
-      dk = sums.data() + (2 * (group * (parts - 1) + part - 1)) * size;
-      dv = dk + size;
+    const GradientSums to = part == 0 ? own(group) : further(group, part);
+    for (int s = 0; s < a.S; s++) {
+      std::fill_n(to.dk + s * to.row, a.H, 0.0f);
+      std::fill_n(to.dv + s * to.row, a.H, 0.0f);
     }
-    std::fill(dk, dk + size, 0.0f);
-    std::fill(dv, dv + size, 0.0f);
-    kernels.backward(a, g, group / a.K, group % a.K, bounds[part], bounds[part + 1], dk, dv, scratch(floats));
+    kernels.backward(a, g, group / a.K, group % a.K, bounds[part], bounds[part + 1], to, scratch(floats));
   });
   if (parts == 1) return;
   parallel(groups, [&](int group, int) {
+    const GradientSums to = own(group);
     for (int part = 1; part < parts; part++) {
-      const float* dk = sums.data() + (2 * (group * (parts - 1) + part - 1)) * size;
-      for (long i = 0; i < size; i++) g.dk[group * size + i] += dk[i];
-      for (long i = 0; i < size; i++) g.dv[group * size + i] += dk[size + i];
+      const GradientSums from = further(group, part);
+      for (int s = 0; s < a.S; s++)
+        for (int h = 0; h < a.H; h++) {
+          to.dk[s * to.row + h] += from.dk[static_cast<long>(s) * a.H + h];
+          to.dv[s * to.row + h] += from.dv[static_cast<long>(s) * a.H + h];
+        }
     }
   });
 }
@@ -145,7 +154,7 @@ class AttentionGradient : public mx::Primitive {
   AttentionGradient(mx::Stream stream, Settings settings) : Primitive(stream), settings_(settings) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    for (auto& output : outputs) allocate(output);
+    for (auto& output : outputs) allocate_joined(output);
     // y, its log-sum-exp and dy come last.
     const size_t n = inputs.size();
     const auto &y = inputs[n - 3], &log_sums = inputs[n - 2], &dy = inputs[n - 1];

@@ -43,11 +43,17 @@ struct Outputs {
   float* log_sums;
 };
 
-// dk and dv are [B, K, S, H] without gaps, dq too.
+// dq is [B, L, N, H] in memory, dk and dv are [B, S, K, H]: as the projections before them take their gradients.
 struct Gradients {
   const float *y, *dy, *log_sums;
   Strides4 y_strides, dy_strides;
   float *dq, *dk, *dv;
+};
+
+// Where a group of heads adds its dk and dv: [S, H] each, rows `row` apart.
+struct GradientSums {
+  float *dk, *dv;
+  long row;
 };
 
 struct AttentionKernels {
@@ -58,9 +64,9 @@ struct AttentionKernels {
   void (*forward)(const Attention&, const Outputs&, int b, int n, int row, float* scratch);
   // One query of each head of a group; L must be 1.
   void (*decode)(const Attention&, const Outputs&, int b, int group, float* scratch);
-  // Query tiles first_row ... last_row - 1 of the heads of a group: writes their dq, adds to dk and dv [S, H].
+  // Query tiles first_row ... last_row - 1 of the heads of a group: writes their dq, adds to dk and dv.
   void (*backward)(
-      const Attention&, const Gradients&, int b, int group, int first_row, int last_row, float* dk, float* dv,
+      const Attention&, const Gradients&, int b, int group, int first_row, int last_row, const GradientSums&,
       float* scratch);
 };
 

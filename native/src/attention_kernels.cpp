@@ -14,6 +14,7 @@ namespace {
 
 using native::Attention;
 using native::Gradients;
+using native::GradientSums;
 using native::Outputs;
 
 constexpr float LOG2_E = 1.44269504088896341f;
@@ -343,7 +344,7 @@ float dot(const float* a, long a_column, const float* b, long b_column, int H) {
 }
 
 void backward_tile(
-    const Attention& a, const Gradients& g, const Tile& tile, int row, float* dk, float* dv, float* scratch) {
+    const Attention& a, const Gradients& g, const Tile& tile, int row, const GradientSums& sums, float* scratch) {
   const int T = a.T, H = a.H, H_padded = padded(H);
   float* queries = scratch;
   float* dy = queries + static_cast<long>(T) * H;
@@ -408,20 +409,21 @@ void backward_tile(
     }
     if (all.empty()) continue;
     const long from = all.start(T), rows = static_cast<long>(all.first_lane) * H_padded;
-    const long to = static_cast<long>(first_key + all.first) * H;
-    multiply<true>({weights + from, T, 1, dy_rows + rows, H_padded, dv + to, H}, all.keys(), H, all.lanes());
-    multiply<true>({dscores + from, T, 1, query_rows + rows, H_padded, dk + to, H}, all.keys(), H, all.lanes());
+    const long to = (first_key + all.first) * sums.row;
+    multiply<true>({weights + from, T, 1, dy_rows + rows, H_padded, sums.dv + to, sums.row}, all.keys(), H, all.lanes());
+    multiply<true>(
+        {dscores + from, T, 1, query_rows + rows, H_padded, sums.dk + to, sums.row}, all.keys(), H, all.lanes());
   }
-  float* dq = g.dq + ((static_cast<long>(tile.b) * a.N + tile.n) * a.L + tile.first_query) * H;
-  transpose(dq, H, dqueries, T, 1, H, tile.num_queries, 1.0f);
+  float* dq = g.dq + ((static_cast<long>(tile.b) * a.L + tile.first_query) * a.N + tile.n) * H;
+  transpose(dq, static_cast<long>(a.N) * H, dqueries, T, 1, H, tile.num_queries, 1.0f);
 }
 
 void backward(
-    const Attention& a, const Gradients& g, int b, int group, int first_row, int last_row, float* dk, float* dv,
-    float* scratch) {
+    const Attention& a, const Gradients& g, int b, int group, int first_row, int last_row,
+    const GradientSums& sums, float* scratch) {
   const int G = a.N / a.K;
   for (int n = group * G; n < (group + 1) * G; n++)
-    for (int row = first_row; row < last_row; row++) backward_tile(a, g, tile_at(a, b, n, row), row, dk, dv, scratch);
+    for (int row = first_row; row < last_row; row++) backward_tile(a, g, tile_at(a, b, n, row), row, sums, scratch);
 }
 
 }  // namespace
