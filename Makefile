@@ -12,6 +12,9 @@ CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version;
 # takes longer than all else that a start does.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What the optional package of compiled kernels is made of.
+NATIVE := $(wildcard constraints.txt native/*.* native/src/*.* native/attention_zoo_native/*.*)
+
 TEST_WORKERS ?= 2
 ARGS ?=
 # Where `make results` writes the report, and where it keeps what it measured on the way.
@@ -19,20 +22,24 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smollm test lint check format results exchanges surgeries adaptations clean
+.PHONY: help setup train native smollm test lint check format results exchanges surgeries adaptations clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.runtime $(VENV)/.dev ## create .venv and install everything into it
+setup: $(VENV)/.native $(VENV)/.dev ## create .venv and install everything into it
 
-train: $(VENV)/.runtime ## train the default model; ARGS="attention=swa training.steps=100" changes it
+train: $(VENV)/.native ## train the default model; ARGS="attention=swa training.steps=100" changes it
 	@$(PY) scripts/train.py $(ARGS)
+
+native: $(VENV)/.runtime ## compile the kernels for processors again, and show what the compiler says
+	@$(PY) native/install.py --force
+	@touch $(VENV)/.native
 
 smollm: $(VENV)/.runtime ## put a real model into the cache, SmolLM2-135M-Instruct (93 MB): checkpoint=smollm
 	@$(PY) scripts/smollm.py
 
-test: $(VENV)/.dev $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
+test: $(VENV)/.dev $(VENV)/.native $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
 	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check format, style, types and the direction of imports
@@ -49,7 +56,7 @@ format: $(VENV)/.dev ## put every file into the project's format
 
 # Speed first, alone on the machine; then the trainings, two at a time. Every line goes on where it was stopped. The
 # budgets are above what the suites take on two cores, so that a slower machine leaves out cells rather than take hours.
-results: $(VENV)/.runtime ## measure every variant and write the report (about 50 minutes on two cores; goes on where it stopped)
+results: $(VENV)/.native ## measure every variant and write the report (about 50 minutes on two cores; goes on where it stopped)
 	$(call measure,suite=calibrate budget_minutes=3)
 	$(call measure,suite=adaptive budget_minutes=3)
 	$(call measure,suite=wrapper rounds=40 budget_minutes=3)
@@ -68,15 +75,15 @@ results: $(VENV)/.runtime ## measure every variant and write the report (about 5
 
 # Mechanisms that look at fewer tokens need little change, recurrent ones a lot; docs/LOG.md has what other rates gave.
 # Both arms that mend have the same.
-exchanges: $(VENV)/.runtime ## exchange the attention of a Llama trained here, and mend it (hours on two cores, minutes on a GPU)
+exchanges: $(VENV)/.native ## exchange the attention of a Llama trained here, and mend it (hours on two cores, minutes on a GPU)
 	@$(PY) scripts/train.py attention=mha $(LLAMA) dtype=float32 resume=auto run_dir=$(RUNS)/$(BASE)
 	$(call exchange,local,variants=[swa$(COMMA)blocksparse$(COMMA)sinks$(COMMA)hybrid_swa],optimizer.learning_rate=2e-4)
 	$(call exchange,recurrent,variants=[linear$(COMMA)gated_delta_chunked],optimizer.learning_rate=4e-3)
 
-surgeries: $(VENV)/.runtime ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
+surgeries: $(VENV)/.native ## exchange the attention of SmolLM2 for every variant, and say what that breaks (20 minutes on two cores)
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[all] arms=[] tasks=[] benchmark=false $(SMOLLM) jobs=$(JOBS) run_dir=$(RUNS)/surgeries
 
-adaptations: $(VENV)/.runtime ## train adapters of SmolLM2 for four variants: 100 steps of LoRA on conversations (45 minutes on two cores)
+adaptations: $(VENV)/.native ## train adapters of SmolLM2 for four variants: 100 steps of LoRA on conversations (45 minutes on two cores)
 	@$(PY) -m tests.endurance.conversations $(RUNS)/conversations
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[$(ADAPTED)] arms=[finetune] tasks=[] benchmark=false $(ADAPT) seeds=[0,1,2] run_dir=$(RUNS)/adaptations
 
@@ -105,7 +112,7 @@ measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
 compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)
 
 clean: ## remove .venv and the checkout's caches; keeps runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build native/build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -114,6 +121,11 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 	@$(PIP_INSTALL) --editable '.$(if $(CUDA),[$(CUDA)])'
 # Both of MLX's Linux back ends bring lib/libmlx.so, and the one that was installed last is used.
 	@$(if $(CUDA),$(PIP_INSTALL) --no-deps --force-reinstall mlx-cuda-13)
+	@touch $@
+
+# Where they cannot be compiled one line says so; `make native` is for whoever mended that.
+$(VENV)/.native: $(VENV)/.runtime $(NATIVE)
+	@$(PY) native/install.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

@@ -169,7 +169,8 @@ def _loaded(recipe: ConvertRecipe) -> LoadedCheckpoint:
     """The model of its own weights."""
     assert recipe.checkpoint is not None
     path = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_whole(path, allow_large=recipe.allow_large)
+    replaced = recipe.attention is not None and recipe.layers is None
+    loaded = load_whole(path, allow_large=recipe.allow_large, replaced=replaced)
     if recipe.adapters is not None:
         load_adapters(loaded.model, typed_path(recipe.adapters, what="adapters"), base=recipe.checkpoint)
         fuse_adapters(loaded.model)

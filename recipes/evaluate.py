@@ -106,7 +106,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     seed_everything(recipe.seed)
     assert recipe.checkpoint is not None
     checkpoint = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_checkpoint(locate(checkpoint), allow_large=recipe.allow_large)
+    replaced = recipe.attention is not None and recipe.layers is None
+    loaded = load_checkpoint(locate(checkpoint), allow_large=recipe.allow_large, replaced=replaced)
     operation = operate(cast(Model, loaded.model), recipe.attention, recipe.layers)
     loaded = dataclasses.replace(loaded, model=operation.model)
     data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)

@@ -283,7 +283,8 @@ def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:
     """The checkpoint as a whole model, and how to find it again from any folder."""
     assert recipe.checkpoint is not None
     path = typed_path(recipe.checkpoint, what="checkpoint")
-    loaded = load_whole(path, allow_large=recipe.allow_large)
+    replaced = recipe.attention is not None and recipe.layers is None
+    loaded = load_whole(path, allow_large=recipe.allow_large, replaced=replaced)
     if loaded.tokenizer is None:
         raise UserError(f"checkpoint: {loaded.folder} must hold a tokenizer; it was saved without one")
     return loaded, str(loaded.folder.absolute()) if path.exists() else recipe.checkpoint

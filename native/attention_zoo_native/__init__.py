@@ -4,10 +4,8 @@ from importlib.metadata import version
 
 from attention_zoo_native._built import MLX_VERSION
 
-if version("mlx") != MLX_VERSION:
-    raise ImportError(
-        f"attention_zoo_native was built for mlx {MLX_VERSION}, mlx {version('mlx')} is installed: run `make native`"
-    )
+if (installed := version("mlx")) != MLX_VERSION:
+    raise ImportError(f"built for mlx {MLX_VERSION}, but mlx {installed} is installed (`make native` mends it)")
 
 # First, since the library that it brings is what ours calls.
 import mlx.core  # noqa: F401

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from zoo.checkpoints import History
+from zoo.runtime import native
 
 
 def refused(train, *more):
@@ -44,6 +45,24 @@ def test_a_mistake_is_named_with_the_choices_before_anything_is_written(more, wo
     errors = refused(train, f"run_dir={tmp_path / 'run'}", *more)
     for word in words:
         assert word in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_kernels_that_are_not_there_are_missed_before_anything_is_written(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_NATIVE", "none")
+    native._found.cache_clear()
+    try:
+        errors = refused(
+            train,
+            f"run_dir={tmp_path / 'run'}",
+            "attention=swa",
+            "attention.implementation=native",
+            "data.path=missing",
+        )
+    finally:
+        native._found.cache_clear()
+    assert "attention.implementation must be another one here" in errors
+    assert "chunked, gather_slices" in errors
     assert not (tmp_path / "run").exists()
 
 

@@ -14,12 +14,12 @@ from zoo.attention.interface import Attention, Capabilities, LayerShape, Mixer
 from zoo.attention.projected import ProjectedAttention, require_capable
 from zoo.config import MOST, UserError, require, require_within
 from zoo.ops.masks import MaskSpec
-from zoo.runtime.native import native_kernels, why_no_native
+from zoo.runtime.native import why_no_native
 
 # op(*arrays, spec) -> y_BNLH. Most take q_BNLH, k_BKSH, v_BKSH; what else a mechanism needs follows them.
 Op = Callable[..., mx.array]
 Own = TypeVar("Own", int, None)
-# The implementation that needs the optional package of compiled kernels.
+# How implementations are named that compiled kernels compute.
 NATIVE = "native"
 
 
@@ -86,6 +86,7 @@ class Mechanism:
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
         settle: `settle(layer)` changes how what a layer learns begins, so that it disturbs a trained model least, and
             says how, in words; None where it begins as in a new model.
+        packaged: Implementations that need the optional package of compiled kernels.
         tuning: Parameters that change how fast it is and never the result.
         stands_for: Mechanism and parameters whose function a config computes, where they are another's.
     """
@@ -103,6 +104,7 @@ class Mechanism:
     separate_heads: bool = True
     learned: Callable[[Any, int], Mapping[str, mx.array]] | None = None
     settle: Callable[[Any], str] | None = None
+    packaged: tuple[str, ...] = ()
     tuning: tuple[str, ...] = ()
     stands_for: Callable[[Any], tuple["Mechanism", Any]] | None = None
 
@@ -112,7 +114,7 @@ class Mechanism:
 
     def implementations_here(self) -> tuple[str, ...]:
         """Those that this machine can compute, on the device in use."""
-        return tuple(name for name in self.implementations if name != NATIVE or why_no_native() is None)
+        return tuple(name for name in self.implementations if name not in self.packaged or why_no_native() is None)
 
     def shape_in(self, parameters: Any, implementation: str, shape: LayerShape) -> LayerShape:
         """The shape of this mechanism's layers in a model: with the variant's own key/value heads.
@@ -121,8 +123,9 @@ class Mechanism:
             UserError: If the mechanism cannot do what the model needs, the heads do not divide, or this machine lacks
                 the kernels.
         """
-        if implementation == NATIVE:
-            native_kernels()
+        lacking = why_no_native() if implementation in self.packaged else None
+        must = f"be another one here, since {lacking}"
+        require(lacking is None, "attention.implementation", must, implementation, allowed=self.implementations_here())
         # What has no grouping takes no part in the model's.
         count = parameters.resolve(shape) if isinstance(parameters, HeadGrouping) else shape.num_heads
         grouped = dataclasses.replace(shape, num_kv_heads=count)

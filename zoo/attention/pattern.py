@@ -119,6 +119,7 @@ def pattern_mechanism(
         sample_inputs=sample_qkv,
         pattern=allowed,
         separate_heads=hook is None or hook.score is None,
+        packaged=(NATIVE,) if NATIVE in free else (),
         learned=None if hook is None else hook.learned,
         settle=None if hook is None else hook.settle,
     )
@@ -168,6 +169,7 @@ def op_mechanism(
     return dataclasses.replace(
         pattern,
         implementations={name: lambda _: op},
+        packaged=(),
         capabilities=capabilities_of,
         mixer=mixer,
         make_spec=spec_of,

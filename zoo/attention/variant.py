@@ -35,6 +35,11 @@ class VariantConfig:
         """The shape of its layers in a model of this shape, as `Mechanism.shape_in`."""
         return mechanism(self.mechanism).shape_in(self.parameters, self.implementation, shape)
 
+    def computed_here(self) -> "VariantConfig":
+        """The same function, by the default implementation where this machine lacks what its own needs."""
+        here = mechanism(self.mechanism).implementations_here()
+        return self if self.implementation in here else dataclasses.replace(self, implementation=here[0])
+
     def layer(self, index: int) -> "VariantConfig":
         """The variant of layer `index`: this one."""
         return self
@@ -55,6 +60,10 @@ class LayerPattern:
 
     name: str
     layer_pattern: tuple[VariantConfig, ...]
+
+    def computed_here(self) -> "LayerPattern":
+        """The same function, as `VariantConfig.computed_here`."""
+        return dataclasses.replace(self, layer_pattern=tuple(each.computed_here() for each in self.layer_pattern))
 
     def layer(self, index: int) -> VariantConfig:
         """The variant of layer `index`, counted from 0."""

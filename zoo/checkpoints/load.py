@@ -57,6 +57,7 @@ def load_checkpoint(
     attention: Exchange = None,
     layers: Sequence[int] | None = None,
     allow_large: bool = False,
+    replaced: bool = False,
 ) -> LoadedCheckpoint:
     """Loads a checkpoint: one of ours after checking every byte, a model in Hugging Face's layout, or a GGUF file.
 
@@ -67,12 +68,15 @@ def load_checkpoint(
             one.
         layers: Numbers of the layers that get it; None for all.
         allow_large: Whether to load what will not fit into memory.
+        replaced: Whether the caller exchanges the attention of all layers, so that the saved one may be computed by
+            another implementation where this machine lacks its own; so it is with `attention` for all layers.
 
     Raises:
         UserError: If it is no checkpoint, is damaged (names the file), or does not fit into memory; and as
             `swap_attention`.
     """
-    return _exchanged(_load(Path(folder), allow_large=allow_large), attention, layers)
+    replaced = replaced or (attention is not None and layers is None)
+    return _exchanged(_load(Path(folder), allow_large=allow_large, replaced=replaced), attention, layers)
 
 
 def load_whole(
@@ -81,6 +85,7 @@ def load_whole(
     attention: Exchange = None,
     layers: Sequence[int] | None = None,
     allow_large: bool = False,
+    replaced: bool = False,
 ) -> LoadedCheckpoint:
     """Loads a checkpoint, from a folder or from the Hub, as a model of its own weights: adapters are put into them.
 
@@ -89,11 +94,14 @@ def load_whole(
         attention: As for `load_checkpoint`.
         layers: As for `load_checkpoint`.
         allow_large: As for `load_checkpoint`.
+        replaced: As for `load_checkpoint`.
 
     Raises:
         UserError: As `load_checkpoint`, and if nothing is found there.
     """
-    return _exchanged(_load_whole(path_or_hub_id, allow_large=allow_large), attention, layers)
+    replaced = replaced or (attention is not None and layers is None)
+    loaded = _load_whole(path_or_hub_id, allow_large=allow_large, replaced=replaced)
+    return _exchanged(loaded, attention, layers)
 
 
 def load_model(
@@ -130,8 +138,10 @@ def _exchanged(loaded: LoadedCheckpoint, attention: Exchange, layers: Sequence[i
     return dataclasses.replace(loaded, model=model)
 
 
-def _load_whole(path_or_hub_id: str | Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoint:
-    loaded = _load(locate(path_or_hub_id), allow_large=allow_large, stacked=stacked)
+def _load_whole(
+    path_or_hub_id: str | Path, *, allow_large: bool, stacked: int = 0, replaced: bool = False
+) -> LoadedCheckpoint:
+    loaded = _load(locate(path_or_hub_id), allow_large=allow_large, stacked=stacked, replaced=replaced)
     if loaded.model.adapters is not None:
         from zoo.models.adapters import fuse_adapters
 
@@ -139,7 +149,7 @@ def _load_whole(path_or_hub_id: str | Path, *, allow_large: bool, stacked: int =
     return loaded
 
 
-def _load(path: Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoint:
+def _load(path: Path, *, allow_large: bool, stacked: int = 0, replaced: bool = False) -> LoadedCheckpoint:
     if gguf.is_file(path):
         return _load_gguf(path, allow_large=allow_large)
     foreign = _foreign_config(path)
@@ -150,11 +160,14 @@ def _load(path: Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoin
         where = f"checkpoint: {files.folder / CONFIG}"
         try:
             config = model_config_from_mapping(saved.model)
+            if replaced:
+                # How the attention that goes was computed does not matter.
+                config = dataclasses.replace(config, attention=config.attention.computed_here())
             model: Any = build_model(config) if saved.adapters is None else None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         if model is None:
-            model = _adapted(files, saved, config, allow_large=allow_large, stacked=stacked + 1)
+            model = _adapted(files, saved, config, allow_large=allow_large, stacked=stacked + 1, replaced=replaced)
         else:
             if saved.quantized is not None:
                 quantize_layers(model, schemes_from(saved.quantized, where=where), where=where)
@@ -175,7 +188,9 @@ def _load(path: Path, *, allow_large: bool, stacked: int = 0) -> LoadedCheckpoin
         )
 
 
-def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, allow_large: bool, stacked: int) -> Any:
+def _adapted(
+    files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, allow_large: bool, stacked: int, replaced: bool
+) -> Any:
     """The base of a checkpoint of adapters, with adapters to be filled."""
     from zoo.checkpoints.adapters import adapters_from_mapping, weights_fingerprint
     from zoo.models.adapters import attach_adapters
@@ -187,7 +202,7 @@ def _adapted(files: VerifiedFiles, saved: SavedConfig, config: ModelConfig, *, a
     if stacked > _MOST_STACKED:
         raise UserError(f"{where}: adapters.base must not lead from base to base more than {_MOST_STACKED} times")
     try:
-        loaded = _load_whole(adapters.base, allow_large=allow_large, stacked=stacked)
+        loaded = _load_whole(adapters.base, allow_large=allow_large, stacked=stacked, replaced=replaced)
         if cast(Model, loaded.model).config.attention != config.attention:
             loaded = _exchanged(loaded, config.attention, None)
         model: Any = loaded.model

@@ -21,7 +21,7 @@ def native_kernels() -> ModuleType:
     """
     kernels = native_kernels_if_any()
     if kernels is None:
-        raise UserError(f"attention.implementation must not be native here: {why_no_native()}")
+        raise UserError(f"attention.implementation must be another one here, since {why_no_native()}; got 'native'")
     return kernels
 
 
@@ -39,7 +39,8 @@ def why_no_native() -> str | None:
 
 def instruction_set() -> str | None:
     """What results say of the kernels: the instruction set that they run on; None where they cannot be used."""
-    return None if why_no_native() is not None else str(_found()[0].isa())
+    kernels = native_kernels_if_any()
+    return None if kernels is None else str(kernels.isa())
 
 
 @functools.cache
@@ -48,11 +49,13 @@ def _found() -> tuple[ModuleType, None] | tuple[None, str]:
         return None, "ZOO_NATIVE=none switches its package off"
     try:
         package = importlib.import_module(PACKAGE)
+        # Which instruction set is settled at the first call, and the environment may name one that is not there.
+        package.isa()
     except ModuleNotFoundError as error:
         if error.name != PACKAGE:
             raise
         return None, "its package is not installed (`make native` builds it with a C++20 compiler)"
-    except ImportError as error:
-        return None, str(error)
+    except (ImportError, ValueError) as error:
+        return None, f"its package does not load: {error}"
     package.set_num_threads(num_threads())
     return package, None
