@@ -11,6 +11,15 @@ if (installed := version("mlx")) != MLX_VERSION:
 import mlx.core  # noqa: F401
 
 # isort: split
-from attention_zoo_native._native import attention, cross_entropy, isa, num_threads, set_num_threads
+from attention_zoo_native._native import (
+    adamw,
+    attention,
+    cross_entropy,
+    global_norm,
+    isa,
+    lion,
+    num_threads,
+    set_num_threads,
+)
 
-__all__ = ["attention", "cross_entropy", "isa", "num_threads", "set_num_threads"]
+__all__ = ["adamw", "attention", "cross_entropy", "global_norm", "isa", "lion", "num_threads", "set_num_threads"]

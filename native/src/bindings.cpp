@@ -1,6 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include "attention.h"
 #include "pool.h"
@@ -31,4 +32,20 @@ NB_MODULE(_native, m) {
       "masks"_a, "dense"_a = nb::none(), "lengths"_a = nb::none(), "segments"_a = nb::none(), "slopes"_a = nb::none(),
       "query_positions"_a = nb::none(), "key_positions"_a = nb::none(), "sinks"_a = nb::none());
   m.def("cross_entropy", &native::cross_entropy, "logits"_a, "targets"_a);
+  m.def(
+      "adamw",
+      [](const array& parameter, const array& gradient, const array& mean, const array& square, const array& rate,
+         const array& step, const array& scale, double beta1, double beta2, double eps, double weight_decay) {
+        return native::adamw(parameter, gradient, mean, square, rate, step, scale, {beta1, beta2, eps, weight_decay});
+      },
+      "parameter"_a, "gradient"_a, "mean"_a, "square"_a, nb::kw_only(), "rate"_a, "step"_a, "scale"_a, "beta1"_a,
+      "beta2"_a, "eps"_a, "weight_decay"_a);
+  m.def(
+      "lion",
+      [](const array& parameter, const array& gradient, const array& mean, const array& rate, const array& scale,
+         double beta1, double beta2, double weight_decay) {
+        return native::lion(parameter, gradient, mean, rate, scale, {beta1, beta2, 0, weight_decay});
+      },
+      "parameter"_a, "gradient"_a, "mean"_a, nb::kw_only(), "rate"_a, "scale"_a, "beta1"_a, "beta2"_a, "weight_decay"_a);
+  m.def("global_norm", &native::global_norm, "arrays"_a);
 }

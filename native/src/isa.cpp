@@ -6,6 +6,7 @@
 
 #include "attention.h"
 #include "loss.h"
+#include "update.h"
 
 namespace native {
 namespace {
@@ -38,3 +39,4 @@ Isa isa() {
 
 NATIVE_TABLE(AttentionKernels, attention_kernels, attention)
 NATIVE_TABLE(LossKernels, loss_kernels, loss)
+NATIVE_TABLE(UpdateKernels, update_kernels, update)

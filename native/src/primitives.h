@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "mlx/array.h"
 #include "mlx/utils.h"
@@ -33,5 +34,36 @@ mx::array attention(
 
 // Cross-entropy in nats, float32 [P], of float32 logits [P, V] and int32 targets [P].
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets);
+
+// The settings of AdamW and of Lion, which has no eps.
+struct Rates {
+  double beta1, beta2, eps, weight_decay;
+
+  bool operator==(const Rates&) const = default;
+};
+
+// The parameter after a step of AdamW, with bias correction, and its two means. All float32 of one shape; `rate` and
+// `scale`, which the gradient is multiplied by, float32 scalars, `step` the number of this step from 1 on.
+std::vector<mx::array> adamw(
+    const mx::array& parameter,
+    const mx::array& gradient,
+    const mx::array& mean,
+    const mx::array& square,
+    const mx::array& rate,
+    const mx::array& step,
+    const mx::array& scale,
+    const Rates& rates);
+
+// The same of Lion, which has one mean.
+std::vector<mx::array> lion(
+    const mx::array& parameter,
+    const mx::array& gradient,
+    const mx::array& mean,
+    const mx::array& rate,
+    const mx::array& scale,
+    const Rates& rates);
+
+// The root of the sum of all squares, a float32 scalar, of float32 arrays; summed in float64.
+mx::array global_norm(const std::vector<mx::array>& arrays);
 
 }  // namespace native

@@ -96,6 +96,19 @@ NATIVE_INLINE Vec vabs(Vec a) {
   return (Vec)((Ints)a & 0x7fffffff);
 }
 
+NATIVE_INLINE Vec vsqrt(Vec a) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_sqrt_ps((__m512)a);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_sqrt_ps((__m256)a);
+#elif defined(__SSE2__)
+  return (Vec)_mm_sqrt_ps((__m128)a);
+#else
+  for (int i = 0; i < W; i++) a[i] = __builtin_sqrtf(a[i]);
+  return a;
+#endif
+}
+
 NATIVE_INLINE float sum(Vec v) {
   float total = 0;
   for (int i = 0; i < W; i++) total += v[i];

@@ -16,6 +16,7 @@ from mlx.utils import tree_reduce
 from zoo.attention import Attention, LayerPattern
 from zoo.models.build import build_model
 from zoo.models.config import LlamaConfig, ModelConfig
+from zoo.runtime.native import native_kernels_if_any
 from zoo.runtime.seeds import keeping_randomness
 
 # Numbers of a block that its backward pass needs, per token: of the residual stream and its norms, per D; of the
@@ -26,8 +27,8 @@ _AHEAD = 2
 # Where blocks are computed again, each keeps this many numbers per D, and this many blocks are alive beyond those.
 _OF_CHECKPOINT, _ALIVE = 8, 3
 # Numbers per predicted token and V: logits, the parts of their exponentials, probabilities and gradient; and without a
-# gradient.
-_OF_LOSS, _OF_LOGITS = 10, 7
+# gradient. Compiled kernels keep the logits alone, and MLX allocates ahead.
+_OF_LOSS, _OF_LOGITS, _COMPILED = 10, 7, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +95,23 @@ class ModelPrice:
             kept = self.config.num_layers * stream + _ALIVE * max(layers)
         else:
             kept = sum(count * each for count, each in zip(self._counts, layers, strict=True)) + _AHEAD * max(layers)
-        return kept * load.dtype.size + self._logits(load, _OF_LOSS)
+        return kept * load.dtype.size + self._logits(load, _COMPILED if native_kernels_if_any() else _OF_LOSS)
 
     def forward_activations(self, load: Load) -> int:
         """Bytes that a call takes besides the weights, about."""
-        return _AHEAD * max(self._kept_by_layer(load)) * load.dtype.size + self._logits(load, _OF_LOGITS)
+        return self._passing(load) + self._logits(load, _COMPILED if native_kernels_if_any() else _OF_LOGITS)
+
+    def original_activations(self, load: Load) -> int:
+        """Bytes that a call of an original takes besides the weights, about, and the divergence from it.
+
+        No kernel computes the divergence: its part is what `training_activations` leaves out where there are kernels.
+        """
+        left_out = _OF_LOSS - _COMPILED if native_kernels_if_any() else 0
+        return self._passing(load) + self._logits(load, _OF_LOGITS + left_out)
+
+    def _passing(self, load: Load) -> int:
+        """Bytes of blocks that keep nothing."""
+        return _AHEAD * max(self._kept_by_layer(load)) * load.dtype.size
 
     def cache_bytes(self, load: Load) -> int:
         """Bytes that the caches hold after `load.length` tokens, exactly; 0 for a model that cannot decode."""

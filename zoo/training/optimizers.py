@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, all from `mlx.optimizers`; here only which parameter gets which.
+"""Optimizers and learning-rate schedules, those of `mlx.optimizers`; here only which parameter gets which.
 
 Weight decay acts on matrices alone: norms, biases and embeddings are left out. Muon (Jordan, 2024,
 https://kellerjordan.github.io/posts/muon/) updates the matrices of the blocks and of an encoder's heads; embeddings,
@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten
 
 from zoo.config import UserError, from_mapping, require, require_within, to_mapping
 from zoo.config.errors import shortened
+from zoo.training.updates import AdamW, Lion
 
 ScheduleName = Literal["cosine", "linear", "constant"]
 Schedule = Callable[[mx.array], mx.array]
@@ -186,7 +187,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, steps: int) ->
             optimizer = optimizers.MultiOptimizer(parts, [is_matrix])
         case LionConfig():
             betas = list(config.betas)
-            lions = [optimizers.Lion(rate, betas=betas, weight_decay=decay) for decay in (config.weight_decay, 0.0)]
+            lions = [Lion(rate, betas=betas, weight_decay=decay) for decay in (config.weight_decay, 0.0)]
             optimizer = optimizers.MultiOptimizer(lions, [is_matrix])
         case MuonConfig():
             muon = optimizers.Muon(
@@ -240,8 +241,8 @@ def _constant(value: float) -> Schedule:
     return schedule
 
 
-def _adamw(rate: Schedule, betas: tuple[float, float], eps: float, decay: float) -> optimizers.AdamW:
-    return optimizers.AdamW(rate, betas=list(betas), eps=eps, weight_decay=decay, bias_correction=True)
+def _adamw(rate: Schedule, betas: tuple[float, float], eps: float, decay: float) -> AdamW:
+    return AdamW(rate, betas=list(betas), eps=eps, weight_decay=decay, bias_correction=True)
 
 
 def _embedding_paths(model: nn.Module) -> frozenset[str]:

@@ -6,6 +6,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from zoo.models import Load, Model, ModelConfig, ModelPrice
+from zoo.runtime.native import native_kernels_if_any
 from zoo.training.config import TrainingConfig
 from zoo.training.optimizers import OptimizerConfig, state_per_parameter
 
@@ -56,23 +57,27 @@ def original_bytes(original: Model, training: TrainingConfig, dtype: mx.Dtype, *
     """
     weights = sum(array.nbytes for array in dict(tree_flatten(original.parameters())).values())
     part = dataclasses.replace(training, batch_size=training.batch_size // training.accumulation, accumulation=1)
-    _, of_forward, _ = _activations(ModelPrice(original.config), part, dtype)
-    return of_forward + (0 if shared else weights)
+    price = ModelPrice(original.config)
+    return price.original_activations(_loads(price, part, dtype)[0]) + (0 if shared else weights)
 
 
 def _activations(price: ModelPrice, training: TrainingConfig, dtype: mx.Dtype) -> tuple[int, int, int]:
     """Bytes that a step and an evaluation take besides parameters, and that batches take on the host."""
+    part, whole = _loads(price, training, dtype)
+    # MLX's own operations, uncompiled, compute blocks again before they are needed, and save nothing.
+    recomputed = training.gradient_checkpointing and (training.compile or native_kernels_if_any() is not None)
+    of_step = price.training_activations(part, recomputed=recomputed)
+    return of_step, price.forward_activations(whole), whole.batch_size * whole.length * _BYTES_PER_TOKEN
+
+
+def _loads(price: ModelPrice, training: TrainingConfig, dtype: mx.Dtype) -> tuple[Load, Load]:
+    """What a step processes at one time; and an evaluation, which sees whole batches whatever the parts of a step."""
     rows, length = training.batch_size, training.sequence_length
     predicted = 1.0 if price.config.causal else _PREDICTED_BY_ENCODER
     if training.loss_rows is not None:
         predicted = min(predicted, training.loss_rows * _CHUNKS_AHEAD * training.accumulation / (rows * length))
-    part = Load(batch_size=rows // training.accumulation, length=length, predicted=predicted, dtype=dtype)
-    # An uncompiled step computes blocks again before it needs them, and saves nothing.
-    recomputed = training.gradient_checkpointing and training.compile
-    # Evaluations see whole batches, whatever the parts of a step.
     whole = Load(batch_size=rows, length=length, predicted=predicted, dtype=dtype)
-    of_step = price.training_activations(part, recomputed=recomputed)
-    return of_step, price.forward_activations(whole), rows * length * _BYTES_PER_TOKEN
+    return dataclasses.replace(whole, batch_size=rows // training.accumulation), whole
 
 
 def _held(price: ModelPrice, optimizer: OptimizerConfig) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.optimizers import Optimizer, clip_grad_norm
+from mlx.optimizers import Optimizer
 from mlx.utils import tree_map
 
 from zoo.training.loss import Arrays, judged
 from zoo.training.objective import Details, NextToken, Objective
+from zoo.training.updates import update_clipped
 
 # An objective's loss and details.
 _Found = tuple[mx.array, Details]
@@ -107,10 +108,7 @@ class TrainStep:
         return tree_map(mx.add, found, more_found), tree_map(mx.add, gradients, more)
 
     def _update_by_gradients(self, gradients: Any) -> mx.array:
-        limit = float("inf") if self.options.max_grad_norm is None else self.options.max_grad_norm
-        clipped, norm = clip_grad_norm(gradients, limit)
-        self.optimizer.update(self.model, gradients if self.options.max_grad_norm is None else clipped)
-        return norm
+        return update_clipped(self.optimizer, self.model, gradients, self.options.max_grad_norm)
 
     def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array, Details]:
         found, gradients = self._gradients(batch, scale)

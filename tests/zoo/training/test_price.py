@@ -132,4 +132,4 @@ def test_a_vocabulary_has_its_price() -> None:
         for size in (VOCAB_SIZE, 50 * VOCAB_SIZE)
     )
     assert_near(*large)
-    assert large[0] > 4 * small[0]
+    assert large[0] > small[0] + ROWS * LENGTH * 50 * VOCAB_SIZE * mx.float32.size

@@ -1,0 +1,124 @@
+"""AdamW's and Lion's steps in compiled kernels (the folder `native/`), and clipping by the global norm.
+
+The optimizers are those of MLX, with the same state under the same names. Where there are kernels a step reads each
+number once and writes it once, over what it replaces if nothing else needs it, and multiplies the gradient by the
+clipping's factor on the way.
+"""
+
+from types import ModuleType
+from typing import Any, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx import optimizers
+from mlx.utils import tree_flatten, tree_map
+
+from zoo.runtime.native import native_kernels_if_any
+
+
+class AdamW(optimizers.AdamW):
+    """MLX's AdamW, which the kernels compute where they can.
+
+    Attributes:
+        gradient_scale: Float32 scalar that gradients are multiplied by, during an update; None for 1.
+    """
+
+    gradient_scale: mx.array | None = None
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
+        """The new parameter; `state` gets its new means."""
+        kernels = _kernels_for(gradient, parameter, state["m"], state["v"])
+        if kernels is None or not self.bias_correction:
+            return super().apply_single(_scaled(gradient, self.gradient_scale), parameter, state)
+        new_parameter, state["m"], state["v"] = kernels.adamw(
+            parameter,
+            gradient,
+            state["m"],
+            state["v"],
+            rate=self.learning_rate,
+            step=self.step,
+            scale=_one_if_none(self.gradient_scale),
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+        return cast(mx.array, new_parameter)
+
+
+class Lion(optimizers.Lion):
+    """MLX's Lion, which the kernels compute where they can.
+
+    Attributes:
+        gradient_scale: As of `AdamW`.
+    """
+
+    gradient_scale: mx.array | None = None
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
+        """The new parameter; `state` gets its new mean."""
+        kernels = _kernels_for(gradient, parameter, state["m"])
+        if kernels is None:
+            return super().apply_single(_scaled(gradient, self.gradient_scale), parameter, state)
+        new_parameter, state["m"] = kernels.lion(
+            parameter,
+            gradient,
+            state["m"],
+            rate=self.learning_rate,
+            scale=_one_if_none(self.gradient_scale),
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+        )
+        return cast(mx.array, new_parameter)
+
+
+def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients: Any, limit: float | None) -> mx.array:
+    """Updates a model by gradients that are scaled down to a global norm.
+
+    Args:
+        optimizer: One of `zoo.training.build_optimizer`, or any other.
+        model: Changed in place.
+        gradients: Of its parameters.
+        limit: The highest global norm; None never scales.
+
+    Returns:
+        The global norm before clipping, a float32 scalar.
+    """
+    arrays: list[mx.array] = list(dict(tree_flatten(gradients)).values())
+    kernels = _kernels_for(*arrays)
+    if kernels is None:
+        clipped, norm = optimizers.clip_grad_norm(gradients, float("inf") if limit is None else limit)
+        optimizer.update(model, gradients if limit is None else clipped)
+        return norm
+    norm = kernels.global_norm(arrays)
+    if limit is None:
+        optimizer.update(model, gradients)
+        return norm
+    # As MLX's `clip_grad_norm` has it.
+    scale = mx.minimum(limit / (norm + 1e-6), 1.0)
+    parts = optimizer.optimizers if isinstance(optimizer, optimizers.MultiOptimizer) else [optimizer]
+    ours = [part for part in parts if isinstance(part, AdamW | Lion)]
+    if len(ours) < len(parts):
+        optimizer.update(model, tree_map(lambda gradient: _scaled(gradient, scale), gradients))
+        return norm
+    try:
+        for part in ours:
+            part.gradient_scale = scale
+        optimizer.update(model, gradients)
+    finally:
+        for part in ours:
+            part.gradient_scale = None
+    return norm
+
+
+def _kernels_for(*arrays: mx.array) -> ModuleType | None:
+    return native_kernels_if_any() if all(array.dtype == mx.float32 for array in arrays) else None
+
+
+def _scaled(gradient: mx.array, scale: mx.array | None) -> mx.array:
+    return gradient if scale is None else (gradient * scale).astype(gradient.dtype)
+
+
+def _one_if_none(scale: mx.array | None) -> mx.array:
+    return mx.array(1.0) if scale is None else scale
