@@ -15,11 +15,32 @@ from attention_zoo_native._native import (
     adamw,
     attention,
     cross_entropy,
+    gelu,
+    gelu_tanh,
     global_norm,
     isa,
+    layer_norm,
     lion,
     num_threads,
+    rms_norm,
     set_num_threads,
+    silu,
+    swiglu,
 )
 
-__all__ = ["adamw", "attention", "cross_entropy", "global_norm", "isa", "lion", "num_threads", "set_num_threads"]
+__all__ = [
+    "adamw",
+    "attention",
+    "cross_entropy",
+    "gelu",
+    "gelu_tanh",
+    "global_norm",
+    "isa",
+    "layer_norm",
+    "lion",
+    "num_threads",
+    "rms_norm",
+    "set_num_threads",
+    "silu",
+    "swiglu",
+]

@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "activations.h"
 #include "attention.h"
 #include "pool.h"
 #include "primitives.h"
@@ -48,4 +49,10 @@ NB_MODULE(_native, m) {
       },
       "parameter"_a, "gradient"_a, "mean"_a, nb::kw_only(), "rate"_a, "scale"_a, "beta1"_a, "beta2"_a, "weight_decay"_a);
   m.def("global_norm", &native::global_norm, "arrays"_a);
+  m.def("gelu", [](const array& x) { return native::activation(native::Activation::gelu, x); }, "x"_a);
+  m.def("gelu_tanh", [](const array& x) { return native::activation(native::Activation::gelu_tanh, x); }, "x"_a);
+  m.def("silu", [](const array& x) { return native::activation(native::Activation::silu, x); }, "x"_a);
+  m.def("swiglu", &native::swiglu, "gate"_a, "up"_a);
+  m.def("rms_norm", &native::rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
+  m.def("layer_norm", &native::layer_norm, "x"_a, "weight"_a.none(), "bias"_a.none(), "eps"_a);
 }

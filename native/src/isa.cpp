@@ -4,8 +4,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "activations.h"
 #include "attention.h"
 #include "loss.h"
+#include "norms.h"
 #include "update.h"
 
 namespace native {
@@ -40,3 +42,5 @@ Isa isa() {
 NATIVE_TABLE(AttentionKernels, attention_kernels, attention)
 NATIVE_TABLE(LossKernels, loss_kernels, loss)
 NATIVE_TABLE(UpdateKernels, update_kernels, update)
+NATIVE_TABLE(ActivationKernels, activation_kernels, activations)
+NATIVE_TABLE(NormKernels, norm_kernels, norms)

@@ -7,6 +7,8 @@
 #include "mlx/array.h"
 #include "mlx/utils.h"
 
+#include "activations.h"
+
 namespace native {
 
 namespace mx = mlx::core;
@@ -65,5 +67,18 @@ std::vector<mx::array> lion(
 
 // The root of the sum of all squares, a float32 scalar, of float32 arrays; summed in float64.
 mx::array global_norm(const std::vector<mx::array>& arrays);
+
+// An activation of any shape, float32.
+mx::array activation(Activation which, const mx::array& x);
+
+// silu(gate) * up, of one shape, float32; the gradient computes it anew from both.
+mx::array swiglu(const mx::array& gate, const mx::array& up);
+
+// x / sqrt(mean(x^2) + eps) * weight along the last axis; weight [D] or none.
+mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, float eps);
+
+// (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias along the last axis; weight and bias [D], or none of either.
+mx::array layer_norm(
+    const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps);
 
 }  // namespace native

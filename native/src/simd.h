@@ -165,17 +165,61 @@ NATIVE_INLINE Vec exp2(Vec x) {
   return x < low ? Vec{} : result;
 }
 
-// e^x, relative error below 1.5e-7 whatever the size of x, which exp2(x * log2(e)) has not. Exactly 0 below
-// -126 ln(2), infinity from 88.73 on; NaN stays NaN.
-NATIVE_INLINE Vec exp(Vec x) {
-  const Vec low = splat(-87.336544f), high = splat(89.0f), shift = splat(ROUND), log2_e = splat(1.44269504088896341f);
-  const Vec inside = vmin(vmax(x, low), high);
+// e^(x + more), relative error below 2e-7 whatever the size of x, which exp2(x * log2(e)) has not; `more`, below 0.1 in
+// size, is what x lacks as a float32. Denormal results are denormals, those above float32 infinite; NaN stays NaN.
+NATIVE_INLINE Vec exp_of_sum(Vec x, Vec more) {
+  const Vec shift = splat(ROUND), log2_e = splat(1.44269504088896341f);
+  const Vec inside = vmin(vmax(x, splat(-104.0f)), splat(89.0f));
   const Vec shifted = inside * log2_e + shift;
   const Vec whole = shifted - shift;
   // ln(2) in two parts, the first exact in few bits, so that the first product has no rounding error.
-  const Vec rest = (inside - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  const Vec result = power_of_two(rest * log2_e, (Ints)shifted - (Ints)shift);
-  return x < low ? Vec{} : result;
+  const Vec rest = ((inside - whole * 0.693359375f) + whole * 2.12194440e-4f) + more;
+  return power_of_two(rest * log2_e, (Ints)shifted - (Ints)shift);
+}
+
+// e^x. Exactly 0 below -126 ln(2), infinity from 88.73 on; NaN stays NaN.
+NATIVE_INLINE Vec exp(Vec x) {
+  return x < splat(-87.336544f) ? Vec{} : exp_of_sum(x, Vec{});
+}
+
+struct Sigmoid {
+  Vec value;
+  // 1 - value, without cancellation.
+  Vec rest;
+};
+
+NATIVE_INLINE Sigmoid sigmoid(Vec x) {
+  const Vec power = exp_of_sum(-vabs(x), Vec{});
+  const Vec large = 1.0f / (1.0f + power), small = power * large;
+  return {x < 0.0f ? small : large, x < 0.0f ? large : small};
+}
+
+struct Normal {
+  // P(N < x) of the standard normal distribution, and its density at x.
+  Vec below, density;
+};
+
+// P(N < -a) = exp(-a^2 / 2) R(a), with R(a) = erfc(a / sqrt 2) exp(a^2 / 2) / 2 as a polynomial in (a - 3) / (a + 3)
+// with the least largest relative error, 8e-9, on [0, 14]. So the far tail is right relative to itself.
+NATIVE_INLINE Normal normal(Vec x) {
+  // Beyond 20 both are 0 in float32.
+  const Vec a = vmin(vabs(x), splat(20.0f));
+  // a^2 = first^2 + (a - first) (a + first), the first square without rounding error.
+  const Vec first = (Vec)((Ints)a & ~0xfff);
+  const Vec power = exp_of_sum(-0.5f * (first * first), -0.5f * ((a - first) * (a + first)));
+  const Vec t = (a - 3.0f) / (a + 3.0f);
+  Vec p = splat(5.3683404985349625e-05f);
+  p = p * t + 0.00011554911179700866f;
+  p = p * t - 0.0003395001695025712f;
+  p = p * t - 0.0009837624384090304f;
+  p = p * t + 0.0029045632109045982f;
+  p = p * t + 0.0061320713721215725f;
+  p = p * t - 0.046213291585445404f;
+  p = p * t + 0.12322503328323364f;
+  p = p * t - 0.20640261471271515f;
+  p = p * t + 0.12151394784450531f;
+  const Vec tail = p * power;
+  return {x < 0.0f ? tail : 1.0f - tail, power * 0.3989422804014327f};
 }
 
 }  // namespace NATIVE_ISA

@@ -8,6 +8,7 @@ import mlx.nn as nn
 
 from zoo.attention.interface import Attention, Cache, Capabilities, LayerShape, Mixer
 from zoo.config import UserError
+from zoo.layers.norms import RMSNorm
 from zoo.layers.positions import rotary
 from zoo.ops.masks import MaskSpec
 
@@ -38,8 +39,8 @@ class ProjectedAttention(Attention):
         self.v_proj = nn.Linear(shape.hidden_size, grouped, bias=shape.qkv_bias)
         self.o_proj = nn.Linear(inner, shape.hidden_size, bias=shape.output_bias)
         if shape.qk_norm:
-            self.q_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
-            self.k_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
+            self.q_norm = RMSNorm(shape.head_dim, eps=shape.norm_eps)
+            self.k_norm = RMSNorm(shape.head_dim, eps=shape.norm_eps)
         if shape.positions == "rotary":
             turn = shape.rotary
             self.rope = rotary(

@@ -14,6 +14,7 @@ import mlx.nn as nn
 from zoo.attention import Cache, build_attention
 from zoo.config import UserError
 from zoo.layers.feed_forward import FeedForward
+from zoo.layers.norms import LayerNorm
 from zoo.models.blocks import PostNormBlock
 from zoo.models.config import BertConfig
 from zoo.models.initialisation import initialise
@@ -30,7 +31,7 @@ class MaskedTokenTransform(nn.Module):
         """Makes D -> D."""
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.norm = LayerNorm(config.hidden_size, eps=config.norm_eps)
         self._activation = activation(config.activation)
 
     def __call__(self, x_BLD: mx.array) -> mx.array:
@@ -52,8 +53,8 @@ class Bert(Transformer):
         key = fresh_key()
         shape = config.layer_shape
 
-        def norm() -> nn.LayerNorm:
-            return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        def norm() -> LayerNorm:
+            return LayerNorm(config.hidden_size, eps=config.norm_eps)
 
         layers = [
             PostNormBlock(

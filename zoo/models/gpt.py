@@ -5,10 +5,9 @@ https://cdn.openai.com/better-language-models/language_models_are_unsupervised_m
 projection `c_attn` of the original is three here (q_proj, k_proj, v_proj), so that key/value heads may be shared.
 """
 
-import mlx.nn as nn
-
 from zoo.attention import build_attention
 from zoo.layers.feed_forward import FeedForward
+from zoo.layers.norms import LayerNorm
 from zoo.models.blocks import PreNormBlock
 from zoo.models.config import GPTConfig
 from zoo.models.initialisation import depth_scaled_std, initialise
@@ -28,8 +27,8 @@ class GPT(LanguageModel):
         key = fresh_key()
         shape = config.layer_shape
 
-        def norm() -> nn.LayerNorm:
-            return nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        def norm() -> LayerNorm:
+            return LayerNorm(config.hidden_size, eps=config.norm_eps)
 
         layers = [
             PreNormBlock(

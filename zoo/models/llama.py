@@ -5,10 +5,9 @@ config's switches also cover its relatives: biases on q, k and v (Qwen 2), RMS-n
 (Qwen 3), tied embeddings (small Llama 3).
 """
 
-import mlx.nn as nn
-
 from zoo.attention import build_attention
 from zoo.layers.feed_forward import GatedFeedForward
+from zoo.layers.norms import RMSNorm
 from zoo.models.blocks import PreNormBlock
 from zoo.models.config import LlamaConfig
 from zoo.models.initialisation import depth_scaled_std, initialise
@@ -28,8 +27,8 @@ class Llama(LanguageModel):
         key = fresh_key()
         shape = config.layer_shape
 
-        def norm() -> nn.RMSNorm:
-            return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        def norm() -> RMSNorm:
+            return RMSNorm(config.hidden_size, eps=config.norm_eps)
 
         layers = [
             PreNormBlock(

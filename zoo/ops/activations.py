@@ -10,7 +10,8 @@ GELU and its approximation: Hendrycks and Gimpel, https://arxiv.org/abs/1606.084
 Shazeer, https://arxiv.org/abs/2002.05202; squared ReLU: So et al., https://arxiv.org/abs/2109.08668.
 
 The sigmoid form needs one transcendental call forward and none backward, since σ' = σ (1 - σ) reuses the output;
-with tanh, MLX on a CPU spends twice the time.
+with tanh, MLX on a CPU spends twice the time. In float32 on a CPU the package of kernels computes them instead, where
+it is there: one pass over the arrays forward and one backward, and nothing is kept but the arguments.
 """
 
 import functools
@@ -21,6 +22,7 @@ from typing import Literal, get_args
 import mlx.core as mx
 
 from zoo.ops.exponential import normal_cdf, sigmoid
+from zoo.runtime.native import kernels_for
 
 ActivationName = Literal["gelu", "gelu_tanh", "silu", "relu", "relu2"]
 Activation = Callable[[mx.array], mx.array]
@@ -41,12 +43,26 @@ def _fused(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
     return dispatch
 
 
+def _native(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """The function of this name in the package of kernels, where it computes these arrays."""
+
+    @functools.wraps(function)
+    def dispatch(*arrays: mx.array) -> mx.array:
+        kernels = kernels_for(*arrays)
+        y: mx.array = function(*arrays) if kernels is None else getattr(kernels, function.__name__)(*arrays)
+        return y
+
+    return dispatch
+
+
+@_native
 @_fused
 def gelu(x: mx.array) -> mx.array:
     """Exact GELU, any shape; BERT's activation."""
     return x * normal_cdf(x)
 
 
+@_native
 @_fused
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU by its tanh approximation, any shape; GPT-2's activation."""
@@ -55,6 +71,7 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return x * sigmoid(_TANH_SCALE * cubic)
 
 
+@_native
 @_fused
 def silu(x: mx.array) -> mx.array:
     """SiLU (swish), any shape."""
@@ -73,6 +90,7 @@ def relu2(x: mx.array) -> mx.array:
     return positive * positive
 
 
+@_native
 @_fused
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     """silu(gate) · up for arrays of one shape."""

@@ -30,6 +30,16 @@ def native_kernels_if_any() -> ModuleType | None:
     return None if why_no_native() is not None else _found()[0]
 
 
+def kernels_for(*arrays: mx.array | None) -> ModuleType | None:
+    """The package, where it computes these arrays: it is there, and all are float32 on a CPU; otherwise None.
+
+    None among the arrays stands for one that is left out.
+    """
+    if any(array is not None and array.dtype != mx.float32 for array in arrays):
+        return None
+    return native_kernels_if_any()
+
+
 def why_no_native() -> str | None:
     """Why the kernels cannot be used, in words; None if they can."""
     if mx.default_device().type != mx.cpu:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tests.tolerances import tolerance
+from zoo.ops import activations
 from zoo.ops.activations import activation, activation_names, swiglu
+from zoo.runtime.native import why_no_native
 
 CUBIC = math.sqrt(2 / math.pi)
 
@@ -27,6 +29,15 @@ DEFINITIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "relu2": lambda x: np.maximum(x, 0) ** 2,
 }
+
+
+@pytest.fixture(
+    autouse=True,
+    params=["mlx", pytest.param("native", marks=pytest.mark.skipif(why_no_native() is not None, reason="no kernels"))],
+)
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "mlx":
+        monkeypatch.setattr(activations, "kernels_for", lambda *arrays: None)
 
 
 @pytest.fixture

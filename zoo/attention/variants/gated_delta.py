@@ -26,12 +26,14 @@ from zoo.attention.mechanism import HeadGrouping, Mechanism, Op
 from zoo.attention.projected import require_mask
 from zoo.config import MOST, require_within
 from zoo.layers.caches import RecurrentCache
+from zoo.layers.norms import RMSNorm
 from zoo.ops import gated_delta
 from zoo.ops.activations import silu
 from zoo.ops.convolution import short_convolution
 from zoo.ops.exponential import exp, sigmoid
 from zoo.ops.gated_delta import GatedDeltaSpec, Recurrence
 from zoo.ops.masks import MaskSpec
+from zoo.ops.norms import rms_norm
 
 CAPABILITIES = Capabilities(
     causal=True,
@@ -112,7 +114,7 @@ class GatedDeltaAttention(Attention):
         self.q_conv, self.k_conv, self.v_conv = (ShortConvolution(inner, config.conv_size) for _ in range(3))
         self.a_proj, self.b_proj = (nn.Linear(D, N, bias=False) for _ in range(2))
         self.g_proj = nn.Linear(D, inner, bias=False)
-        self.o_norm = nn.RMSNorm(shape.head_dim, eps=shape.norm_eps)
+        self.o_norm = RMSNorm(shape.head_dim, eps=shape.norm_eps)
         self.o_proj = nn.Linear(inner, D, bias=shape.output_bias)
         self.A_log = mx.log(mx.random.uniform(*DECAY_RANGE, (N,)))
         step = mx.exp(mx.random.uniform(math.log(STEP_RANGE[0]), math.log(STEP_RANGE[1]), (N,)))
@@ -190,7 +192,7 @@ class GatedDeltaAttention(Attention):
 def _unit(x_BLNH: mx.array) -> mx.array:
     """Scales each head's vector to norm 1; RMS normalisation does, up to a factor, in one kernel."""
     H = x_BLNH.shape[-1]
-    return mx.fast.rms_norm(x_BLNH, None, NORM_EPS / H) * H**-0.5
+    return rms_norm(x_BLNH, None, NORM_EPS / H) * H**-0.5
 
 
 def recurrence_of(config: GatedDeltaConfig, implementation: str) -> Recurrence:
