@@ -22,7 +22,7 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train native smollm test lint check format results exchanges surgeries adaptations clean
+.PHONY: help setup train native smollm test lint check format results exchanges surgeries adaptations peers clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -87,6 +87,13 @@ adaptations: $(VENV)/.native ## train adapters of SmolLM2 for four variants: 100
 	@$(PY) -m tests.endurance.conversations $(RUNS)/conversations
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[$(ADAPTED)] arms=[finetune] tasks=[] benchmark=false $(ADAPT) seeds=[0,1,2] run_dir=$(RUNS)/adaptations
 
+# PyTorch has an environment of its own, since other packages import it where they find it.
+peers: $(VENV)/.native ## time a training step beside PyTorch's and mlx-lm's, on one set of weights (installs PyTorch)
+	@test -x $(VENV)-peers/bin/torchrun || { $(PY) -m venv $(VENV)-peers && $(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy torch transformers; }
+	@test -d $(RUNS)/peers/model || $(PY) scripts/train.py attention=mha $(PEERS) run_dir=$(RUNS)/peers/run
+	@test -d $(RUNS)/peers/model || $(PY) scripts/convert.py checkpoint=$(RUNS)/peers/run out=$(RUNS)/peers/model surgery.batches=0
+	@$(PY) -m tests.endurance.against_pytorch checkpoint=$(RUNS)/peers/model peer=$(VENV)-peers/bin/python $(ARGS)
+
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
 COMMA := ,
@@ -105,6 +112,8 @@ SMOLLM = data=text data.path=docs/guide.md data.validation_fraction=0.5 training
 # The first is what a model does without a fused kernel; published figures compare with it.
 ADAPTED = mha_manual,mha,swa,linear
 ADAPT = method=lora data=examples data.path=$(RUNS)/conversations optimizer.learning_rate=1e-4 training.steps=100 training.batch_size=1 training.sequence_length=512 training.log_every=1 training.eval_every=50 training.eval_batches=8 training.sample_tokens=0 training.checkpoint_every=null
+# A Llama of 3.4 million parameters, trained for one step only: it is timed, not used.
+PEERS = model=llama_tiny model.hidden_size=256 model.num_layers=4 model.num_heads=8 model.num_kv_heads=4 model.intermediate_size=688 training.steps=1 training.eval_batches=1 training.sample_tokens=0
 JOBS = 2
 STEPS = 400
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)
@@ -112,7 +121,7 @@ measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
 compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)
 
 clean: ## remove .venv and the checkout's caches; keeps runs/
-	rm -rf $(VENV) build native/build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-peers build native/build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
