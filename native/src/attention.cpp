@@ -87,7 +87,7 @@ void allocate_joined(mx::array& x) {
 // Query tiles are shared out to this many parts where there are too few heads for every core.
 int parts_of(int groups, int rows) {
   const int threads = num_threads();
-  return groups >= 2 * threads || groups % threads == 0 ? 1 : std::min(threads, rows);
+  return groups >= 2 * threads || groups % threads == 0 ? 1 : std::clamp(rows, 1, threads);
 }
 
 void attend(const Attention& a, const Outputs& out) {
@@ -232,8 +232,9 @@ class AttentionForward : public mx::Primitive {
   // The virtual key's weight times dy·v - sum(dy·y), with no value v.
   mx::array sinks_gradient(const mx::array& sinks, const mx::array& dy, const std::vector<mx::array>& outputs) {
     const auto s = stream();
-    const auto logits = mx::maximum(sinks, mx::array(-1e30f), s);
-    const auto weights = mx::exp(mx::subtract(mx::reshape(logits, {-1, 1}, s), outputs[1], s), s);
+    const auto logits = mx::multiply(mx::maximum(sinks, mx::array(-1e30f), s), mx::array(1.44269504088896341f), s);
+    const auto powers = mx::subtract(mx::reshape(logits, {-1, 1}, s), outputs[1], s);
+    const auto weights = mx::power(mx::array(2.0f), powers, s);
     const auto shared = mx::sum(mx::multiply(dy, outputs[0], s), -1, false, s);
     return mx::negative(mx::sum(mx::multiply(weights, shared, s), std::vector<int>{0, 2}, false, s), s);
   }

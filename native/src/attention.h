@@ -36,7 +36,7 @@ struct Attention {
   const float* sinks;
 };
 
-// float32; y has any strides, log_sums is [B, N, L].
+// float32; y has any strides, log_sums is [B, N, L], of 2^score.
 struct Outputs {
   float* y;
   Strides4 y_strides;

@@ -18,7 +18,6 @@ using native::GradientSums;
 using native::Outputs;
 
 constexpr float LOG2_E = 1.44269504088896341f;
-constexpr float LN_2 = 0.693147180559945309f;
 // Where the running maximum starts: below every true score, so that a query without keys has weight 0 everywhere.
 constexpr float LOWEST_MAXIMUM = -1e30f;
 
@@ -224,8 +223,9 @@ struct Running {
     }
   }
 
+  // In units of log 2, as scores are: the weights that come back from it are at most 1, however large the scores.
   float log_sum(int t) const {
-    return LN_2 * peak[t] + (total[t] == 0.0f ? 0.0f : __builtin_logf(total[t]));
+    return peak[t] + (total[t] == 0.0f ? 0.0f : __builtin_log2f(total[t]));
   }
 };
 
@@ -366,7 +366,7 @@ void backward_tile(
   const float* log_sums_from = g.log_sums + (static_cast<long>(tile.b) * a.N + tile.n) * a.L + tile.first_query;
   for (int t = 0; t < tile.lanes; t++) {
     const bool there = t < tile.num_queries;
-    log_sums[t] = there ? log_sums_from[t] * LOG2_E : 0.0f;
+    log_sums[t] = there ? log_sums_from[t] : 0.0f;
     shared[t] = there ? dot(dy_from + t * ds.row, ds.column, y_from + t * ys.row, ys.column, H) : 0.0f;
   }
   for (long i = 0; i < static_cast<long>(T) * H; i++) dqueries[i] = 0.0f;

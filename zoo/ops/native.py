@@ -42,6 +42,8 @@ def native(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec
     """
     kernels = native_kernels()
     L, S = q_BNLH.shape[2], k_BKSH.shape[2]
+    if L == 0 or S == 0:
+        return mx.zeros_like(q_BNLH)
     more: dict[str, Any] = {"sinks": spec.sink_logits(q_BNLH.shape[1])}
     if isinstance(spec.mask.offset, int) and spec.key_positions is None:
         tiles = _tiles(spec.pattern, spec.mask.causal, L, S, spec.mask.offset)

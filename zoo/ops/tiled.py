@@ -56,6 +56,8 @@ def tiled(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec)
     Returns:
         [B, N, L, H] in the dtype of q; zeros where a query may attend to nothing.
     """
+    if q_BNLH.shape[2] == 0 or k_BKSH.shape[2] == 0:
+        return mx.zeros_like(q_BNLH)
     extras = _extras(spec, q_BNLH.shape[1])
     plan = _plan(spec, q_BNLH.shape[2], k_BKSH.shape[2], tuple(extras))
 

@@ -39,6 +39,14 @@ def test_values_and_gradients_equal_the_reference(
     assert gradient_error(tiled.tiled, arrays, spec) <= GRADIENT
 
 
+@pytest.mark.parametrize(("query_length", "key_length"), [(0, 0), (3, 0), (0, 5)])
+def test_without_tokens_there_are_zeros_or_nothing(query_length: int, key_length: int) -> None:
+    arrays, spec = qkv(0, B=2, N=2, K=1, L=query_length, S=key_length), _spec(causal=False)
+    y_BNLH = tiled.tiled(*[mx.array(array) for array in arrays], spec)
+    assert (y_BNLH.shape, mx.abs(y_BNLH).sum().item()) == (arrays[0].shape, 0)
+    assert all((each == 0).all() for each in gradients(tiled.tiled, arrays, spec, np.ones(arrays[0].shape)))
+
+
 @pytest.mark.parametrize(("query_length", "key_length"), [(777, 199), (199, 777)])
 def test_odd_rectangles_equal_the_reference(query_length: int, key_length: int) -> None:
     arrays, spec = qkv(0, B=1, N=2, K=1, L=query_length, S=key_length), _spec(causal=False)

@@ -1,6 +1,10 @@
 """Matrix products on the pool of the native kernels: the same numbers, whoever computes which part."""
 
+import ctypes
 import itertools
+import os
+import signal
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -57,3 +61,43 @@ def test_the_pool_itself_is_no_blas():
     assert (report["how"], report["entry"]) == ("scipy-openblas32", 1024)
     (warning,) = report["warnings"]
     assert "needs a BLAS behind it; using scipy-openblas32 instead" in warning
+
+
+def product_on_the_pool(size):
+    """A product by the pool's own function, without MLX, whose threads no child has."""
+    ones, result = np.ones((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (ones, ones, result)]
+    sizes, factors = [ctypes.c_int(size)] * 6, [ctypes.c_float(1), ctypes.c_float(0)]
+    ctypes.CDLL(str(pool.library())).cblas_sgemm(
+        101,
+        111,
+        111,
+        *sizes[:3],
+        factors[0],
+        pointers[0],
+        sizes[3],
+        pointers[1],
+        sizes[4],
+        factors[1],
+        pointers[2],
+        sizes[5],
+    )
+    return bool((result == size).all())
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_a_pool_of_its_own():
+    before = native_kernels().num_threads()
+    native_kernels().set_num_threads(3)
+    try:
+        assert product_on_the_pool(400)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            right = product_on_the_pool(400) and len(list(Path("/proc/self/task").iterdir())) == 3
+            os._exit(0 if right else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        # The parent's is as it was.
+        assert product_on_the_pool(400)
+    finally:
+        native_kernels().set_num_threads(before)
