@@ -13,6 +13,7 @@ import mlx.core  # noqa: F401
 # isort: split
 from attention_zoo_native._native import (
     adamw,
+    after,
     attention,
     cross_entropy,
     gelu,
@@ -30,6 +31,7 @@ from attention_zoo_native._native import (
 
 __all__ = [
     "adamw",
+    "after",
     "attention",
     "cross_entropy",
     "gelu",

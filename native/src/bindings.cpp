@@ -32,6 +32,7 @@ NB_MODULE(_native, m) {
       "q"_a, "k"_a, "v"_a, nb::kw_only(), "scale"_a, "query_tile"_a, "key_tile"_a, "row_starts"_a, "columns"_a, "kinds"_a,
       "masks"_a, "dense"_a = nb::none(), "lengths"_a = nb::none(), "segments"_a = nb::none(), "slopes"_a = nb::none(),
       "query_positions"_a = nb::none(), "key_positions"_a = nb::none(), "sinks"_a = nb::none());
+  m.def("after", &native::after, "x"_a, "others"_a);
   m.def("cross_entropy", &native::cross_entropy, "logits"_a, "targets"_a);
   m.def(
       "adamw",

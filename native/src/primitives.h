@@ -37,6 +37,10 @@ mx::array attention(
 // Cross-entropy in nats, float32 [P], of float32 logits [P, V] and int32 targets [P].
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets);
 
+// The same array, once others are computed: what is made of it then takes the memory that they no longer need. MLX's
+// `depends` only orders; the CPU back end allocates ahead all the same.
+mx::array after(const mx::array& x, const std::vector<mx::array>& others);
+
 // The settings of AdamW and of Lion, which has no eps.
 struct Rates {
   double beta1, beta2, eps, weight_decay;

@@ -36,5 +36,11 @@ class LanguageModel(Transformer):
         head = self.embed_tokens.as_linear if self.config.tie_word_embeddings else self.lm_head
         return head(x_BLD)
 
+    def projection(self) -> mx.array | None:
+        head = self.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+        # Adapters and quantization put other modules in their place.
+        plain = type(head) in (nn.Embedding, nn.Linear) and "bias" not in head
+        return head.weight if plain else None
+
     def head_flops_per_token(self) -> int:
         return 2 * self.config.hidden_size * self.config.vocab_size

@@ -77,6 +77,10 @@ class Transformer(nn.Module, abc.ABC):
         """What training judges: logits, or of a classifier the scores of the classes, of first tokens."""
         return self.logits(x_BLD)
 
+    def projection(self) -> mx.array | None:
+        """The matrix [V, D] if the scores are x @ matrix.T and nothing else; None if they are not known to be."""
+        return None
+
     @abc.abstractmethod
     def head_flops_per_token(self) -> int:
         """Useful operations of `logits` for one token."""

@@ -27,7 +27,7 @@ class TrainingConfig:
         gradient_checkpointing: Recompute each block in the backward pass instead of keeping its intermediates; saves
             memory where the step is compiled.
         loss_rows: Positions whose logits exist at one time; saves memory and changes the result by rounding only. None
-            for all at once.
+            for all at once, or a tenth of more than 128 MB where compiled kernels make that cheap.
         compile: Whether the step is compiled; off for debugging.
         eval_every: Steps between evaluations on the validation split; None for only one, at the end.
         eval_batches: Most batches an evaluation looks at, or None for the whole split.

@@ -11,27 +11,32 @@ and once backward, and writes the gradient softmax(x) - onehot(target) over them
 the kernel one exponential per logit is nearly the whole cost, so forward and backward share it: the forward pass keeps
 softmax(x), from which the gradient follows.
 
-The logits of a long batch are its largest array by far. In chunks of rows they never exist at once: the forward pass
-computes the gradient of each chunk as it comes, as Liger kernels do (Hsu et al., https://arxiv.org/abs/2410.10989),
-and the backward pass only scales it.
+The logits of a long batch are its largest array by far; `zoo.training.chunks` never has them all at once.
 
 Letters: B batch, L query length, D hidden, V vocabulary, P predicted positions.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map
 
 from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
 from zoo.runtime.native import native_kernels_if_any
+from zoo.training.chunks import (
+    Nats,
+    after,
+    chunks_of_projection,
+    in_chunks,
+    is_projection_trained,
+    of_the_head,
+    plain_projection,
+    rows_at_one_time,
+    slices,
+)
 
 Arrays = dict[str, mx.array]
-# Nats [P] of hidden states [P, D] and what they are held against [P, …].
-Nats = Callable[[mx.array, mx.array], mx.array]
 
 
 def token_nats(logits_PV: mx.array, targets_P: mx.array) -> mx.array:
@@ -76,7 +81,7 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
         model: Language model or encoder of `zoo.models`.
         batch: What `zoo.training.batches.to_arrays` makes.
         causal: Whether the model reads left to right.
-        rows: Positions whose logits exist at one time; None for all.
+        rows: Positions whose logits exist at one time; None for all, but for what `rows_at_one_time` limits.
 
     Returns:
         float32 scalar, in nats.
@@ -85,7 +90,15 @@ def summed_nats(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | No
     def nats(x_PD: mx.array, targets_P: mx.array) -> mx.array:
         return token_nats(model.scores(x_PD), targets_P)
 
-    return _weighted_sum(model, nats, hidden_at_predicted(model, batch, causal=causal), batch["targets_P"], batch, rows)
+    x_PD, targets_P = hidden_at_predicted(model, batch, causal=causal), batch["targets_P"]
+    weight_VD = plain_projection(model)
+    if weight_VD is not None:
+        rows = rows or rows_at_one_time(len(targets_P), len(weight_VD))
+        if rows < len(targets_P):
+            function = chunks_of_projection(rows, trained=is_projection_trained(model))
+            total: mx.array = function(weight_VD, x_PD, targets_P, batch["weights_P"])[0]
+            return total
+    return _weighted_sum(model, nats, x_PD, targets_P, batch, rows)
 
 
 def summed_divergence(
@@ -126,8 +139,9 @@ def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = 
         batch["weights_P"],
     )
     nats = right = mx.zeros(())
-    for part in _slices(len(targets_P), rows or len(targets_P)):
-        (chunk_PD,) = mx.depends([x_PD[part]], [nats, right])
+    rows = rows or rows_at_one_time(len(targets_P), model.config.vocab_size)
+    for part in slices(len(targets_P), rows):
+        chunk_PD = after(x_PD[part], [nats, right])
         logits_PV = model.scores(chunk_PD)
         nats = nats + (token_nats(logits_PV, targets_P[part]) * weights_P[part]).sum()
         right = right + ((mx.argmax(logits_PV, axis=-1) == targets_P[part]) * weights_P[part]).sum()
@@ -161,56 +175,9 @@ def _weighted_sum(
 ) -> mx.array:
     weights_P = batch["weights_P"]
     if rows is not None and rows < len(weights_P):
-        total: mx.array = _in_chunks(model, nats, rows)(_of_the_head(model), x_PD, targets, weights_P)[0]
+        total: mx.array = in_chunks(model, nats, rows)(of_the_head(model), x_PD, targets, weights_P)[0]
         return total
     return (nats(x_PD, targets) * weights_P).sum()
-
-
-def _of_the_head(model: nn.Module) -> Any:
-    """What is trained of the parameters that logits can depend on."""
-    outside = {name: each for name, each in model.trainable_parameters().items() if name != "layers"}
-    if not model.config.tie_word_embeddings or model.config.classifies:
-        outside.pop("embed_tokens", None)
-    return outside
-
-
-def _slices(length: int, rows: int) -> list[slice]:
-    return [slice(start, start + rows) for start in range(0, length, rows)]
-
-
-def _in_chunks(model: nn.Module, nats_of: Nats, rows: int) -> Any:
-    """The weighted sum of nats as a function of (head, x_PD, targets, weights_P), with its gradients beside it."""
-
-    def of_chunk(head: Any, x_PD: mx.array, targets: mx.array, weights_P: mx.array) -> mx.array:
-        model.update(head)
-        return (nats_of(x_PD, targets) * weights_P).sum()
-
-    def forward(head: Any, x_PD: mx.array, targets: mx.array, weights_P: mx.array) -> tuple[mx.array, Any, mx.array]:
-        nats, of_head = mx.zeros(()), tree_map(lambda array: mx.zeros(array.shape), head)
-        of_x: list[mx.array] = []
-        for part in _slices(len(weights_P), rows):
-            # One after the other: side by side, their logits would exist at once all the same.
-            before = [nats, *of_x[-1:], *dict(tree_flatten(of_head)).values()]
-            chunk_PD, chunk = mx.depends([x_PD[part], targets[part]], before)
-            # MLX takes no gradient of nothing, which a frozen head is.
-            places = (0, 1) if tree_flatten(head) else (1,)
-            more, gradients = mx.value_and_grad(of_chunk, argnums=places)(head, chunk_PD, chunk, weights_P[part])
-            *more_of_head, more_of_x = gradients if isinstance(gradients, tuple) else (gradients,)
-            nats = nats + more
-            of_head = tree_map(mx.add, of_head, more_of_head[0]) if more_of_head else of_head
-            of_x.append(more_of_x)
-        model.update(head)
-        return nats, of_head, mx.concatenate(of_x)
-
-    def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[Any, mx.array, mx.array, mx.array]:
-        head, x_PD, targets, weights_P = primals
-        of_head = tree_map(lambda array, like: (array * cotangents[0]).astype(like.dtype), outputs[1], head)
-        of_x = (outputs[2] * cotangents[0]).astype(x_PD.dtype)
-        return of_head, of_x, mx.zeros_like(targets), mx.zeros_like(weights_P)
-
-    function: Any = mx.custom_function(forward)
-    function.vjp(backward)
-    return function
 
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:

@@ -6,6 +6,7 @@ from mlx.utils import tree_flatten
 
 from tests.tolerances import tolerance
 from tests.zoo.training.tiny import LENGTH, ROWS, TinyLoader, tiny_model
+from zoo.runtime.native import why_no_native
 from zoo.training.batches import to_arrays
 from zoo.training.loss import judged, summed_nats, token_nats
 
@@ -117,3 +118,38 @@ def test_in_chunks_the_logits_never_exist_at_once():
     logits = rows * length * 4099 * 4
     assert peaks[1] > logits
     assert peaks[0] < logits
+
+
+@pytest.mark.skipif(why_no_native() is not None, reason=str(why_no_native()))
+@pytest.mark.parametrize("trained", [True, False])
+def test_logits_of_a_large_vocabulary_never_exist_at_once_with_kernels(trained, monkeypatch):
+    monkeypatch.setattr("zoo.training.chunks._MANY", 1 << 20)
+    monkeypatch.setattr("zoo.training.chunks._FEW", 0)
+    vocab_size, rows, length = 20_011, 32, 16
+    model = tiny_model(vocab_size=vocab_size, positions="rotary", tie_word_embeddings=False, num_layers=1)
+    model.embed_tokens.freeze()
+    if not trained:
+        model.lm_head.freeze()
+    arrays = {
+        "inputs_BL": mx.zeros((rows, length), dtype=mx.int32),
+        "targets_P": mx.arange(rows * length, dtype=mx.int32),
+        "weights_P": mx.ones(rows * length),
+    }
+    mx.eval(model.parameters())
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    nats, gradients = nn.value_and_grad(model, lambda: summed_nats(model, arrays, causal=True) / 3)()
+    mx.eval(nats, gradients)
+    peak = mx.get_peak_memory() - before
+    # The matrix's gradient, a chunk, and what a block takes.
+    logits = rows * length * vocab_size * 4
+    assert peak < (model.lm_head.weight.nbytes if trained else 0) + 0.2 * logits
+    x_PD = model.hidden(arrays["inputs_BL"], mask=None).reshape(rows * length, -1)
+    whole, of_weight = mx.value_and_grad(lambda weight: token_nats(x_PD @ weight.T, arrays["targets_P"]).sum() / 3)(
+        model.lm_head.weight
+    )
+    assert nats.item() == pytest.approx(whole.item(), rel=1e-6)
+    if trained:
+        assert mx.abs(gradients["lm_head"]["weight"] - of_weight).max().item() <= tolerance(mx.float32, gradient=True)
+    judged_nats, _ = judged(model, arrays, causal=True)
+    assert judged_nats.item() == pytest.approx(3 * nats.item(), rel=1e-6)
