@@ -46,6 +46,14 @@ inline void allocate(mx::array& x, std::initializer_list<const mx::array*> donor
   x.set_data(mx::allocator::malloc(x.nbytes()));
 }
 
+// Memory of [B, N, L, H] that is [B, L, N, H] there, so that joining the heads copies nothing.
+inline void allocate_joined(mx::array& x) {
+  const mx::ShapeElem N = x.shape(1), L = x.shape(2), H = x.shape(3);
+  const mx::Strides strides = {int64_t(L) * N * H, H, int64_t(N) * H, 1};
+  const bool same = N == 1 || L == 1;
+  x.set_data(mx::allocator::malloc(x.nbytes()), x.size(), strides, {true, same, x.size() == 1});
+}
+
 // As MLX's own primitives hold what they compute on: it keeps inputs and outputs alive until the work is done.
 inline mx::array held(const mx::array& x) {
   return mx::array::unsafe_weak_copy(x);

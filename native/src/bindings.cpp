@@ -56,4 +56,7 @@ NB_MODULE(_native, m) {
   m.def("swiglu", &native::swiglu, "gate"_a, "up"_a);
   m.def("rms_norm", &native::rms_norm, "x"_a, "weight"_a.none(), "eps"_a);
   m.def("layer_norm", &native::layer_norm, "x"_a, "weight"_a.none(), "bias"_a.none(), "eps"_a);
+  m.def(
+      "rotate", &native::rotate, "x"_a, "offsets"_a, nb::kw_only(), "base"_a = nb::none(), "wavelengths"_a = nb::none(),
+      "scale"_a = 1.0, "traditional"_a = false);
 }

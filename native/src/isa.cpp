@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "loss.h"
 #include "norms.h"
+#include "rotary.h"
 #include "update.h"
 
 namespace native {
@@ -44,3 +45,4 @@ NATIVE_TABLE(LossKernels, loss_kernels, loss)
 NATIVE_TABLE(UpdateKernels, update_kernels, update)
 NATIVE_TABLE(ActivationKernels, activation_kernels, activations)
 NATIVE_TABLE(NormKernels, norm_kernels, norms)
+NATIVE_TABLE(RotaryKernels, rotary_kernels, rotary)

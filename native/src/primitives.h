@@ -85,4 +85,11 @@ mx::array rms_norm(const mx::array& x, const std::optional<mx::array>& weight, f
 mx::array layer_norm(
     const mx::array& x, const std::optional<mx::array>& weight, const std::optional<mx::array>& bias, float eps);
 
+// Rotary positions of x [B, N, L, H], float32: pair i turns by the angle (offset + row) scale / wavelength_i, where
+// wavelengths, float32 [H / 2], may be base^(2i / H) instead. Pairs are the two halves, or if `traditional` adjacent
+// numbers. `offsets`: int32, one or B.
+mx::array rotate(
+    const mx::array& x, const mx::array& offsets, const std::optional<double>& base,
+    const std::optional<mx::array>& wavelengths, double scale, bool traditional);
+
 }  // namespace native

@@ -20,6 +20,7 @@ import numpy as np
 from mlx_lm.models.rope_utils import initialize_rope
 
 from zoo.config import MOST, FieldError, UserError, from_mapping, require, require_within
+from zoo.ops.rotary import rotate
 
 # Longer than any text there is; and what float32 tells from 0.
 _FACTORS = (1e-6, 1e6)
@@ -169,6 +170,19 @@ def _parsed(scaling: Mapping[str, Any], *, head_dim: int) -> tuple[str, Any]:
     return str(kind), parsed
 
 
+class Rotary(nn.Module):
+    """Rotary positions whose frequencies follow from a base."""
+
+    def __init__(self, theta: float, *, traditional: bool, scale: float = 1.0) -> None:
+        """Takes the base, and what positions are multiplied by."""
+        super().__init__()
+        self._theta, self._traditional, self._scale = theta, traditional, scale
+
+    def __call__(self, x_BNLH: mx.array, offset: int | mx.array = 0) -> mx.array:
+        """Turns queries or keys whose first position is `offset`, an int or int32 [B]."""
+        return rotate(x_BNLH, offset, base=self._theta, scale=self._scale, traditional=self._traditional)
+
+
 class ScaledRotary(nn.Module):
     """Rotary positions of given frequencies."""
 
@@ -182,7 +196,7 @@ class ScaledRotary(nn.Module):
     def __call__(self, x_BNLH: mx.array, offset: int | mx.array = 0) -> mx.array:
         """Turns queries or keys whose first position is `offset`, an int or int32 [B]."""
         x_BNLH = x_BNLH if self._scale == 1 else x_BNLH * self._scale
-        return _turned(x_BNLH, self._wavelengths, offset, traditional=self._traditional)
+        return rotate(x_BNLH, offset, wavelengths=self._wavelengths, traditional=self._traditional)
 
 
 class DynamicRotary(nn.Module):
@@ -204,12 +218,14 @@ class DynamicRotary(nn.Module):
             growth = self._factor * max(offset + x_BNLH.shape[2], self._trained_length) / self._trained_length
             theta = self._theta * (growth - (self._factor - 1)) ** self._exponent
             wavelengths = 1 / _frequencies(self._head_dim, theta)
-            return _turned(x_BNLH, mx.array(wavelengths, dtype=mx.float32), offset, traditional=self._traditional)
+            return rotate(
+                x_BNLH, offset, wavelengths=mx.array(wavelengths, dtype=mx.float32), traditional=self._traditional
+            )
         lengths_B = mx.maximum(offset + x_BNLH.shape[2], self._trained_length).astype(mx.float32)
         growth_B = self._factor * lengths_B / self._trained_length - (self._factor - 1)
         theta_B = self._theta * growth_B**self._exponent
         rows = [
-            _turned(x_BNLH[row : row + 1], wavelengths, offset[row], traditional=self._traditional)
+            rotate(x_BNLH[row : row + 1], offset[row], wavelengths=wavelengths, traditional=self._traditional)
             for row, wavelengths in enumerate(theta_B[:, None] ** mx.array(_exponents(self._head_dim)))
         ]
         return mx.concatenate(rows)
@@ -237,9 +253,9 @@ def rotary(
     """
     kind, fields = _parsed(scaling or {"rope_type": "default"}, head_dim=head_dim)
     if kind == "default":
-        return nn.RoPE(head_dim, traditional=traditional, base=theta)
+        return Rotary(theta, traditional=traditional)
     if kind == "linear":
-        return nn.RoPE(head_dim, traditional=traditional, base=theta, scale=1 / fields.factor)
+        return Rotary(theta, traditional=traditional, scale=1 / fields.factor)
     if kind == "dynamic":
         return DynamicRotary(head_dim, theta, factor=fields.factor, trained_length=max_seq_len, traditional=traditional)
     if kind == "llama3":
@@ -248,12 +264,6 @@ def rotary(
         scale = _yarn_scale(fields)
         return ScaledRotary(_yarn_frequencies(head_dim, theta, fields), traditional=traditional, scale=scale)
     return initialize_rope(head_dim, theta, traditional, dict(scaling or {}), max_seq_len)
-
-
-def _turned(x_BNLH: mx.array, wavelengths: mx.array, offset: int | mx.array, *, traditional: bool) -> mx.array:
-    return mx.fast.rope(
-        x_BNLH, x_BNLH.shape[-1], traditional=traditional, base=None, scale=1.0, offset=offset, freqs=wavelengths
-    )
 
 
 def _exponents(head_dim: int) -> np.ndarray:
