@@ -21,6 +21,8 @@ Op = Callable[..., mx.array]
 Own = TypeVar("Own", int, None)
 # How implementations are named that compiled kernels compute.
 NATIVE = "native"
+# The one that stands for whichever of the others is fastest for a call.
+AUTO = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,9 @@ class Mechanism:
             raise UserError(f"mechanism {self.name!r} must have either `mixer` or `build`")
 
     def implementations_here(self) -> tuple[str, ...]:
-        """Those that this machine can compute, on the device in use."""
-        return tuple(name for name in self.implementations if name not in self.packaged or why_no_native() is None)
+        """Those that this machine can compute, on the device in use; without `auto`, which is one of them."""
+        lacking = self.packaged if why_no_native() is not None else ()
+        return tuple(name for name in self.implementations if name not in (AUTO, *lacking))
 
     def shape_in(self, parameters: Any, implementation: str, shape: LayerShape) -> LayerShape:
         """The shape of this mechanism's layers in a model: with the variant's own key/value heads.

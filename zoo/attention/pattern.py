@@ -1,6 +1,7 @@
 """Mechanisms over queries, keys and values: the mixer and its caches for free.
 
-Of a softmax under a pattern, so are the reference and the implementations `masked`, `tiled` and `native`.
+Of a softmax under a pattern, so are the reference and the implementations `masked`, `tiled`, `native` and
+`auto`.
 
 Letters: B batch, L query length, S key length, N query heads, K key/value heads, H head_dim.
 """
@@ -14,8 +15,11 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 
+from zoo.attention.calibration import load_calibration
+from zoo.attention.choice import Chooser, Member
+from zoo.attention.choosing import ChoosingMixer, choosing_op
 from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
-from zoo.attention.mechanism import NATIVE, HeadGrouping, Mechanism, Op, sample_qkv
+from zoo.attention.mechanism import AUTO, NATIVE, HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.layers.caches import KVCache, RotatingKVCache, slot_positions
 from zoo.ops import gathered, softmax
 from zoo.ops.masks import MaskSpec
@@ -76,7 +80,11 @@ def pattern_mechanism(
         key: functools.partial(_learning_op, factory) if learns else factory
         for key, factory in {**(implementations or {}), **free}.items()
     }
+    every[AUTO] = lambda parameters: choosing_op(chooser_of(parameters))
     bound_of = cache_bound or (lambda _: None)
+
+    def chooser_of(parameters: Any) -> Chooser:
+        return Chooser([Member(declared=declared, parameters=parameters)], load_calibration(None))
 
     def capabilities_of(parameters: Any, implementation: str) -> Capabilities:
         bounded = bound_of(parameters) is not None
@@ -98,7 +106,9 @@ def pattern_mechanism(
             hook=None if hook is None else BoundHook(hook, parameters),
         )
 
-    def mixer(parameters: Any, implementation: str, shape: LayerShape) -> PatternMixer:
+    def mixer(parameters: Any, implementation: str, shape: LayerShape) -> Mixer:
+        if implementation == AUTO:
+            return ChoosingMixer(capabilities_of(parameters, AUTO), chooser_of(parameters), shape)
         return PatternMixer(
             capabilities_of(parameters, implementation),
             shape,
@@ -108,7 +118,7 @@ def pattern_mechanism(
             bound=bound_of(parameters),
         )
 
-    return Mechanism(
+    declared = Mechanism(
         name=name,
         config=config,
         implementations=every,
@@ -123,6 +133,7 @@ def pattern_mechanism(
         learned=None if hook is None else hook.learned,
         settle=None if hook is None else hook.settle,
     )
+    return declared
 
 
 def op_mechanism(

@@ -27,10 +27,11 @@ import numpy as np
 
 from zoo.attention.calibration import Phase, load_calibration
 from zoo.attention.choice import Chooser, Member, has_a_choice
-from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
+from zoo.attention.choosing import ChoosingMixer
+from zoo.attention.interface import Capabilities, LayerShape, Mixer
 from zoo.attention.mechanism import GROUPING, HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.attention.registry import mechanism, mechanisms
-from zoo.config import UserError, from_mapping, require
+from zoo.config import from_mapping, require
 from zoo.ops import softmax
 from zoo.ops.masks import MaskSpec
 
@@ -114,55 +115,14 @@ class AdaptiveSpec:
         return member.declared.make_spec(member.parameters, self.mask, self.head_dim, self.slopes_N)
 
 
-class AdaptiveMixer(Mixer):
-    """Hands each call to the mixer of whichever implementation is chosen."""
-
-    def __init__(self, config: AdaptiveConfig, implementation: str, shape: LayerShape) -> None:
-        """Makes the mixers to choose among."""
-        super().__init__(capabilities_of(config, implementation), shape)
-        self._phase = config.phase
-        self._chooser = config.chooser()
-        self._mixers = {
-            (member.declared.name, name): member.declared.make_mixer(member.parameters, name, shape)
-            for member in config.members
-            for name in member.implementations(causal=shape.causal)
-        }
-        self._keeper = next(iter(self._mixers.values()))
-        if config.allow_mechanisms:
-            full = mechanism("softmax")
-            self._keeper = full.make_mixer(full.config(), next(iter(full.implementations)), shape)
-            _say_that_it_crosses(self.capabilities.exact_class)
-
-    def __call__(self, *inputs: mx.array, mask: MaskSpec, cache: Cache | None, training: bool) -> mx.array:
-        B, N, L, _ = inputs[0].shape
-        phase: Phase = self._phase or ("training" if training else "forward")
-        if cache is not None:
-            phase = "decode" if L == 1 else "forward"
-        length = L + mask.offset if isinstance(mask.offset, int) else L
-        if len(self._chooser.members) > 1 and not isinstance(mask.offset, int):
-            raise UserError(
-                "attention: prompts of different lengths must not share a batch, since each length may have another "
-                "mechanism (attention.allow_mechanisms); generate from one prompt at a time"
-            )
-        chosen = self._chooser.choose(phase=phase, rows=B * N, length=length, causal=mask.causal)
-        return self._mixers[chosen](*inputs, mask=mask, cache=cache, training=training)
-
-    def flops(self, *, query_length: int, key_length: int) -> int:
-        chosen = self._chooser.choose(
-            phase="forward", rows=self.shape.num_heads, length=key_length, causal=self.shape.causal
-        )
-        return self._mixers[chosen].flops(query_length=query_length, key_length=key_length)
-
-    def kept_numbers(self, *, batch_size: int, length: int) -> int:
-        rows = batch_size * self.shape.num_heads
-        chosen = self._chooser.choose(phase="training", rows=rows, length=length, causal=self.shape.causal)
-        return self._mixers[chosen].kept_numbers(batch_size=batch_size, length=length)
-
-    def make_cache(self) -> Cache:
-        return self._keeper.make_cache()
-
-    def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
-        return self._keeper.cache_bytes(batch_size=batch_size, length=length, dtype=dtype)
+def mixer_of(config: AdaptiveConfig, implementation: str, shape: LayerShape) -> Mixer:
+    """A mixer of whichever implementation is chosen for a call."""
+    keeper, capabilities = None, capabilities_of(config, implementation)
+    if config.allow_mechanisms:
+        full = mechanism("softmax")
+        keeper = full.make_mixer(full.config(), next(iter(full.implementations)), shape)
+        _say_that_it_crosses(capabilities.exact_class)
+    return ChoosingMixer(capabilities, config.chooser(), shape, phase=config.phase, keeper=keeper)
 
 
 @functools.cache
@@ -174,7 +134,9 @@ def capabilities_of(config: AdaptiveConfig, implementation: str = "calibrated") 
     """Those of the mechanism, in any of its implementations; of several mechanisms, what all of them can do."""
     widest = []
     for member in config.members:
-        able = [member.declared.capabilities(member.parameters, name) for name in member.declared.implementations]
+        able = [
+            member.declared.capabilities(member.parameters, name) for name in member.declared.implementations_here()
+        ]
         causal, bidirectional = any(one.causal for one in able), any(one.bidirectional for one in able)
         widest.append(dataclasses.replace(able[0], causal=causal, bidirectional=bidirectional))
     if len(widest) == 1:
@@ -198,7 +160,7 @@ def op_of(config: AdaptiveConfig) -> Op:
     ops = {
         (member.declared.name, name): member.declared.implementations[name](member.parameters)
         for member in config.members
-        for name in member.declared.implementations
+        for name in member.declared.implementations_here()
     }
 
     def op(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: AdaptiveSpec) -> mx.array:
@@ -242,7 +204,7 @@ MECHANISM = Mechanism(
     config=AdaptiveConfig,
     implementations={"calibrated": op_of},
     capabilities=capabilities_of,
-    mixer=AdaptiveMixer,
+    mixer=mixer_of,
     make_spec=spec_of,
     reference=reference,
     sample_inputs=sample_qkv,

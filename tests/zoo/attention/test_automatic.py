@@ -1,0 +1,72 @@
+"""`implementation: auto` computes what the others compute, by the one that the shared chooser names."""
+
+import logging
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tests.zoo.attention.cases import hidden_states, parameter_sets
+from zoo.attention import build_attention, mechanism, mechanism_names
+from zoo.attention.choosing import ChoosingMixer, _say_what_computes
+from zoo.attention.interface import LayerShape
+from zoo.attention.mechanism import AUTO
+from zoo.attention.variant import VariantConfig
+from zoo.ops.masks import MaskSpec
+
+AUTOMATIC = [name for name in mechanism_names() if AUTO in mechanism(name).implementations]
+
+
+def layer(name, implementation):
+    _, parameters = parameter_sets(mechanism(name))[0]
+    shape = LayerShape(
+        hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=64, causal=True, positions="rotary"
+    )
+    mx.random.seed(3)
+    variant = VariantConfig(name="any", mechanism=name, implementation=implementation, parameters=parameters)
+    return build_attention(variant, shape, 0)
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_it_equals_every_implementation_whole_and_token_by_token(name):
+    x_BLD, mask = hidden_states(1, 2, 40)[..., :32], MaskSpec(causal=True)
+    auto = layer(name, AUTO)
+    expected = np.array(auto(x_BLD, mask=mask))
+    for other in mechanism(name).implementations_here():
+        np.testing.assert_allclose(np.array(layer(name, other)(x_BLD, mask=mask)), expected, atol=2e-5)
+    cache = auto.make_cache()
+    steps = [
+        auto(x_BLD[:, i : i + 1], mask=MaskSpec(causal=True, offset=i), cache=cache) for i in range(x_BLD.shape[1])
+    ]
+    np.testing.assert_allclose(np.array(mx.concatenate(steps, axis=1)), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_its_op_has_the_gradients_of_the_reference_mechanism(name):
+    declared = mechanism(name)
+    _, parameters = parameter_sets(declared)[0]
+    arrays = declared.inputs(parameters, np.random.default_rng(0), 2, 37, 4, 2, 8)
+    spec = declared.make_spec(parameters, MaskSpec(causal=True), 8, None)
+    inputs = [mx.array(array.astype(np.float32)) for array in arrays]
+
+    def gradients(implementation):
+        op = declared.implementations[implementation](parameters)
+        return mx.grad(lambda *each: mx.sin(op(*each, spec)).sum(), argnums=tuple(range(len(inputs))))(*inputs)
+
+    for found, expected in zip(gradients(AUTO), gradients("masked"), strict=True):
+        np.testing.assert_allclose(np.array(found), np.array(expected), atol=3e-5)
+
+
+def test_what_computes_is_said_once(caplog):
+    _say_what_computes.cache_clear()
+    auto = layer("sliding_window", AUTO)
+    assert isinstance(auto.mixer, ChoosingMixer)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            auto(hidden_states(1, 1, 8)[..., :32], mask=MaskSpec(causal=True))
+    (said,) = [record.getMessage() for record in caplog.records if "sliding_window" in record.getMessage()]
+    assert "is computed by its implementation" in said
+
+
+def test_it_is_none_of_those_to_choose_among():
+    assert all(AUTO not in mechanism(name).implementations_here() for name in mechanism_names())
