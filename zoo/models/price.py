@@ -20,8 +20,9 @@ from zoo.runtime.native import native_kernels_if_any
 from zoo.runtime.seeds import keeping_randomness
 
 # Numbers of a block that its backward pass needs, per token: of the residual stream and its norms, per D; of the
-# feed-forward layer, per F, without and with a gate.
+# feed-forward layer, per F, without and with a gate. Compiled kernels of norms and activations keep less.
 _OF_STREAM, _OF_PLAIN, _OF_GATED = 6, 4, 5
+_OF_STREAM_COMPILED, _OF_PLAIN_COMPILED, _OF_GATED_COMPILED = 4, 2, 3
 # MLX allocates ahead of what it computes: so many blocks' numbers beyond those that are kept.
 _AHEAD = 2
 # Where blocks are computed again, each keeps this many numbers per D, and this many blocks are alive beyond those.
@@ -124,8 +125,11 @@ class ModelPrice:
     def _kept_by_layer(self, load: Load) -> list[int]:
         """Numbers that each of the built layers keeps for its backward pass."""
         config, tokens = self.config, load.batch_size * load.length
-        of_mlp = _OF_GATED if isinstance(config, LlamaConfig) else _OF_PLAIN
-        rest = tokens * (_OF_STREAM * config.hidden_size + of_mlp * config.resolved_intermediate_size)
+        of_stream, of_plain, of_gated = _OF_STREAM, _OF_PLAIN, _OF_GATED
+        if native_kernels_if_any():
+            of_stream, of_plain, of_gated = _OF_STREAM_COMPILED, _OF_PLAIN_COMPILED, _OF_GATED_COMPILED
+        of_mlp = of_gated if isinstance(config, LlamaConfig) else of_plain
+        rest = tokens * (of_stream * config.hidden_size + of_mlp * config.resolved_intermediate_size)
         return [rest + self._kept_by_attention(layer.self_attn, load) for layer in self._model.layers]
 
     def _kept_by_attention(self, attention: Attention, load: Load) -> int:
