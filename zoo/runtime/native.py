@@ -12,6 +12,9 @@ import mlx.core as mx
 from zoo.config import UserError
 from zoo.runtime.pool import PACKAGE, is_switched_off, num_threads
 
+# Of the package's functions, as the package itself counts them.
+INTERFACE = 1
+
 
 def native_kernels() -> ModuleType:
     """The package.
@@ -67,5 +70,7 @@ def _found() -> tuple[ModuleType, None] | tuple[None, str]:
         return None, "its package is not installed (`make native` builds it with a C++20 compiler)"
     except (ImportError, ValueError) as error:
         return None, f"its package does not load: {error}"
+    if getattr(package, "INTERFACE", None) != INTERFACE:
+        return None, "its package is older or newer than this code (`make native` builds the one that fits)"
     package.set_num_threads(num_threads())
     return package, None

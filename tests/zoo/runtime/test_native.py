@@ -67,6 +67,27 @@ def test_an_instruction_set_that_is_not_there_is_a_reason_and_no_crash(anew):
     assert "ATTENTION_ZOO_NATIVE_ISA must name" in native.why_no_native()
 
 
+def test_a_package_of_another_version_of_the_project_is_not_called(anew):
+    if (reason := native.why_no_native()) is not None:
+        pytest.skip(reason)
+    package = native.native_kernels()
+    native._found.cache_clear()
+    anew.setattr(package, "INTERFACE", native.INTERFACE + 1)
+    assert "`make native` builds the one that fits" in native.why_no_native()
+    native._found.cache_clear()
+    anew.delattr(package, "INTERFACE")
+    assert "`make native` builds the one that fits" in native.why_no_native()
+
+
+def test_what_is_exported_has_its_number():
+    if (reason := native.why_no_native()) is not None:
+        pytest.skip(reason)
+    names = "adamw after attention cross_entropy gelu gelu_tanh global_norm isa layer_norm lion num_threads rms_norm"
+    names += " rotate set_num_threads silu swiglu"
+    # Another list needs another number in both places.
+    assert {native.INTERFACE: sorted(native.native_kernels().__all__)} == {1: names.split()}
+
+
 def without_package(monkeypatch):
     monkeypatch.setenv("ZOO_NATIVE", "none")
     native._found.cache_clear()

@@ -8,8 +8,8 @@ from zoo.ops.patterns import BoundPattern, numpy_mask
 DECLARED = mechanism("dilated")
 
 
-def test_the_pattern_alone_gives_both_free_implementations() -> None:
-    assert tuple(DECLARED.implementations) == ("masked", "tiled")
+def test_the_pattern_alone_gives_the_free_implementations() -> None:
+    assert tuple(DECLARED.implementations) == ("masked", "tiled", "native", "auto")
     capabilities = DECLARED.capabilities(DECLARED.config(), "masked")
     assert capabilities.causal
     assert capabilities.bidirectional
