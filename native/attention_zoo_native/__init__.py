@@ -4,9 +4,6 @@ from importlib.metadata import version
 
 from attention_zoo_native._built import MLX_VERSION
 
-# Another number for every change of what is exported, or of what it takes: `zoo.runtime.native` has the one it calls.
-INTERFACE = 1
-
 if (installed := version("mlx")) != MLX_VERSION:
     raise ImportError(f"built for mlx {MLX_VERSION}, but mlx {installed} is installed (`make native` mends it)")
 
@@ -32,6 +29,9 @@ from attention_zoo_native._native import (
     silu,
     swiglu,
 )
+
+# Another number for every change of what is exported, or of what it takes: `zoo.runtime.native` has the one it calls.
+INTERFACE = 1
 
 __all__ = [
     "adamw",
