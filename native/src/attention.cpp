@@ -4,13 +4,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
-#include "mlx/allocator.h"
-#include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
-#include "mlx/primitives.h"
+#include "arrays.h"
 #include "pool.h"
 #include "primitives.h"
 
@@ -70,18 +66,6 @@ Attention described(const Settings& settings, const std::vector<mx::array>& in) 
   if (auto x = input(KEY_POSITIONS)) a.key_positions = x->data<int32_t>(), a.key_positions_batch = batch_stride(*x);
   if (auto x = input(SINKS)) a.sinks = x->data<float>();
   return a;
-}
-
-void allocate(mx::array& x) {
-  x.set_data(mx::allocator::malloc(x.nbytes()));
-}
-
-// [B, N, L, H] that is [B, L, N, H] in memory, so that joining the heads copies nothing.
-void allocate_joined(mx::array& x) {
-  const mx::ShapeElem N = x.shape(1), L = x.shape(2), H = x.shape(3);
-  const mx::Strides strides = {int64_t(L) * N * H, H, int64_t(N) * H, 1};
-  const bool same = N == 1 || L == 1;
-  x.set_data(mx::allocator::malloc(x.nbytes()), x.size(), strides, {true, same, x.size() == 1});
 }
 
 // Query tiles are shared out to this many parts where there are too few heads for every core.
@@ -149,9 +133,9 @@ void differentiate(const Attention& a, const Gradients& g) {
   });
 }
 
-class AttentionGradient : public mx::Primitive {
+class AttentionGradient : public CpuPrimitive {
  public:
-  AttentionGradient(mx::Stream stream, Settings settings) : Primitive(stream), settings_(settings) {}
+  AttentionGradient(mx::Stream stream, Settings settings) : CpuPrimitive(stream), settings_(settings) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     for (auto& output : outputs) allocate_joined(output);
@@ -167,10 +151,6 @@ class AttentionGradient : public mx::Primitive {
     });
   }
 
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native attention runs on the CPU");
-  }
-
   const char* name() const override { return "NativeAttentionGradient"; }
 
   bool is_equivalent(const Primitive& other) const override {
@@ -181,9 +161,9 @@ class AttentionGradient : public mx::Primitive {
   Settings settings_;
 };
 
-class AttentionForward : public mx::Primitive {
+class AttentionForward : public CpuPrimitive {
  public:
-  AttentionForward(mx::Stream stream, Settings settings) : Primitive(stream), settings_(settings) {}
+  AttentionForward(mx::Stream stream, Settings settings) : CpuPrimitive(stream), settings_(settings) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     allocate_joined(outputs[0]);
@@ -192,10 +172,6 @@ class AttentionForward : public mx::Primitive {
     encoder.dispatch([settings = settings_, in = inputs, y = outputs[0], log_sums = outputs[1]]() mutable {
       attend(described(settings, in), {y.data<float>(), strides_of(y), log_sums.data<float>()});
     });
-  }
-
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native attention runs on the CPU");
   }
 
   std::vector<mx::array> vjp(
@@ -241,10 +217,6 @@ class AttentionForward : public mx::Primitive {
 
   Settings settings_;
 };
-
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
 
 }  // namespace
 

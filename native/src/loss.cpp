@@ -7,10 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "mlx/allocator.h"
-#include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
-#include "mlx/primitives.h"
+#include "arrays.h"
 #include "mlx/stream.h"
 #include "pool.h"
 #include "primitives.h"
@@ -22,10 +19,6 @@ namespace {
 constexpr long GRAIN = 32768;
 // Bytes of logits from which to empty the queue of a stream costs less than to write elsewhere.
 constexpr size_t WORTH_WAITING = 1 << 22;
-
-void allocate(mx::array& x) {
-  x.set_data(mx::allocator::malloc(x.nbytes()));
-}
 
 // Calls work(first, last) for ranges of rows that do not depend on the number of threads.
 template <typename Work>
@@ -40,9 +33,9 @@ Predictions predictions(const mx::array& logits, const mx::array& targets) {
   return {logits.data<float>(), targets.data<int32_t>(), logits.shape(1)};
 }
 
-class CrossEntropyGradient : public mx::Primitive {
+class CrossEntropyGradient : public CpuPrimitive {
  public:
-  explicit CrossEntropyGradient(mx::Stream stream) : Primitive(stream) {}
+  explicit CrossEntropyGradient(mx::Stream stream) : CpuPrimitive(stream) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     auto& gradient = outputs[0];
@@ -69,18 +62,14 @@ class CrossEntropyGradient : public mx::Primitive {
     });
   }
 
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native cross-entropy runs on the CPU");
-  }
-
   const char* name() const override { return "NativeCrossEntropyGradient"; }
   bool is_equivalent(const Primitive&) const override { return true; }
 };
 
 // Nats, and the normalisers that the gradient takes.
-class CrossEntropy : public mx::Primitive {
+class CrossEntropy : public CpuPrimitive {
  public:
-  explicit CrossEntropy(mx::Stream stream) : Primitive(stream) {}
+  explicit CrossEntropy(mx::Stream stream) : CpuPrimitive(stream) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     for (auto& output : outputs) allocate(output);
@@ -92,10 +81,6 @@ class CrossEntropy : public mx::Primitive {
       auto* out = nats.data<float>();
       over_rows(nats.shape(0), p.V, [&](long first, long last) { loss_kernels().forward(p, n, out, first, last); });
     });
-  }
-
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native cross-entropy runs on the CPU");
   }
 
   std::vector<mx::array> vjp(
@@ -122,17 +107,13 @@ class CrossEntropy : public mx::Primitive {
 };
 
 // An array that is there only when the stream has computed others, and let go of what they were made of.
-class After : public mx::Primitive {
+class After : public CpuPrimitive {
  public:
-  explicit After(mx::Stream stream) : Primitive(stream) {}
+  explicit After(mx::Stream stream) : CpuPrimitive(stream) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     mx::synchronize(stream());
     outputs[0].copy_shared_buffer(inputs[0]);
-  }
-
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("waiting is for the CPU");
   }
 
   const char* name() const override { return "NativeAfter"; }

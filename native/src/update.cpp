@@ -5,14 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
-#include "mlx/allocator.h"
-#include "mlx/backend/common/utils.h"
-#include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
-#include "mlx/primitives.h"
+#include "arrays.h"
 #include "mlx/stream.h"
 #include "pool.h"
 #include "primitives.h"
@@ -38,9 +33,9 @@ bool is_transposed(const mx::array& gradient) {
   return !gradient.flags().row_contiguous && gradient.ndim() == 2;
 }
 
-class Step : public mx::Primitive {
+class Step : public CpuPrimitive {
  public:
-  Step(mx::Stream stream, Rule rule, Rates rates) : Primitive(stream), rule_(rule), rates_(rates) {}
+  Step(mx::Stream stream, Rule rule, Rates rates) : CpuPrimitive(stream), rule_(rule), rates_(rates) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     // In the memory of what the step replaces, where nothing else needs it. What has been asked of the stream holds a
@@ -53,10 +48,6 @@ class Step : public mx::Primitive {
     if (rule_ == Rule::adamw) place(outputs[2], inputs[PLACE.square]);
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([rule = rule_, rates = rates_, in = inputs, out = outputs]() mutable { run(rule, rates, in, out); });
-  }
-
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native optimizers run on the CPU");
   }
 
   const char* name() const override { return "NativeOptimizerStep"; }
@@ -124,9 +115,9 @@ class Step : public mx::Primitive {
   Rates rates_;
 };
 
-class GlobalNorm : public mx::Primitive {
+class GlobalNorm : public CpuPrimitive {
  public:
-  explicit GlobalNorm(mx::Stream stream) : Primitive(stream) {}
+  explicit GlobalNorm(mx::Stream stream) : CpuPrimitive(stream) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     outputs[0].set_data(mx::allocator::malloc(outputs[0].nbytes()));
@@ -150,17 +141,9 @@ class GlobalNorm : public mx::Primitive {
     });
   }
 
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
-    throw std::runtime_error("native norms run on the CPU");
-  }
-
   const char* name() const override { return "NativeGlobalNorm"; }
   bool is_equivalent(const Primitive&) const override { return true; }
 };
-
-void require(bool holds, const char* message) {
-  if (!holds) throw std::invalid_argument(message);
-}
 
 std::vector<mx::array> step(
     Rule rule, const Rates& rates, std::vector<mx::array> arrays, const mx::array& rate, const mx::array& scale) {
