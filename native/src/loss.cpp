@@ -18,7 +18,7 @@ namespace {
 // Logits of one task.
 constexpr long GRAIN = 32768;
 // Bytes of logits from which to empty the queue of a stream costs less than to write elsewhere.
-constexpr size_t WORTH_WAITING = 1 << 22;
+constexpr size_t WORTH_WAITING = 1 << 20;
 
 // Calls work(first, last) for ranges of rows that do not depend on the number of threads.
 template <typename Work>
