@@ -2,8 +2,8 @@
 
 The forward pass computes the gradient of each chunk of positions as it comes, as Liger kernels do (Hsu et al.,
 https://arxiv.org/abs/2410.10989), and the backward pass only scales it. Where the logits are a plain product with a
-float32 matrix and there are compiled kernels, the matrix's gradient is summed in place, and chunks cost no more than
-the whole at once: then they are what large vocabularies get unasked.
+float32 matrix and there are compiled kernels, the matrix's gradient is summed in place, and large vocabularies get
+chunks unasked: at [1024, 49152] they take 1.3 to 1.4 times the time of all logits at once, and a tenth of the memory.
 
 Letters: P predicted positions, D hidden, V vocabulary.
 """
