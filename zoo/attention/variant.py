@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.attention.interface import Attention, Capabilities, LayerShape
+from zoo.attention.mechanism import AUTO
 from zoo.attention.registry import mechanism
 from zoo.config import UserError, from_mapping, to_mapping
 from zoo.config.errors import SHOWN, shortened
@@ -38,7 +39,8 @@ class VariantConfig:
     def computed_here(self) -> "VariantConfig":
         """The same function, by the default implementation where this machine lacks what its own needs."""
         here = mechanism(self.mechanism).implementations_here()
-        return self if self.implementation in here else dataclasses.replace(self, implementation=here[0])
+        computable = self.implementation in (AUTO, *here)
+        return self if computable else dataclasses.replace(self, implementation=here[0])
 
     def layer(self, index: int) -> "VariantConfig":
         """The variant of layer `index`: this one."""

@@ -152,8 +152,14 @@ def _open(path: str) -> ctypes.CDLL:
     if opened is not None and opened == Path(path):
         raise OSError(f"{path} needs a BLAS behind it")
     if opened is not None and _thread_setter(library) is not None:
-        pool.take_products(library, opened)
-        _pooled.append(path)
+        try:
+            pool.take_products(library, opened)
+            _pooled.append(path)
+        except OSError as error:
+            # It has threads of its own, too.
+            _warn(
+                f"matrix products are not shared out by the compiled kernels: {error} (`make native` builds them anew)"
+            )
     return ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 

@@ -79,7 +79,7 @@ def _errors(declared: Mechanism, mask: MaskSpec, **changes: Any) -> tuple[list[f
     samples = declared.inputs(parameters, np.random.default_rng(1), 3, L, N, 2, 10)
     arrays = [array.astype(np.float32) for array in samples]
     spec = dataclasses.replace(declared.make_spec(parameters, mask, 10, changes.pop("slopes_N", None)), **changes)
-    ops = [factory(parameters) for factory in declared.implementations.values()]
+    ops = [declared.implementations[name](parameters) for name in declared.implementations_here()]
     values = [value_error(op, arrays, spec, declared.reference) for op in ops]
     return values, [gradient_error(op, arrays, spec, declared.reference) for op in ops]
 
@@ -127,7 +127,7 @@ def test_the_reference_is_the_sum_of_the_formula() -> None:
 def test_what_a_hook_makes_of_hidden_scores_does_not_matter() -> None:
     declared = pattern_mechanism(name="squared", allowed=None, hook=ScoreHook(score=_squared))
     spec = declared.make_spec(PatternConfig(), MaskSpec(causal=True), 10, None)
-    for factory in declared.implementations.values():
+    for factory in (declared.implementations[name] for name in declared.implementations_here()):
         assert value_error(factory(PatternConfig()), qkv(1, L=L), spec) <= VALUE
 
 
@@ -145,7 +145,7 @@ def test_one_compiled_op_serves_changing_learned_arrays() -> None:
     declared = _mechanism("everything")
     arrays = [mx.array(a.astype(np.float32)) for a in declared.inputs(None, np.random.default_rng(2), 2, 11, N, 3, 10)]
     spec = declared.make_spec(PatternConfig(), MaskSpec(causal=True), 10, None)
-    for factory in declared.implementations.values():
+    for factory in (declared.implementations[name] for name in declared.implementations_here()):
         op = factory(PatternConfig())
         both = mx.value_and_grad(lambda *inputs, op=op: op(*inputs, spec).square().sum(), argnums=tuple(range(5)))
         compiled = mx.compile(both)
@@ -161,6 +161,6 @@ def test_one_compiled_op_serves_changing_learned_arrays() -> None:
 def test_a_score_of_another_shape_is_refused(score: Callable[..., mx.array]) -> None:
     declared = pattern_mechanism(name="flat", allowed=None, hook=ScoreHook(score=score))
     spec = declared.make_spec(PatternConfig(), MaskSpec(causal=True), 10, None)
-    for factory in declared.implementations.values():
+    for factory in (declared.implementations[name] for name in declared.implementations_here()):
         with pytest.raises(UserError, match="score must return scores of the shape"):
             factory(PatternConfig())(*map(mx.array, qkv(3, L=9)), spec)

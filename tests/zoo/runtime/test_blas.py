@@ -141,6 +141,18 @@ def test_an_openblas_of_the_system_serves_where_the_package_is_missing(library: 
     assert (report["name"], report["how"], report["warnings"]) == ("OpenBLAS", "system", [])
 
 
+def test_kernels_that_do_not_load_cost_the_pool_and_not_the_blas(tmp_path: Path) -> None:
+    package = tmp_path / pool.PACKAGE
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "libattention_zoo_pool.so").write_bytes(b"half a library")
+    report = run(PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))))
+    assert (report["name"], report["how"], report["pooled"]) == ("OpenBLAS", "scipy-openblas32", False)
+    assert (report["entry"], report["num_threads"]) == (1024, usable_cores())
+    (warning,) = report["warnings"]
+    assert "`make native`" in warning
+
+
 def test_importing_mlx_first_is_told_and_recorded() -> None:
     report = run("import mlx.core\n" + REPORT)
     assert (report["name"], report["how"]) == ("mlx", "mlx")
