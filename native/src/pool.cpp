@@ -107,7 +107,7 @@ class Pool {
     }
   }
 
-  static constexpr int SPINS = 500;
+  static constexpr int SPINS = 3000;
   const int size_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;

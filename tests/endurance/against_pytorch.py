@@ -12,7 +12,6 @@ median seconds of a step and the median of the paired ratios of PyTorch's time t
     peer=PYTHON    an interpreter that has torch and transformers; default: this one
 """
 
-import functools
 import json
 import os
 import subprocess
@@ -183,7 +182,7 @@ def _mlx_lm(given: dict[str, str]) -> tuple[Work, int]:
 
     compiled = {
         "step": mx.compile(step, inputs=state, outputs=state),
-        "backward": mx.compile(functools.partial(value_and_grad, model), inputs=state),
+        "backward": mx.compile(lambda tokens, targets: value_and_grad(model, tokens, targets), inputs=state),
         "forward": mx.compile(lambda tokens, _: model(tokens), inputs=state),
     }[given["what"]]
 
