@@ -182,7 +182,9 @@ def _mlx_lm(given: dict[str, str]) -> tuple[Work, int]:
 
     compiled = {
         "step": mx.compile(step, inputs=state, outputs=state),
-        "backward": mx.compile(lambda tokens, targets: value_and_grad(model, tokens, targets), inputs=state),
+        "backward": mx.compile(
+            lambda tokens, targets: value_and_grad(model, tokens, targets), inputs=state, outputs=state
+        ),
         "forward": mx.compile(lambda tokens, _: model(tokens), inputs=state),
     }[given["what"]]
 
