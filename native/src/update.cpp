@@ -43,9 +43,9 @@ class Step : public CpuPrimitive {
     release_siblings(inputs, outputs);
     const auto& parameter = inputs[PLACE.parameter];
     if (!parameter.is_donatable() && parameter.nbytes() >= WORTH_WAITING) mx::synchronize(stream());
-    place(outputs[0], parameter);
-    place(outputs[1], inputs[PLACE.mean]);
-    if (rule_ == Rule::adamw) place(outputs[2], inputs[PLACE.square]);
+    allocate(outputs[0], {&parameter});
+    allocate(outputs[1], {&inputs[PLACE.mean]});
+    if (rule_ == Rule::adamw) allocate(outputs[2], {&inputs[PLACE.square]});
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([rule = rule_, rates = rates_, in = inputs, out = outputs]() mutable { run(rule, rates, in, out); });
   }
@@ -62,14 +62,6 @@ class Step : public CpuPrimitive {
   static void release_siblings(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
     for (auto& output : outputs)
       if (&output.inputs() != &inputs && !output.is_tracer()) output.inputs().clear();
-  }
-
-  static void place(mx::array& output, const mx::array& input) {
-    if (mx::is_donatable(input, output)) {
-      output.copy_shared_buffer(input);
-    } else {
-      output.set_data(mx::allocator::malloc(output.nbytes()));
-    }
   }
 
   static Update described(Rule rule, const Rates& rates, std::vector<mx::array>& in, std::vector<mx::array>& out) {
@@ -120,7 +112,7 @@ class GlobalNorm : public CpuPrimitive {
   explicit GlobalNorm(mx::Stream stream) : CpuPrimitive(stream) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    outputs[0].set_data(mx::allocator::malloc(outputs[0].nbytes()));
+    allocate(outputs[0]);
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([in = inputs, norm = outputs[0]]() mutable {
       struct Piece {

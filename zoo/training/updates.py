@@ -5,7 +5,6 @@ number once and writes it once, over what it replaces if nothing else needs it, 
 clipping's factor on the way.
 """
 
-from types import ModuleType
 from typing import Any, cast
 
 import mlx.core as mx
@@ -13,7 +12,7 @@ import mlx.nn as nn
 from mlx import optimizers
 from mlx.utils import tree_flatten, tree_map
 
-from zoo.runtime.native import native_kernels_if_any
+from zoo.runtime.native import kernels_for
 
 
 class AdamW(optimizers.AdamW):
@@ -27,7 +26,7 @@ class AdamW(optimizers.AdamW):
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """The new parameter; `state` gets its new means."""
-        kernels = _kernels_for(gradient, parameter, state["m"], state["v"])
+        kernels = kernels_for(gradient, parameter, state["m"], state["v"])
         if kernels is None or not self.bias_correction:
             return super().apply_single(_scaled(gradient, self.gradient_scale), parameter, state)
         new_parameter, state["m"], state["v"] = kernels.adamw(
@@ -57,7 +56,7 @@ class Lion(optimizers.Lion):
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """The new parameter; `state` gets its new mean."""
-        kernels = _kernels_for(gradient, parameter, state["m"])
+        kernels = kernels_for(gradient, parameter, state["m"])
         if kernels is None:
             return super().apply_single(_scaled(gradient, self.gradient_scale), parameter, state)
         new_parameter, state["m"] = kernels.lion(
@@ -86,7 +85,7 @@ def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients:
         The global norm before clipping, a float32 scalar.
     """
     arrays: list[mx.array] = list(dict(tree_flatten(gradients)).values())
-    kernels = _kernels_for(*arrays)
+    kernels = kernels_for(*arrays)
     if kernels is None:
         clipped, norm = optimizers.clip_grad_norm(gradients, float("inf") if limit is None else limit)
         optimizer.update(model, gradients if limit is None else clipped)
@@ -110,10 +109,6 @@ def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients:
         for part in ours:
             part.gradient_scale = None
     return norm
-
-
-def _kernels_for(*arrays: mx.array) -> ModuleType | None:
-    return native_kernels_if_any() if all(array.dtype == mx.float32 for array in arrays) else None
 
 
 def _scaled(gradient: mx.array, scale: mx.array | None) -> mx.array:
