@@ -83,9 +83,10 @@ def forward_call(name: str, length: int, *, causal: bool) -> Callable[[], object
 
 
 def _inputs(name: str, length: int, *, causal: bool) -> tuple[mx.array, mx.array, mx.array, Callable[..., mx.array]]:
-    chosen = variant(name)
-    if not isinstance(chosen, VariantConfig):
+    shipped = variant(name)
+    if not isinstance(shipped, VariantConfig):
         raise TypeError(f"{name} is a hybrid: it has no single op")
+    chosen = shipped.resolved(phase="training", rows=NUM_HEADS, length=length, causal=causal)
     declared = mechanism(chosen.mechanism)
     spec = declared.make_spec(chosen.parameters, MaskSpec(causal=causal), HEAD_DIM, None)
     op = declared.implementations[chosen.implementation](chosen.parameters)

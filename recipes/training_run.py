@@ -236,6 +236,9 @@ class TrainingRun:
         return {
             **self._whereabouts(state),
             **self.names,
+            "implementation": self.model.config.implementations(
+                batch_size=self.training.batch_size // self.training.accumulation, length=self.training.sequence_length
+            ),
             "num_parameters": self.model.num_parameters(),
             "steps": state.step,
             "tokens": state.tokens,

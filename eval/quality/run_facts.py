@@ -39,6 +39,7 @@ class RunFacts:
 
     Attributes:
         model: Name of the model's YAML.
+        implementation: What computed the attention of a training step, of which `auto` tells nothing.
         steps: Optimizer steps.
         tokens: Read, padding not counted.
         train_seconds: Time of the steps: no evaluation, no saving.
@@ -51,6 +52,7 @@ class RunFacts:
     """
 
     model: str | None = None
+    implementation: str | None = None
     steps: int | None = None
     tokens: int | None = None
     train_seconds: float | None = None
@@ -132,6 +134,7 @@ def facts_of_run(folder: Path, *, metric: str | None = None) -> RunFacts:
     clock = _clock(rows)
     return RunFacts(
         model=result.get("model"),
+        implementation=result.get("implementation"),
         steps=result.get("steps"),
         tokens=result.get("tokens"),
         train_seconds=float(clock[2][-1]) if len(clock[0]) > 1 else None,
@@ -170,6 +173,7 @@ def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) 
     clock = _clock(rows)
     return RunFacts(
         model=facts.model,
+        implementation=facts.implementation,
         train_seconds=float(clock[2][-1]) if len(clock[0]) > 1 else None,
         num_parameters=facts.num_parameters,
         curve=_curve(rows, clock, best_metric({key: value for row in rows for key, value in row.items()})),

@@ -40,6 +40,7 @@ _FOUND = {
     "value",
     "standard_error",
     "count",
+    "implementation",
     "train_seconds",
     "tokens_per_second",
     "peak_bytes",

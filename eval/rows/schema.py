@@ -139,6 +139,10 @@ class Quality(Strict):
     count: Count | None = Field(description="what the value is an average of: tokens or examples")
     variant: Name
     attention: AttentionJson | None = Field(description="the variant's whole mapping as JSON")
+    implementation: Name | None = Field(
+        default=None,
+        description="what computed the attention in training, of which `auto` tells nothing; null if unknown",
+    )
     model: Name
     data: Name
     regime: Regime

@@ -51,7 +51,7 @@ def _group(mode: Mode, batch_size: int, length: int, *, control: bool) -> Group:
         # With one that is worth timing at this size, there is no worst to be faster than.
         if len(fixed) > 1:
             cells += [*fixed.values(), _adaptive_cell(each, place)]
-    baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
+    baseline = next(index for index, cell in enumerate(cells) if cell.attention_mapping["mechanism"] == "softmax")
     cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
     return Group(cells=tuple(cells), control=control, max_rounds=ROUNDS)
 

@@ -16,7 +16,7 @@ from eval.statistics.scaling import crossover, scaling_exponent
 from eval.suites.findings import TimedRow, by_group, ratio_of, share_rounds, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
-from eval.suites.series import Series, series
+from eval.suites.series import Series, published_series
 from eval.suites.suite import Suite, SuiteRequest
 from zoo.config import require
 
@@ -49,20 +49,24 @@ _MAX_ROUNDS = {1024: 10, 2048: 5}
 
 def all_series() -> list[Series]:
     """Every series, the baseline first."""
-    windows = [series(name, window_size=size) for name in ("swa", "swa_masked") for size in (32, 64, 128)]
-    gathered = [series(name, window_size=64) for name in ("swa_gather_slices", "swa_gather_index")]
-    blocks = [series("blocksparse", block_size=size, num_global_tokens=1) for size in (16, 32, 64)]
-    blocks += [series("blocksparse", block_size=32, num_global_tokens=count) for count in (0, 4)]
-    dense = [series(BASELINE), series(FUSED), series("mha_tiled")]
-    grouped = [series("gqa", num_kv_heads=2), series("gqa", num_kv_heads=4), series("mqa")]
+    windows = [published_series(name, window_size=size) for name in ("swa", "swa_masked") for size in (32, 64, 128)]
+    gathered = [published_series(name, window_size=64) for name in ("swa_gather_slices", "swa_gather_index")]
+    blocks = [published_series("blocksparse", block_size=size, num_global_tokens=1) for size in (16, 32, 64)]
+    blocks += [published_series("blocksparse", block_size=32, num_global_tokens=count) for count in (0, 4)]
+    dense = [published_series(BASELINE), published_series(FUSED), published_series("mha_tiled")]
+    grouped = [
+        published_series("gqa", num_kv_heads=2),
+        published_series("gqa", num_kv_heads=4),
+        published_series("mqa"),
+    ]
     return [
         *dense,
         *grouped,
         *windows,
         *gathered,
         *blocks,
-        series("blocksparse_legacy", block_size=32),
-        series("linear"),
+        published_series("blocksparse_legacy", block_size=32),
+        published_series("linear"),
     ]
 
 
@@ -122,8 +126,8 @@ def _main_group(mode: str, length: int) -> Group:
 def _causal_group(mode: str, length: int) -> Group:
     """What a causal mask costs linear attention: the same layer without it is the baseline."""
     setting = _setting(f"causal {mode} L={length}", mode, length)
-    both_ways = cells_of([series("linear")], setting)
-    causal = cells_of([series("linear"), series("linear_cumsum")], {**setting, "causal": True})
+    both_ways = cells_of([published_series("linear")], setting)
+    causal = cells_of([published_series("linear"), published_series("linear_cumsum")], {**setting, "causal": True})
     candidates = tuple(cell.model_copy(update={"role": "candidate"}) for cell in causal)
     return Group(cells=(*both_ways, *candidates), max_rounds=_max_rounds(length))
 

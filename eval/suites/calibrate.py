@@ -62,7 +62,7 @@ def _group(mode: Any, batch_size: int, length: int) -> Group:
             each, suite=NAME, group=name, mode=mode, batch_size=batch_size, length=length
         ).values()
     ]
-    baseline = next(index for index, cell in enumerate(cells) if cell.variant == "mha")
+    baseline = next(index for index, cell in enumerate(cells) if cell.attention_mapping["mechanism"] == "softmax")
     cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
     return Group(cells=tuple(cells), control=(batch_size, length) == CONTROLLED, max_rounds=ROUNDS)
 
@@ -98,6 +98,7 @@ def _provenance(rows: Sequence[Row]) -> Provenance:
         device=machine.device,
         backend=machine.backend,
         blas=machine.blas,
+        native=machine.native,
         mlx=machine.mlx,
         attention_zoo=machine.attention_zoo,
         commit=machine.commit,

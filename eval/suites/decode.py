@@ -14,7 +14,7 @@ from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import model_shape
 from eval.suites.request import require_free
-from eval.suites.series import Series, chosen_series, series
+from eval.suites.series import Series, chosen_series, published_series
 from eval.suites.suite import Suite, SuiteRequest
 from zoo.attention.catalog import attention_names, variant
 
@@ -70,8 +70,8 @@ def groups(request: SuiteRequest) -> list[Group]:
 
 
 def _cache_group() -> Group:
-    shared = [series("gqa", num_kv_heads=count) for count in (4, 2)]
-    group = _group([series("mha"), *shared, series("mqa")], "decode", CACHE_MODEL, CACHE_LENGTH, 1)
+    shared = [published_series("gqa", num_kv_heads=count) for count in (4, 2)]
+    group = _group([published_series("mha"), *shared, published_series("mqa")], "decode", CACHE_MODEL, CACHE_LENGTH, 1)
     return dataclasses.replace(group, memory=True)
 
 

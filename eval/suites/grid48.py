@@ -15,7 +15,7 @@ from eval.speed.group import Group
 from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
-from eval.suites.series import series
+from eval.suites.series import published_series
 from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "grid48"
@@ -32,7 +32,7 @@ def groups(request: SuiteRequest) -> list[Group]:
         UserError: If the request sets anything else.
     """
     require_free(request, NAME, ("lengths", "batch_sizes"))
-    chosen = [series(name) for name in (BASELINE, *CANDIDATES)]
+    chosen = [published_series(name) for name in (BASELINE, *CANDIDATES)]
     found = []
     for batch_size, length, head_dim in itertools.product(
         request.batch_sizes or BATCH_SIZES, request.lengths or LENGTHS, HEAD_DIMS

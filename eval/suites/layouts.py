@@ -13,7 +13,7 @@ from eval.speed.builders.layouts import LAYOUTS, SUBJECTS
 from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.request import require_free
-from eval.suites.series import series
+from eval.suites.series import published_series
 from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "layouts"
@@ -27,7 +27,7 @@ def groups(request: SuiteRequest) -> list[Group]:
         UserError: If the request sets anything.
     """
     require_free(request, NAME, ())
-    attention = series("mha").attention
+    attention = published_series("mha").attention
     found = []
     for subject, batch_size in itertools.product(SUBJECTS, BATCH_SIZES):
         cells = tuple(

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from zoo.attention import LayerPattern, VariantConfig, variant_from_mapping
+from zoo.attention import LayerPattern, VariantConfig, mechanism, variant_from_mapping
 from zoo.attention.catalog import variant_mapping
-from zoo.attention.mechanism import GROUPING
+from zoo.attention.mechanism import AUTO, GROUPING
 from zoo.config import require
 from zoo.config.files import parse_yaml
 
@@ -60,6 +60,22 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     return Series(name=f"{name}({given})" if given else name, mapping=mapping)
 
 
+def published_series(name: str, /, **parameters: int | float | str) -> Series:
+    """A shipped variant as `series` gives it, computed by its mechanism's own code at every length.
+
+    Published figures are of one implementation; where the YAML leaves the choice open (`auto`), it is the mechanism's
+    first, such as `fused` or `chunked`.
+
+    Raises:
+        UserError: As `series`.
+    """
+    found = series(name, **parameters)
+    if found.mapping.get("implementation") != AUTO:
+        return found
+    first = next(iter(mechanism(found.mapping["mechanism"]).implementations))
+    return dataclasses.replace(found, mapping={**found.mapping, "implementation": first})
+
+
 def changed_parameters(text: str) -> dict[str, Any]:
     """What a series' name changes in the variant's YAML; None for a parameter that another one takes the place of.
 
@@ -93,13 +109,23 @@ def series_named(text: str) -> Series:
     return series(name, **parameters)
 
 
-def chosen_series(variants: Mapping[str, Mapping[str, Any]] | None, default: Iterable[str]) -> list[Series]:
+def chosen_series(
+    variants: Mapping[str, Mapping[str, Any]] | None,
+    default: Iterable[str],
+    *,
+    by_default: Callable[[str], Series] = series,
+) -> list[Series]:
     """The variants that a user named, under their own names and in their order; or, of None, the default ones.
+
+    Args:
+        variants: Name -> mapping, or None.
+        default: Names.
+        by_default: Makes a series of a default name.
 
     Raises:
         UserError: If the user named none at all.
     """
     if variants is None:
-        return [series(name) for name in default]
+        return [by_default(name) for name in default]
     require(bool(variants), "variants", "name at least one", [])
     return [Series(name=name, mapping=mapping) for name, mapping in variants.items()]

@@ -16,7 +16,7 @@ from eval.suites.findings import TimedRow, by_group, ratio_of, statuses, timed_r
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import ModelShape, model_shape, num_layers_of
 from eval.suites.request import require_free
-from eval.suites.series import Series, chosen_series
+from eval.suites.series import Series, chosen_series, published_series
 from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "transfer"
@@ -41,7 +41,7 @@ def groups(request: SuiteRequest) -> list[Group]:
         UserError: If the request sets anything else.
     """
     require_free(request, NAME, ("variants", "models", "lengths"))
-    chosen = chosen_series(request.variants, VARIANTS)
+    chosen = chosen_series(request.variants, VARIANTS, by_default=published_series)
     return [
         _group(chosen, level, mode, model_shape(name), length)
         for name in request.models or MODELS

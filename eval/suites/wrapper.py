@@ -13,7 +13,7 @@ from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
-from eval.suites.series import series
+from eval.suites.series import published_series
 from eval.suites.suite import Suite, SuiteRequest
 
 NAME = "wrapper"
@@ -31,7 +31,7 @@ def groups(request: SuiteRequest) -> list[Group]:
         UserError: If the request sets anything.
     """
     require_free(request, NAME, ())
-    layer = series(LAYER)
+    layer = published_series(LAYER)
     found = []
     for (length, hidden_size, num_heads), batch_size, compiled in itertools.product(SHAPES, BATCH_SIZES, (True, False)):
         way = "compiled" if compiled else "eager"

@@ -21,7 +21,8 @@ def test_every_variant_is_listed_with_what_it_can_do(capsys):
         assert rows[name]["capabilities"]["causal"] == all(each.causal for each in able)
         assert rows[name]["capabilities"]["bounded_cache"] == all(each.bounded_cache for each in able)
         assert name in captured.err
-    assert (rows["mha"]["mechanism"], rows["mha"]["implementation"]) == ("softmax", "fused")
+    assert (rows["mha"]["mechanism"], rows["mha"]["implementation"]) == ("softmax", "auto")
+    assert (rows["mha_manual"]["mechanism"], rows["mha_manual"]["implementation"]) == ("softmax", "manual")
     assert rows["hybrid_swa"]["mechanism"] == "sliding_window+softmax"
 
 

@@ -24,13 +24,14 @@ from zoo.config.files import read_json_as, replace_file, typed_path
 from zoo.runtime import blas
 from zoo.runtime.backend import backend
 from zoo.runtime.cache import default_cache_dir
+from zoo.runtime.native import instruction_set
 from zoo.runtime.versions import device_label, package_version
 
 Phase = Literal["forward", "training", "decode"]
 REMEDY = "python scripts/benchmark.py suite=calibrate"
 # What a calibration shares with the machine that may use it. The commit is no part: few commits change a speed, and
 # those that do come with a version.
-SAME = ("device", "backend", "blas", "mlx", "attention_zoo")
+SAME = ("device", "backend", "blas", "native", "mlx", "attention_zoo")
 
 # No call is faster than a clock tells, or was waited for over a year.
 POSSIBLE_SECONDS = (1e-9, 1e8)
@@ -48,6 +49,7 @@ class Provenance:
         device: The device by its own name.
         backend: cpu, metal or cuda.
         blas: Name of the BLAS.
+        native: Instruction set of the compiled kernels, or None without them.
         mlx: Version of MLX.
         attention_zoo: Version of this project, or None where it is not installed.
         commit: Of the checkout, or None outside one.
@@ -57,6 +59,7 @@ class Provenance:
     device: str
     backend: str
     blas: str
+    native: str | None = None
     mlx: str | None
     attention_zoo: str | None
     commit: str | None
@@ -206,6 +209,7 @@ def current_provenance(*, commit: str | None, recorded_at: str) -> Provenance:
         device=device_label(),
         backend=backend(),
         blas=blas.active().name,
+        native=instruction_set(),
         mlx=package_version("mlx"),
         attention_zoo=package_version("attention-zoo"),
         commit=commit,

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zoo.attention.calibration import Calibration, Phase
+from zoo.attention.calibration import Calibration, Phase, load_calibration
 from zoo.attention.mechanism import GROUPING, Mechanism, sample_qkv
 from zoo.attention.uncalibrated import uncalibrated_choice
 from zoo.config import to_mapping
@@ -121,3 +121,20 @@ class Chooser:
             for each in implementations
         }
         return {each: seconds for each, seconds in times.items() if seconds is not None}
+
+
+def chosen_implementation(
+    declared: Mechanism, parameters: Any, *, phase: Phase, rows: int, length: int, causal: bool
+) -> str:
+    """The implementation that `auto` takes for a call on this device, by this device's own calibration if it has one.
+
+    Args:
+        declared: The mechanism.
+        parameters: Its config.
+        phase: Which call.
+        rows: Batch size times query heads.
+        length: L, or the tokens in the cache.
+        causal: Whether the future is hidden.
+    """
+    chooser = Chooser([Member(declared=declared, parameters=parameters)], load_calibration(None))
+    return chooser.choose(phase=phase, rows=rows, length=length, causal=causal)[1]

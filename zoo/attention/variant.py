@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.attention.calibration import Phase
+from zoo.attention.choice import chosen_implementation
 from zoo.attention.interface import Attention, Capabilities, LayerShape
 from zoo.attention.mechanism import AUTO
 from zoo.attention.registry import mechanism
@@ -42,6 +44,21 @@ class VariantConfig:
         computable = self.implementation in (AUTO, *here)
         return self if computable else dataclasses.replace(self, implementation=here[0])
 
+    def resolved(self, *, phase: Phase, rows: int, length: int, causal: bool) -> "VariantConfig":
+        """The same function by the implementation that computes a call: `auto` is replaced by what it chooses here.
+
+        Args:
+            phase: Which call.
+            rows: Batch size times query heads.
+            length: L, or the tokens in the cache.
+            causal: Whether the future is hidden.
+        """
+        if self.implementation != AUTO:
+            return self
+        declared = mechanism(self.mechanism)
+        chosen = chosen_implementation(declared, self.parameters, phase=phase, rows=rows, length=length, causal=causal)
+        return dataclasses.replace(self, implementation=chosen)
+
     def layer(self, index: int) -> "VariantConfig":
         """The variant of layer `index`: this one."""
         return self
@@ -66,6 +83,11 @@ class LayerPattern:
     def computed_here(self) -> "LayerPattern":
         """The same function, as `VariantConfig.computed_here`."""
         return dataclasses.replace(self, layer_pattern=tuple(each.computed_here() for each in self.layer_pattern))
+
+    def resolved(self, *, phase: Phase, rows: int, length: int, causal: bool) -> "LayerPattern":
+        """The same function, as `VariantConfig.resolved`."""
+        layers = [each.resolved(phase=phase, rows=rows, length=length, causal=causal) for each in self.layer_pattern]
+        return dataclasses.replace(self, layer_pattern=tuple(layers))
 
     def layer(self, index: int) -> VariantConfig:
         """The variant of layer `index`, counted from 0."""

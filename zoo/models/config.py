@@ -147,6 +147,17 @@ class TransformerConfig(abc.ABC):
             norm_eps=self.norm_eps,
         )
 
+    def implementations(self, *, batch_size: int, length: int) -> str:
+        """Those that compute the attention of a training step here, joined by "+"; one for each that layers differ in.
+
+        Args:
+            batch_size: Sequences of a forward pass.
+            length: Tokens of each.
+        """
+        call: dict[str, Any] = {"rows": batch_size * self.num_heads, "length": length, "causal": self.causal}
+        found = [each.resolved(phase="training", **call) for each in self.attention.variants()]
+        return "+".join(dict.fromkeys(each.implementation for each in found))
+
     def as_mapping(self) -> dict[str, Any]:
         """Plain, JSON-ready mapping from which `model_config_from_mapping` makes an equal config."""
         return {"family": self.family, **to_mapping(self), "attention": self.attention.as_mapping()}

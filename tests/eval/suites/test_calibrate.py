@@ -54,7 +54,7 @@ def _mapping(cell: Cell) -> dict[str, str]:
 
 def test_groups_have_one_baseline_and_distinct_series() -> None:
     for group in suite.groups(SuiteRequest()):
-        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == ["mha"]
+        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == ["mha(implementation=fused)"]
         assert len({cell.variant for cell in group.cells}) == len(group.cells)
 
 
