@@ -1,11 +1,7 @@
 """Shared set-up: the runtime's BLAS is in place before anything imports MLX, and random tests repeat."""
 
 import gc
-import hashlib
-import importlib.metadata
 import os
-import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -23,35 +19,9 @@ import pytest
 from zoo.runtime import kernels
 from zoo.runtime.cache import default_cache_dir
 
-
-def precompile_header() -> None:
-    """Lets the compiler of MLX's CPU kernels find the header that they all begin with in its compiled form.
-
-    The suite makes about a thousand kernels on a fresh machine. Each takes 1.4 seconds, of which reading the header
-    takes 1.2; the libraries that come out are the same, byte for byte.
-    """
-    header = Path("mlx/backend/cpu/compiled_preamble.h")
-    include = Path(str(importlib.metadata.distribution("mlx").locate_file("mlx/include")))
-    compiler, private = shutil.which("g++"), kernels.private_folder()
-    if sys.platform != "linux" or compiler is None or private is None or not (include / header).is_file():
-        return
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    key = hashlib.sha256(version + (include / header).read_bytes() + str(include).encode()).hexdigest()[:16]
-    folder = private / f"headers-{importlib.metadata.version('mlx')}-{key}"
-    target = folder / header.with_name(f"{header.name}.gch")
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{os.getpid()}")
-        # The very flags of MLX, or the compiler passes it over.
-        flags = ["-std=c++17", "-O3", "-Wall", "-fPIC", "-shared", "-x", "c++-header", "-w"]
-        subprocess.run([compiler, *flags, "-I", str(include), str(include / header), "-o", str(partial)], check=True)
-        partial.replace(target)
-    # A folder that is named here too is searched in this order, and no longer where `-I` puts it.
-    os.environ["CPLUS_INCLUDE_PATH"] = f"{folder}{os.pathsep}{include}"
-
-
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    precompile_header()
+# The suite makes about a thousand kernels on a fresh machine.
+if "PYTEST_XDIST_WORKER" not in os.environ and (_include := kernels.prepare_compiler()) is not None:
+    os.environ["CPLUS_INCLUDE_PATH"] = _include
 
 
 def _skip_sync(fd: object) -> None:

@@ -1,5 +1,6 @@
-"""Claims about fine-tuning speed, by the training steps of a small model of the same shape."""
+"""Claims about fine-tuning speed: by fine-tunings where there are any, else by training steps of a small model."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 
@@ -9,6 +10,8 @@ from eval.claims.claim import Judgement, MissingRowsError
 from eval.claims.evidence import Evidence, Pair, Setting, timing_of
 from eval.claims.series import ANY_FUSED, ANY_MANUAL
 from eval.claims.verdict import known, overlaps, same_figure, same_side, verdict
+from eval.rows import Row
+from eval.statistics.ratios import RatioEstimate, paired_ratio
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.function import function_of
 
@@ -20,6 +23,71 @@ SCALED = (
     "The published figures are estimates, without a run. Settled by the training step (forward, backward, update) of a "
     "small Llama-shaped model, scaled to fit this machine: not by fine-tuning, and not by a model of the named size."
 )
+FINETUNED = (
+    "The published figures are estimates, without a run. Settled by fine-tuning a real checkpoint of the Llama family "
+    "with its own attention in both implementations, paired by seed; its size is not the named one."
+)
+# How `compare.py` names models that were fine-tuned on tokens alone.
+_FINETUNED_MODEL = ", finetune"
+_UNFUSED, _FUSED = "mha_manual", "mha"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Compared:
+    """Training with fused and with unfused attention: what trained, a ratio of times, and the rows it comes from."""
+
+    where: str
+    ratio: RatioEstimate
+    identities: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return f"{self.where}: {words.with_interval(self.ratio.ratio, self.ratio.low, self.ratio.high)}x"
+
+
+def _compared(evidence: Evidence, *, fused_above: bool) -> tuple[list[_Compared], str]:
+    """Real fine-tunings where there are any, otherwise training steps, and which of them; what weighs most is last."""
+    found = _finetunings(evidence, fused_above=fused_above)
+    if found:
+        return found, FINETUNED
+    steps = [
+        _Compared(
+            where=f"{pair.cell.model}, B={pair.cell.batch_size}, L={pair.cell.length}",
+            ratio=pair.ratio,
+            identities=pair.identities,
+        )
+        for pair in _pairs(evidence, fused_above=fused_above)
+    ]
+    return steps, SCALED
+
+
+def _finetunings(evidence: Evidence, *, fused_above: bool) -> list[_Compared]:
+    found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
+    for row in evidence.rows:
+        quality = row.quality
+        if quality is None or quality.tokens_per_second is None or not quality.model.endswith(_FINETUNED_MODEL):
+            continue
+        if quality.variant in (_UNFUSED, _FUSED):
+            trained = (quality.model, quality.data, quality.steps, quality.settings)
+            found.setdefault(trained, {}).setdefault(quality.variant, {})[quality.seed] = row
+    compared = []
+    for (model, _, steps, _), rows in found.items():
+        fused, unfused = rows.get(_FUSED, {}), rows.get(_UNFUSED, {})
+        seeds = sorted(set(fused) & set(unfused))
+        if len(seeds) > 1:
+            above, below = (fused, unfused) if fused_above else (unfused, fused)
+            ratio = paired_ratio([_seconds(above[seed]) for seed in seeds], [_seconds(below[seed]) for seed in seeds])
+            where = f"{model} ({steps} steps, {len(seeds)} seeds)"
+            identities = tuple(each[seed].identity for seed in seeds for each in (above, below))
+            compared.append(_Compared(where=where, ratio=ratio, identities=identities))
+    return sorted(compared, key=lambda each: each.where)
+
+
+def _seconds(row: Row) -> float:
+    """A token's."""
+    assert row.quality is not None
+    assert row.quality.tokens_per_second is not None
+    return 1 / row.quality.tokens_per_second
 
 
 def _pairs(evidence: Evidence, *, fused_above: bool) -> list[Pair]:
@@ -31,50 +99,46 @@ def _pairs(evidence: Evidence, *, fused_above: bool) -> list[Pair]:
     return sorted(llamas, key=lambda pair: (pair.cell.length, pair.cell.batch_size))
 
 
-def _words(pairs: list[Pair]) -> str:
-    return "; ".join(f"{p.cell.model}, B={p.cell.batch_size}, L={p.cell.length}: {words.times(p)}" for p in pairs)
-
-
 def _ratio(published: float, *, fused_above: bool) -> Callable[[Evidence], Judgement]:
-    """Judges by the longest sequence, where attention weighs most."""
+    """Judges by the last, which of training steps is the longest sequence, where attention weighs most."""
 
     def judge(evidence: Evidence) -> Judgement:
-        pairs = _pairs(evidence, fused_above=fused_above)
-        ratio = pairs[-1].ratio
+        compared, how = _compared(evidence, fused_above=fused_above)
+        ratio = compared[-1].ratio
         low, high = known(ratio.low, ratio.high)
-        what = "fused over unfused step time" if fused_above else "tokens per second, fused over unfused"
+        what = "fused over unfused time" if fused_above else "tokens per second, fused over unfused"
         return Judgement(
             verdict=verdict(same_figure(low, high, published)),
-            ours=f"{what}: {_words(pairs)}",
+            ours=f"{what}: {'; '.join(each.words for each in compared)}",
             value=ratio.ratio,
             low=low,
             high=high,
-            reason=f"{SCALED} Published {published:.2f}; judged at the longest sequence.",
-            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            reason=f"{how} Published {published:.2f}; judged by the last.",
+            evidence=tuple(identity for each in compared for identity in each.identities),
         )
 
     return judge
 
 
 def _range(least: float, most: float) -> Callable[[Evidence], Judgement]:
-    """Judges whether every step measured is so many times as fast."""
+    """Judges whether everything measured is so many times as fast."""
 
     def judge(evidence: Evidence) -> Judgement:
-        pairs = _pairs(evidence, fused_above=False)
+        compared, how = _compared(evidence, fused_above=False)
         within = []
-        for pair in pairs:
-            low, high = known(pair.ratio.low, pair.ratio.high)
+        for each in compared:
+            low, high = known(each.ratio.low, each.ratio.high)
             within.append(same_side(low, high, above=True) and high >= least and low <= most)
-        ratio = pairs[-1].ratio
+        ratio = compared[-1].ratio
         return Judgement(
             verdict=verdict(all(within)),
-            ours=f"tokens per second, fused over unfused: {_words(pairs)}",
+            ours=f"tokens per second, fused over unfused: {'; '.join(each.words for each in compared)}",
             value=ratio.ratio,
             low=ratio.low,
             high=ratio.high,
-            reason=f"{SCALED} Every interval has to reach into {least} to {most} times the tokens per second; the "
+            reason=f"{how} Every interval has to reach into {least} to {most} times the tokens per second; the "
             "document also counts a fifth less time, which is 1.25 times, as 20 % faster.",
-            evidence=tuple(identity for pair in pairs for identity in pair.identities),
+            evidence=tuple(identity for each in compared for identity in each.identities),
         )
 
     return judge

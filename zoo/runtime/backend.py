@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import mlx.core as mx
 
 from zoo.config import UserError, require
+from zoo.runtime.kernels import prepare_compiler
 
 Backend = Literal["cpu", "metal", "cuda"]
 BackendChoice = Literal["auto", "cpu", "metal", "cuda"]
@@ -33,13 +34,20 @@ def choose_backend(name: str = "auto") -> Backend:
     """
     require(name in get_args(BackendChoice), "device", "be a back end", name, allowed=get_args(BackendChoice))
     if name == "auto":
-        return backend()
+        return _prepared()
     available = {"cpu": True, "metal": mx.metal.is_available(), "cuda": mx.cuda.is_available()}
     if not available[name]:
         choices = ", ".join(["auto", *(each for each, there in available.items() if there)])
         raise UserError(f"device must be available in this machine's mlx; got {name!r} (choices: {choices})")
     mx.set_default_device(mx.cpu if name == "cpu" else mx.gpu)
-    return backend()
+    return _prepared()
+
+
+def _prepared() -> Backend:
+    chosen = backend()
+    if chosen == "cpu":
+        prepare_compiler()
+    return chosen
 
 
 def default_dtype() -> mx.Dtype:

@@ -1,4 +1,4 @@
-"""A folder of the user's own for the kernels that MLX compiles on the CPU.
+"""A folder of the user's own for the kernels that MLX compiles on the CPU, and a compiler that is ready for them.
 
 MLX keeps them in a folder `mlx` of the temporary directory, which all users of a machine share: it belongs to whoever
 came first, and the others can neither write there nor trust what they load from it. Its compiler's command line does
@@ -7,9 +7,15 @@ not survive every name, and a temporary directory that is missing is an error.
 
 import contextlib
 import functools
+import hashlib
+import importlib.metadata
+import logging
 import os
 import re
+import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +25,11 @@ from zoo.runtime.cache import default_cache_dir
 
 # Between double quotes a shell takes these as they are.
 _PLAIN = re.compile(r"[\w\-./+:@, ]+")
+# What MLX's kernels begin with, and the flags that it compiles them with: with others a compiled header is passed over.
+_HEADER = Path("mlx/backend/cpu/compiled_preamble.h")
+_FLAGS = ("-std=c++17", "-O3", "-Wall", "-fPIC", "-shared")
+
+logger = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -34,6 +45,49 @@ def activate() -> Path | None:
     if folder is not None:
         # Not through os.environ, which `tempfile` reads.
         os.putenv("TMPDIR", str(folder))
+    return folder
+
+
+@functools.cache
+def prepare_compiler() -> str | None:
+    """Has the header that all of MLX's kernels begin with compiled once, so that each takes a sixth of the time.
+
+    The libraries that come out are the same, byte for byte.
+
+    Returns:
+        What the environment's `CPLUS_INCLUDE_PATH` was set to, for processes that do not inherit it; None where there
+        is nothing to prepare: another system or compiler, or no place.
+    """
+    include = Path(str(importlib.metadata.distribution("mlx").locate_file("mlx/include")))
+    compiler, shared = shutil.which("g++"), private_folder()
+    if sys.platform != "linux" or compiler is None or shared is None or not (include / _HEADER).is_file():
+        return None
+    try:
+        folder = _compiled_header(compiler, include, shared)
+    except (OSError, subprocess.CalledProcessError) as error:
+        logger.warning(
+            "MLX's kernels take longer to compile: their header could not be compiled beforehand (%s)", error
+        )
+        return None
+    # A folder that is named here too is searched in this order, and no longer where `-I` puts it.
+    ours, others = f"{folder}{os.pathsep}{include}", os.environ.get("CPLUS_INCLUDE_PATH", "")
+    path = others if others.startswith(ours) else os.pathsep.join(filter(None, [ours, others]))
+    os.putenv("CPLUS_INCLUDE_PATH", path)
+    return path
+
+
+def _compiled_header(compiler: str, include: Path, shared: Path) -> Path:
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    key = hashlib.sha256(version + (include / _HEADER).read_bytes() + str(include).encode()).hexdigest()[:16]
+    folder = shared / f"headers-{importlib.metadata.version('mlx')}-{key}"
+    target = folder / _HEADER.with_name(f"{_HEADER.name}.gch")
+    if not target.exists():
+        logger.info("preparing the compiler of MLX's kernels, once on this machine (a few seconds)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{os.getpid()}")
+        command = [compiler, *_FLAGS, "-x", "c++-header", "-w", "-I", str(include), str(include / _HEADER)]
+        subprocess.run([*command, "-o", str(partial)], capture_output=True, check=True)
+        partial.replace(target)
     return folder
 
 

@@ -9,7 +9,7 @@ from eval.claims.published import table
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
 from eval.speed.group import Group
 from eval.suites import attnbench, decode, grid48, layouts, long, transfer, wrapper
-from eval.suites.series import series
+from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import MACHINE, RECORDED_AT, group_rows, untimed_row
 
@@ -112,7 +112,9 @@ def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
     """Ops, layers and models; the models' training steps too. The others take a second."""
     names = ("mha_manual", "mha", "blocksparse", "linear")
     groups = transfer.groups(
-        SuiteRequest(variants={name: series(name).mapping for name in names}, models=("llama_tiny", "gpt_tiny"))
+        SuiteRequest(
+            variants={name: published_series(name).mapping for name in names}, models=("llama_tiny", "gpt_tiny")
+        )
     )
     seconds = {"mha": fused_over_manual, "blocksparse": blocks}
     return suite_rows(groups, lambda cell: seconds.get(cell.variant, 1.0))
@@ -131,7 +133,7 @@ def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MOD
 
 def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
     """Peaks of long texts."""
-    variants = {name: series(name).mapping for name in peaks}
+    variants = {name: published_series(name).mapping for name in peaks}
     groups = long.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
     return [
         row.model_copy(update={"memory": Memory(peak_bytes=peaks[row.cell.variant])})

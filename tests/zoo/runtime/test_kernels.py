@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -82,3 +83,23 @@ def test_mlx_compiles_whatever_the_temporary_directory_is(case, tmp_path):
         [sys.executable, "-c", COMPILE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def _unnamed(library):
+    """A library's content without the name that its source had while it was compiled."""
+    return re.sub(rb"tmp_[0-9a-f]{8}\.cpp", b"", library.read_bytes())
+
+
+def test_a_compiler_that_was_prepared_makes_the_same_libraries(tmp_path):
+    code = COMPILE.replace("time.time_ns()", "77")
+    prepared = f"from zoo.runtime.backend import choose_backend\nchoose_backend()\n{code}"
+    environment = {name: value for name, value in os.environ.items() if name != "CPLUS_INCLUDE_PATH"}
+    libraries = []
+    for name, text in (("plain", code), ("prepared", prepared)):
+        folder = tmp_path / name
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", text], cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, check=True)
+        assert bool([*folder.rglob("*.gch")]) == (name == "prepared")
+        libraries.append({each.name: _unnamed(each) for each in folder.rglob("*.so")})
+    assert libraries[0] == libraries[1]
+    assert libraries[0]
