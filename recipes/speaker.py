@@ -120,6 +120,9 @@ def load_speaker(recipe: SpeakerRecipe) -> Speaker:
     about = {
         "checkpoint": recipe.checkpoint,
         "attention": model.config.attention.name,
+        "implementation": model.config.implementations(
+            phase="decode" if model.config.causal else "forward", batch_size=1, length=1
+        ),
         "num_parameters": model.num_parameters(),
         "dtype": dtype_name(dtype),
         "device": device_label(),

@@ -237,7 +237,9 @@ class TrainingRun:
             **self._whereabouts(state),
             **self.names,
             "implementation": self.model.config.implementations(
-                batch_size=self.training.batch_size // self.training.accumulation, length=self.training.sequence_length
+                phase="training",
+                batch_size=self.training.batch_size // self.training.accumulation,
+                length=self.training.sequence_length,
             ),
             "num_parameters": self.model.num_parameters(),
             "steps": state.step,

@@ -105,4 +105,8 @@ def choosing_op(chooser: Chooser, *, phase: Phase = "training") -> Op:
 
 @functools.cache
 def _say_what_computes(phase: Phase, mechanism: str, implementation: str) -> None:
-    logger.info("attention: %s is computed by its implementation %s in %s calls", mechanism, implementation, phase)
+    # A training's result says it too; whoever asks for a text waits for nothing else.
+    level = logging.INFO if phase == "training" else logging.DEBUG
+    logger.log(
+        level, "attention: %s is computed by its implementation %s in %s calls", mechanism, implementation, phase
+    )

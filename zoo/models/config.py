@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from zoo.attention import LayerPattern, LayerShape, PositionKind, RotaryConfig, VariantConfig, variant_from_mapping
+from zoo.attention.calibration import Phase
 from zoo.config import MOST, UserError, from_mapping, require, require_within, to_mapping
 from zoo.config.errors import shortened
 from zoo.layers.positions import require_rope_scaling
@@ -147,15 +148,16 @@ class TransformerConfig(abc.ABC):
             norm_eps=self.norm_eps,
         )
 
-    def implementations(self, *, batch_size: int, length: int) -> str:
-        """Those that compute the attention of a training step here, joined by "+"; one for each that layers differ in.
+    def implementations(self, *, phase: Phase, batch_size: int, length: int) -> str:
+        """Those that compute the attention of a call here, joined by "+" where layers differ.
 
         Args:
+            phase: Which call.
             batch_size: Sequences of a forward pass.
             length: Tokens of each.
         """
         call: dict[str, Any] = {"rows": batch_size * self.num_heads, "length": length, "causal": self.causal}
-        found = [each.resolved(phase="training", **call) for each in self.attention.variants()]
+        found = [each.resolved(phase=phase, **call) for each in self.attention.variants()]
         return "+".join(dict.fromkeys(each.implementation for each in found))
 
     def as_mapping(self) -> dict[str, Any]:

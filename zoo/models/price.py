@@ -25,8 +25,9 @@ _OF_STREAM, _OF_PLAIN, _OF_GATED = 6, 4, 5
 _OF_STREAM_COMPILED, _OF_PLAIN_COMPILED, _OF_GATED_COMPILED = 4, 2, 3
 # MLX allocates ahead of what it computes: so many blocks' numbers beyond those that are kept.
 _AHEAD = 2
-# Where blocks are computed again, each keeps this many numbers per D, and this many blocks are alive beyond those.
-_OF_CHECKPOINT, _ALIVE = 8, 3
+# Where blocks are computed again, each keeps this many numbers per D, fewer with compiled kernels, and this many blocks
+# are alive beyond those.
+_OF_CHECKPOINT, _OF_CHECKPOINT_COMPILED, _ALIVE = 8, 4, 3
 # Numbers per predicted token and V: logits, the parts of their exponentials, probabilities and gradient; and without a
 # gradient. Compiled kernels keep the logits alone, and MLX allocates ahead.
 _OF_LOSS, _OF_LOGITS, _COMPILED = 10, 7, 2
@@ -92,7 +93,8 @@ class ModelPrice:
         """
         layers = self._kept_by_layer(load)
         if recomputed:
-            stream = _OF_CHECKPOINT * self.config.hidden_size * load.batch_size * load.length
+            of_checkpoint = _OF_CHECKPOINT_COMPILED if native_kernels_if_any() else _OF_CHECKPOINT
+            stream = of_checkpoint * self.config.hidden_size * load.batch_size * load.length
             kept = self.config.num_layers * stream + _ALIVE * max(layers)
         else:
             kept = sum(count * each for count, each in zip(self._counts, layers, strict=True)) + _AHEAD * max(layers)

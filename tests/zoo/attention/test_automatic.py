@@ -57,11 +57,13 @@ def test_its_op_has_the_gradients_of_the_reference_mechanism(name):
         np.testing.assert_allclose(np.array(found), np.array(expected), atol=3e-5)
 
 
-def test_what_computes_is_said_once(caplog):
+@pytest.mark.parametrize(("training", "level"), [(True, logging.INFO), (False, logging.DEBUG)])
+def test_what_computes_is_said_once(training, level, caplog):
     _say_what_computes.cache_clear()
     auto = layer("sliding_window", AUTO)
+    auto.train(training)
     assert isinstance(auto.mixer, ChoosingMixer)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(level):
         for _ in range(2):
             auto(hidden_states(1, 1, 8)[..., :32], mask=MaskSpec(causal=True))
     (said,) = [record.getMessage() for record in caplog.records if "sliding_window" in record.getMessage()]

@@ -4,7 +4,7 @@ import pytest
 from eval.rows import Cell
 from eval.speed.builders import hand_inlined
 from eval.speed.layer_setting import layer_setting
-from eval.suites.series import series
+from eval.suites.series import published_series, series
 from zoo.config import UserError
 
 CELL = Cell(
@@ -12,7 +12,7 @@ CELL = Cell(
     group="test",
     builder="hand_inlined",
     variant="mha_hand_inlined",
-    attention=series("mha").attention,
+    attention=published_series("mha").attention,
     level="layer",
     mode="forward",
     batch_size=3,
