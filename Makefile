@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 # Bytecode is compiled when a module is first imported, which is quicker than compiling everything now.
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # The extra for NVIDIA's back end, where its driver is present; `make CUDA= …` does without.
-CUDA := $(shell if command -v nvidia-smi || test -e /proc/driver/nvidia/version; then echo cuda; fi 2>/dev/null | tail -n 1 | grep -x cuda)
+CUDA := $(shell { if command -v nvidia-smi || test -e /proc/driver/nvidia/version; then echo cuda; fi | tail -n 1 | grep -x cuda; } 2>/dev/null)
 
 # Where the environment forbids bytecode, as container images do, each start would compile every package anew, which
 # takes longer than all else that a start does.
