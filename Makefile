@@ -89,7 +89,7 @@ adaptations: $(VENV)/.native ## train adapters of SmolLM2 for four variants: 100
 
 # PyTorch has an environment of its own, since other packages import it where they find it.
 peers: $(VENV)/.native ## time a training step beside PyTorch's and mlx-lm's, on one set of weights (installs PyTorch)
-	@test -x $(VENV)-peers/bin/torchrun || { $(PY) -m venv $(VENV)-peers && $(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy torch transformers; }
+	@test -x $(VENV)-peers/bin/torchrun || { $(PY) -m venv $(VENV)-peers && $(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy torch transformers peft; }
 	@test -d $(RUNS)/peers/model || $(PY) scripts/train.py attention=mha $(PEERS) run_dir=$(RUNS)/peers/run
 	@test -d $(RUNS)/peers/model || $(PY) scripts/convert.py checkpoint=$(RUNS)/peers/run out=$(RUNS)/peers/model surgery.batches=0
 	@$(PY) -m tests.endurance.against_pytorch checkpoint=$(RUNS)/peers/model peer=$(VENV)-peers/bin/python $(ARGS)
