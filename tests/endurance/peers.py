@@ -42,7 +42,9 @@ def _ours(given: dict[str, str]) -> tuple[Work, int]:
 
     model = _model_here(given)
     if given["what"] == "lora":
-        attach_adapters(model, Adapters(kind="lora", base="", base_fingerprint="", lora=LoRAConfig(rank=RANK, scale=SCALE)))
+        attach_adapters(
+            model, Adapters(kind="lora", base="", base_fingerprint="", lora=LoRAConfig(rank=RANK, scale=SCALE))
+        )
     model.train()
     optimizer = build_optimizer(
         optimizer_config_from_mapping({"name": "adamw", "learning_rate": 1e-4}), model, steps=10_000
@@ -171,7 +173,6 @@ def _decoding_torch(given: dict[str, str]) -> tuple[Work, int]:
 
     @torch.no_grad()
     def decode(prompt: list[int], count: int) -> tuple[list[int], float]:
-        # Room for what is to come, as the caches of the other sides have.
         cache = model(input_ids=torch.tensor([prompt[:-1]]), use_cache=True, logits_to_keep=1).past_key_values
         began, found = time.perf_counter(), [prompt[-1]]
         for _ in range(count):
@@ -312,18 +313,13 @@ def _torch_op(given: dict[str, str]) -> Work:
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    q, k, v, cotangent = (torch.from_numpy(each) for each in _op_arrays(given))
     learns = given["what"] == "op_backward"
-    for each in (q, k, v):
-        each.requires_grad_(learns)
+    *inputs, cotangent = (torch.from_numpy(each).requires_grad_(learns) for each in _op_arrays(given))
 
     def work(_: np.ndarray) -> float:
-        found = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        found = torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=True)
         if learns:
-            for each in (q, k, v):
-                each.grad = None
-            found.backward(cotangent)
-            found = v.grad
+            (_, _, found) = torch.autograd.grad(found, inputs, cotangent.detach())
         return float(found.detach().abs().mean())
 
     return work

@@ -14,7 +14,7 @@ from zoo.attention.interface import Attention, Capabilities, LayerShape, Mixer
 from zoo.attention.projected import ProjectedAttention, require_capable
 from zoo.config import MOST, UserError, require, require_within
 from zoo.ops.masks import MaskSpec
-from zoo.runtime.native import why_no_native
+from zoo.ops.native import why_no_native
 
 # op(*arrays, spec) -> y_BNLH. Most take q_BNLH, k_BKSH, v_BKSH; what else a mechanism needs follows them.
 Op = Callable[..., mx.array]

@@ -1,28 +1,35 @@
-"""Softmax attention in compiled tiles (the folder `native/`), driven by a pattern's block map.
+"""Softmax attention in compiled tiles, driven by a pattern's tile map.
 
-What it computes, and how, is what `zoo.ops.tiled` says. The map holds the tiles in which the pattern allows anything,
-row after row, and the masks of those in which it does not allow everything, equal masks once: of a causal or a windowed
-pattern there are a few, whatever the length.
+On processors they are those of the folder `native/`, on GPUs those of `zoo/ops/kernels`. What is computed, and how, is
+what `zoo.ops.tiled` says.
 
-Letters: B batch, L query length, S key length, N query heads, K key/value heads, H head_dim, T queries of a tile, U
-keys of a tile.
+Letters: B batch, L query length, S key length, N query heads, K key/value heads, H head_dim.
 """
 
 import functools
+import logging
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from zoo.ops.patterns import Pattern, allowed_pairs, batched, everything
-from zoo.ops.softmax import ScoreSpec
+from zoo.ops.kernels.attention import gpu_attention
+from zoo.ops.masks import MaskSpec
+from zoo.ops.patterns import Pattern, batched, everything
+from zoo.ops.softmax import ScoreSpec, fused
+from zoo.ops.tile_maps import tile_map
 from zoo.runtime.native import native_kernels
+from zoo.runtime.native import why_no_native as why_not_on_cpu
+
+logger = logging.getLogger(__name__)
 
 # Vectors of the widest instruction set.
 _LANES = 16
 _QUERY_TILE = 64
 # Of full attention, where larger tiles cost least; other patterns leave out more in smaller ones.
 _LONG_KEY_TILE, _KEY_TILE, _LONG = 64, 32, 1024
+# Between two ways to add up 70 float32 numbers of about 1, gradients included; a GPU may multiply in TF32.
+_GPU_ERROR = 2e-2
 
 
 def native(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
@@ -38,10 +45,13 @@ def native(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec
         [B, N, L, H] in the dtype of q; zeros where a query may attend to nothing.
 
     Raises:
-        UserError: If the package of kernels is not there, or arrays are on a GPU.
+        UserError: If arrays are on a processor, and the package of kernels is not there.
     """
-    kernels = native_kernels()
     L, S = q_BNLH.shape[2], k_BKSH.shape[2]
+    if mx.default_device().type != mx.cpu:
+        # Of a tile of queries a single one would leave the rest idle.
+        return fused(q_BNLH, k_BKSH, v_BKSH, spec) if L == 1 else gpu_attention(q_BNLH, k_BKSH, v_BKSH, spec)
+    kernels = native_kernels()
     if L == 0 or S == 0:
         return mx.zeros_like(q_BNLH)
     more: dict[str, Any] = {"sinks": spec.sink_logits(q_BNLH.shape[1])}
@@ -63,41 +73,57 @@ def native(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec
 
 @functools.lru_cache(maxsize=64)
 def _tiles(pattern: Pattern, causal: bool, L: int, S: int, offset: int) -> dict[str, Any]:
-    """What the kernels take of a pattern; queries have the positions from `offset` on."""
-    T = min(_QUERY_TILE, -(-L // _LANES) * _LANES)
-    U = _LONG_KEY_TILE if pattern is everything and S >= _LONG else _KEY_TILE
-    starts, columns, kinds, masks = [0], list[np.ndarray](), list[np.ndarray](), dict[bytes, int]()
-    key = np.arange(S, dtype=np.int32)
-    num_columns = -(-S // U)
-    for first in range(0, L, T):
-        query = np.arange(first, min(L, first + T), dtype=np.int32) + np.int32(offset)
-        reach = min(S, int(query[-1]) + 1) if causal else S
-        pairs = np.asarray(allowed_pairs(pattern, query[None, :], key[:reach, None], causal=causal))
-        # [columns, U, T]: hidden beyond the last key and the last query.
-        padded = np.zeros((num_columns * U, T), dtype=np.uint8)
-        padded[:reach, : len(query)] = pairs
-        tiles = padded.reshape(num_columns, U, T)
-        counts = np.count_nonzero(tiles, axis=(1, 2))
-        there = np.flatnonzero(counts)
-        keys_of = np.minimum(U, S - there * U)
-        whole = counts[there] == keys_of * len(query)
-        columns.append(there.astype(np.int32))
-        kinds.append(
-            np.array(
-                [
-                    0 if full else masks.setdefault(tiles[column].tobytes(), len(masks) + 1)
-                    for column, full in zip(there, whole, strict=True)
-                ],
-                dtype=np.int32,
+    """What the kernels for processors take of a pattern; queries have the positions from `offset` on."""
+    found = tile_map(
+        pattern,
+        causal=causal,
+        query_length=L,
+        key_length=S,
+        query_start=offset,
+        query_tile=min(_QUERY_TILE, -(-L // _LANES) * _LANES),
+        key_tile=_LONG_KEY_TILE if pattern is everything and S >= _LONG else _KEY_TILE,
+    )
+    return {
+        "query_tile": found.query_tile,
+        "key_tile": found.key_tile,
+        "row_starts": mx.array(found.row_starts),
+        "columns": mx.array(found.columns),
+        "kinds": mx.array(found.kinds),
+        "masks": mx.array(found.masks),
+    }
+
+
+def why_no_native() -> str | None:
+    """Why the kernels cannot be used, in words; None if they can."""
+    return why_not_on_cpu() if mx.default_device().type == mx.cpu else _why_not_on_gpu()
+
+
+@functools.cache
+def _why_not_on_gpu() -> str | None:
+    """Runs the kernels beside the plain implementation, once on a device: nobody has seen them on every one."""
+    generator = np.random.default_rng(0)
+    q, dy = (mx.array(generator.standard_normal((2, 4, 70, 40)).astype(np.float32)) for _ in range(2))
+    k, v = (mx.array(generator.standard_normal((2, 2, 70, 40)).astype(np.float32)) for _ in range(2))
+    lengths_B = mx.array([70, 41], dtype=mx.int32)
+    spec = ScoreSpec(scale=40**-0.5, mask=MaskSpec(causal=True, lengths_B=lengths_B), pattern=_near)
+    try:
+        found, expected = (
+            [*outputs, *gradients]
+            for outputs, gradients in (
+                mx.vjp(lambda *arrays, op=op: op(*arrays, spec), [q, k, v], [dy]) for op in (gpu_attention, fused)
             )
         )
-        starts.append(starts[-1] + len(there))
-    stored = b"".join(masks) or bytes(U * T)
-    return {
-        "query_tile": T,
-        "key_tile": U,
-        "row_starts": mx.array(np.array(starts, dtype=np.int32)),
-        "columns": mx.array(np.concatenate(columns)),
-        "kinds": mx.array(np.concatenate(kinds)),
-        "masks": mx.array(np.frombuffer(stored, dtype=np.uint8).reshape(-1, U, T)),
-    }
+        error = max(float(mx.abs(ours - theirs).max()) for ours, theirs in zip(found, expected, strict=True))
+    # MLX's compiler, or a model that left without the kernels' texts.
+    except (RuntimeError, ValueError, OSError) as problem:
+        reason = f"its kernels do not run on this device: {' '.join(str(problem).split())}"
+    else:
+        if error <= _GPU_ERROR:
+            return None
+        reason = f"its kernels disagree with the plain implementation on this device, by {error:.1e}"
+    logger.warning("native attention is left out: %s", reason)
+    return reason
+
+
+def _near(query_index: Any, key_index: Any) -> Any:
+    return (query_index - key_index < 45) & (query_index % 7 != 3)
