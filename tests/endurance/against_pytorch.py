@@ -7,7 +7,8 @@ The last line is JSON: for each side the median seconds of a call and the median
 side's time to its own. Other words:
 
     sides=sdpa,native,fused,mlx_lm   native, fused and manual are implementations here, sdpa and eager PyTorch's;
-                   mlx_lm_stock is mlx-lm on the BLAS of MLX's wheel, bare_native the model without `generate.py`'s loop
+                   mlx_lm is mlx-lm with products on our pool, mlx_lm_blas on the same BLAS with its own threads,
+                   mlx_lm_stock on that of MLX's wheel; bare_native is the model without `generate.py`'s loop
     what=step      step (AdamW and clipping included), lora (the same of adapters on all linear layers, which needs
                    peft), backward (with the forward pass), forward, decode (`tokens=32` after `length` of a prompt,
                    which is read before the clock starts), op or op_backward (attention alone, without a checkpoint)
@@ -83,13 +84,13 @@ class _Side:
 
     def __init__(self, name: str, given: dict[str, str]) -> None:
         python = given["peer"] if name in PEERS else sys.executable
-        stock = {"ZOO_BLAS": "none", "ZOO_NATIVE": "none"} if name == "mlx_lm_stock" else {}
+        without = {"mlx_lm_blas": {"ZOO_NATIVE": "none"}, "mlx_lm_stock": {"ZOO_NATIVE": "none", "ZOO_BLAS": "none"}}
         words = [f"{key}={value}" for key, value in given.items()]
         self.process = subprocess.Popen(
             [python, "-m", __spec__.name, f"side={name}", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **stock},
+            env={**os.environ, **without.get(name, {})},
             text=True,
         )
 

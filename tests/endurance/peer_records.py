@@ -10,12 +10,13 @@ from eval.rows.store import only_writer
 from eval.speed.assembly import outcome_row
 from eval.speed.protocol import Timed
 from eval.speed.reference import Reference
-from tests.endurance.peers import OP_HEAD_DIM, OP_HEADS, PEERS
+from tests.endurance.peers import OP_HEAD_DIM, OP_HEADS
 
 SUITE = "peers"
 _MODES = {"step": "step", "lora": "step", "backward": "forward_backward", "forward": "forward", "decode": "decode"}
 _MODES |= {"op": "forward", "op_backward": "forward_backward"}
-_NAMES = {"sdpa": "PyTorch, sdpa", "eager": "PyTorch, eager", "mlx_lm": "mlx-lm", "mlx_lm_stock": "mlx-lm, stock BLAS"}
+_NAMES = {"sdpa": "PyTorch, sdpa", "eager": "PyTorch, eager", "mlx_lm": "mlx-lm, our pool"}
+_NAMES |= {"mlx_lm_blas": "mlx-lm, same BLAS", "mlx_lm_stock": "mlx-lm, stock BLAS"}
 
 
 def write_records(
@@ -77,16 +78,15 @@ def _cell(given: Mapping[str, str], side: str, *, is_baseline: bool) -> Cell:
     op = what.startswith("op")
     shape = {"num_heads": OP_HEADS, "head_dim": OP_HEAD_DIM} if op else _shape(Path(given["checkpoint"]))
     batch_size = 1 if what == "decode" else int(given["batch_size"])
-    ours = side not in PEERS and not side.startswith("mlx_lm")
-    implementation = side.removeprefix("bare_")
-    attention = {"name": "mha", "mechanism": "softmax", "implementation": implementation}
+    # Every side computes one function, in its own way.
+    attention = {"name": "mha", "mechanism": "softmax", "implementation": side.removeprefix("bare_")}
     return Cell.model_validate(
         {
             "suite": SUITE,
             "group": f"{what} {shape.get('model') or 'attention'} B={batch_size} L={length}",
             "builder": SUITE,
             "variant": _NAMES.get(side, f"mha(implementation={side})"),
-            "attention": json.dumps(attention) if ours else None,
+            "attention": json.dumps(attention),
             "role": "baseline" if is_baseline else "candidate",
             "level": "op" if op else "model",
             "mode": _MODES[what],

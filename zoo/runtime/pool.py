@@ -40,12 +40,18 @@ def take_products(blas: ctypes.CDLL, opened: Path) -> None:
     """Has the products of a BLAS computed in parts on the pool; call it before that BLAS's names become global.
 
     Args:
-        blas: Whose `cblas_sgemm` computes a part; it must use one thread from now on.
+        blas: Whose `cblas_sgemm` and `cblas_sgemv` compute a part; it must use one thread from now on.
         opened: The pool's library.
 
     Raises:
-        OSError: If the library does not load.
+        OSError: If the library does not load, or is of another version than this code.
     """
+    # Not global before it is known to be the right one.
+    pool = ctypes.CDLL(str(opened))
+    try:
+        use_products = pool.attention_zoo_use_products
+    except AttributeError:
+        raise OSError(f"{opened.name} is older than this code; `make native` builds the one that fits") from None
     pool = ctypes.CDLL(str(opened), mode=ctypes.RTLD_GLOBAL)
     pool.attention_zoo_set_num_threads(num_threads())
-    pool.attention_zoo_use_sgemm(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p))
+    use_products(*(ctypes.cast(function, ctypes.c_void_p) for function in (blas.cblas_sgemm, blas.cblas_sgemv)))

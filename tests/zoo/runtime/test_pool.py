@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 # Rows or columns are cut, or neither; whole parts and a rest.
 SIZES = [(1, 1, 1), (700, 50, 90), (90, 50, 701), (1000, 64, 1000), (97, 2000, 98), (3000, 1, 500), (256, 1024, 256)]
+# Of one row or one column, which are computed in another way.
+SIZES += [(1, 700, 3000), (3000, 700, 1), (1, 5000, 1), (1, 20, 30), (1, 1, 500)]
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -63,26 +65,24 @@ def test_the_pool_itself_is_no_blas():
     assert "needs a BLAS behind it; using scipy-openblas32 instead" in warning
 
 
-def product_on_the_pool(size):
+def product_on_the_pool(rows, columns=None, *, before=0.0):
     """A product by the pool's own function, without MLX, whose threads no child has."""
-    ones, result = np.ones((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.float32)
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (ones, ones, result)]
-    sizes, factors = [ctypes.c_int(size)] * 6, [ctypes.c_float(1), ctypes.c_float(0)]
+    columns = columns or rows
+    inner = max(rows, columns)
+    arrays = [np.ones((rows, inner), dtype=np.float32), np.ones((inner, columns), dtype=np.float32)]
+    result = np.full((rows, columns), before, dtype=np.float32)
+    left, right, to = (ctypes.c_void_p(array.ctypes.data) for array in (*arrays, result))
+    sizes = [ctypes.c_int(size) for size in (rows, columns, inner)]
+    one, zero = ctypes.c_float(1), ctypes.c_float(0)
     ctypes.CDLL(str(pool.library())).cblas_sgemm(
-        101,
-        111,
-        111,
-        *sizes[:3],
-        factors[0],
-        pointers[0],
-        sizes[3],
-        pointers[1],
-        sizes[4],
-        factors[1],
-        pointers[2],
-        sizes[5],
+        *(101, 111, 111), *sizes, one, left, sizes[2], right, sizes[1], zero, to, sizes[1]
     )
-    return bool((result == size).all())
+    return bool((result == inner).all())
+
+
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (300, 200)])
+def test_what_was_there_counts_for_nothing(shape, threads):
+    assert product_on_the_pool(*shape, before=np.nan)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
