@@ -79,7 +79,9 @@ def _cell(given: Mapping[str, str], side: str, *, is_baseline: bool) -> Cell:
     shape = {"num_heads": OP_HEADS, "head_dim": OP_HEAD_DIM} if op else _shape(Path(given["checkpoint"]))
     batch_size = 1 if what == "decode" else int(given["batch_size"])
     # Every side computes one function, in its own way.
-    attention = {"name": "mha", "mechanism": "softmax", "implementation": side.removeprefix("bare_")}
+    attention = {"name": "mha", "mechanism": "softmax"}
+    if side not in _NAMES:
+        attention["implementation"] = side.removeprefix("bare_")
     return Cell.model_validate(
         {
             "suite": SUITE,

@@ -17,6 +17,7 @@ from zoo.runtime.versions import describe
 
 RESULT = {
     "model": "gpt_tiny",
+    "implementation": "native",
     "num_parameters": 1234,
     "steps": 6,
     "tokens": 600,
@@ -64,6 +65,7 @@ def test_the_row_says_what_was_trained_how_and_where(run_dir):
     assert (quality.task, quality.metric, quality.value) == ("language", "val_bits_per_byte", 2.5)
     assert (quality.variant, quality.model, quality.data) == ("swa(window_size=9)", "gpt_tiny", "stdlib")
     assert json.loads(quality.attention)["window_size"] == 9
+    assert quality.implementation == "native"
     assert (quality.regime, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
     assert (quality.tokens_per_second, quality.peak_bytes, quality.num_parameters) == (50.0, 4321, 1234)
 

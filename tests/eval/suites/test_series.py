@@ -1,6 +1,6 @@
 import pytest
 
-from eval.suites.series import chosen_series, named_parameters, series
+from eval.suites.series import chosen_series, named_parameters, published_series, series
 from zoo.attention import variant_from_mapping
 from zoo.attention.catalog import variant_mapping
 from zoo.config import UserError
@@ -49,6 +49,13 @@ def test_a_series_is_taken_apart_by_its_own_name():
     ):
         name, parameters = named_parameters(each.name)
         assert series(name, **parameters) == each
+
+
+def test_published_figures_are_of_the_mechanisms_own_code():
+    assert series("swa").mapping["implementation"] == "auto"
+    found = published_series("swa", window_size=32)
+    assert (found.name, found.mapping["implementation"]) == ("swa(window_size=32)", "chunked")
+    assert published_series("mha_manual") == series("mha_manual")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_every_group_has_one_baseline_and_one_name(suite: Suite) -> None:
 
 
 @suites
+def test_no_cell_leaves_open_what_computes_it(suite: Suite) -> None:
+    cells = [cell for group in DEFAULTS[suite.name] for cell in group.cells]
+    assert not any('"auto"' in cell.attention for cell in cells if cell.attention is not None)
+
+
+@suites
 def test_a_series_is_named_by_its_variant(suite: Suite) -> None:
     for cell in (cell for group in DEFAULTS[suite.name] for cell in group.cells):
         if cell.attention is not None and suite.name not in NAMED_OTHERWISE:

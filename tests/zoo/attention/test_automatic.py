@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tests.zoo.attention.cases import hidden_states, parameter_sets
+from tests.zoo.checkpoints.saved import small_model
 from zoo.attention import build_attention, mechanism, mechanism_names
+from zoo.attention.catalog import variant
 from zoo.attention.choosing import ChoosingMixer, _say_what_computes
 from zoo.attention.interface import LayerShape
 from zoo.attention.mechanism import AUTO
@@ -23,8 +25,8 @@ def layer(name, implementation):
         hidden_size=32, num_heads=4, num_kv_heads=2, head_dim=8, max_seq_len=64, causal=True, positions="rotary"
     )
     mx.random.seed(3)
-    variant = VariantConfig(name="any", mechanism=name, implementation=implementation, parameters=parameters)
-    return build_attention(variant, shape, 0)
+    chosen = VariantConfig(name="any", mechanism=name, implementation=implementation, parameters=parameters)
+    return build_attention(chosen, shape, 0)
 
 
 @pytest.mark.parametrize("name", AUTOMATIC)
@@ -68,6 +70,18 @@ def test_what_computes_is_said_once(training, level, caplog):
             auto(hidden_states(1, 1, 8)[..., :32], mask=MaskSpec(causal=True))
     (said,) = [record.getMessage() for record in caplog.records if "sliding_window" in record.getMessage()]
     assert "is computed by its implementation" in said
+
+
+def test_a_variant_tells_what_its_layers_take():
+    hybrid = variant("hybrid_swa")
+    call = {"phase": "training", "rows": 8, "length": 16, "causal": True}
+    for each in hybrid.resolved(**call).variants():
+        assert each.implementation in mechanism(each.mechanism).implementations_here()
+    fixed = variant("mha_manual")
+    assert fixed.resolved(**call) == fixed
+    model = small_model("hybrid_swa")
+    called = model.config.implementations(phase="training", batch_size=2, length=16)
+    assert set(called.split("+")) == {each.implementation for each in hybrid.resolved(**call).variants()}
 
 
 def test_it_is_none_of_those_to_choose_among():
