@@ -88,11 +88,12 @@ adaptations: $(VENV)/.native ## train adapters of SmolLM2 for four variants: 100
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[$(ADAPTED)] arms=[finetune] tasks=[] benchmark=false $(ADAPT) seeds=[0,1,2] run_dir=$(RUNS)/adaptations
 
 # PyTorch has an environment of its own, since other packages import it where they find it.
-peers: $(VENV)/.native ## time a training step beside PyTorch's and mlx-lm's, on one set of weights (installs PyTorch)
+peers: $(VENV)/.native ## time steps, decoding and attention beside PyTorch's and mlx-lm's, on one set of weights (installs PyTorch)
 	@test -x $(VENV)-peers/bin/torchrun || { $(PY) -m venv $(VENV)-peers && $(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy torch transformers peft; }
 	@test -d $(RUNS)/peers/model || $(PY) scripts/train.py attention=mha $(PEERS) run_dir=$(RUNS)/peers/run
 	@test -d $(RUNS)/peers/model || $(PY) scripts/convert.py checkpoint=$(RUNS)/peers/run out=$(RUNS)/peers/model surgery.batches=0
-	@$(PY) -m tests.endurance.against_pytorch checkpoint=$(RUNS)/peers/model peer=$(VENV)-peers/bin/python $(ARGS)
+	@for what in step backward forward lora decode; do $(beside) checkpoint=$(RUNS)/peers/model what=$$what $(ARGS) || exit 1; done
+	@for what in op op_backward; do $(beside) what=$$what batch_size=1 length=1024 sides=sdpa,native,fused $(ARGS) || exit 1; done
 
 # Documents that show a part of the results: only the project's own.
 PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
@@ -117,6 +118,7 @@ PEERS = model=llama_tiny model.hidden_size=256 model.num_layers=4 model.num_head
 JOBS = 2
 STEPS = 400
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)
+beside = $(PY) -m tests.endurance.against_pytorch peer=$(VENV)-peers/bin/python rows=$(RUNS)/peers/rows.jsonl
 measure = @$(PY) scripts/benchmark.py $(1) run_dir=$(RUNS)/speed
 compare = @$(PY) scripts/compare.py '$(2)' $(3) seeds=[0,1,2] jobs=2 benchmark=false run_dir=$(RUNS)/$(1)
 
