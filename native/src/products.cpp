@@ -29,7 +29,7 @@ std::atomic<Sgemv> single_threaded_vector{nullptr};
 // memory, and takes as long as eight of a matrix.
 constexpr double LEAST_WORK = 500e3, LEAST_VECTOR_WORK = 60e3;
 // Parts are multiples of what the BLAS computes at a time.
-constexpr int GRAIN = 48;
+constexpr int GRAIN = 16;
 // More parts than threads: one that has lost its core for a while does fewer of them.
 constexpr int PARTS_PER_THREAD = 2;
 

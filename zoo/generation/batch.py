@@ -134,13 +134,13 @@ class _Chooser:
     def __call__(self, logits_BV: mx.array) -> mx.array:
         """The next tokens, int32 [B]."""
         if self._together:
-            return most_probable(logits_BV - mx.logsumexp(logits_BV, axis=-1, keepdims=True))
+            return most_probable(logits_BV)
         return mx.concatenate([self._choose(row, logits_BV[row : row + 1]) for row in range(len(self._samplers))])
 
     def _choose(self, row: int, logits_1V: mx.array) -> mx.array:
         for processor in self._processors:
             logits_1V = processor(self._recent[row], logits_1V)
-        token_1 = self._samplers[row](logits_1V - mx.logsumexp(logits_1V, keepdims=True))
+        token_1 = self._samplers[row](logits_1V)
         if self._processors:
             self._recent[row] = mx.concatenate([self._recent[row], token_1])[-self._context_size :]
         return token_1

@@ -118,7 +118,7 @@ class Context:
                 history = mx.concatenate([history, token_1])
                 for processor in processors:
                     logits_1V = processor(history, logits_1V)
-            chosen_1 = sampler(logits_1V - mx.logsumexp(logits_1V, axis=-1, keepdims=True))
+            chosen_1 = sampler(logits_1V)
             mx.async_eval(chosen_1)
             return chosen_1
 

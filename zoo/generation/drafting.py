@@ -192,7 +192,7 @@ def _choose(
     for processor in processors:
         logits_1V = processor(so_far, logits_1V)
     sampler.step = step
-    return sampler(logits_1V - mx.logsumexp(logits_1V, keepdims=True))
+    return sampler(logits_1V)
 
 
 def _require_forgetting(context: Context, what: str) -> None:

@@ -23,7 +23,7 @@ _LONGEST_SLICE = 2**31 - 1
 
 
 class RowSampler:
-    """Samples one row of a batch, token by token; an mlx-lm sampler.
+    """Samples one row of a batch, token by token.
 
     Draw t of row r is a function of (seed, r, t) alone: neither other rows nor the caller's random numbers change
     it, and the caller's random state is left as it was.
@@ -47,12 +47,13 @@ class RowSampler:
         mx.eval(self(mx.zeros((1, vocab_size))))
         self.step = step
 
-    def __call__(self, logprobs_1V: mx.array) -> mx.array:
-        """The next token, int32 [1], from log-probabilities [1, V]; `NO_TOKEN` if these are no numbers."""
+    def __call__(self, logits_1V: mx.array) -> mx.array:
+        """The next token, int32 [1], from logits [1, V]; `NO_TOKEN` if these are no numbers."""
         if self._greedy:
-            return most_probable(logprobs_1V)
+            # Which of them is the largest does not depend on their sum.
+            return most_probable(logits_1V)
         # Half precision would draw from a handful of values.
-        logprobs_1V = logprobs_1V.astype(mx.float32)
+        logprobs_1V = (logits_1V - mx.logsumexp(logits_1V, axis=-1, keepdims=True)).astype(mx.float32)
         top_11 = mx.max(logprobs_1V, axis=-1, keepdims=True)
         # A filter that leaves nothing, such as the smallest top_p, leaves the most probable token.
         kept_1V = (self._filtered(logprobs_1V) > -mx.inf) | (logprobs_1V == top_11)
@@ -71,9 +72,10 @@ class RowSampler:
         return logprobs_1V
 
 
-def most_probable(logprobs_BV: mx.array) -> mx.array:
-    """The most probable tokens, int32 [B]; `NO_TOKEN` where the scores are no numbers."""
-    return _or_no_token(mx.argmax(logprobs_BV, axis=-1), logprobs_BV)
+def most_probable(logits_BV: mx.array) -> mx.array:
+    """The most probable tokens, int32 [B]; `NO_TOKEN` where the logits are no numbers, or the largest is infinite."""
+    tokens_B = _or_no_token(mx.argmax(logits_BV, axis=-1), logits_BV)
+    return mx.where(mx.isinf(mx.max(logits_BV, axis=-1)), NO_TOKEN, tokens_B)
 
 
 def _or_no_token(tokens_B: mx.array, logprobs_BV: mx.array) -> mx.array:
