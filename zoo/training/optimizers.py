@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten
 
 from zoo.config import UserError, from_mapping, require, require_within, to_mapping
 from zoo.config.errors import shortened
-from zoo.training.updates import AdamW, Lion
+from zoo.training.updates import AdamW, Lion, Muon
 
 ScheduleName = Literal["cosine", "linear", "constant"]
 Schedule = Callable[[mx.array], mx.array]
@@ -190,7 +190,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, steps: int) ->
             lions = [Lion(rate, betas=betas, weight_decay=decay) for decay in (config.weight_decay, 0.0)]
             optimizer = optimizers.MultiOptimizer(lions, [is_matrix])
         case MuonConfig():
-            muon = optimizers.Muon(
+            muon = Muon(
                 rate,
                 momentum=config.momentum,
                 weight_decay=config.weight_decay,
