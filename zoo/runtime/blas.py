@@ -151,9 +151,10 @@ def _open(path: str) -> ctypes.CDLL:
     opened = pool.library()
     if opened is not None and opened == Path(path):
         raise OSError(f"{path} needs a BLAS behind it")
-    if opened is not None and _thread_setter(library) is not None:
+    products = _symbol(library, SYMBOL), _function(library, "cblas_sgemv", restype=None)
+    if opened is not None and products[0] and products[1] and _thread_setter(library) is not None:
         try:
-            pool.take_products(library, opened)
+            pool.take_products((products[0], products[1]), opened)
             _pooled.append(path)
         except OSError as error:
             # It has threads of its own, too.

@@ -36,11 +36,11 @@ def library() -> Path | None:
     return next((path for folder in folders if (path := Path(folder) / _LIBRARY).is_file()), None)
 
 
-def take_products(blas: ctypes.CDLL, opened: Path) -> None:
+def take_products(products: "tuple[ctypes._NamedFuncPointer, ctypes._NamedFuncPointer]", opened: Path) -> None:
     """Has the products of a BLAS computed in parts on the pool; call it before that BLAS's names become global.
 
     Args:
-        blas: Whose `cblas_sgemm` and `cblas_sgemv` compute a part; it must use one thread from now on.
+        products: Its `cblas_sgemm` and `cblas_sgemv`, which compute a part; it must use one thread from now on.
         opened: The pool's library.
 
     Raises:
@@ -54,4 +54,4 @@ def take_products(blas: ctypes.CDLL, opened: Path) -> None:
         raise OSError(f"{opened.name} is older than this code; `make native` builds the one that fits") from None
     pool = ctypes.CDLL(str(opened), mode=ctypes.RTLD_GLOBAL)
     pool.attention_zoo_set_num_threads(num_threads())
-    use_products(*(ctypes.cast(function, ctypes.c_void_p) for function in (blas.cblas_sgemm, blas.cblas_sgemv)))
+    use_products(*(ctypes.cast(function, ctypes.c_void_p) for function in products))
