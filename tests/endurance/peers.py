@@ -33,6 +33,7 @@ def work_of(given: dict[str, str]) -> tuple[Work, int]:
 
 
 def _ours(given: dict[str, str]) -> tuple[Work, int]:
+    import zoo  # noqa: F401  # isort: skip (before mlx)
     import mlx.core as mx
 
     from zoo.models.adapters import Adapters, LoRAConfig, attach_adapters
