@@ -77,10 +77,18 @@ def _finetunings(evidence: Evidence, *, fused_above: bool) -> list[_Compared]:
         if len(seeds) > 1:
             above, below = (fused, unfused) if fused_above else (unfused, fused)
             ratio = paired_ratio([_seconds(above[seed]) for seed in seeds], [_seconds(below[seed]) for seed in seeds])
-            where = f"{model} ({steps} steps, {len(seeds)} seeds)"
+            computed = [_computed_by(rows[name][seeds[0]]) for name in (_FUSED, _UNFUSED)]
+            where = f"{model} ({steps} steps, {len(seeds)} seeds, {' and '.join(computed)})"
             identities = tuple(each[seed].identity for seed in seeds for each in (above, below))
             compared.append(_Compared(where=where, ratio=ratio, identities=identities))
     return sorted(compared, key=lambda each: each.where)
+
+
+def _computed_by(row: Row) -> str:
+    """A variant, and its implementation where the row says it."""
+    assert row.quality is not None
+    implementation = row.quality.implementation
+    return row.quality.variant + (f" by {implementation}" if implementation else "")
 
 
 def _seconds(row: Row) -> float:

@@ -11,7 +11,7 @@ from zoo.attention import VariantConfig, variant_from_mapping
 from zoo.attention.calibration import Phase
 from zoo.attention.mechanism import AUTO
 
-_PHASES: Mapping[Mode, Phase] = {
+PHASES: Mapping[Mode, Phase] = {
     "forward": "forward",
     "prefill": "forward",
     "forward_backward": "training",
@@ -57,5 +57,5 @@ def _implemented(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
     variant = variant_from_mapping(mapping)
     assert isinstance(variant, VariantConfig)
     rows = cell.batch_size * cell.num_heads
-    chosen = variant.resolved(phase=_PHASES[cell.mode], rows=rows, length=cell.length, causal=cell.causal)
+    chosen = variant.resolved(phase=PHASES[cell.mode], rows=rows, length=cell.length, causal=cell.causal)
     return {**mapping, "implementation": chosen.implementation}

@@ -7,13 +7,15 @@ from typing import Any
 
 from eval.rows import Cell
 from eval.rows.cell import Mode
+from eval.suites import groups
 from zoo.attention import VariantConfig, mechanism, mechanism_names
 from zoo.attention.calibration import Phase
 from zoo.attention.catalog import attention_names, variant
 from zoo.attention.choice import Member, has_a_choice
 from zoo.runtime.backend import default_dtype, dtype_name
 
-PHASES: Mapping[Mode, Phase] = {"forward": "forward", "forward_backward": "training"}
+# Of what is calibrated.
+PHASES: Mapping[Mode, Phase] = {mode: groups.PHASES[mode] for mode in ("forward", "forward_backward")}
 # Four heads of 64, as the tiny models have; other head counts are told apart by batch size times heads.
 NUM_HEADS, HEAD_DIM = 4, 64
 # Tokens of a batch up to which an implementation is timed. At these each is several times slower than the others

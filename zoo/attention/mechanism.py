@@ -88,7 +88,8 @@ class Mechanism:
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
         settle: `settle(layer)` changes how what a layer learns begins, so that it disturbs a trained model least, and
             says how, in words; None where it begins as in a new model.
-        packaged: Implementations that need the optional package of compiled kernels.
+        packaged: Implementations that need our own kernels: on a processor the optional package, on a GPU those that
+            agreed with the plain implementation there.
         tuning: Parameters that change how fast it is and never the result.
         stands_for: Mechanism and parameters whose function a config computes, where they are another's.
     """

@@ -156,9 +156,9 @@ class TransformerConfig(abc.ABC):
             batch_size: Sequences of a forward pass.
             length: Tokens of each.
         """
-        call: dict[str, Any] = {"rows": batch_size * self.num_heads, "length": length, "causal": self.causal}
-        found = [each.resolved(phase=phase, **call) for each in self.attention.variants()]
-        return "+".join(dict.fromkeys(each.implementation for each in found))
+        rows = batch_size * self.num_heads
+        found = self.attention.resolved(phase=phase, rows=rows, length=length, causal=self.causal)
+        return "+".join(dict.fromkeys(each.implementation for each in found.variants()))
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain, JSON-ready mapping from which `model_config_from_mapping` makes an equal config."""

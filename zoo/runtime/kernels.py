@@ -52,7 +52,7 @@ def activate() -> Path | None:
 def prepare_compiler() -> str | None:
     """Has the header that all of MLX's kernels begin with compiled once, so that each takes a sixth of the time.
 
-    The libraries that come out are the same, byte for byte.
+    The libraries that come out are the same, but for the name of a temporary file.
 
     Returns:
         What the environment's `CPLUS_INCLUDE_PATH` was set to, for processes that do not inherit it; None where there

@@ -73,7 +73,7 @@ class Lion(optimizers.Lion):
 
 
 class Muon(optimizers.Muon):
-    """MLX's Muon, of which a model's matrices of one shape are orthogonalised together.
+    """MLX's Muon for matrices alone, those of one shape orthogonalised together.
 
     Newton and Schulz's iteration is some fifteen products for each matrix, small ones in small models: of several
     matrices at a time they are a few operations.

@@ -19,7 +19,7 @@ def finetunings(fused_over_unfused, *, seeds=3, **fields):
     rows = [finetuning("mha_manual", seed, speed) for seed, speed in enumerate(speeds)]
     factors = (0.999, 1.0, 1.001)
     return rows + [
-        finetuning("mha", seed, speed * fused_over_unfused * factors[seed], **fields)
+        finetuning("mha", seed, speed * fused_over_unfused * factors[seed], implementation="native", **fields)
         for seed, speed in enumerate(speeds)
     ]
 
@@ -32,7 +32,9 @@ def test_they_are_paired_by_seed_and_count_before_training_steps():
     assert found["throughput-tinyllama"].value == pytest.approx(1.25)
     # Of seeds that differ by a quarter: apart, nothing could be told.
     assert found["finetune-demo"].high - found["finetune-demo"].low < 0.01
-    assert "smollm, examples, finetune (100 steps, 3 seeds)" in found["finetune-demo"].ours
+    assert (
+        "smollm, examples, finetune (100 steps, 3 seeds, mha by native and mha_manual)" in found["finetune-demo"].ours
+    )
     assert len(found["finetune-demo"].evidence) == 6
 
 

@@ -10,14 +10,14 @@ Letters: B batch, L query length, S key length, N query heads, K key/value heads
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 import numpy as np
 
-from zoo.ops.patterns import batched, everything
+from zoo.ops.patterns import Pattern, batched, everything
 from zoo.ops.softmax import ScoreSpec
-from zoo.ops.tile_maps import TileMap, tile_map
+from zoo.ops.tile_maps import tile_map
 
 Dialect = Literal["metal", "cuda"]
 # As in attention.h.
@@ -60,20 +60,8 @@ const int group_z = int(blockIdx.z);
 
 
 def gpu_attention(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
-    """Softmax attention in tiles: float32 inside, memory linear in L and S, forward and backward.
-
-    Args:
-        q_BNLH: Queries.
-        k_BKSH: Keys; K divides N.
-        v_BKSH: Values.
-        spec: Scale, mask, pattern, bias and virtual key; nothing else that changes the scores.
-
-    Returns:
-        [B, N, L, H] in the dtype of q; zeros where a query may attend to nothing.
-    """
+    """What `zoo.ops.native.native` computes, for at least one query and one key, on a GPU."""
     N, L, S = q_BNLH.shape[1], q_BNLH.shape[2], k_BKSH.shape[2]
-    if L == 0 or S == 0:
-        return mx.zeros_like(q_BNLH)
     call = _Call(spec, num_heads=N, num_kv_heads=k_BKSH.shape[1], query_length=L, key_length=S)
     sinks = spec.sink_logits(N)
 
@@ -107,9 +95,9 @@ class _Call:
     ) -> None:
         L, S = query_length, key_length
         described = isinstance(spec.mask.offset, int) and spec.key_positions is None
-        # Where the positions are data, so is the mask.
-        found = kernel_map(spec, L, S) if described else _full_map(L, S)
         empty, mask = mx.zeros((1,), dtype=mx.int32), spec.mask
+        # Where the positions are data, so is the mask.
+        pattern, causal, offset = (spec.pattern, mask.causal, mask.offset) if described else (everything, False, 0)
         dense = None if described else spec.visible(L, S)[:, 0].swapaxes(-1, -2).astype(mx.uint8)
         slopes = spec.slopes_N is not None
         positions = (
@@ -118,24 +106,17 @@ class _Call:
         lengths, segments = (mask.lengths_B, mask.segments_BL) if described else (None, None)
         flags = [lengths is not None, segments is not None, slopes, spec.sink_logits(num_heads) is not None]
         rows = [0 if dense is None else dense.shape[0], *(each.shape[0] for each in positions)]
-        starts, of_columns, column_kinds = found.by_column(-(-S // TILE))
         self._sizes = (num_heads, num_kv_heads, L, S)
         self._arrays: dict[str, mx.array] = {
             "sizes": mx.array([L, S, num_heads, num_kv_heads, *map(int, flags), *rows], dtype=mx.int32),
             "scale": mx.array([spec.scale], dtype=mx.float32),
-            "masks": mx.array(found.masks),
+            **_tiles(pattern, causal, L, S, cast(int, offset)),
             "lengths": empty if lengths is None else lengths,
             "segments": empty if segments is None else segments,
             "slopes": mx.zeros((1,)) if spec.slopes_N is None else spec.slopes_N,
             "query_positions": positions[0],
             "key_positions": positions[1],
             "dense": mx.zeros((1,), dtype=mx.uint8) if dense is None else dense,
-            "row_starts": mx.array(found.row_starts),
-            "columns": mx.array(found.columns),
-            "row_kinds": mx.array(found.kinds),
-            "column_starts": mx.array(starts),
-            "rows": mx.array(of_columns),
-            "column_kinds": mx.array(column_kinds),
         }
 
     def run(self, name: str, given: Mapping[str, mx.array]) -> Sequence[mx.array]:
@@ -156,23 +137,22 @@ class _Call:
         return outputs
 
 
-def kernel_map(spec: ScoreSpec, query_length: int, key_length: int) -> TileMap:
-    """The map that the kernels go by, of a mask whose positions are no data."""
-    assert isinstance(spec.mask.offset, int)
-    return tile_map(
-        spec.pattern,
-        causal=spec.mask.causal,
-        query_length=query_length,
-        key_length=key_length,
-        query_start=spec.mask.offset,
-        query_tile=TILE,
-        key_tile=TILE,
+@functools.lru_cache(maxsize=64)
+def _tiles(pattern: Pattern, causal: bool, L: int, S: int, offset: int) -> Mapping[str, mx.array]:
+    """What the kernels take of a pattern, by rows and by columns; queries have the positions from `offset` on."""
+    found = tile_map(
+        pattern, causal=causal, query_length=L, key_length=S, query_start=offset, query_tile=TILE, key_tile=TILE
     )
-
-
-def _full_map(query_length: int, key_length: int) -> TileMap:
-    lengths = {"query_length": query_length, "key_length": key_length}
-    return tile_map(everything, causal=False, **lengths, query_start=0, query_tile=TILE, key_tile=TILE)
+    starts, rows, kinds = found.by_column(-(-S // TILE))
+    return {
+        "masks": mx.array(found.masks),
+        "row_starts": mx.array(found.row_starts),
+        "columns": mx.array(found.columns),
+        "row_kinds": mx.array(found.kinds),
+        "column_starts": mx.array(starts),
+        "rows": mx.array(rows),
+        "column_kinds": mx.array(kinds),
+    }
 
 
 def kernel_text(name: str, dialect: Dialect) -> tuple[str, str]:

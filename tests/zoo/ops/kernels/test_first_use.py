@@ -4,6 +4,7 @@ import pytest
 
 from zoo.ops import native
 from zoo.ops.softmax import fused
+from zoo.ops.tiled import tiled
 
 
 def raises(error):
@@ -28,8 +29,10 @@ def reason(monkeypatch, caplog):
     native._why_not_on_gpu.cache_clear()
 
 
-def test_kernels_that_agree_are_used(reason):
-    assert reason(fused) is None
+# Where a query may attend to nothing the kernels give zeros, as tiles do, and the plain implementation does not.
+@pytest.mark.parametrize("op", [fused, tiled])
+def test_kernels_that_agree_are_used(op, reason):
+    assert reason(op) is None
 
 
 def test_kernels_that_disagree_are_left_out_with_a_warning(reason):
