@@ -17,7 +17,7 @@ from recipes.surgery import SurgeryConfig, look, operate
 from recipes.training_run import TrainingRun, in_run_folder
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
-from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
+from zoo.checkpoints.foreign_adapters import load_adapters, write_mlx_lm, write_peft
 from zoo.checkpoints.schemes import schemes_of
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
@@ -271,11 +271,11 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if isinstance(plan.data, DataConfig):
         leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
     result = run.train(state)
-    # PEFT's files have no place for what an exchanged attention has of its own.
-    told = not set(whole) - set(CLASSIFIER_HEAD)
-    if model.adapters is not None and model.config.family in ("llama", "bert") and told:
-        with folder.writing("peft") as path:
-            write_peft(path, model)
+    # Other tools' files have no place for what an exchanged attention has of its own.
+    if model.adapters is not None and not set(whole) - set(CLASSIFIER_HEAD):
+        for name, write in (("peft", write_peft), ("mlx_lm", write_mlx_lm)):
+            with folder.writing(name) as path:
+                write(path, model)
     return result
 
 

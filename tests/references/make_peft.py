@@ -1,4 +1,4 @@
-"""Makes the references under `peft/`: a small Llama, PEFT's adapters on it and on a BERT, and their logits.
+"""Makes the references under `peft/`: a small Llama, PEFT's adapters on it, on a BERT and on a GPT-2, and logits.
 
 Needs torch, transformers and peft, which the suite does not: python tests/references/make_peft.py
 """
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import BertForSequenceClassification, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 FOLDER = Path(__file__).with_name("peft")
 BERT = Path(__file__).with_name("pretrained") / "bert_classes" / "model"
+GPT2 = Path(__file__).with_name("pretrained") / "gpt2" / "model"
 TOKENS = [[1, 5, 9, 30, 2]]
 CASES = {
     "lora": {"target_modules": ["q_proj", "v_proj", "down_proj"]},
@@ -60,6 +61,21 @@ def main() -> None:
     (FOLDER / "bert" / "README.md").unlink()
     path = FOLDER / "bert" / "adapter_config.json"
     path.write_text(path.read_text().replace(str(BERT), "../../pretrained/bert_classes/model"))
+    for name, options in (
+        ("gpt2", {"target_modules": ["c_attn", "c_fc"]}),
+        ("gpt2_dora", {"target_modules": ["c_attn", "c_proj"], "use_dora": True}),
+    ):
+        base = GPT2LMHeadModel.from_pretrained(GPT2, dtype=torch.float32).eval()
+        config = LoraConfig(r=3, lora_alpha=6, task_type="CAUSAL_LM", fan_in_fan_out=True, **options)
+        model = get_peft_model(base, config)
+        with torch.no_grad():
+            for parameter in (each for each in model.parameters() if each.requires_grad):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            expected[name] = model(torch.tensor(TOKENS)).logits.numpy()
+        model.save_pretrained(FOLDER / name)
+        (FOLDER / name / "README.md").unlink()
+        path = FOLDER / name / "adapter_config.json"
+        path.write_text(path.read_text().replace(str(GPT2), "../../pretrained/gpt2/model"))
     np.savez(FOLDER / "expected.npz", **expected)
 
 

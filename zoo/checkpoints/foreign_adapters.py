@@ -1,17 +1,16 @@
-"""Adapters from elsewhere: mlx-lm's folders and PEFT's, read onto a model; and PEFT's, written.
+"""Adapters of other tools: mlx-lm's folders and PEFT's, read onto a model, and written.
 
     mlx-lm  model.layers.0.self_attn.q_proj.lora_a [in, r], lora_b [r, out]; scale
     PEFT    base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight [r, in], lora_B.weight [out, r]; alpha / r
 
-Both call DoRA's lengths a vector. PEFT's names are those of transformers, which the Llama family here has too, and BERT
-not. A GPT-2 has its queries, keys and values in one matrix there, and PEFT one adapter for the three: not read.
+Both call DoRA's lengths a vector. Where the modules have other names there, as a BERT's in transformers and a GPT-2's
+in both, `zoo.checkpoints.foreign_names` knows them.
 """
 
 import dataclasses
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from zoo.checkpoints.adapters import ADAPTER_CONFIG, ADAPTERS, names_in_file, weights_fingerprint
+from zoo.checkpoints.foreign_names import ForeignNames, names_in_mlx_lm, names_in_peft, place_in_block
 from zoo.checkpoints.history import History
-from zoo.checkpoints.huggingface.bert import Bert
 from zoo.checkpoints.tensors import open_tensors, read_tensors, write_tensors
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.errors import shortened
@@ -29,9 +28,6 @@ from zoo.config.files import open_regular, read_json_mapping
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 
 PEFT_ADAPTERS = "adapter_model.safetensors"
-_PEFT_PREFIX = "base_model.model."
-_PEFT_LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
-_OF_A_BLOCK = re.compile(r"layers\.(\d+)\.(.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,12 +99,16 @@ def load_adapters(
     if not fits_peft and not (folder / ADAPTERS).exists():
         raise UserError(f"adapters: {folder} must hold {ADAPTERS} or {PEFT_ADAPTERS}; it holds neither")
     path = folder / (PEFT_ADAPTERS if fits_peft else ADAPTERS)
-    modules = _peft_modules(model) if fits_peft else {}
+    with open_regular(path, what="adapters") as stream:
+        known = list(open_tensors(stream, path).entries)
+    names = names_in_peft(model) if fits_peft else names_in_mlx_lm(model, known)
     if fits_peft:
-        kind, lora, heads = _peft_facts(folder, modules, len(model.layers))
-        whole = tuple(sorted({*whole, *heads}))
+        kind, lora = _peft_facts(folder)
     else:
         kind, lora = _mlx_facts(folder, len(model.layers))
+    if names is not None:
+        lora, heads = _placed(lora, names, known, path, len(model.layers))
+        whole = tuple(sorted({*whole, *heads}))
     fingerprint = weights_fingerprint(model, without=whole)
     adapters = Adapters(
         kind=kind, lora=lora, quantization=quantization, base=base, base_fingerprint=fingerprint, whole=whole
@@ -119,18 +119,18 @@ def load_adapters(
         raise UserError(f"adapters: {folder}: {error}") from None
     own = dict(tree_flatten(model.trainable_parameters()))
     with open_regular(path, what="adapters") as stream:
-        known = open_tensors(stream, path).entries
-        stream.seek(0)
-        names = names_in_file(model, own, known)
-        if fits_peft:
-            names = {_peft_name(name, modules): name for name in own if name.rpartition(".")[0] in modules}
-        wanted = {
-            foreign: _turned(own[name], foreign)
-            for foreign, name in names.items()
-            if name not in whole or foreign in known
-        }
+        if names is None:
+            ours = names_in_file(model, own, known)
+            wanted = {theirs: own[name] for theirs, name in ours.items() if name not in whole or theirs in known}
+        else:
+            wanted = {
+                theirs: array
+                for theirs, array in names.expected(own).items()
+                if theirs in known or not set(names.ours_of(theirs)) & set(whole)
+            }
         arrays = read_tensors(stream, path, wanted, what="adapters of this model", same_dtypes=False)
-    model.load_weights([(names[name], _turned(array, name)) for name, array in arrays.items()], strict=False)
+    read = {ours[name]: each for name, each in arrays.items()} if names is None else names.ours_from(arrays, own)
+    model.load_weights(list(read.items()), strict=False)
     mx.eval(model.parameters())
 
 
@@ -139,28 +139,28 @@ def write_peft(folder: Path, model: nn.Module) -> None:
 
     Args:
         folder: Is made.
-        model: Of the Llama family or a BERT, with adapters and nothing else that is trained but a classifier's head.
+        model: With adapters and nothing else that is trained but a classifier's head.
 
     Raises:
         OSError: If it cannot be written.
     """
     adapters: Adapters = model.adapters
-    lora, modules = adapters.lora, _peft_modules(model)
-    own = {_peft_name(name, modules): each for name, each in dict(tree_flatten(model.trainable_parameters())).items()}
+    names = names_in_peft(model)
+    arrays, rank = names.theirs_from(model)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / PEFT_ADAPTERS, {name: _turned(each, name) for name, each in own.items()})
-    adapted = {name.removeprefix(_PEFT_PREFIX).removesuffix(".lora_A.weight") for name in own if ".lora_A." in name}
+    write_tensors(folder / PEFT_ADAPTERS, arrays)
     task = "CAUSAL_LM" if model.config.causal else "SEQ_CLS" if model.config.classifies else None
     config = {
         "peft_type": "LORA",
         "task_type": task,
         "base_model_name_or_path": adapters.base,
-        "r": lora.rank,
-        "lora_alpha": lora.scale * lora.rank,
-        "lora_dropout": lora.dropout,
+        "r": rank,
+        "lora_alpha": adapters.lora.scale * rank,
+        "lora_dropout": adapters.lora.dropout,
         # By their whole names: a BERT has three that end in "dense" in each block.
-        "target_modules": sorted(adapted),
+        "target_modules": names.adapted(arrays),
         "modules_to_save": ["classifier", "pooler"] if task == "SEQ_CLS" else None,
+        "fan_in_fan_out": model.config.family == "gpt",
         "use_dora": adapters.kind == "dora",
         "bias": "none",
         "inference_mode": True,
@@ -168,33 +168,38 @@ def write_peft(folder: Path, model: nn.Module) -> None:
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _peft_modules(model: nn.Module) -> dict[str, str]:
-    """The modules that PEFT's files hold something of: our names, and transformers'.
+def write_mlx_lm(folder: Path, model: nn.Module) -> bool:
+    """Writes an adapted model's adapters as mlx-lm reads them onto a stock model whose modules are named otherwise.
+
+    Others need no such file: the one of their checkpoint is mlx-lm's.
+
+    Args:
+        folder: Is made.
+        model: With adapters.
+
+    Returns:
+        Whether this is such a model; nothing is written otherwise.
 
     Raises:
-        UserError: If they are not the same modules there.
+        OSError: If it cannot be written.
     """
-    if model.config.family == "bert":
-        heads = {"pooler", "classifier"} if model.config.classifies else set()
-        pairs = {each.ours[0]: each.theirs for each in Bert().modules(model.config, ())}
-        return {ours: theirs for ours, theirs in pairs.items() if ours in heads or _OF_A_BLOCK.fullmatch(ours)}
-    if model.config.family != "llama":
-        raise UserError(
-            f"adapters: PEFT's must be of a Llama or a BERT; got a {model.config.family}, which has queries, keys and "
-            "values in one matrix there (those of mlx-lm are read)"
-        )
-    return {name: f"model.{name}" for name, _ in model.named_modules() if _OF_A_BLOCK.fullmatch(name)}
-
-
-def _peft_name(name: str, modules: Mapping[str, str]) -> str:
-    """A parameter's name in PEFT."""
-    module, _, leaf = name.rpartition(".")
-    return f"{_PEFT_PREFIX}{modules[module]}.{_PEFT_LEAVES.get(leaf, leaf)}"
-
-
-def _turned(array: mx.array, foreign: str) -> mx.array:
-    """PEFT keeps its matrices the other way round."""
-    return array.T if foreign.endswith(("lora_A.weight", "lora_B.weight")) else array
+    names = names_in_mlx_lm(model)
+    if names is None:
+        return False
+    adapters: Adapters = model.adapters
+    arrays, rank = names.theirs_from(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / ADAPTERS, arrays)
+    lora = adapters.lora
+    places = [place_in_block(each) for each in names.adapted(arrays)]
+    keys = {place[1] for place in places if place}
+    config = {
+        "fine_tune_type": adapters.kind,
+        "num_layers": len(model.layers) if lora.num_layers is None else lora.num_layers,
+        "lora_parameters": {"rank": rank, "scale": lora.scale, "dropout": lora.dropout, "keys": sorted(keys)},
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return True
 
 
 def _mlx_facts(folder: Path, num_layers: int) -> tuple[AdapterKind, LoRAConfig]:
@@ -205,47 +210,36 @@ def _mlx_facts(folder: Path, num_layers: int) -> tuple[AdapterKind, LoRAConfig]:
     return config.fine_tune_type, _lora(folder, {**to_mapping(found), "num_layers": count})
 
 
-def _peft_facts(
-    folder: Path, modules: Mapping[str, str], num_layers: int
-) -> tuple[AdapterKind, LoRAConfig, tuple[str, ...]]:
-    """Kind and size of the adapters, and our names of parameters that are saved whole."""
+def _peft_facts(folder: Path) -> tuple[AdapterKind, LoRAConfig]:
     config = _read(folder, _PEFTConfig)
-    path = folder / PEFT_ADAPTERS
-    with open_regular(path, what="adapters") as stream:
-        names = list(open_tensors(stream, path).entries)
-    of_adapters = {
-        f"{_PEFT_PREFIX}{theirs}.{leaf}": ours for ours, theirs in modules.items() for leaf in _PEFT_LEAVES.values()
-    }
-    of_heads = {
-        f"{_PEFT_PREFIX}{theirs}.{leaf}": f"{ours}.{leaf}"
-        for ours, theirs in modules.items()
-        for leaf in ("weight", "bias")
-        if not _OF_A_BLOCK.fullmatch(ours)
-    }
+    sizes = {"rank": config.r, "scale": config.scale, "dropout": config.lora_dropout}
+    return ("dora" if config.use_dora else "lora"), _lora(folder, sizes)
+
+
+def _placed(
+    lora: LoRAConfig, names: ForeignNames, known: Sequence[str], path: Path, num_layers: int
+) -> tuple[LoRAConfig, list[str]]:
+    """The adapters with their places, which the file tells by its names, and our names of what is saved whole."""
     keys: dict[int, set[str]] = {}
     heads = []
-    for name in names:
-        found = _OF_A_BLOCK.fullmatch(of_adapters.get(name, ""))
-        if found is not None:
-            keys.setdefault(int(found[1]), set()).add(found[2])
-        elif name in of_heads:
-            heads.append(of_heads[name])
-        else:
-            raise UserError(f"adapters: {path} must hold adapters of the model's blocks alone; got {shortened(name)}")
+    for theirs in known:
+        ours = names.ours_of(theirs)
+        if not ours:
+            raise UserError(f"adapters: {path} must hold adapters of the model's blocks alone; got {shortened(theirs)}")
+        for name in ours:
+            place = place_in_block(name)
+            if place is None:
+                heads.append(name)
+            else:
+                keys.setdefault(place[0], set()).add(place[1].rpartition(".")[0])
     last = list(range(num_layers - len(keys), num_layers))
     if not keys or sorted(keys) != last or any(each != keys[last[0]] for each in keys.values()):
         raise UserError(
             f"adapters: {path} must adapt the same layers of each of the last blocks, of {num_layers}; got blocks "
             f"{shortened(sorted(keys))}"
         )
-    fields = {
-        "rank": config.r,
-        "scale": config.scale,
-        "dropout": config.lora_dropout,
-        "keys": sorted(keys[last[0]]),
-        "num_layers": None if len(keys) == num_layers else len(keys),
-    }
-    return ("dora" if config.use_dora else "lora"), _lora(folder, fields), tuple(heads)
+    layers = None if len(keys) == num_layers else len(keys)
+    return dataclasses.replace(lora, keys=tuple(sorted(keys[last[0]])), num_layers=layers), heads
 
 
 def _read(folder: Path, cls: type[Any], nested: tuple[tuple[str, type[Any]], ...] = ()) -> Any:

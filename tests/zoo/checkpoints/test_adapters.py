@@ -23,7 +23,7 @@ from zoo.attention.catalog import variant
 from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint, swap_attention
 from zoo.checkpoints.adapters import weights_fingerprint, write_adapters
 from zoo.checkpoints.export import export_model
-from zoo.checkpoints.foreign_adapters import load_adapters, write_peft
+from zoo.checkpoints.foreign_adapters import load_adapters, write_mlx_lm, write_peft
 from zoo.config import UserError
 from zoo.data.examples import ExampleLoader, ExampleSplit
 from zoo.data.tokenizers import BytesTokenizer
@@ -121,11 +121,12 @@ def test_adapters_from_mlx_lm_are_read_here_with_equal_logits(kind, lora, tmp_pa
     assert mx.allclose(model(TOKENS), other(TOKENS), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "last", "bert"])
+@pytest.mark.parametrize("name", ["lora", "dora", "last", "bert", "gpt2", "gpt2_dora"])
 def test_adapters_from_peft_are_read_with_its_logits_and_written_so_that_they_are_read_again(name, tmp_path):
     expected = np.load(PEFT / "expected.npz")[name]
+    bases = {"bert": "bert_classes", "gpt2": "gpt2", "gpt2_dora": "gpt2"}
     for folder in (PEFT / name, tmp_path / "peft"):
-        model = load_whole(model_folder("bert_classes") if name == "bert" else PEFT / "base").model
+        model = load_whole(model_folder(bases[name]) if name in bases else PEFT / "base").model
         load_adapters(model, folder, base="base")
         model.eval()
         found = model.classify(TOKENS) if name == "bert" else model(TOKENS)
@@ -144,7 +145,7 @@ def test_adapters_from_peft_are_read_with_its_logits_and_written_so_that_they_ar
         ({"peft_type": "IA3"}, "peft_type must be LORA; got 'IA3'"),
         ({"bias": "all"}, "bias must be none"),
         ({"r": "3"}, "r must be a whole number"),
-        ({"r": 4}, r"must have shape \(4, 16\); got \(3, 16\)"),
+        ({"r": 4}, r"must have shape \(4, 24\); got \(3, 24\)"),
         ({"use_dora": True}, "missing: .*lora_magnitude_vector"),
     ],
 )
@@ -156,7 +157,7 @@ def test_adapters_that_do_not_fit_are_refused_in_one_line(change, message, tmp_p
         load_adapters(load_whole(PEFT / "base").model, tmp_path / "peft", base="base")
     with pytest.raises(UserError, match=r"must hold adapters\.safetensors or adapter_model\.safetensors"):
         load_adapters(load_whole(PEFT / "base").model, tmp_path, base="base")
-    with pytest.raises(UserError, match="PEFT's must be of a Llama or a BERT; got a gpt"):
+    with pytest.raises(UserError, match=r"must hold adapters of the model's blocks alone; got 'base_model\.model\."):
         load_adapters(load_whole(model_folder("gpt2")).model, PEFT / "lora", base="base")
     with pytest.raises(UserError, match="must adapt the same layers of each of the last blocks, of 3"):
         load_adapters(ours(), PEFT / "lora", base="base")
@@ -273,6 +274,52 @@ def test_what_an_exchanged_attention_has_of_its_own_is_trained_and_saved_with_th
     further, _ = swap_attention(load_whole(base).model, variant(attention), layers=[1, 2])
     load_adapters(further, tmp_path / "healed", base=str(base), quantization=quantization, whole=whole)
     assert mx.array_equal(further(TOKENS), again(TOKENS)).item()
+
+
+def stock_gpt(kind=None, lora=None):
+    """A GPT-2, with adapters that do something."""
+    stock = {"activation": "gelu_tanh", "intermediate_size": 64, "tie_word_embeddings": True}
+    model = ours(family="gpt", num_kv_heads=None, init_std=0.2, **stock)
+    if kind is not None:
+        attach_adapters(model, Adapters(kind=kind, lora=lora, base="b", base_fingerprint="f"))
+        mx.random.seed(9)
+        model.update(tree_map(lambda each: each + mx.random.normal(each.shape) * 0.1, model.trainable_parameters()))
+    model.eval()
+    return model
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize(
+    "keys", [None, ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj"), ("self_attn.k_proj",), ("mlp.down_proj",)]
+)
+def test_adapters_of_a_stock_gpt_become_those_of_its_one_matrix_of_queries_keys_and_values(keys, kind, tmp_path):
+    adapted = stock_gpt(kind, LoRAConfig(rank=2, keys=keys, num_layers=2))
+    expected = adapted(TOKENS)
+    export_model(tmp_path, stock_gpt(), tokenizer=BytesTokenizer())
+    write_mlx_lm(tmp_path / "mlx_lm", adapted)
+    write_peft(tmp_path / "peft", adapted)
+    other = mlx_lm_load_adapters(load_in_mlx_lm(tmp_path)[0], str(tmp_path / "mlx_lm"))
+    other.eval()
+    assert mx.abs(other(TOKENS) - expected).max() <= tolerance(mx.float32)
+    assert mx.abs(stock_gpt()(TOKENS) - expected).max() > 1e-2
+    for folder in ("mlx_lm", "peft"):
+        again = stock_gpt()
+        load_adapters(again, tmp_path / folder, base="b")
+        again.eval()
+        assert mx.abs(again(TOKENS) - expected).max() <= tolerance(mx.float32)
+        write_peft(tmp_path / f"again_{folder}", again)
+        paths = [tmp_path / each / "adapter_model.safetensors" for each in ("peft", f"again_{folder}")]
+        one, two = (dict(mx.load(str(path))) for path in paths)
+        assert one.keys() == two.keys()
+        assert all(mx.array_equal(one[name], two[name]) for name in one)
+
+
+def test_only_a_model_that_mlx_lm_names_otherwise_needs_a_file_for_it(tmp_path):
+    assert not write_mlx_lm(tmp_path / "llama", adapted("lora", LoRAConfig()))
+    elsewhere = ours(family="gpt", num_kv_heads=None, attention=variant("linear").as_mapping())
+    attach_adapters(elsewhere, Adapters(kind="lora", lora=LoRAConfig(), base="b", base_fingerprint="f"))
+    assert not write_mlx_lm(tmp_path / "gpt", elsewhere)
+    assert not list(tmp_path.iterdir())
 
 
 def test_adapters_of_a_gpt_go_to_mlx_lm_with_the_model_and_earlier_ones_are_read(tmp_path):

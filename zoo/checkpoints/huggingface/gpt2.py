@@ -18,7 +18,7 @@ from zoo.checkpoints.huggingface.table import Module
 from zoo.models import GPTConfig, ModelConfig, model_config_from_mapping
 
 # What names begin with in files that mlx-lm has saved, whose weights are outputs by inputs.
-_MLX = "model."
+MLX_PREFIX = "model."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class GPT2(Family):
         return {name: name for name in names} if _is_mlx(names) else super().canonical(names)
 
     def modules(self, config: ModelConfig, names: Collection[str]) -> Iterator[Module]:
-        base, turned = (_MLX, False) if _is_mlx(names) else (self.prefix, True)
+        base, turned = (MLX_PREFIX, False) if _is_mlx(names) else (self.prefix, True)
         for theirs, ours in (("wte", "embed_tokens"), ("wpe", "embed_positions"), ("ln_f", "norm")):
             yield Module(theirs=f"{base}{theirs}", ours=(ours,))
         for index in range(config.num_layers):
@@ -122,4 +122,4 @@ class GPT2(Family):
 
 
 def _is_mlx(names: Collection[str]) -> bool:
-    return any(name.startswith(_MLX) for name in names)
+    return any(name.startswith(MLX_PREFIX) for name in names)
