@@ -188,6 +188,11 @@ def _held_out(recipe: ConvertRecipe, text: DataConfig | None, loaded: LoadedChec
     if loaded.tokenizer is None:
         raise UserError(f"surgery.batches must be 0: {loaded.folder} has no tokenizer to read text with")
     model: Any = loaded.model
+    if model.config.classifies:
+        raise UserError(
+            f"surgery.batches must be 0: {loaded.folder} is a classifier, which predicts no tokens (evaluate.py "
+            "tasks=[surgery] compares it on texts with labels)"
+        )
     length = min(recipe.sequence_length, model.config.max_seq_len)
     wanted = recipe.surgery.batches * recipe.batch_size * (length + 1)
     try:

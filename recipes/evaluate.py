@@ -265,7 +265,7 @@ def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     asked = [evaluated.sequence_length, evaluated.max_batches, evaluated.max_rows, dtype_name(evaluated.dtype)]
     asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
     text = evaluated.text
-    rows = None if text is None else [text.packing, text.mask_documents]
+    rows = None if text is None else text.row_settings
     return hashlib.sha256(content + json.dumps([evaluated.identity.as_mapping(), rows, asked]).encode()).hexdigest()
 
 

@@ -22,10 +22,10 @@ from zoo.checkpoints.schemes import schemes_of
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
 from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
-from zoo.data.examples import ExamplesConfig
+from zoo.data.examples import ExamplesConfig, examples_config_from_mapping
 from zoo.models import BertConfig, Model
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
-from zoo.models.classification import CLASSIFIER_HEAD, classifier_for
+from zoo.models.classification import CLASSIFIER_HEAD, classifier_for, with_head_of
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
 from zoo.runtime.seeds import seed_everything
@@ -184,7 +184,7 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
 def _data(mapping: Mapping[str, Any]) -> DataConfig | ExamplesConfig:
     if mapping.get("corpus") != ExamplesConfig.corpus:
         return data_config_from_mapping(mapping)
-    return from_mapping(ExamplesConfig, {key: value for key, value in mapping.items() if key != "corpus"}, path="data")
+    return examples_config_from_mapping(mapping)
 
 
 def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMaterial | ExamplesMaterial:
@@ -230,6 +230,9 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     whole = () if operation.surgery is None else operation.surgery.new_names(model)
     if isinstance(material, ExamplesMaterial) and material.labels:
         model, classes = classifier_for(model, material.labels)
+        if operation.surgery is not None:
+            before = with_head_of(model, operation.original)
+            operation = dataclasses.replace(operation, model=cast(Model, model), original=cast(Model, before))
         material, whole = material.with_classes(classes), (*whole, *CLASSIFIER_HEAD)
     learns = recipe.distillation.needs_original
     original = cast(Model, original_of(operation.original, dtype=plan.dtype)) if learns else None
@@ -268,8 +271,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     finished = run.finished(state)
     if finished is not None:
         return finished
-    if isinstance(plan.data, DataConfig):
-        leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
+    leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
     result = run.train(state)
     # Other tools' files have no place for what an exchanged attention has of its own.
     if model.adapters is not None and not set(whole) - set(CLASSIFIER_HEAD):

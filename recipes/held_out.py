@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.quality.evaluated import HeldOutText
+from eval.quality.evaluated import HeldOutExamples, HeldOutText
 from eval.quality.run_facts import identity_of, section
 from eval.quality.run_rows import data_name
 from recipes.receipts import Receipt, find_receipt
@@ -14,12 +14,14 @@ from zoo.checkpoints import LoadedCheckpoint
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import typed_path
-from zoo.data import DERIVED_KEYS, DataIdentity, data_config_from_mapping, prepare
+from zoo.data import DERIVED_KEYS, DataIdentity, TokenCorpus, data_config_from_mapping, prepare
+from zoo.data.examples import ExampleCorpus, ExamplesConfig, examples_config_from_mapping, prepare_examples
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
+from zoo.models.classification import classes_of
 
 # Fields that say where texts are: files here, or a data set on the Hub.
 _PLACES = ("path", "validation_path")
-_ROWS = ("packing", "mask_documents")
+_ROWS = ("packing", "mask_documents", "pack")
 # Digits of a digest that a label shows.
 _SHOWN = 8
 
@@ -32,14 +34,14 @@ class HeldOutData:
         corpus: Name of the corpus or task.
         others: What differs from what the training held out, each as a label shows it.
         identity: What it is, by its content.
-        text: Held-out text, or None for a synthetic task.
+        text: Held-out text or examples, or None for a synthetic task.
         task: The synthetic task, or None for text.
     """
 
     corpus: str
     identity: DataIdentity
     others: tuple[str, ...] = ()
-    text: HeldOutText | None = None
+    text: HeldOutText | HeldOutExamples | None = None
     task: SyntheticTask | None = None
 
 
@@ -96,7 +98,11 @@ def _text(
         raise UserError(
             f"data must be what the checkpoint was trained on; {loaded.folder} has no tokenizer to read text with"
         )
-    config = data_config_from_mapping(mapping)
+    examples = mapping["corpus"] == ExamplesConfig.corpus
+    if examples and "corpus" not in given and mapping.get("chat_template") is not None:
+        # A checkpoint names the template's text, and its tokenizer has it.
+        mapping = {**mapping, "chat_template": given.get("chat_template")}
+    config = examples_config_from_mapping(mapping) if examples else data_config_from_mapping(mapping)
     if config.cache_dir is not None:
         config = dataclasses.replace(
             config, cache_dir=str(typed_path(config.cache_dir, what="data.cache_dir").absolute())
@@ -106,10 +112,30 @@ def _text(
     # The training's own paths begin where it was started.
     moved = receipt is not None and not set(_PLACES) & given.keys() and Path(receipt.folder).is_dir()
     with contextlib.chdir(receipt.folder) if moved and receipt is not None else contextlib.nullcontext():
-        corpus = prepare(config, loaded.tokenizer)
-    text = HeldOutText(split=corpus.validation, packing=config.packing, mask_documents=config.mask_documents)
+        corpus: TokenCorpus | ExampleCorpus
+        text: HeldOutText | HeldOutExamples
+        if isinstance(config, ExamplesConfig):
+            corpus = prepare_examples(config, loaded.tokenizer)
+            text = _examples(config, corpus, loaded.model)
+        else:
+            corpus = prepare(config, loaded.tokenizer)
+            text = HeldOutText(split=corpus.validation, packing=config.packing, mask_documents=config.mask_documents)
     name = data_name(mapping)
     return HeldOutData(corpus=name, identity=corpus.identity, text=text), corpus.fingerprint
+
+
+def _examples(config: ExamplesConfig, corpus: ExampleCorpus, model: Any) -> HeldOutExamples:
+    """Held-out examples, which must be texts with labels for a classifier, and for no other model."""
+    classifies = not model.config.causal and model.config.classifies
+    if classifies != bool(corpus.labels):
+        kind = (
+            "texts with labels for a classifier"
+            if classifies
+            else "texts without labels (data.format=text leaves them out)"
+        )
+        raise UserError(f"data must be {kind}; got others")
+    classes = classes_of(model.config.labels or (), corpus.labels) if classifies else ()
+    return HeldOutExamples(split=corpus.validation, tokenizer=corpus.tokenizer, pack=config.pack, classes=classes)
 
 
 def _task(mapping: Mapping[str, Any], loaded: LoadedCheckpoint) -> SyntheticTask:
@@ -147,6 +173,6 @@ def _compared(
         )
     others = [] if same else [f"other, {data.identity.validation[:_SHOWN]}"]
     if data.text is not None:
-        rows = {key: getattr(data.text, key) for key in _ROWS}
+        rows = {key: getattr(data.text, key) for key in _ROWS if hasattr(data.text, key)}
         others += [f"{key}={value}" for key, value in rows.items() if described.get(key, value) != value]
     return dataclasses.replace(data, others=tuple(others))

@@ -90,7 +90,8 @@ def look(
     """
     if operation.surgery is None or known is not None:
         return known
-    return report(operation, validation.validation_batches(config.batches), tokenizer.token_byte_lengths(), config)
+    lengths_V = None if operation.model.config.classifies else tokenizer.token_byte_lengths()
+    return report(operation, validation.validation_batches(config.batches), lengths_V, config)
 
 
 def report(

@@ -12,6 +12,7 @@ from eval.quality.predictions import Predictions, Predictor
 from zoo.config import require
 from zoo.data import Batch, CausalLoader, DataIdentity, MaskedTokenLoader, Tokenizer, TokenSplit
 from zoo.data.corpora.config import Packing
+from zoo.data.examples import ExampleLoader, ExampleSplit
 from zoo.data.synthetic import SyntheticTask
 
 
@@ -29,6 +30,59 @@ class HeldOutText:
     packing: Packing = "stream"
     mask_documents: bool = False
 
+    @property
+    def row_settings(self) -> list[Any]:
+        """What decides the rows beside their size, JSON-ready."""
+        return [self.packing, self.mask_documents]
+
+    def loader(
+        self, *, causal: bool, batch_size: int, sequence_length: int, seed: int
+    ) -> CausalLoader | MaskedTokenLoader:
+        """Rows of it, with what to predict as in training."""
+        kind = CausalLoader if causal else MaskedTokenLoader
+        return kind(
+            self.split,
+            batch_size=batch_size,
+            sequence_length=sequence_length,
+            seed=seed,
+            mask_documents=self.mask_documents,
+            packing=self.packing,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutExamples:
+    """Examples that a model was not trained on.
+
+    Attributes:
+        split: Their tokens.
+        tokenizer: What made them.
+        pack: Whether rows hold several examples.
+        classes: Of texts to classify, the class of each label; otherwise empty.
+    """
+
+    split: ExampleSplit
+    tokenizer: Tokenizer
+    pack: bool = False
+    classes: tuple[int, ...] = ()
+
+    @property
+    def row_settings(self) -> list[Any]:
+        """What decides the rows beside their size, JSON-ready."""
+        return [self.pack, list(self.classes)]
+
+    def loader(self, *, causal: bool, batch_size: int, sequence_length: int, seed: int) -> ExampleLoader:
+        """Rows of them, with what to predict as in training."""
+        return ExampleLoader(
+            self.split,
+            self.tokenizer,
+            batch_size=batch_size,
+            sequence_length=sequence_length,
+            seed=seed,
+            pack=self.pack,
+            classes=self.classes,
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluated:
@@ -39,7 +93,7 @@ class Evaluated:
         data: Name of the data.
         identity: What the data is, by its content.
         tokenizer: Its own, or None for a model of a synthetic task.
-        text: Held-out text, or None for a model of a synthetic task.
+        text: Held-out text or examples, or None for a model of a synthetic task.
         task: The synthetic task that the model was trained on, or None for text.
         original: The model before its attention was exchanged, or None if it was not.
         surgery: What exchanging it did, JSON-ready, or None.
@@ -56,7 +110,7 @@ class Evaluated:
     data: str
     identity: DataIdentity
     tokenizer: Tokenizer | None
-    text: HeldOutText | None
+    text: HeldOutText | HeldOutExamples | None
     task: SyntheticTask | None
     original: Any = None
     surgery: Mapping[str, Any] | None = None
@@ -94,9 +148,15 @@ class Evaluated:
 
     def predictor(self, model: Any = None) -> Predictor:
         """The model, or one made of it, ready to be asked."""
-        lengths_V = None if self.text is None else self.text.split.tokenizer.token_byte_lengths()
         chosen = self.model if model is None else model
+        lengths_V = self.byte_lengths()
         return Predictor(chosen, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+
+    def byte_lengths(self) -> np.ndarray | None:
+        """UTF-8 bytes of what the model predicts, int32; None where that stands for no text."""
+        if self.tokenizer is None or self.model.config.classifies:
+            return None
+        return self.tokenizer.token_byte_lengths()
 
     @functools.cached_property
     def text_predictions(self) -> Predictions:
@@ -136,14 +196,11 @@ class Evaluated:
         limits += [] if self.max_rows is None else [self.max_rows]
         return -(-min(limits) // shrink) if limits else None
 
-    def _loader(self, shrink: int) -> CausalLoader | MaskedTokenLoader:
+    def _loader(self, shrink: int) -> CausalLoader | MaskedTokenLoader | ExampleLoader:
         assert self.text is not None, "text is asked for by tasks of text only"
-        kind = CausalLoader if self.causal else MaskedTokenLoader
-        return kind(
-            self.text.split,
+        return self.text.loader(
+            causal=self.causal,
             batch_size=max(1, self.batch_size // shrink),
             sequence_length=self.sequence_length * shrink,
             seed=self.seed,
-            mask_documents=self.text.mask_documents,
-            packing=self.text.packing,
         )

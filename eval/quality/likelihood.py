@@ -19,7 +19,7 @@ import numpy as np
 
 from zoo.data import Tokenizer
 from zoo.training import token_nats
-from zoo.training.loss import predicted_logits
+from zoo.training.loss import predicted_scores
 
 
 class Likelihood:
@@ -45,7 +45,7 @@ class Likelihood:
             picks_P = mx.arange(first - 1 - start, end - 1 - start)
             batch = {"inputs_BL": mx.array([ids[start : end - 1]]), "picks_P": picks_P}
             targets_P = mx.array(ids[first:end])
-            logits_PV = predicted_logits(self._model, batch, causal=True)
+            logits_PV = predicted_scores(self._model, batch, causal=True)
             nats_P, right_P = token_nats(logits_PV, targets_P), mx.argmax(logits_PV, axis=-1) == targets_P
             mx.eval(nats_P, right_P)
             total -= float(np.array(nats_P, dtype=np.float64).sum())

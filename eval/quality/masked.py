@@ -1,4 +1,4 @@
-"""How well an encoder guesses hidden tokens of held-out text; which are hidden is always the same."""
+"""How well an encoder guesses hidden tokens of held-out text, always the same ones; or what texts are."""
 
 from eval.quality.evaluated import Evaluated
 from eval.quality.language import bits_per_byte, nats_per_token, num_targets
@@ -27,3 +27,18 @@ def masked(evaluated: Evaluated) -> list[Score]:
         score_of("loss", nats_per_token(predictions), count=count),
         score_of("bits_per_byte", bits_per_byte(predictions), count=count),
     ]
+
+
+def classification(evaluated: Evaluated) -> list[Score]:
+    """Figures of a classifier over held-out texts.
+
+    Args:
+        evaluated: With texts that have labels.
+
+    Returns:
+        accuracy first (the most probable class is the text's own), then loss (nats per text).
+    """
+    predictions = evaluated.text_predictions
+    accuracy = clustered_mean(predictions.correct_RL.sum(axis=1), predictions.weights_RL.sum(axis=1))
+    count = num_targets(predictions)
+    return [score_of("accuracy", accuracy, count=count), score_of("loss", nats_per_token(predictions), count=count)]

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.data import Batch
 from zoo.training import token_nats
 from zoo.training.batches import to_arrays
-from zoo.training.loss import Arrays, predicted_logits
+from zoo.training.loss import Arrays, predicted_scores
 from zoo.training.step import cast_floats
 
 
@@ -67,20 +67,21 @@ class Predictor:
             )
 
     def all(self, batches: Iterable[Batch]) -> Predictions:
-        """The predictions of all batches, which must have rows of one length."""
+        """The predictions of all batches, as long as the longest."""
         parts = list(self(batches))
-        return Predictions(
-            nats_RL=np.concatenate([part.nats_RL for part in parts]),
-            correct_RL=np.concatenate([part.correct_RL for part in parts]),
-            weights_RL=np.concatenate([part.weights_RL for part in parts]),
-            bytes_RL=np.concatenate([part.bytes_RL for part in parts]),
-        )
+        length = max(part.nats_RL.shape[1] for part in parts)
+
+        def joined(name: str) -> np.ndarray:
+            arrays = [getattr(part, name) for part in parts]
+            return np.concatenate([np.pad(each, ((0, 0), (0, length - each.shape[1]))) for each in arrays])
+
+        return Predictions(**{field.name: joined(field.name) for field in dataclasses.fields(Predictions)})
 
     def _compute(self, batch: Arrays) -> tuple[mx.array, mx.array]:
         model = self._model
         master = model.trainable_parameters()
         model.update(cast_floats(master, self._dtype))
-        logits_PV = predicted_logits(model, batch, causal=model.config.causal)
+        logits_PV = predicted_scores(model, batch, causal=model.config.causal)
         model.update(master)
         return token_nats(logits_PV, batch["targets_P"]), mx.argmax(logits_PV, axis=-1) == batch["targets_P"]
 

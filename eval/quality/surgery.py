@@ -18,8 +18,8 @@ def surgery(evaluated: Evaluated) -> list[Score]:
     Args:
         evaluated: A model of text, and what it was before its attention was exchanged.
     """
-    lengths_V = None if evaluated.tokenizer is None else evaluated.tokenizer.token_byte_lengths()
-    damage = measure_damage(evaluated.model, evaluated.original, evaluated.text_batches(), lengths_V)
+    batches, lengths_V = evaluated.text_batches(), evaluated.byte_lengths()
+    damage = measure_damage(evaluated.model, evaluated.original, batches, lengths_V)
     report = {**(evaluated.surgery or {}), "damage": damage.as_mapping(), "greedy": _greedy(evaluated)}
     return [
         Score(

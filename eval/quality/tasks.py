@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.quality.ablation import ablation
-from eval.quality.evaluated import Evaluated
+from eval.quality.evaluated import Evaluated, HeldOutText
 from eval.quality.extrapolation import extrapolation
 from eval.quality.generated import generated_needle, generated_recall
 from eval.quality.language import language
-from eval.quality.masked import masked
+from eval.quality.masked import classification, masked
 from eval.quality.positions import positions
 from eval.quality.recall import recall
 from eval.quality.score import Score
@@ -38,6 +38,19 @@ def _unless_language_model(evaluated: Evaluated) -> str | None:
     return _unless_text(evaluated) or (
         None if evaluated.causal else f"it asks for the next token; a {evaluated.family} model is an encoder"
     )
+
+
+def _unless_running_text(evaluated: Evaluated) -> str | None:
+    reason = _unless_language_model(evaluated)
+    if reason is None and not isinstance(evaluated.text, HeldOutText):
+        reason = "it asks for running text, and examples are rows of their own; choose one, as data=text"
+    return reason
+
+
+def _unless_classifier(evaluated: Evaluated) -> str | None:
+    if evaluated.text is not None and not evaluated.causal and evaluated.model.config.classifies:
+        return None
+    return "it asks what texts are; the model is no classifier"
 
 
 def _unless_encoder(evaluated: Evaluated) -> str | None:
@@ -71,9 +84,10 @@ def _unless_decoding(evaluated: Evaluated) -> str | None:
 
 _TEXT_TASKS = (
     QualityTask(name="language", unfit=_unless_language_model, measure=language),
-    QualityTask(name="positions", unfit=_unless_language_model, measure=positions),
-    QualityTask(name="extrapolation", unfit=_unless_language_model, measure=extrapolation),
+    QualityTask(name="positions", unfit=_unless_running_text, measure=positions),
+    QualityTask(name="extrapolation", unfit=_unless_running_text, measure=extrapolation),
     QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
+    QualityTask(name="classification", unfit=_unless_classifier, measure=classification),
     QualityTask(name="surgery", unfit=_unless_exchanged, measure=surgery, on_request=True),
     QualityTask(name="ablation", unfit=_unless_language_model, measure=ablation, on_request=True),
     QualityTask(name="generated_recall", unfit=_unless_decoding, measure=generated_recall, on_request=True),

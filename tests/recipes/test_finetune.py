@@ -13,6 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from recipes.app import execute
+from recipes.evaluate import main as evaluate_main
 from recipes.finetune import main
 from zoo import load_model
 from zoo.attention.catalog import variant
@@ -70,6 +71,18 @@ def finetune(base, text_corpus, tmp_path, tmp_path_factory, capsys):
         code = execute("finetune", main, [f"checkpoint={base}", *TINY, *places, *more])
         captured = capsys.readouterr()
         return code, json.loads(captured.out.splitlines()[-1]) if captured.out else None, captured.err
+
+    return run
+
+
+@pytest.fixture
+def evaluated(tmp_path, capsys):
+    """Runs `evaluate.py` in this process: what it found of each task, or the line of an error."""
+
+    def run(*typed: str):
+        code = execute("evaluate", evaluate_main, [f"run_dir={tmp_path / 'rows'}", "compile=false", *typed])
+        captured = capsys.readouterr()
+        return json.loads(captured.out.splitlines()[-1])["tasks"] if code == 0 else captured.err.splitlines()[-1]
 
     return run
 
@@ -263,7 +276,7 @@ CHATML = (
 )
 
 
-def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune, tmp_path):
+def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune, evaluated, tmp_path):
     for name, count in (("train", 7), ("valid", 2)):
         talk = [{"role": role, "content": text} for role, text in (("user", "a?"), ("assistant", "b"))]
         lines = [json.dumps({"messages": talk * (number % 3 + 1)}) for number in range(count)]
@@ -281,6 +294,10 @@ def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune
     one, other = weights(tmp_path / "run"), weights(tmp_path / "parts")
     assert all(np.array_equal(one[name], other[name]) for name in one)
     assert load_checkpoint(tmp_path / "run").tokenizer.chat_source == CHATML
+    found = evaluated(f"checkpoint={tmp_path / 'run'}", "max_batches=2")["language"]
+    assert found["value"] == pytest.approx(rows[-1]["val_bits_per_byte"], rel=1e-5)
+    refused = evaluated(f"checkpoint={tmp_path / 'run'}", "tasks=[positions]")
+    assert "positions must fit the checkpoint; it asks for running text" in refused
     changed = finetune(*options, *steady, "resume=auto", "data.loss_on=last", folder="parts")
     assert "resume: data.loss_on must stay 'assistant' as in the run" in changed[2]
     packed = finetune(*options, *steady, "data.pack=true", "training.sequence_length=300", folder="packed")

@@ -8,10 +8,13 @@ import pytest
 from mlx.utils import tree_flatten
 
 from recipes.app import execute
+from recipes.convert import main as convert_main
+from recipes.evaluate import main as evaluate_main
 from recipes.finetune import main as finetune_main
 from recipes.generate import main as generate_main
 from tests.zoo.checkpoints.huggingface.references import model_folder
-from zoo.checkpoints import load_checkpoint, load_whole
+from zoo.checkpoints import load_checkpoint, load_whole, save_checkpoint
+from zoo.models.classification import as_classifier
 
 BASE = model_folder("bert")
 TINY = [
@@ -80,6 +83,14 @@ def test_labels_are_learnt_kept_and_said_of_a_text(finetune, command, tmp_path, 
         assert next(iter(said["probabilities"])) == label
         assert sum(said["probabilities"].values()) == pytest.approx(1)
         assert captured.out.startswith(f"{label} ({label} 0.")
+    code, found, captured = command("evaluate", evaluate_main, f"checkpoint={tmp_path / 'run'}", f"run_dir={tmp_path}")
+    assert code == 0, captured.err
+    assert found["tasks"].keys() == {"classification"}
+    figures = {each["metric"]: each["value"] for each in found["tasks"]["classification"]["details"]}
+    assert (figures["accuracy"], figures["loss"]) == (
+        result["val_accuracy"],
+        pytest.approx(result["val_loss"], rel=1e-5),
+    )
     if method == "full":
         return
     for steps in (8, 16):
@@ -151,3 +162,53 @@ def test_the_layers_of_a_classifier_are_matched_and_its_classes_have_no_original
     code, _, captured = finetune(told_by_a_word(), *swap, "distillation.loss=kl", folder="kl")
     assert code == 2
     assert "distillation.loss must be next_token where texts are classified" in captured.err
+
+
+def test_a_classifier_is_evaluated_on_other_texts_with_its_own_labels_only(command, finetune, tmp_path):
+    assert finetune(told_by_a_word(), "training.eval_every=null")[0] == 0
+    others = tmp_path / "others.jsonl"
+    places = [f"checkpoint={tmp_path / 'run'}", f"run_dir={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
+    typed = [*places, "data=examples", f"data.path={others}", "data.validation_fraction=0.5"]
+    # Labels that are wrong on purpose, and some that the classifier does not have.
+    for labels, expected in ((("bad", "good"), 0), ((1, 0), 1)):
+        others.write_text("\n".join(map(json.dumps, told_by_a_word(labels))), encoding="utf-8")
+        code, found, captured = command("evaluate", evaluate_main, *typed)
+        assert code == 0, captured.err
+        assert found["tasks"]["classification"]["value"] == expected
+    others.write_text("\n".join(map(json.dumps, told_by_a_word(("good", "fair")))), encoding="utf-8")
+    code, _, captured = command("evaluate", evaluate_main, *typed)
+    assert code == 2
+    assert "labels must be the classifier's; got 'fair' (choices: ('bad', 'good'))" in captured.err.splitlines()[-1]
+    others.write_text("\n".join(json.dumps({"text": f"a {number}"}) for number in range(9)), encoding="utf-8")
+    code, _, captured = command("evaluate", evaluate_main, *typed)
+    assert code == 2
+    assert "data must be texts with labels for a classifier" in captured.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("masked_token_head", [True, False])
+def test_exchanging_the_attention_of_a_classifier_is_measured_on_its_classes(
+    command, finetune, tmp_path, masked_token_head
+):
+    """An encoder need not have a masked-token head for that."""
+    base = BASE
+    if not masked_token_head:
+        loaded = load_whole(BASE)
+        bare = as_classifier(loaded.model, ("bad", "good"))
+        base = save_checkpoint(tmp_path / "bare", model=bare, tokenizer=loaded.tokenizer)
+    swapped = ["attention=swa", "attention.window_size=2", "training.steps=2"]
+    code, result, captured = finetune(told_by_a_word(), *swapped, checkpoint=base)
+    assert code == 0, captured.err
+    damage = result["surgery"]["damage"]
+    assert damage["kl_nats_per_token"] > 0
+    assert (damage["bits_per_byte_before"], damage["tokens"]) == (None, 8)
+    places = [f"checkpoint={tmp_path / 'run'}", f"run_dir={tmp_path}", "tasks=[surgery]"]
+    for attention, changes in (("mha", True), ("swa", False)):
+        typed = [f"attention={attention}", *(["attention.window_size=2"] if attention == "swa" else [])]
+        code, found, captured = command("evaluate", evaluate_main, *places, *typed)
+        assert code == 0, captured.err
+        assert (found["tasks"]["surgery"]["value"] > 1e-9) == changes
+    out = [f"checkpoint={tmp_path / 'run'}", f"out={tmp_path / 'out'}", "attention=mha"]
+    code, _, captured = command("convert", convert_main, *out)
+    assert code == 2
+    assert "is a classifier, which predicts no tokens" in captured.err.splitlines()[-1]
+    assert command("convert", convert_main, *out, "surgery.batches=0")[0] == 0

@@ -52,9 +52,27 @@ def classifier_for(model: Any, found: Sequence[Label]) -> tuple[Bert, tuple[int,
         labels = tuple(sorted(names))
     fits = fits and config.classification_head
     labels = own if fits and own is not None else labels
-    return as_classifier(model, labels, own_head=fits), tuple(
-        each if isinstance(each, int) else labels.index(each) for each in found
-    )
+    return as_classifier(model, labels, own_head=fits), classes_of(labels, found)
+
+
+def classes_of(labels: Sequence[str], found: Sequence[Label]) -> tuple[int, ...]:
+    """The class that each label of a data set means.
+
+    Args:
+        labels: A classifier's, by class.
+        found: The data set's: names, or numbers of classes.
+
+    Raises:
+        UserError: If the classifier has no such class.
+    """
+    known: dict[Label, int] = {name: number for number, name in enumerate(labels)}
+    known |= {number: number for number in range(len(labels))}
+    for each in found:
+        if each not in known:
+            raise UserError(
+                f"data: labels must be the classifier's; got {shortened(each)} (choices: {shortened(labels)})"
+            )
+    return tuple(known[each] for each in found)
 
 
 def as_classifier(model: Any, labels: Sequence[str], *, own_head: bool = False) -> Bert:
@@ -81,3 +99,15 @@ def as_classifier(model: Any, labels: Sequence[str], *, own_head: bool = False) 
             classifier[name] = model[name]
     classifier.train(model.training)
     return classifier
+
+
+def with_head_of(classifier: Bert, encoder: Any) -> Bert:
+    """The classifier that another encoder is with the same head, whose arrays both share.
+
+    Args:
+        classifier: Has the head.
+        encoder: The same one but for its attention; not to be used any more.
+    """
+    other = as_classifier(encoder, classifier.config.labels or ())
+    other.pooler, other.classifier = classifier.pooler, classifier.classifier
+    return other

@@ -78,7 +78,7 @@ def measure_damage(
         mx.eval(hidden)
         for start in range(0, len(arrays["targets_P"]), _ROWS):
             part = slice(start, start + _ROWS)
-            before_PV, after_PV = original.logits(hidden[0][part]), model.logits(hidden[1][part])
+            before_PV, after_PV = original.scores(hidden[0][part]), model.scores(hidden[1][part])
             sums_4, top = _compared(before_PV, after_PV, arrays["targets_P"][part], arrays["weights_P"][part])
             mx.eval(sums_4, top)
             sums += np.array(sums_4, dtype=np.float64)

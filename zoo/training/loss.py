@@ -148,9 +148,9 @@ def judged(model: nn.Module, batch: Arrays, *, causal: bool, rows: int | None = 
     return nats, right
 
 
-def predicted_logits(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
-    """Logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
-    return model.logits(hidden_at_predicted(model, batch, causal=causal))
+def predicted_scores(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:
+    """What training judges: logits [P, V] of the predicted positions; arguments as in `summed_nats`."""
+    return model.scores(hidden_at_predicted(model, batch, causal=causal))
 
 
 def hidden_at_predicted(model: nn.Module, batch: Arrays, *, causal: bool) -> mx.array:

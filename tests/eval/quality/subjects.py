@@ -96,5 +96,5 @@ class Recaller(nn.Module):
             guesses_BL[:, :-1] = tokens[:, 1:]
         return mx.array(np.eye(self.config.vocab_size, dtype=np.float32)[guesses_BL])
 
-    def logits(self, x_BLD: mx.array) -> mx.array:
+    def scores(self, x_BLD: mx.array) -> mx.array:
         return 30 * x_BLD

@@ -1,6 +1,6 @@
 """Examples to fine-tune on: texts, prompts with completions, and conversations, each a row of its own."""
 
-from zoo.data.examples.config import ExamplesConfig, KeysConfig
+from zoo.data.examples.config import ExamplesConfig, KeysConfig, examples_config_from_mapping
 from zoo.data.examples.loader import ExampleLoader
 from zoo.data.examples.tokens import ExampleCorpus, ExampleSplit, prepare_examples
 
@@ -10,5 +10,6 @@ __all__ = [
     "ExampleSplit",
     "ExamplesConfig",
     "KeysConfig",
+    "examples_config_from_mapping",
     "prepare_examples",
 ]

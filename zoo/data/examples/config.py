@@ -1,9 +1,10 @@
 """What `configs/data/examples.yaml` says: where examples are, what their records mean, and what is learnt of them."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from zoo.config import require, to_mapping
+from zoo.config import from_mapping, require, to_mapping
 
 RecordFormat = Literal["auto", "text", "completion", "chat", "classification"]
 LossOn = Literal["assistant", "last", "all"]
@@ -80,3 +81,12 @@ class ExamplesConfig:
     def as_mapping(self) -> dict[str, Any]:
         """The plain mapping of `configs/data/examples.yaml`."""
         return {"corpus": self.corpus, **to_mapping(self)}
+
+
+def examples_config_from_mapping(mapping: Mapping[str, Any], *, path: str = "data") -> ExamplesConfig:
+    """Builds the config from what `configs/data/examples.yaml` or a checkpoint holds; `path` is for messages.
+
+    Raises:
+        UserError: On an unknown key or value.
+    """
+    return from_mapping(ExamplesConfig, {key: value for key, value in mapping.items() if key != "corpus"}, path=path)

@@ -77,6 +77,11 @@ class ExampleLoader:
         """Rows of an epoch."""
         return len(self._rows)
 
+    @property
+    def num_validation_rows(self) -> int:
+        """Rows of all validation batches, without what fills up the last one."""
+        return len(self._rows)
+
     def batch(self, step: int) -> Batch:
         """The training batch of a step, counted from 0."""
         per_epoch = -(-len(self._rows) // self._batch_size)
