@@ -31,8 +31,8 @@ from zoo.runtime.seeds import seed_everything
 
 logger = logging.getLogger(__name__)
 
-# Rows at a time, and batches, for a checkpoint that does not say how it was trained.
-_BATCH_SIZE, _MAX_BATCHES = 8, 40
+# Rows at a time, tokens of a row at most, and batches, for a checkpoint that does not say how it was trained.
+_BATCH_SIZE, _LENGTH, _MAX_BATCHES = 8, 512, 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class EvaluateRecipe:
         max_batches: Most batches of one figure; None for all; "auto" for as much text as the training's own
             evaluations looked at.
         batch_size: Rows at a time, or None for as many as in training.
-        sequence_length: Tokens of a row, or None for as many as in training.
+        sequence_length: Tokens of a row, or None for as many as in training; where that is unknown, for 512.
         run_dir: Where the rows go.
         seed: Of whatever a task draws.
         device: Back end.
@@ -166,7 +166,7 @@ def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, data: HeldOutDa
     if data.task is not None:
         length = data.task.length
     else:
-        length = recipe.sequence_length or _size(training, "sequence_length") or model.config.max_seq_len
+        length = recipe.sequence_length or _size(training, "sequence_length") or min(_LENGTH, model.config.max_seq_len)
     return Evaluated(
         model=model,
         data=data.corpus,
