@@ -16,11 +16,13 @@ from attention_zoo_native._native import (
     after,
     attention,
     cross_entropy,
+    gated_delta,
     gelu,
     gelu_tanh,
     global_norm,
     isa,
     layer_norm,
+    linear_attention,
     lion,
     num_threads,
     rms_norm,
@@ -31,18 +33,20 @@ from attention_zoo_native._native import (
 )
 
 # Another number for every change of what is exported, or of what it takes: `zoo.runtime.native` has the one it calls.
-INTERFACE = 1
+INTERFACE = 2
 
 __all__ = [
     "adamw",
     "after",
     "attention",
     "cross_entropy",
+    "gated_delta",
     "gelu",
     "gelu_tanh",
     "global_norm",
     "isa",
     "layer_norm",
+    "linear_attention",
     "lion",
     "num_threads",
     "rms_norm",

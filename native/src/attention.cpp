@@ -27,22 +27,6 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-Strides4 strides_of(const mx::array& x) {
-  const auto& s = x.strides();
-  return {s[0], s[1], s[2], s[3]};
-}
-
-// Scratch memory of the calling thread, on a cache line.
-float* scratch(long floats) {
-  thread_local std::unique_ptr<float[], void (*)(float*)> memory{nullptr, [](float* p) { std::free(p); }};
-  thread_local long size = 0;
-  if (size < floats) {
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
-    size = floats;
-  }
-  return memory.get();
-}
-
 long batch_stride(const mx::array& x) {
   return x.shape(0) == 1 ? 0 : x.strides(0);
 }

@@ -32,6 +32,20 @@ NB_MODULE(_native, m) {
       "q"_a, "k"_a, "v"_a, nb::kw_only(), "scale"_a, "query_tile"_a, "key_tile"_a, "row_starts"_a, "columns"_a, "kinds"_a,
       "masks"_a, "dense"_a = nb::none(), "lengths"_a = nb::none(), "segments"_a = nb::none(), "slopes"_a = nb::none(),
       "query_positions"_a = nb::none(), "key_positions"_a = nb::none(), "sinks"_a = nb::none());
+  m.def(
+      "linear_attention",
+      [](const array& q, const array& k, const array& v, const std::string& feature_map, float eps, int chunk_size,
+         const Optional& segments, const Optional& state) {
+        const bool positive = feature_map == "elu_plus_one", square = feature_map == "squared_relu";
+        if (!positive && !square && feature_map != "relu") throw nb::value_error("feature_map must be known");
+        const auto features = positive ? native::Features::elu_plus_one
+            : square                   ? native::Features::squared_relu
+                                       : native::Features::relu;
+        return native::linear_attention(q, k, v, features, eps, chunk_size, segments, state);
+      },
+      "q"_a, "k"_a, "v"_a, nb::kw_only(), "feature_map"_a, "eps"_a, "chunk_size"_a, "segments"_a = nb::none(),
+      "state"_a = nb::none());
+  m.def("gated_delta", &native::gated_delta, "q"_a, "k"_a, "v"_a, "gamma"_a, "beta"_a, "state"_a);
   m.def("after", &native::after, "x"_a, "others"_a);
   m.def("cross_entropy", &native::cross_entropy, "logits"_a, "targets"_a);
   m.def(

@@ -6,6 +6,8 @@
 
 #include "activations.h"
 #include "attention.h"
+#include "delta.h"
+#include "linear.h"
 #include "loss.h"
 #include "norms.h"
 #include "rotary.h"
@@ -41,6 +43,8 @@ Isa isa() {
 }  // namespace native
 
 NATIVE_TABLE(AttentionKernels, attention_kernels, attention)
+NATIVE_TABLE(DeltaKernels, delta_kernels, delta)
+NATIVE_TABLE(LinearKernels, linear_kernels, linear)
 NATIVE_TABLE(LossKernels, loss_kernels, loss)
 NATIVE_TABLE(UpdateKernels, update_kernels, update)
 NATIVE_TABLE(ActivationKernels, activation_kernels, activations)

@@ -8,6 +8,7 @@
 #include "mlx/utils.h"
 
 #include "activations.h"
+#include "linear.h"
 
 namespace native {
 
@@ -33,6 +34,18 @@ mx::array attention(
     const std::optional<mx::array>& query_positions,
     const std::optional<mx::array>& key_positions,
     const std::optional<mx::array>& sinks);
+
+// Causal linear attention. q [B, N, L, H], k and v [B, K, L, H], float32; `segments` int32 [B, L] or `state` float32
+// [B, K, H, H + 1], the sums before the first token, or neither. Returns y and the sums after the last token.
+std::vector<mx::array> linear_attention(
+    const mx::array& q, const mx::array& k, const mx::array& v, Features features, float eps, int chunk_size,
+    const std::optional<mx::array>& segments, const std::optional<mx::array>& state);
+
+// The gated delta rule. q, k and v [B, N, L, H], gamma and beta [B, N, L], the state before the first token [B, N, H, H],
+// values by keys, all float32. Returns y and the state after the last token.
+std::vector<mx::array> gated_delta(
+    const mx::array& q, const mx::array& k, const mx::array& v, const mx::array& gamma, const mx::array& beta,
+    const mx::array& state);
 
 // Cross-entropy in nats, float32 [P], of float32 logits [P, V] and int32 targets [P].
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets);

@@ -20,6 +20,7 @@ import numpy as np
 from zoo.ops import delta_chunks
 from zoo.ops.causal_sums import document_starts
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.native import kernels_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +125,24 @@ def chunked(chunk_size: int) -> Recurrence:
 
 
 def native(chunk_size: int) -> Recurrence:
+    """The device's own kernels: on a processor those of `native/`, elsewhere or without them MLX's own.
+
+    Args:
+        chunk_size: As `mlx_own` takes it.
+    """
+    otherwise = mlx_own(chunk_size)
+
+    def recurrence(*arrays: mx.array) -> tuple[mx.array, mx.array]:
+        kernels = kernels_for(*arrays)
+        if kernels is None or arrays[0].shape[2] == 0:
+            return otherwise(*arrays)
+        y_BNLH, state_BNHH = kernels.gated_delta(*arrays)
+        return y_BNLH, state_BNHH
+
+    return recurrence
+
+
+def mlx_own(chunk_size: int) -> Recurrence:
     """MLX's own `gated_delta_update`, with the gradient of the chunked form.
 
     Its own gradient keeps two states per token on a CPU, and more than twenty inside a compiled step: 1.5 GB for one

@@ -23,6 +23,7 @@ from zoo.ops import causal_sums
 from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import dense_mask, everything
+from zoo.runtime.native import kernels_for
 
 FeatureMap = Literal["elu_plus_one", "relu", "squared_relu"]
 FEATURE_MAPS: tuple[FeatureMap, ...] = get_args(FeatureMap)
@@ -158,6 +159,14 @@ def chunked(
     """
     if q_BNLH.shape[2] == 1:
         return recurrent(q_BNLH, k_BKLH, v_BKLH, spec, state_BKHA)
+    kernels = kernels_for(q_BNLH, k_BKLH, v_BKLH, state_BKHA)
+    if kernels is not None:
+        settings = {"feature_map": spec.feature_map, "eps": spec.eps, "chunk_size": spec.chunk_size}
+        return tuple(
+            kernels.linear_attention(
+                q_BNLH, k_BKLH, v_BKLH, **settings, segments=spec.mask.segments_BL, state=state_BKHA
+            )
+        )
     features_of_all = _prepare(q_BNLH, k_BKLH, v_BKLH, spec)
     sums, state_BKHA = causal_sums.chunked(
         *features_of_all, spec.mask.segments_BL, state_BKHA, chunk_size=spec.chunk_size

@@ -1,4 +1,4 @@
-"""The gated delta rule: three forms, one recurrence; documents, cuts, gates at their ends, gradients, memory."""
+"""The gated delta rule: four forms, one recurrence; documents, cuts, gates at their ends, gradients, memory."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from zoo.ops.masks import MaskSpec
 CHUNK = 4
 FORMS = {
     "native": gated_delta.native(CHUNK),
+    "mlx_own": gated_delta.mlx_own(CHUNK),
     "chunked": gated_delta.chunked(CHUNK),
     "recurrent": gated_delta.recurrent,
 }
@@ -177,13 +178,13 @@ def test_the_gradient_of_the_state_handed_in_equals_the_plain_recurrences(form: 
     assert abs((whole * state).sum().item() - along) <= tolerance(mx.float32, gradient=True) * abs(along)
 
 
-@pytest.mark.parametrize("form", ["native", "chunked"])
+@pytest.mark.parametrize("form", ["native", "mlx_own", "chunked"])
 def test_a_compiled_gradient_keeps_no_state_per_token(form: str) -> None:
     length, heads, width = 256, 2, 32
     generator = np.random.default_rng(5)
     q, k, v = (mx.array(generator.standard_normal((1, heads, length, width)).astype(np.float32) / 6) for _ in range(3))
     gates = mx.array(generator.uniform(0.5, 1, (1, length, heads)).astype(np.float32))
-    recurrence = {"native": gated_delta.native, "chunked": gated_delta.chunked}[form](32)
+    recurrence = getattr(gated_delta, form)(32)
 
     def loss(q: mx.array, k: mx.array, v: mx.array, gamma: mx.array, beta: mx.array) -> mx.array:
         return gated_delta.update(recurrence, q, k, v, (gamma, beta), _spec())[0].sum()

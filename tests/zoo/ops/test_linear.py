@@ -8,9 +8,18 @@ from tests.tolerances import tolerance
 from zoo.ops import linear
 from zoo.ops.linear import FEATURE_MAPS, FeatureMap, LinearSpec
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.native import why_no_native
 
+native_only = pytest.mark.skipif(why_no_native() is not None, reason=str(why_no_native()))
 SCANS = {"chunked": linear.chunked, "cumsum": linear.cumsum, "recurrent": linear.recurrent}
 B, N, K, H = 3, 6, 2, 5
+
+
+@pytest.fixture(autouse=True, params=["mlx", pytest.param("native", marks=native_only)])
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "mlx":
+        monkeypatch.setattr(linear, "kernels_for", lambda *arrays: None)
+    return str(request.param)
 
 
 def _inputs(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,6 +117,40 @@ def test_rows_without_any_feature_are_zero_and_their_gradients_finite(scan: str)
 
     assert loss(*arrays).item() == 0
     assert all(mx.isfinite(gradient).all().item() for gradient in mx.grad(loss, argnums=(0, 1, 2))(*arrays))
+
+
+@native_only
+@pytest.mark.parametrize("feature_map", FEATURE_MAPS)
+@pytest.mark.parametrize("handed", ["nothing", "a state", "documents"])
+@pytest.mark.parametrize(("length", "width", "chunk_size"), [(2, 5, 32), (37, 5, 8), (70, 33, 64), (26, 64, 300)])
+def test_compiled_sums_and_their_gradients_equal_those_of_mlx(
+    monkeypatch: pytest.MonkeyPatch, feature_map: FeatureMap, handed: str, length: int, width: int, chunk_size: int
+) -> None:
+    """Of arrays whose heads lie behind each other and of such as lie beside each other, as after a projection."""
+    generator = np.random.default_rng(length)
+    beside = generator.standard_normal((B, length, N + 2 * K, width)).astype(np.float32)
+    q, k, v = (mx.array(beside[:, :, part]).swapaxes(1, 2) for part in (slice(0, N), slice(N, N + K), slice(-K, None)))
+    of_y, of_state = (mx.array(generator.standard_normal(shape)) for shape in (q.shape, (B, K, width, width + 1)))
+    state = mx.array(generator.uniform(0, 1, of_state.shape).astype(np.float32)) if handed == "a state" else None
+    documents = mx.array(np.sort(generator.integers(0, 4, (B, length)), axis=1).astype(np.int32))
+    mask = MaskSpec(causal=True, segments_BL=documents if handed == "documents" else None)
+    spec = LinearSpec(mask=mask, feature_map=feature_map, chunk_size=chunk_size, eps=1e-2)
+
+    def loss(q: mx.array, k: mx.array, v: mx.array, *state: mx.array) -> mx.array:
+        y, last = linear.chunked(q, k, v, spec, *state)
+        return (y * of_y).sum() + (last * of_state).sum()
+
+    def found() -> list[np.ndarray]:
+        arrays = [q, k, v, *([] if state is None else [state])]
+        y, last = linear.chunked(q, k, v, spec, state)
+        gradients = mx.grad(loss, argnums=tuple(range(len(arrays))))(*arrays)
+        return [np.array(each) for each in (y, last, *gradients)]
+
+    compiled = found()
+    monkeypatch.setattr(linear, "kernels_for", lambda *arrays: None)
+    for ours, expected in zip(compiled, found(), strict=True):
+        assert ours.shape == expected.shape
+        assert np.abs(ours - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
 def _peak_bytes(scan: str, length: int) -> int:
