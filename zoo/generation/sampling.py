@@ -74,8 +74,9 @@ class RowSampler:
 
 def most_probable(logits_BV: mx.array) -> mx.array:
     """The most probable tokens, int32 [B]; `NO_TOKEN` where the logits are no numbers, or the largest is infinite."""
-    tokens_B = _or_no_token(mx.argmax(logits_BV, axis=-1), logits_BV)
-    return mx.where(mx.isinf(mx.max(logits_BV, axis=-1)), NO_TOKEN, tokens_B)
+    # A NaN anywhere is the largest.
+    top_B = mx.max(logits_BV, axis=-1)
+    return mx.where(mx.isnan(top_B) | mx.isinf(top_B), NO_TOKEN, mx.argmax(logits_BV, axis=-1).astype(mx.int32))
 
 
 def _or_no_token(tokens_B: mx.array, logprobs_BV: mx.array) -> mx.array:

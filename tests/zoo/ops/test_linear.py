@@ -150,7 +150,8 @@ def test_compiled_sums_and_their_gradients_equal_those_of_mlx(
     monkeypatch.setattr(linear, "kernels_for", lambda *arrays: None)
     for ours, expected in zip(compiled, found(), strict=True):
         assert ours.shape == expected.shape
-        assert np.abs(ours - expected).max() <= 2e-5 * np.abs(expected).max()
+        # A query's gradient is a small difference of large products where there are few keys.
+        assert np.abs(ours - expected).max() <= 2e-5 * max(np.abs(expected).max(), 0.1)
 
 
 def _peak_bytes(scan: str, length: int) -> int:
