@@ -88,8 +88,9 @@ class Mechanism:
         learned: Initial values by name of arrays that the layer owns and the op takes last, from (config, N).
         settle: `settle(layer)` changes how what a layer learns begins, so that it disturbs a trained model least, and
             says how, in words; None where it begins as in a new model.
-        packaged: Implementations that need our own kernels: on a processor the optional package, on a GPU those that
-            agreed with the plain implementation there.
+        packaged: Implementations that need our own kernels.
+        why_no_kernels: Why this device has none for them, in words; None if it has. Those of softmax attention are on a
+            processor the optional package's, on a GPU those that agreed with the plain implementation there.
         tuning: Parameters that change how fast it is and never the result.
         stands_for: Mechanism and parameters whose function a config computes, where they are another's.
     """
@@ -108,6 +109,7 @@ class Mechanism:
     learned: Callable[[Any, int], Mapping[str, mx.array]] | None = None
     settle: Callable[[Any], str] | None = None
     packaged: tuple[str, ...] = ()
+    why_no_kernels: Callable[[], str | None] = why_no_native
     tuning: tuple[str, ...] = ()
     stands_for: Callable[[Any], tuple["Mechanism", Any]] | None = None
 
@@ -117,7 +119,7 @@ class Mechanism:
 
     def implementations_here(self) -> tuple[str, ...]:
         """Those that this machine can compute, on the device in use; without `auto`, which is one of them."""
-        lacking = self.packaged if why_no_native() is not None else ()
+        lacking = self.packaged if self.why_no_kernels() is not None else ()
         return tuple(name for name in self.implementations if name not in (AUTO, *lacking))
 
     def shape_in(self, parameters: Any, implementation: str, shape: LayerShape) -> LayerShape:
@@ -127,7 +129,7 @@ class Mechanism:
             UserError: If the mechanism cannot do what the model needs, the heads do not divide, or this machine lacks
                 the kernels.
         """
-        lacking = why_no_native() if implementation in self.packaged else None
+        lacking = self.why_no_kernels() if implementation in self.packaged else None
         must = f"be another one here, since {lacking}"
         require(lacking is None, "attention.implementation", must, implementation, allowed=self.implementations_here())
         # What has no grouping takes no part in the model's.

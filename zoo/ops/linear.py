@@ -23,7 +23,7 @@ from zoo.ops import causal_sums
 from zoo.ops.exponential import exp
 from zoo.ops.masks import MaskSpec
 from zoo.ops.patterns import dense_mask, everything
-from zoo.runtime.native import kernels_for
+from zoo.runtime.native import native_kernels
 
 FeatureMap = Literal["elu_plus_one", "relu", "squared_relu"]
 FEATURE_MAPS: tuple[FeatureMap, ...] = get_args(FeatureMap)
@@ -159,19 +159,33 @@ def chunked(
     """
     if q_BNLH.shape[2] == 1:
         return recurrent(q_BNLH, k_BKLH, v_BKLH, spec, state_BKHA)
-    kernels = kernels_for(q_BNLH, k_BKLH, v_BKLH, state_BKHA)
-    if kernels is not None:
-        settings = {"feature_map": spec.feature_map, "eps": spec.eps, "chunk_size": spec.chunk_size}
-        return tuple(
-            kernels.linear_attention(
-                q_BNLH, k_BKLH, v_BKLH, **settings, segments=spec.mask.segments_BL, state=state_BKHA
-            )
-        )
     features_of_all = _prepare(q_BNLH, k_BKLH, v_BKLH, spec)
     sums, state_BKHA = causal_sums.chunked(
         *features_of_all, spec.mask.segments_BL, state_BKHA, chunk_size=spec.chunk_size
     )
     return _divide(sums, spec, q_BNLH.dtype), state_BKHA
+
+
+def native(
+    q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec: LinearSpec, state_BKHA: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """Causal linear attention by chunks in compiled kernels for processors; arguments as for `chunked`.
+
+    Raises:
+        UserError: If the package of kernels is not there, or arrays are on a GPU.
+    """
+    if q_BNLH.shape[2] == 1:
+        return recurrent(q_BNLH, k_BKLH, v_BKLH, spec, state_BKHA)
+    y_BNLH, state_BKHA = native_kernels().linear_attention(
+        *(array.astype(mx.float32) for array in (q_BNLH, k_BKLH, v_BKLH)),
+        feature_map=spec.feature_map,
+        eps=spec.eps,
+        chunk_size=spec.chunk_size,
+        segments=spec.mask.segments_BL,
+        state=state_BKHA,
+    )
+    assert state_BKHA is not None
+    return y_BNLH.astype(q_BNLH.dtype), state_BKHA
 
 
 def cumsum(

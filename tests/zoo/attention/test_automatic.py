@@ -55,7 +55,8 @@ def test_its_op_has_the_gradients_of_the_reference_mechanism(name):
         op = declared.implementations[implementation](parameters)
         return mx.grad(lambda *each: mx.sin(op(*each, spec)).sum(), argnums=tuple(range(len(inputs))))(*inputs)
 
-    for found, expected in zip(gradients(AUTO), gradients("masked"), strict=True):
+    plain = "masked" if "masked" in declared.implementations else next(iter(declared.implementations))
+    for found, expected in zip(gradients(AUTO), gradients(plain), strict=True):
         np.testing.assert_allclose(np.array(found), np.array(expected), atol=3e-5)
 
 

@@ -11,15 +11,9 @@ from zoo.ops.masks import MaskSpec
 from zoo.runtime.native import why_no_native
 
 native_only = pytest.mark.skipif(why_no_native() is not None, reason=str(why_no_native()))
-SCANS = {"chunked": linear.chunked, "cumsum": linear.cumsum, "recurrent": linear.recurrent}
+SCANS = {"chunked": linear.chunked, "cumsum": linear.cumsum, "recurrent": linear.recurrent, "native": linear.native}
+FORMS = [pytest.param(name, marks=native_only) if name == "native" else name for name in SCANS]
 B, N, K, H = 3, 6, 2, 5
-
-
-@pytest.fixture(autouse=True, params=["mlx", pytest.param("native", marks=native_only)])
-def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "mlx":
-        monkeypatch.setattr(linear, "kernels_for", lambda *arrays: None)
-    return str(request.param)
 
 
 def _inputs(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,20 +74,21 @@ def test_features_have_their_derivative_at_and_around_zero(feature_map: FeatureM
     assert np.abs(np.array(gradient) - expected).max() <= tolerance(mx.float32, gradient=True)
 
 
-@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("scan", FORMS)
 @pytest.mark.parametrize("chunk_size", [1, 3, 4, 11, 64])
 def test_the_chunk_size_never_changes_the_result(scan: str, chunk_size: int) -> None:
     spec = LinearSpec(mask=MaskSpec(causal=True), chunk_size=chunk_size)
     assert _difference(scan, _inputs(11), spec) <= tolerance(mx.float32)
 
 
+@pytest.mark.parametrize("scan", ["chunked", pytest.param("native", marks=native_only)])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("start", [1, 3, 4, 5, 8, 10])
-def test_documents_and_padding_together_equal_the_reference(start: int, causal: bool) -> None:
+def test_documents_and_padding_together_equal_the_reference(start: int, causal: bool, scan: str) -> None:
     segments = np.zeros((B, 11), dtype=np.int32)
     segments[0, start:], segments[1, start:], segments[1, 10:] = 1, 2, 3
     mask = MaskSpec(causal=causal, segments_BL=mx.array(segments), lengths_B=mx.array([11, 10, 6]))
-    assert _difference("chunked", _inputs(11), LinearSpec(mask=mask, chunk_size=4)) <= tolerance(mx.float32)
+    assert _difference(scan, _inputs(11), LinearSpec(mask=mask, chunk_size=4)) <= tolerance(mx.float32)
 
 
 def test_more_keys_than_queries_equal_the_reference_when_bidirectional() -> None:
@@ -106,7 +101,7 @@ def test_more_keys_than_queries_equal_the_reference_when_bidirectional() -> None
     assert np.abs(np.array(actual) - expected).max() <= tolerance(mx.float32)
 
 
-@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("scan", FORMS)
 def test_rows_without_any_feature_are_zero_and_their_gradients_finite(scan: str) -> None:
     q, k, v = _on_mlx(_inputs(5))
     arrays = (-mx.abs(q), k, v)
@@ -124,7 +119,7 @@ def test_rows_without_any_feature_are_zero_and_their_gradients_finite(scan: str)
 @pytest.mark.parametrize("handed", ["nothing", "a state", "documents"])
 @pytest.mark.parametrize(("length", "width", "chunk_size"), [(2, 5, 32), (37, 5, 8), (70, 33, 64), (26, 64, 300)])
 def test_compiled_sums_and_their_gradients_equal_those_of_mlx(
-    monkeypatch: pytest.MonkeyPatch, feature_map: FeatureMap, handed: str, length: int, width: int, chunk_size: int
+    feature_map: FeatureMap, handed: str, length: int, width: int, chunk_size: int
 ) -> None:
     """Of arrays whose heads lie behind each other and of such as lie beside each other, as after a projection."""
     generator = np.random.default_rng(length)
@@ -136,19 +131,17 @@ def test_compiled_sums_and_their_gradients_equal_those_of_mlx(
     mask = MaskSpec(causal=True, segments_BL=documents if handed == "documents" else None)
     spec = LinearSpec(mask=mask, feature_map=feature_map, chunk_size=chunk_size, eps=1e-2)
 
-    def loss(q: mx.array, k: mx.array, v: mx.array, *state: mx.array) -> mx.array:
-        y, last = linear.chunked(q, k, v, spec, *state)
-        return (y * of_y).sum() + (last * of_state).sum()
+    def found(scan: str) -> list[np.ndarray]:
+        def loss(q: mx.array, k: mx.array, v: mx.array, *state: mx.array) -> mx.array:
+            y, last = SCANS[scan](q, k, v, spec, *state)
+            return (y * of_y).sum() + (last * of_state).sum()
 
-    def found() -> list[np.ndarray]:
         arrays = [q, k, v, *([] if state is None else [state])]
-        y, last = linear.chunked(q, k, v, spec, state)
+        y, last = SCANS[scan](q, k, v, spec, state)
         gradients = mx.grad(loss, argnums=tuple(range(len(arrays))))(*arrays)
         return [np.array(each) for each in (y, last, *gradients)]
 
-    compiled = found()
-    monkeypatch.setattr(linear, "kernels_for", lambda *arrays: None)
-    for ours, expected in zip(compiled, found(), strict=True):
+    for ours, expected in zip(found("native"), found("chunked"), strict=True):
         assert ours.shape == expected.shape
         # A query's gradient is a small difference of large products where there are few keys.
         assert np.abs(ours - expected).max() <= 2e-5 * max(np.abs(expected).max(), 0.1)

@@ -13,15 +13,24 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
+from zoo.attention.calibration import load_calibration
+from zoo.attention.choice import Chooser, Member
+from zoo.attention.choosing import ChoosingMixer, choosing_op
 from zoo.attention.interface import Cache, Capabilities, LayerShape, Mixer
-from zoo.attention.mechanism import HeadGrouping, Mechanism, Op, sample_qkv
+from zoo.attention.mechanism import AUTO, NATIVE, HeadGrouping, Mechanism, Op, sample_qkv
 from zoo.config import MOST, require, require_within
 from zoo.layers.caches import RecurrentCache
 from zoo.ops import linear
 from zoo.ops.linear import FeatureMap, LinearSpec, Scan
 from zoo.ops.masks import MaskSpec
+from zoo.runtime.native import why_no_native
 
-SCANS: dict[str, Scan] = {"chunked": linear.chunked, "cumsum": linear.cumsum, "recurrent": linear.recurrent}
+SCANS: dict[str, Scan] = {
+    "chunked": linear.chunked,
+    "cumsum": linear.cumsum,
+    "recurrent": linear.recurrent,
+    NATIVE: linear.native,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +63,7 @@ class LinearConfig(HeadGrouping):
 
 
 class LinearMixer(Mixer):
-    """Linear attention whose causal sums are formed by one of three scans."""
+    """Linear attention whose causal sums are formed by one of the scans."""
 
     def __init__(self, config: LinearConfig, implementation: str, shape: LayerShape) -> None:
         """Binds the scan that the implementation names."""
@@ -82,8 +91,9 @@ class LinearMixer(Mixer):
         N, K, H = self.shape.num_heads, self.shape.num_kv_heads, self.shape.head_dim
         if not self.shape.causal:
             return 2 * batch_size * length * N * H
-        # Measured: features; and the scores of a chunk, the state after each token, or nothing.
+        # Measured: features; and the scores of a chunk, the state after each token, or nothing. Of the kernels, sums.
         own = {
+            NATIVE: N,
             "chunked": N * (H + min(length, self._config.chunk_size)),
             "cumsum": K * H * (H + 1),
             "recurrent": 0,
@@ -99,10 +109,10 @@ class LinearMixer(Mixer):
 
 
 def capabilities_of(config: LinearConfig, implementation: str) -> Capabilities:
-    """Both directions; `cumsum` and `recurrent` are ways to form causal sums, so they are offered for those only."""
+    """Both directions; where one token after another counts, causal ones alone."""
     return Capabilities(
         causal=True,
-        bidirectional=implementation == "chunked",
+        bidirectional=implementation not in ("cumsum", "recurrent"),
         decode=True,
         exact_class=f"linear_{config.feature_map}",
         trimmable=False,
@@ -122,12 +132,29 @@ def op_factory(scan: Scan) -> Callable[[LinearConfig], Op]:
     return lambda _: linear.op_of(scan)
 
 
+def chooser_of(config: LinearConfig) -> Chooser:
+    """Chooses among the implementations."""
+    return Chooser([Member(declared=MECHANISM, parameters=config)], load_calibration(None))
+
+
+def mixer_of(config: LinearConfig, implementation: str, shape: LayerShape) -> Mixer:
+    """The mixer of an implementation, or one that chooses."""
+    if implementation == AUTO:
+        return ChoosingMixer(capabilities_of(config, AUTO), chooser_of(config), shape)
+    return LinearMixer(config, implementation, shape)
+
+
 MECHANISM = Mechanism(
     name="linear",
     config=LinearConfig,
-    implementations={name: op_factory(scan) for name, scan in SCANS.items()},
+    implementations={
+        **{name: op_factory(scan) for name, scan in SCANS.items()},
+        AUTO: lambda config: choosing_op(chooser_of(config)),
+    },
     capabilities=capabilities_of,
-    mixer=LinearMixer,
+    mixer=mixer_of,
+    packaged=(NATIVE,),
+    why_no_kernels=why_no_native,
     make_spec=spec_of,
     reference=linear.reference,
     sample_inputs=sample_qkv,
