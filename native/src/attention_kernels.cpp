@@ -21,14 +21,6 @@ constexpr float LOG2_E = 1.44269504088896341f;
 // Where the running maximum starts: below every true score, so that a query without keys has weight 0 everywhere.
 constexpr float LOWEST_MAXIMUM = -1e30f;
 
-NATIVE_INLINE int padded(int n) {
-  return (n + W - 1) / W * W;
-}
-
-NATIVE_INLINE int least(int a, int b) {
-  return a < b ? a : b;
-}
-
 struct Tile {
   int b, n, group;
   int first_query, num_queries;
@@ -47,27 +39,6 @@ const float* key_row(const Attention& a, int b, int group, int key) {
 
 const float* value_row(const Attention& a, int b, int group, int key) {
   return a.v + b * a.v_strides.batch + group * a.v_strides.head + key * a.v_strides.row;
-}
-
-// to[c, r] = factor * from[r, c], for rows whose numbers are `from_column` apart; without reading or writing beyond.
-void transpose(
-    float* to, long to_row, const float* from, long from_row, long from_column, int rows, int columns, float factor) {
-  int first = 0;
-  if (from_column == 1) {
-    for (; first + W <= rows; first += W)
-      for (int c = 0; c < columns; c += W) {
-        const int count = least(W, columns - c);
-        Vec block[W];
-        for (int i = 0; i < W; i++) {
-          const float* at = from + (first + i) * from_row + c;
-          block[i] = (count == W ? load(at) : load_some(at, count)) * factor;
-        }
-        transpose_block(block);
-        for (int i = 0; i < count; i++) store(to + (c + i) * to_row + first, block[i]);
-      }
-  }
-  for (int c = 0; c < columns; c++)
-    for (int r = first; r < rows; r++) to[c * to_row + r] = factor * from[r * from_row + c * from_column];
 }
 
 // [H, T] of factor * rows [num_queries, H]; zeros in the lanes beyond.

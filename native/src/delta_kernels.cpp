@@ -20,10 +20,6 @@ using native::DeltaOutputs;
 using native::Strides3;
 using native::Strides4;
 
-NATIVE_INLINE int padded(int n) {
-  return (n + W - 1) / W * W;
-}
-
 int row_floats(int H) {
   return padded(H);
 }
@@ -37,10 +33,6 @@ long scratch_floats(const Delta& a) {
   // A state more than there are tokens, G; a token's rows; errors; and a vector for each key, twice.
   const long width = padded(a.H);
   return (a.T + 2) * state_floats(a) + (a.T + 12) * width + 2 * width * W;
-}
-
-void clear(float* to, long count) {
-  for (long i = 0; i < count; i++) to[i] = 0.0f;
 }
 
 // [padded H] of a token; zeros beyond.

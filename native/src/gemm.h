@@ -79,4 +79,25 @@ static void multiply(Product p, int M, int N, int K) {
   }
 }
 
+// to[c, r] = factor * from[r, c], for rows whose numbers are `from_column` apart; without reading or writing beyond.
+static inline void transpose(
+    float* to, long to_row, const float* from, long from_row, long from_column, int rows, int columns, float factor) {
+  int first = 0;
+  if (from_column == 1) {
+    for (; first + W <= rows; first += W)
+      for (int c = 0; c < columns; c += W) {
+        const int count = least(W, columns - c);
+        Vec block[W];
+        for (int i = 0; i < W; i++) {
+          const float* at = from + (first + i) * from_row + c;
+          block[i] = (count == W ? load(at) : load_some(at, count)) * factor;
+        }
+        transpose_block(block);
+        for (int i = 0; i < count; i++) store(to + (c + i) * to_row + first, block[i]);
+      }
+  }
+  for (int c = 0; c < columns; c++)
+    for (int r = first; r < rows; r++) to[c * to_row + r] = factor * from[r * from_row + c * from_column];
+}
+
 }  // namespace NATIVE_ISA

@@ -24,22 +24,6 @@ using native::LinearGradients;
 using native::LinearOutputs;
 using native::Strides4;
 
-NATIVE_INLINE int padded(int n) {
-  return (n + W - 1) / W * W;
-}
-
-NATIVE_INLINE int least(int a, int b) {
-  return a < b ? a : b;
-}
-
-NATIVE_INLINE Vec load_up_to(const float* from, int lanes) {
-  return lanes >= W ? load(from) : load_some(from, lanes);
-}
-
-NATIVE_INLINE void store_up_to(float* to, Vec v, int lanes) {
-  lanes >= W ? store(to, v) : store_some(to, v, lanes);
-}
-
 NATIVE_INLINE Vec phi(Features which, Vec x) {
   const Vec positive = vmax(x, Vec{});
   if (which == Features::elu_plus_one) return exp_of_sum(vmin(x, Vec{}), Vec{}) + positive;
@@ -63,10 +47,6 @@ struct Memory {
     return taken;
   }
 };
-
-void clear(float* to, long count) {
-  for (long i = 0; i < count; i++) to[i] = 0.0f;
-}
 
 const float* row_of(const float* x, const Strides4& s, int b, int head, int row) {
   return x + b * s.batch + head * s.head + row * s.row;
@@ -92,20 +72,6 @@ void pack_features(const Linear& a, float* to, const float* from, const Strides4
     for (int h = 0; h < width; h += W) store(to + h, phi(a.features, load(to + h)));
     for (int h = a.H; h < width; h++) to[h] = 0.0f;
   }
-}
-
-// to[c, r] = from[r, c].
-void turn(float* to, int to_row, const float* from, int from_row, int rows, int columns) {
-  int first = 0;
-  for (; first + W <= rows; first += W)
-    for (int c = 0; c < columns; c += W) {
-      Vec block[W];
-      for (int i = 0; i < W; i++) block[i] = load(from + (first + i) * from_row + c);
-      transpose_block(block);
-      for (int i = 0; i < least(W, columns - c); i++) store(to + (c + i) * to_row + first, block[i]);
-    }
-  for (int c = 0; c < columns; c++)
-    for (int r = first; r < rows; r++) to[c * to_row + r] = from[r * from_row + c];
 }
 
 // Rows of a triangle that are computed together, up to its last column.
@@ -231,7 +197,7 @@ void forward(
     if (chunk.fresh) sums.clear_all();
     pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
     pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
-    turn(rows.turned, rows.row, rows.k, width, chunk.count, a.H);
+    transpose(rows.turned, rows.row, rows.k, width, 1, chunk.count, a.H, 1.0f);
     for (int n = group * G; n < (group + 1) * G; n++) {
       pack_features(a, rows.q, row_of(a.q, a.q_strides, b, n, chunk.first), a.q_strides, chunk.count);
       triangle(rows.weights, rows.row, rows.q, width, rows.turned, chunk.count, a.H);
@@ -308,7 +274,7 @@ void of_queries(
     if (chunk.fresh) sums.clear_all();
     pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
     pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
-    turn(rows.turned, rows.row, rows.v, width, chunk.count, a.H);
+    transpose(rows.turned, rows.row, rows.v, width, 1, chunk.count, a.H, 1.0f);
     pack_cotangents(a, g, chunk, b, n, numerators, denominators);
     triangle(rows.weights, rows.row, numerators, width, rows.turned, chunk.count, a.H);
     add_to_rows(rows.weights, rows.row, denominators, chunk.count);
@@ -343,10 +309,10 @@ void of_keys(
     const Chunk chunk = list.chunks[c];
     pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
     pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
-    turn(rows.turned, rows.row, rows.k, width, chunk.count, a.H);
-    turn(turned_values, rows.row, rows.v, width, chunk.count, a.H);
+    transpose(rows.turned, rows.row, rows.k, width, 1, chunk.count, a.H, 1.0f);
+    transpose(turned_values, rows.row, rows.v, width, 1, chunk.count, a.H, 1.0f);
     // Of later chunks first: R holds them.
-    turn(turned_sums, width, sums.outer, width, width, width);
+    transpose(turned_sums, width, sums.outer, width, 1, width, width, 1.0f);
     multiply<false>({rows.v, width, 1, sums.outer, width, dkeys, width}, chunk.count, width, a.H);
     for (int j = 0; j < chunk.count; j++) add(dkeys + j * width, 1.0f, sums.plain, width);
     multiply<false>({rows.k, width, 1, turned_sums, width, rows.products, width}, chunk.count, width, a.H);

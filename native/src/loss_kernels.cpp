@@ -16,10 +16,6 @@ using native::Predictions;
 constexpr int ABREAST = 4;
 constexpr long BLOCK = 1024;
 
-NATIVE_INLINE long least(long a, long b) {
-  return a < b ? a : b;
-}
-
 // `lanes` numbers, and in the others what neither raises a maximum nor a sum of exponentials.
 NATIVE_INLINE Vec load_or_lowest(const float* from, long lanes) {
   Vec v = splat(-__builtin_inff());
@@ -33,7 +29,7 @@ float maximum(const float* row, long V) {
   long v = 0;
   for (; v + ABREAST * W <= V; v += ABREAST * W)
     for (int i = 0; i < ABREAST; i++) high[i] = vmax(load(row + v + i * W), high[i]);
-  for (; v < V; v += W) high[0] = vmax(load_or_lowest(row + v, least(W, V - v)), high[0]);
+  for (; v < V; v += W) high[0] = vmax(load_or_lowest(row + v, least<long>(W, V - v)), high[0]);
   const Vec highest = vmax(vmax(high[0], high[1]), vmax(high[2], high[3]));
   float peak = highest[0];
   for (int i = 1; i < W; i++) peak = highest[i] > peak ? highest[i] : peak;
@@ -70,7 +66,7 @@ double other_weights(const float* row, long V, float peak) {
     long v = start;
     for (; v + ABREAST * W <= end; v += ABREAST * W)
       for (int i = 0; i < ABREAST; i++) sum.add(i, exp(load(row + v + i * W) - peak));
-    for (; v < end; v += W) sum.add(0, exp(load_or_lowest(row + v, least(W, end - v)) - peak));
+    for (; v < end; v += W) sum.add(0, exp(load_or_lowest(row + v, least<long>(W, end - v)) - peak));
     sum.finish(rest, ones);
   }
   return rest + (ones - 1);

@@ -17,10 +17,6 @@ using native::Rotary;
 typedef double Doubles __attribute__((vector_size(8 * W)));
 typedef int64_t Longs __attribute__((vector_size(8 * W)));
 
-NATIVE_INLINE int padded(int n) {
-  return (n + W - 1) / W * W;
-}
-
 // Sine and cosine, for angles up to 2^50. A quarter turn is reduced in two parts; Taylor's series on [-pi/4, pi/4] err by
 // less than 1e-11.
 NATIVE_INLINE void sine_and_cosine(Doubles angle, Vec& sine, Vec& cosine) {

@@ -66,6 +66,29 @@ NATIVE_INLINE void store_some(float* to, Vec v, int lanes) {
   __builtin_memcpy(to, &v, sizeof(float) * lanes);
 }
 
+// Of so many numbers as there are, which may be more than a vector holds.
+NATIVE_INLINE Vec load_up_to(const float* from, int lanes) {
+  return lanes >= W ? load(from) : load_some(from, lanes);
+}
+
+NATIVE_INLINE void store_up_to(float* to, Vec v, int lanes) {
+  lanes >= W ? store(to, v) : store_some(to, v, lanes);
+}
+
+// Numbers in whole vectors.
+NATIVE_INLINE int padded(int n) {
+  return (n + W - 1) / W * W;
+}
+
+template <typename T>
+NATIVE_INLINE T least(T a, T b) {
+  return a < b ? a : b;
+}
+
+NATIVE_INLINE void clear(float* to, long count) {
+  for (long i = 0; i < count; i++) to[i] = 0.0f;
+}
+
 // Of all 16 lanes: GCC 12 warns of what its own unmasked forms leave undefined.
 #define NATIVE_ALL_LANES 0xffff
 

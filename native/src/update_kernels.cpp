@@ -17,10 +17,6 @@ constexpr int ROWS = 32, COLUMNS = 128;
 typedef float Half __attribute__((vector_size(2 * W)));
 typedef double Doubles __attribute__((vector_size(4 * W)));
 
-NATIVE_INLINE long least(long a, long b) {
-  return a < b ? a : b;
-}
-
 struct Numbers {
   Vec parameter, mean, square;
 };
@@ -104,9 +100,9 @@ void transposed(const Update& given, long R, long C, long first, long last) {
   const Update u = given;
   float block[ROWS * COLUMNS];
   for (long row = first; row < last; row += ROWS) {
-    const int rows = static_cast<int>(least(ROWS, last - row));
+    const int rows = static_cast<int>(least<long>(ROWS, last - row));
     for (long column = 0; column < C; column += COLUMNS) {
-      const int columns = static_cast<int>(least(COLUMNS, C - column));
+      const int columns = static_cast<int>(least<long>(COLUMNS, C - column));
       turn(block, u.gradient + column * R + row, R, rows, columns);
       for (int i = 0; i < rows; i++) run<Rule>(u, block + i * COLUMNS, (row + i) * C + column, columns);
     }
