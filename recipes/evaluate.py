@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
-from eval.quality.evaluated import Evaluated
+from eval.quality.evaluated import Evaluated, HeldOutExamples
 from eval.quality.harness import HarnessConfig, harness
 from eval.quality.run_facts import facts_of_checkpoint, section, with_settings
 from eval.quality.run_rows import Origin, quality_row
@@ -209,6 +209,9 @@ def _asked_otherwise(evaluated: Evaluated, loaded: LoadedCheckpoint) -> list[str
         "sequence_length": (evaluated.sequence_length, _size(training, "sequence_length")),
         "rows": (evaluated.num_text_rows, as_trained.num_text_rows),
     }
+    if isinstance(evaluated.text, HeldOutExamples):
+        # Batches are cut where rows are of about one length, so that another size looks at other rows.
+        asked["batch_size"] = (evaluated.batch_size, _size(training, "batch_size"))
     return [f"{key}={own}" for key, (own, trained) in asked.items() if trained not in (None, own)]
 
 

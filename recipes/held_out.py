@@ -101,8 +101,15 @@ def _text(
     examples = mapping["corpus"] == ExamplesConfig.corpus
     if examples and "corpus" not in given and mapping.get("chat_template") is not None:
         # A checkpoint names the template's text, and its tokenizer has it.
-        mapping = {**mapping, "chat_template": given.get("chat_template")}
+        given_one = given.get("chat_template")
+        absolute = None if given_one is None else str(typed_path(given_one, what="data.chat_template").absolute())
+        mapping = {**mapping, "chat_template": absolute}
+    elif examples and mapping.get("chat_template") is not None:
+        template = typed_path(mapping["chat_template"], what="data.chat_template")
+        mapping = {**mapping, "chat_template": str(template.absolute())}
     config = examples_config_from_mapping(mapping) if examples else data_config_from_mapping(mapping)
+    if not examples and _classifies(loaded.model):
+        raise UserError(f"data must be texts with labels for a classifier, as data=examples; got {mapping['corpus']}")
     if config.cache_dir is not None:
         config = dataclasses.replace(
             config, cache_dir=str(typed_path(config.cache_dir, what="data.cache_dir").absolute())
@@ -124,9 +131,15 @@ def _text(
     return HeldOutData(corpus=name, identity=corpus.identity, text=text), corpus.fingerprint
 
 
+def _classifies(model: Any) -> bool:
+    return not model.config.causal and bool(model.config.classifies)
+
+
 def _examples(config: ExamplesConfig, corpus: ExampleCorpus, model: Any) -> HeldOutExamples:
     """Held-out examples, which must be texts with labels for a classifier, and for no other model."""
-    classifies = not model.config.causal and model.config.classifies
+    classifies = _classifies(model)
+    if not classifies and not model.config.causal:
+        raise UserError("data must be running text for an encoder that guesses tokens, as data=text; got examples")
     if classifies != bool(corpus.labels):
         kind = (
             "texts with labels for a classifier"
@@ -134,7 +147,10 @@ def _examples(config: ExamplesConfig, corpus: ExampleCorpus, model: Any) -> Held
             else "texts without labels (data.format=text leaves them out)"
         )
         raise UserError(f"data must be {kind}; got others")
-    classes = classes_of(model.config.labels or (), corpus.labels) if classifies else ()
+    labels = (
+        model.config.labels or tuple(str(number) for number in range(model.config.num_classes)) if classifies else ()
+    )
+    classes = classes_of(labels, corpus.labels)
     return HeldOutExamples(split=corpus.validation, tokenizer=corpus.tokenizer, pack=config.pack, classes=classes)
 
 

@@ -36,7 +36,9 @@ def _greedy(evaluated: Evaluated) -> dict[str, Any] | None:
     able = all(layer.self_attn.capabilities.decode for layer in evaluated.model.layers)
     if not (evaluated.causal and able and evaluated.tokenizer):
         return None
-    prompt = next(evaluated.text_batches()).inputs_BL[0, :_PROMPT_TOKENS].tolist()
+    batch = next(evaluated.text_batches())
+    length = _PROMPT_TOKENS if batch.lengths_B is None else min(_PROMPT_TOKENS, int(batch.lengths_B[0]))
+    prompt = batch.inputs_BL[0, :length].tolist()
     config = GenerationConfig(max_tokens=_WRITTEN_TOKENS, stop_at_eos=False)
     written = generate_text(evaluated.model, evaluated.tokenizer, prompt, config)
     return {

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.quality.ablation import ablation
-from eval.quality.evaluated import Evaluated, HeldOutText
+from eval.quality.evaluated import Evaluated, HeldOutExamples, HeldOutText
 from eval.quality.extrapolation import extrapolation
 from eval.quality.generated import generated_needle, generated_recall
 from eval.quality.language import language
@@ -48,9 +48,9 @@ def _unless_running_text(evaluated: Evaluated) -> str | None:
 
 
 def _unless_classifier(evaluated: Evaluated) -> str | None:
-    if evaluated.text is not None and not evaluated.causal and evaluated.model.config.classifies:
+    if isinstance(evaluated.text, HeldOutExamples) and evaluated.text.classes:
         return None
-    return "it asks what texts are; the model is no classifier"
+    return "it asks what texts are, a classifier and about texts with labels"
 
 
 def _unless_encoder(evaluated: Evaluated) -> str | None:
@@ -82,6 +82,10 @@ def _unless_decoding(evaluated: Evaluated) -> str | None:
     return _unless_language_model(evaluated) or (None if all(able) else "its attention cannot write token by token")
 
 
+def _unless_writing_after_text(evaluated: Evaluated) -> str | None:
+    return _unless_decoding(evaluated) or _unless_running_text(evaluated)
+
+
 _TEXT_TASKS = (
     QualityTask(name="language", unfit=_unless_language_model, measure=language),
     QualityTask(name="positions", unfit=_unless_running_text, measure=positions),
@@ -91,7 +95,7 @@ _TEXT_TASKS = (
     QualityTask(name="surgery", unfit=_unless_exchanged, measure=surgery, on_request=True),
     QualityTask(name="ablation", unfit=_unless_language_model, measure=ablation, on_request=True),
     QualityTask(name="generated_recall", unfit=_unless_decoding, measure=generated_recall, on_request=True),
-    QualityTask(name="generated_needle", unfit=_unless_decoding, measure=generated_needle, on_request=True),
+    QualityTask(name="generated_needle", unfit=_unless_writing_after_text, measure=generated_needle, on_request=True),
 )
 
 

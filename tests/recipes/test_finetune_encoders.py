@@ -212,3 +212,22 @@ def test_exchanging_the_attention_of_a_classifier_is_measured_on_its_classes(
     assert code == 2
     assert "is a classifier, which predicts no tokens" in captured.err.splitlines()[-1]
     assert command("convert", convert_main, *out, "surgery.batches=0")[0] == 0
+
+
+def test_encoders_are_asked_about_nothing_that_means_nothing_to_them(command, finetune, tmp_path):
+    assert finetune(told_by_a_word(), "training.eval_every=null")[0] == 0
+    text = tmp_path / "texts"
+    text.mkdir()
+    (text / "a.txt").write_text("a b " * 99, encoding="utf-8")
+    rows = [f"run_dir={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}", "data.validation_fraction=0.5"]
+    for checkpoint, data, message in (
+        (tmp_path / "run", ["data=text", f"data.path={text}"], "data must be texts with labels for a classifier"),
+        (
+            BASE,
+            ["data=examples", f"data.path={tmp_path / 'run.jsonl'}", "data.format=text"],
+            "data must be running text",
+        ),
+    ):
+        code, _, captured = command("evaluate", evaluate_main, f"checkpoint={checkpoint}", *rows, *data)
+        assert code == 2
+        assert message in captured.err.splitlines()[-1]

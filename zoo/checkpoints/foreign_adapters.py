@@ -28,6 +28,8 @@ from zoo.config.files import open_regular, read_json_mapping
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 
 PEFT_ADAPTERS = "adapter_model.safetensors"
+# Others, as pissa, take something out of the base's weights.
+_HARMLESS_BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,20 @@ class _PEFTConfig:
     use_dora: bool = False
     use_rslora: bool = False
     bias: str = "none"
+    alpha_pattern: dict[str, Any] | None = None
+    rank_pattern: dict[str, Any] | None = None
+    init_lora_weights: Any = True
 
     def __post_init__(self) -> None:
         require(self.peft_type == "LORA", "peft_type", "be LORA", self.peft_type)
         require(self.bias == "none", "bias", "be none", self.bias)
         require(self.r >= 1, "r", "be at least 1", self.r)
+        for name in ("alpha_pattern", "rank_pattern"):
+            pattern = getattr(self, name)
+            require(not pattern, name, "be empty, as all adapters have one size here", pattern)
+        begins = self.init_lora_weights
+        condition = "leave the base as it is"
+        require(begins in _HARMLESS_BEGINNINGS, "init_lora_weights", condition, begins, allowed=_HARMLESS_BEGINNINGS)
 
     @property
     def scale(self) -> float:
@@ -130,22 +141,29 @@ def load_adapters(
             }
         arrays = read_tensors(stream, path, wanted, what="adapters of this model", same_dtypes=False)
     read = {ours[name]: each for name, each in arrays.items()} if names is None else names.ours_from(arrays, own)
-    model.load_weights(list(read.items()), strict=False)
+    # A file may be in half precision; what is trained is float32.
+    model.load_weights([(name, array.astype(own[name].dtype)) for name, array in read.items()], strict=False)
     mx.eval(model.parameters())
 
 
-def write_peft(folder: Path, model: nn.Module) -> None:
+def write_peft(folder: Path, model: nn.Module) -> bool:
     """Writes an adapted model's adapters into a new folder as PEFT reads them.
 
     Args:
         folder: Is made.
         model: With adapters and nothing else that is trained but a classifier's head.
 
+    Returns:
+        Whether transformers has a place for all of them, which it has not for what the projections of another
+        attention learnt in a GPT-2 or a BERT; nothing is written otherwise.
+
     Raises:
         OSError: If it cannot be written.
     """
     adapters: Adapters = model.adapters
     names = names_in_peft(model)
+    if not names.covers(model):
+        return False
     arrays, rank = names.theirs_from(model)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / PEFT_ADAPTERS, arrays)
@@ -166,6 +184,7 @@ def write_peft(folder: Path, model: nn.Module) -> None:
         "inference_mode": True,
     }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return True
 
 
 def write_mlx_lm(folder: Path, model: nn.Module) -> bool:
@@ -233,11 +252,13 @@ def _placed(
             else:
                 keys.setdefault(place[0], set()).add(place[1].rpartition(".")[0])
     last = list(range(num_layers - len(keys), num_layers))
-    if not keys or sorted(keys) != last or any(each != keys[last[0]] for each in keys.values()):
-        raise UserError(
-            f"adapters: {path} must adapt the same layers of each of the last blocks, of {num_layers}; got blocks "
-            f"{shortened(sorted(keys))}"
-        )
+    must = f"adapters: {path} must adapt the same layers of each of the last blocks, of {num_layers}"
+    if not keys or sorted(keys) != last:
+        raise UserError(f"{must}; got blocks {shortened(sorted(keys))}")
+    usual = shortened(sorted(keys[last[0]]))
+    for block, found in keys.items():
+        if found != keys[last[0]]:
+            raise UserError(f"{must}; got {shortened(sorted(found))} in block {block}, {usual} in block {last[0]}")
     layers = None if len(keys) == num_layers else len(keys)
     return dataclasses.replace(lora, keys=tuple(sorted(keys[last[0]])), num_layers=layers), heads
 

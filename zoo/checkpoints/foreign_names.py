@@ -102,6 +102,12 @@ class ForeignNames:
                 arrays[f"{self.prefix}{theirs}.{self.leaves[leaf]}"] = self._turned(array, leaf)
         return arrays, rank
 
+    def covers(self, model: nn.Module) -> bool:
+        """Whether all adapters of a model have a name there."""
+        named = {f"{name}.{_A}" for module in self.modules for name in module.ours}
+        own = dict(tree_flatten(model.trainable_parameters()))
+        return all(name in named for name in own if name.rpartition(".")[2] == _A)
+
     def adapted(self, arrays: Collection[str]) -> list[str]:
         """Their modules that have adapters in a file."""
         suffix = f".{self.leaves[_A]}"

@@ -147,6 +147,9 @@ def test_adapters_from_peft_are_read_with_its_logits_and_written_so_that_they_ar
         ({"r": "3"}, "r must be a whole number"),
         ({"r": 4}, r"must have shape \(4, 24\); got \(3, 24\)"),
         ({"use_dora": True}, "missing: .*lora_magnitude_vector"),
+        ({"alpha_pattern": {"q_proj": 1.0}}, "alpha_pattern must be empty"),
+        ({"rank_pattern": {"q_proj": 8}}, "rank_pattern must be empty"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights must leave the base as it is"),
     ],
 )
 def test_adapters_that_do_not_fit_are_refused_in_one_line(change, message, tmp_path):
@@ -312,6 +315,35 @@ def test_adapters_of_a_stock_gpt_become_those_of_its_one_matrix_of_queries_keys_
         one, two = (dict(mx.load(str(path))) for path in paths)
         assert one.keys() == two.keys()
         assert all(mx.array_equal(one[name], two[name]) for name in one)
+
+
+def test_adapters_that_transformers_has_no_place_for_are_written_whole_or_not_at_all(tmp_path):
+    model = ours(family="gpt", num_kv_heads=None, attention=variant("gated_delta").as_mapping())
+    attach_adapters(model, Adapters(kind="lora", lora=LoRAConfig(), base="b", base_fingerprint="f"))
+    assert not write_peft(tmp_path / "peft", model)
+    assert not (tmp_path / "peft").exists()
+
+
+@pytest.mark.parametrize("name", ["lora", "gpt2"])
+def test_adapters_in_half_precision_are_trained_in_float32(name, tmp_path):
+    shutil.copytree(PEFT / name, tmp_path / "peft")
+    path = tmp_path / "peft" / "adapter_model.safetensors"
+    arrays = {key: array.astype(mx.float16) for key, array in mx.load(str(path)).items()}
+    mx.eval(arrays)
+    mx.save_safetensors(str(path), arrays)
+    model = load_whole(model_folder("gpt2") if name == "gpt2" else PEFT / "base").model
+    load_adapters(model, tmp_path / "peft", base="base")
+    assert {each.dtype for _, each in tree_flatten(model.trainable_parameters())} == {mx.float32}
+
+
+def test_an_adapter_file_whose_blocks_differ_says_where(tmp_path):
+    shutil.copytree(PEFT / "lora", tmp_path / "peft")
+    path = tmp_path / "peft" / "adapter_model.safetensors"
+    arrays = {key: array for key, array in mx.load(str(path)).items() if "layers.1.mlp" not in key}
+    mx.eval(arrays)
+    mx.save_safetensors(str(path), arrays)
+    with pytest.raises(UserError, match=r"got \['self_attn.q_proj', 'self_attn.v_proj'\] in block 1, "):
+        load_adapters(load_whole(PEFT / "base").model, tmp_path / "peft", base="base")
 
 
 def test_only_a_model_that_mlx_lm_names_otherwise_needs_a_file_for_it(tmp_path):

@@ -54,8 +54,8 @@ class LinearConfig(HeadGrouping):
         known = self.feature_map in linear.FEATURE_MAPS
         require(known, "feature_map", "be known", self.feature_map, allowed=linear.FEATURE_MAPS)
         require_within(self, 1, MOST, "chunk_size")
-        # What float32 tells from 0.
-        require_within(self, 1e-30, 1.0, "eps")
+        # Its square, which gradients are divided by, is a number that float32 tells from 0.
+        require_within(self, 1e-18, 1.0, "eps")
 
     def spec(self, mask: MaskSpec) -> LinearSpec:
         """The op's last argument."""
