@@ -277,9 +277,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if model.adapters is not None and not set(whole) - set(CLASSIFIER_HEAD):
         for name, write in (("peft", write_peft), ("mlx_lm", write_mlx_lm)):
             with folder.writing(name) as path:
-                written = write(path, model)
-            if name == "peft" and not written:
-                logger.warning("no adapters are left for PEFT: transformers has no place for those of this attention")
+                write(path, model)
     return result
 
 

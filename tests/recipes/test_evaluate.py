@@ -20,7 +20,6 @@ from tests.recipes.tiny_train import arguments
 from zoo.attention.catalog import variant_mapping
 from zoo.checkpoints import load_model, save_checkpoint
 from zoo.data.synthetic import MultiQueryRecall, Needle
-from zoo.data.tokenizers import BytesTokenizer
 from zoo.models import build_model, model_config_from_mapping
 
 METRICS = {"bits_per_byte": "val_bits_per_byte", "loss": "val_loss", "accuracy": "val_accuracy"}
@@ -325,21 +324,3 @@ def test_the_harness_is_given_the_model_whose_attention_was_exchanged(evaluate, 
     assert (attention.name, tasks) == ("linear", ("arc_easy",))
     assert result["attention"] == "linear"
     assert result["tasks"]["arc_easy"]["value"] == 0.5
-
-
-@pytest.mark.parametrize(("longest", "length"), [(4096, 512), (60, 60)])
-def test_a_model_that_does_not_say_how_it_was_trained_is_asked_in_rows_of_a_moderate_length(
-    evaluate, cache, tmp_path, longest, length
-):
-    sizes = {"num_layers": 1, "hidden_size": 20, "num_heads": 4, "head_dim": 6, "intermediate_size": 28}
-    mapping = {"family": "llama", "vocab_size": 259, "max_seq_len": longest, **sizes}
-    model = build_model(model_config_from_mapping({**mapping, "attention": variant_mapping("mha")}))
-    checkpoint = save_checkpoint(tmp_path / "model", model=model, tokenizer=BytesTokenizer())
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for number in range(4):
-        (texts / f"{number}.txt").write_text("what is read here is of no importance " * 40)
-    other = ("data=text", f"data.path={texts}", f"data.cache_dir={cache}", "data.validation_fraction=0.5")
-    code, result, error = evaluate(f"checkpoint={checkpoint}", "tasks=[extrapolation]", *other)
-    assert code == 0, error
-    assert min(each["length"] for each in result["tasks"]["extrapolation"]["details"]) == length

@@ -18,7 +18,6 @@ from recipes.finetune import main
 from zoo import load_model
 from zoo.attention.catalog import variant
 from zoo.checkpoints import History, load_checkpoint, load_whole, save_checkpoint
-from zoo.checkpoints.foreign_adapters import load_adapters
 from zoo.config import UserError
 from zoo.data.tokenizers import BytesTokenizer
 from zoo.models import build_model, model_config_from_mapping
@@ -318,17 +317,3 @@ def test_a_training_goes_on_from_adapters_and_leaves_them_for_peft_too(finetune,
     )
     wrong = finetune("method=dora", f"adapters={tmp_path / 'run'}", "lora.rank=5", folder="wrong")
     assert "lora must be left out beside adapters" in wrong[2]
-
-
-def test_a_run_of_a_gpt_2_leaves_its_adapters_for_peft_and_for_the_stock_model_in_mlx_lm(finetune, tmp_path):
-    stock = {"family": "gpt", "num_kv_heads": None, "intermediate_size": 128, "activation": "gelu_tanh"}
-    gpt = save_checkpoint(tmp_path / "gpt", model=build(**stock), tokenizer=BytesTokenizer())
-    code, _, error = finetune(f"checkpoint={gpt}", "method=lora")
-    assert code == 0, error
-    tokens = mx.array([[5, 7, 9]])
-    found = load_model(tmp_path / "run")[0](tokens)
-    assert mx.abs(found - load_model(gpt)[0](tokens)).max() > 1e-4
-    for name in ("peft", "mlx_lm"):
-        model, _ = load_model(gpt)
-        load_adapters(model, tmp_path / "run" / name, base=str(gpt))
-        assert mx.abs(model(tokens) - found).max() < 1e-5, name

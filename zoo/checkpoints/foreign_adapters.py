@@ -9,6 +9,7 @@ in both, `zoo.checkpoints.foreign_names` knows them.
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.errors import shortened
 from zoo.config.files import open_regular, read_json_mapping
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
+
+logger = logging.getLogger(__name__)
 
 PEFT_ADAPTERS = "adapter_model.safetensors"
 # Others, as pissa, take something out of the base's weights.
@@ -163,6 +166,7 @@ def write_peft(folder: Path, model: nn.Module) -> bool:
     adapters: Adapters = model.adapters
     names = names_in_peft(model)
     if not names.covers(model):
+        logger.warning("no adapters are left for PEFT: transformers has no place for those of this attention")
         return False
     arrays, rank = names.theirs_from(model)
     folder.mkdir(parents=True, exist_ok=True)
