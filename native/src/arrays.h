@@ -79,4 +79,10 @@ inline mx::array held(const mx::array& x) {
   return mx::array::unsafe_weak_copy(x);
 }
 
+inline std::vector<mx::array> held(const std::vector<mx::array>& arrays) {
+  std::vector<mx::array> all;
+  for (const auto& each : arrays) all.push_back(held(each));
+  return all;
+}
+
 }  // namespace native

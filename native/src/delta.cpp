@@ -35,10 +35,7 @@ class DeltaGradient : public CpuPrimitive {
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     for (int i = 0; i < 6; i++) i < 3 ? allocate_joined(outputs[i]) : allocate(outputs[i]);
-    std::vector<mx::array> in, out;
-    for (const auto& each : inputs) in.push_back(held(each));
-    for (const auto& each : outputs) out.push_back(held(each));
-    mx::cpu::get_command_encoder(stream()).dispatch([in, out]() mutable {
+    mx::cpu::get_command_encoder(stream()).dispatch([in = held(inputs), out = held(outputs)]() mutable {
       const Delta a = described(in);
       const DeltaGradients g = {in[6].data<float>(), in[7].data<float>(), in[8].data<float>(), strides_of(in[7]),
                                 out[0].data<float>(), out[1].data<float>(), out[2].data<float>(), out[3].data<float>(),
@@ -63,10 +60,7 @@ class DeltaForward : public CpuPrimitive {
     allocate_joined(outputs[0]);
     allocate(outputs[1]);
     allocate(outputs[2]);
-    std::vector<mx::array> in, out;
-    for (const auto& each : inputs) in.push_back(held(each));
-    for (const auto& each : outputs) out.push_back(held(each));
-    mx::cpu::get_command_encoder(stream()).dispatch([in, out]() mutable {
+    mx::cpu::get_command_encoder(stream()).dispatch([in = held(inputs), out = held(outputs)]() mutable {
       const Delta a = described(in);
       const DeltaOutputs to = {out[0].data<float>(), strides_of(out[0]), out[1].data<float>(), out[2].data<float>()};
       const auto& kernels = delta_kernels();

@@ -68,10 +68,7 @@ class LinearGradient : public CpuPrimitive {
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     for (int i = 0; i < 3; i++) allocate_joined(outputs[i]);
     if (settings_.goes_on) allocate(outputs[3]);
-    std::vector<mx::array> in, out;
-    for (const auto& each : inputs) in.push_back(held(each));
-    for (const auto& each : outputs) out.push_back(held(each));
-    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in, out]() mutable { run(settings, in, out); });
+    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in = held(inputs), out = held(outputs)]() mutable { run(settings, in, out); });
   }
 
   const char* name() const override { return "NativeLinearAttentionGradient"; }
@@ -114,10 +111,7 @@ class LinearForward : public CpuPrimitive {
     allocate_joined(outputs[0]);
     allocate(outputs[1]);
     allocate(outputs[2]);
-    std::vector<mx::array> in, out;
-    for (const auto& each : inputs) in.push_back(held(each));
-    for (const auto& each : outputs) out.push_back(held(each));
-    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in, out]() mutable {
+    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in = held(inputs), out = held(outputs)]() mutable {
       const Linear a = described(settings, in);
       const LinearOutputs to = {
           out[0].data<float>(), strides_of(out[0]), out[1].data<float>(), out[2].data<float>()};

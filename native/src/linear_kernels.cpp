@@ -176,6 +176,12 @@ long scratch_floats(const Linear& a) {
   return 8 * a.T * width + 2 * width * row + 2 * a.T * row + 3 * width * width + 6 * width + 2 * row;
 }
 
+// phi of a chunk's keys, and its values.
+void pack_keys(const Linear& a, const Rows& rows, const Chunk& chunk, int b, int group) {
+  pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
+  pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
+}
+
 void forward(
     const Linear& a, const LinearOutputs& out, const ChunkList& list, int b, int group, float* scratch) {
   Memory memory{scratch};
@@ -195,8 +201,7 @@ void forward(
   for (int c = 0; c < list.count; c++) {
     const Chunk chunk = list.chunks[c];
     if (chunk.fresh) sums.clear_all();
-    pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
-    pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
+    pack_keys(a, rows, chunk, b, group);
     transpose(rows.turned, rows.row, rows.k, width, 1, chunk.count, a.H, 1.0f);
     for (int n = group * G; n < (group + 1) * G; n++) {
       pack_features(a, rows.q, row_of(a.q, a.q_strides, b, n, chunk.first), a.q_strides, chunk.count);
@@ -272,8 +277,7 @@ void of_queries(
   for (int c = 0; c < list.count; c++) {
     const Chunk chunk = list.chunks[c];
     if (chunk.fresh) sums.clear_all();
-    pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
-    pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
+    pack_keys(a, rows, chunk, b, group);
     transpose(rows.turned, rows.row, rows.v, width, 1, chunk.count, a.H, 1.0f);
     pack_cotangents(a, g, chunk, b, n, numerators, denominators);
     triangle(rows.weights, rows.row, numerators, width, rows.turned, chunk.count, a.H);
@@ -307,8 +311,7 @@ void of_keys(
   read_state(sums, g.dlast + state_start(a, b, group), a.H);
   for (int c = list.count - 1; c >= 0; c--) {
     const Chunk chunk = list.chunks[c];
-    pack_features(a, rows.k, row_of(a.k, a.k_strides, b, group, chunk.first), a.k_strides, chunk.count);
-    pack(rows.v, a.H, row_of(a.v, a.v_strides, b, group, chunk.first), a.v_strides, chunk.count);
+    pack_keys(a, rows, chunk, b, group);
     transpose(rows.turned, rows.row, rows.k, width, 1, chunk.count, a.H, 1.0f);
     transpose(turned_values, rows.row, rows.v, width, 1, chunk.count, a.H, 1.0f);
     // Of later chunks first: R holds them.

@@ -63,10 +63,7 @@ class NormGradient : public CpuPrimitive {
     const auto &x = inputs.front(), &dy = inputs.back();
     allocate(outputs[0], {&dy, &x});
     for (size_t i = 1; i < outputs.size(); i++) allocate(outputs[i]);
-    std::vector<mx::array> in, out;
-    for (const auto& each : inputs) in.push_back(held(each));
-    for (const auto& each : outputs) out.push_back(held(each));
-    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in, out]() mutable { run(settings, in, out); });
+    mx::cpu::get_command_encoder(stream()).dispatch([settings = settings_, in = held(inputs), out = held(outputs)]() mutable { run(settings, in, out); });
   }
 
   const char* name() const override { return "NativeNormGradient"; }

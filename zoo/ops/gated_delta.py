@@ -89,7 +89,7 @@ def update(
     """Runs one form of the recurrence.
 
     Args:
-        recurrence: `native`, `chunked(...)` or `recurrent`.
+        recurrence: `native(...)`, `mlx_own(...)`, `chunked(...)` or `recurrent`.
         q_BNLH: Queries.
         k_BNLH: Keys, of norm 1.
         v_BNLH: Values.
