@@ -16,6 +16,7 @@ from attention_zoo_native._native import (
     after,
     attention,
     cross_entropy,
+    descent,
     gated_delta,
     gelu,
     gelu_tanh,
@@ -24,22 +25,26 @@ from attention_zoo_native._native import (
     layer_norm,
     linear_attention,
     lion,
+    log_sum_exp,
+    muon,
     num_threads,
     rms_norm,
     rotate,
     set_num_threads,
     silu,
+    softmax,
     swiglu,
 )
 
 # Another number for every change of what is exported, or of what it takes: `zoo.runtime.native` has the one it calls.
-INTERFACE = 2
+INTERFACE = 3
 
 __all__ = [
     "adamw",
     "after",
     "attention",
     "cross_entropy",
+    "descent",
     "gated_delta",
     "gelu",
     "gelu_tanh",
@@ -48,10 +53,13 @@ __all__ = [
     "layer_norm",
     "linear_attention",
     "lion",
+    "log_sum_exp",
+    "muon",
     "num_threads",
     "rms_norm",
     "rotate",
     "set_num_threads",
     "silu",
+    "softmax",
     "swiglu",
 ]

@@ -47,6 +47,8 @@ NB_MODULE(_native, m) {
       "state"_a = nb::none());
   m.def("gated_delta", &native::gated_delta, "q"_a, "k"_a, "v"_a, "gamma"_a, "beta"_a, "state"_a);
   m.def("after", &native::after, "x"_a, "others"_a);
+  m.def("softmax", &native::softmax, "x"_a);
+  m.def("log_sum_exp", &native::log_sum_exp, "x"_a);
   m.def("cross_entropy", &native::cross_entropy, "logits"_a, "targets"_a);
   m.def(
       "adamw",
@@ -63,6 +65,10 @@ NB_MODULE(_native, m) {
         return native::lion(parameter, gradient, mean, rate, scale, {beta1, beta2, 0, weight_decay});
       },
       "parameter"_a, "gradient"_a, "mean"_a, nb::kw_only(), "rate"_a, "scale"_a, "beta1"_a, "beta2"_a, "weight_decay"_a);
+  m.def(
+      "muon", &native::muon, "parameter"_a, "gradient"_a, "mean"_a, nb::kw_only(), "scale"_a, "momentum"_a, "nesterov"_a,
+      "weight_decay"_a);
+  m.def("descent", &native::descent, "parameter"_a, "direction"_a, nb::kw_only(), "rate"_a);
   m.def("global_norm", &native::global_norm, "arrays"_a);
   m.def("gelu", [](const array& x) { return native::activation(native::Activation::gelu, x); }, "x"_a);
   m.def("gelu_tanh", [](const array& x) { return native::activation(native::Activation::gelu_tanh, x); }, "x"_a);

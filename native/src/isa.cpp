@@ -11,6 +11,7 @@
 #include "loss.h"
 #include "norms.h"
 #include "rotary.h"
+#include "softmax.h"
 #include "update.h"
 
 namespace native {
@@ -50,3 +51,4 @@ NATIVE_TABLE(UpdateKernels, update_kernels, update)
 NATIVE_TABLE(ActivationKernels, activation_kernels, activations)
 NATIVE_TABLE(NormKernels, norm_kernels, norms)
 NATIVE_TABLE(RotaryKernels, rotary_kernels, rotary)
+NATIVE_TABLE(SoftmaxKernels, softmax_kernels, softmax_rows)

@@ -50,6 +50,11 @@ std::vector<mx::array> gated_delta(
 // Cross-entropy in nats, float32 [P], of float32 logits [P, V] and int32 targets [P].
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets);
 
+// Along the last axis, of any shape, float32; log-sum-exp keeps that axis, with one number. All numbers of a row
+// -infinity: the softmax is NaN, as MLX and PyTorch have it, and the logarithm -infinity.
+mx::array softmax(const mx::array& x);
+mx::array log_sum_exp(const mx::array& x);
+
 // The same array, once others are computed: what is made of it then takes the memory that they no longer need. MLX's
 // `depends` only orders; the CPU back end allocates ahead all the same.
 mx::array after(const mx::array& x, const std::vector<mx::array>& others);
@@ -81,6 +86,19 @@ std::vector<mx::array> lion(
     const mx::array& rate,
     const mx::array& scale,
     const Rates& rates);
+
+// The direction of a step of Muon, before it is made orthogonal, and its mean. Weight decay is added to the gradient.
+std::vector<mx::array> muon(
+    const mx::array& parameter,
+    const mx::array& gradient,
+    const mx::array& mean,
+    const mx::array& scale,
+    double momentum,
+    bool nesterov,
+    double weight_decay);
+
+// parameter - rate * direction, of one shape, float32; `rate` a float32 scalar.
+mx::array descent(const mx::array& parameter, const mx::array& direction, const mx::array& rate);
 
 // The root of the sum of all squares, a float32 scalar, of float32 arrays; summed in float64.
 mx::array global_norm(const std::vector<mx::array>& arrays);

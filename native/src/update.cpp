@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "arrays.h"
@@ -21,13 +22,24 @@ constexpr long ROWS = 64;
 // Bytes of a parameter from which to empty the queue of a stream costs less than to write elsewhere.
 constexpr size_t WORTH_WAITING = 1 << 20;
 
-enum class Rule { adamw, lion };
+enum class Rule { adamw, lion, muon, descent };
 
-// Where the arrays stand among the inputs. Lion has neither a mean of squares nor a step.
+// Where the arrays stand among the inputs. Only AdamW has a mean of squares and a step, and a descent has no mean.
 struct Places {
-  int parameter = 0, gradient = 1, mean = 2, rate = 3, scale = 4, square = 5, step = 6;
+  int parameter = 0, gradient = 1, rate = 2, scale = 3, mean = 4, square = 5, step = 6;
 };
 constexpr Places PLACE;
+
+const StepKernels& kernels_of(Rule rule) {
+  const auto& kernels = update_kernels();
+  switch (rule) {
+    case Rule::adamw: return kernels.adamw;
+    case Rule::lion: return kernels.lion;
+    case Rule::muon: return kernels.muon;
+    case Rule::descent: break;
+  }
+  return kernels.descent;
+}
 
 bool is_transposed(const mx::array& gradient) {
   return !gradient.flags().row_contiguous && gradient.ndim() == 2;
@@ -41,11 +53,15 @@ class Step : public CpuPrimitive {
     // In the memory of what the step replaces, where nothing else needs it. What has been asked of the stream holds a
     // parameter and its gradient until it is done.
     release_siblings(inputs, outputs);
-    const auto& parameter = inputs[PLACE.parameter];
-    if (!parameter.is_donatable() && parameter.nbytes() >= WORTH_WAITING) mx::synchronize(stream());
-    allocate(outputs[0], {&parameter});
-    allocate(outputs[1], {&inputs[PLACE.mean]});
-    if (rule_ == Rule::adamw) allocate(outputs[2], {&inputs[PLACE.square]});
+    const auto &parameter = inputs[PLACE.parameter], &gradient = inputs[PLACE.gradient];
+    if (rule_ == Rule::muon) {
+      // The parameter stays, until the direction is orthogonal.
+      is_transposed(gradient) ? allocate(outputs[0]) : allocate(outputs[0], {&gradient});
+    } else {
+      if (!parameter.is_donatable() && parameter.nbytes() >= WORTH_WAITING) mx::synchronize(stream());
+      allocate(outputs[0], {&parameter});
+    }
+    for (size_t i = 1; i < outputs.size(); i++) allocate(outputs[i], {&inputs[PLACE.mean + i - 1]});
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([rule = rule_, rates = rates_, in = inputs, out = outputs]() mutable { run(rule, rates, in, out); });
   }
@@ -67,15 +83,16 @@ class Step : public CpuPrimitive {
   static Update described(Rule rule, const Rates& rates, std::vector<mx::array>& in, std::vector<mx::array>& out) {
     Update u{};
     u.parameter = in[PLACE.parameter].data<float>(), u.gradient = in[PLACE.gradient].data<float>();
-    u.mean = in[PLACE.mean].data<float>();
-    u.new_parameter = out[0].data<float>(), u.new_mean = out[1].data<float>();
+    u.new_parameter = out[0].data<float>();
     u.scale = *in[PLACE.scale].data<float>();
     const double rate = *in[PLACE.rate].data<float>();
-    u.keep = static_cast<float>(1 - rate * rates.weight_decay);
+    u.rate = static_cast<float>(rate);
+    if (rule == Rule::descent) return u;
+    u.mean = in[PLACE.mean].data<float>(), u.new_mean = out[1].data<float>();
+    u.keep = static_cast<float>(1 - rate * rates.weight_decay), u.decay = static_cast<float>(rates.weight_decay);
     u.beta1 = static_cast<float>(rates.beta1), u.rest1 = static_cast<float>(1 - rates.beta1);
     u.beta2 = static_cast<float>(rates.beta2), u.rest2 = static_cast<float>(1 - rates.beta2);
-    u.rate = static_cast<float>(rate);
-    if (rule == Rule::lion) return u;
+    if (rule != Rule::adamw) return u;
     u.square = in[PLACE.square].data<float>(), u.new_square = out[2].data<float>();
     const auto step = static_cast<double>(*in[PLACE.step].data<uint64_t>());
     u.rate = static_cast<float>(rate / (1 - std::pow(rates.beta1, step)));
@@ -86,20 +103,18 @@ class Step : public CpuPrimitive {
 
   static void run(Rule rule, const Rates& rates, std::vector<mx::array>& in, std::vector<mx::array>& out) {
     const Update u = described(rule, rates, in, out);
-    const auto& kernels = update_kernels();
+    const auto& kernels = kernels_of(rule);
     const auto& gradient = in[PLACE.gradient];
     if (is_transposed(gradient)) {
-      const auto work = rule == Rule::adamw ? kernels.adamw_transposed : kernels.lion_transposed;
       const long R = gradient.shape(0), C = gradient.shape(1);
       parallel(static_cast<int>((R + ROWS - 1) / ROWS), [&](int task, int) {
-        work(u, R, C, task * ROWS, std::min(R, (task + 1) * ROWS));
+        kernels.transposed(u, R, C, task * ROWS, std::min(R, (task + 1) * ROWS));
       });
       return;
     }
-    const auto work = rule == Rule::adamw ? kernels.adamw : kernels.lion;
     const long count = gradient.size();
     parallel(static_cast<int>((count + GRAIN - 1) / GRAIN), [&](int task, int) {
-      work(u, task * GRAIN, std::min(count, (task + 1) * GRAIN));
+      kernels.flat(u, task * GRAIN, std::min(count, (task + 1) * GRAIN));
     });
   }
 
@@ -137,26 +152,23 @@ class GlobalNorm : public CpuPrimitive {
   bool is_equivalent(const Primitive&) const override { return true; }
 };
 
+// `arrays` are the parameter, its gradient and what there is of means.
 std::vector<mx::array> step(
-    Rule rule, const Rates& rates, std::vector<mx::array> arrays, const mx::array& rate, const mx::array& scale) {
+    Rule rule, const Rates& rates, const std::vector<mx::array>& arrays, const mx::array& rate, const mx::array& scale,
+    const std::optional<mx::array>& number = std::nullopt) {
   const auto stream = mx::default_stream(mx::Device::cpu);
   const mx::Shape shape = arrays[0].shape();
   for (const auto& array : arrays)
     require(array.shape() == shape && array.dtype() == mx::float32, "a step's arrays must be float32 of one shape");
   require(rate.size() == 1 && scale.size() == 1, "rate and scale must be one number each");
-  for (int place : {PLACE.parameter, PLACE.mean}) arrays[place] = mx::contiguous(arrays[place], false, stream);
-  arrays[PLACE.gradient] = mx::contiguous(arrays[PLACE.gradient], shape.size() == 2, stream);
-  std::vector<mx::array> inputs(arrays.begin(), arrays.begin() + PLACE.rate);
-  for (const auto& number : {rate, scale}) inputs.push_back(mx::astype(number, mx::float32, stream));
-  if (rule == Rule::adamw) inputs.push_back(mx::contiguous(arrays.back(), false, stream));
-  return inputs;
-}
-
-std::vector<mx::array> outputs(Rule rule, const Rates& rates, const std::vector<mx::array>& inputs) {
-  const size_t count = rule == Rule::adamw ? 3 : 2;
-  const auto stream = mx::default_stream(mx::Device::cpu);
+  std::vector<mx::array> inputs = {
+      whole(arrays[PLACE.parameter], stream), mx::contiguous(arrays[PLACE.gradient], shape.size() == 2, stream),
+      mx::astype(rate, mx::float32, stream), mx::astype(scale, mx::float32, stream)};
+  for (size_t i = 2; i < arrays.size(); i++) inputs.push_back(whole(arrays[i], stream));
+  if (number) inputs.push_back(mx::astype(*number, mx::uint64, stream));
+  const size_t count = arrays.size() - 1;
   return mx::array::make_arrays(
-      std::vector<mx::Shape>(count, inputs[0].shape()), std::vector<mx::Dtype>(count, mx::float32),
+      std::vector<mx::Shape>(count, shape), std::vector<mx::Dtype>(count, mx::float32),
       std::make_shared<Step>(stream, rule, rates), inputs);
 }
 
@@ -168,13 +180,11 @@ std::vector<mx::array> adamw(
     const mx::array& mean,
     const mx::array& square,
     const mx::array& rate,
-    const mx::array& step_number,
+    const mx::array& number,
     const mx::array& scale,
     const Rates& rates) {
-  require(step_number.size() == 1, "step must be one number");
-  auto inputs = step(Rule::adamw, rates, {parameter, gradient, mean, square}, rate, scale);
-  inputs.push_back(mx::astype(step_number, mx::uint64, mx::default_stream(mx::Device::cpu)));
-  return outputs(Rule::adamw, rates, inputs);
+  require(number.size() == 1, "step must be one number");
+  return step(Rule::adamw, rates, {parameter, gradient, mean, square}, rate, scale, number);
 }
 
 std::vector<mx::array> lion(
@@ -184,7 +194,23 @@ std::vector<mx::array> lion(
     const mx::array& rate,
     const mx::array& scale,
     const Rates& rates) {
-  return outputs(Rule::lion, rates, step(Rule::lion, rates, {parameter, gradient, mean}, rate, scale));
+  return step(Rule::lion, rates, {parameter, gradient, mean}, rate, scale);
+}
+
+std::vector<mx::array> muon(
+    const mx::array& parameter,
+    const mx::array& gradient,
+    const mx::array& mean,
+    const mx::array& scale,
+    double momentum,
+    bool nesterov,
+    double weight_decay) {
+  const Rates rates = {momentum, nesterov ? momentum : 1.0, 0, weight_decay};
+  return step(Rule::muon, rates, {parameter, gradient, mean}, mx::array(0.0f), scale);
+}
+
+mx::array descent(const mx::array& parameter, const mx::array& direction, const mx::array& rate) {
+  return step(Rule::descent, {}, {parameter, direction}, rate, mx::array(1.0f))[0];
 }
 
 mx::array global_norm(const std::vector<mx::array>& arrays) {

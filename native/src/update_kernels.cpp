@@ -1,4 +1,4 @@
-// Steps of AdamW and Lion and the sum of squares, compiled once for each instruction set.
+// Steps of AdamW, Lion and Muon and the sum of squares, compiled once for each instruction set.
 //
 // A step reads each number once and writes it once: memory is what it costs. The gradient of a matrix that multiplies
 // from the right comes transposed from the product that made it, and is turned in blocks that stay in the cache.
@@ -23,7 +23,7 @@ struct Numbers {
 
 // Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
 struct AdamW {
-  static constexpr bool has_square = true;
+  static constexpr bool has_mean = true, has_square = true;
 
   NATIVE_INLINE Numbers step(const Update& u, Vec gradient, const Numbers& old) {
     const Vec g = gradient * u.scale;
@@ -35,7 +35,7 @@ struct AdamW {
 
 // Chen et al., https://arxiv.org/abs/2302.06675.
 struct Lion {
-  static constexpr bool has_square = false;
+  static constexpr bool has_mean = true, has_square = false;
 
   NATIVE_INLINE Numbers step(const Update& u, Vec gradient, const Numbers& old) {
     const Vec g = gradient * u.scale;
@@ -47,25 +47,47 @@ struct Lion {
   }
 };
 
+// Jordan, https://kellerjordan.github.io/posts/muon/, before the direction is made orthogonal.
+struct Muon {
+  static constexpr bool has_mean = true, has_square = false;
+
+  NATIVE_INLINE Numbers step(const Update& u, Vec gradient, const Numbers& old) {
+    const Vec g = gradient * u.scale + old.parameter * u.decay;
+    const Vec mean = old.mean * u.beta1 + g * u.rest1;
+    return {g * u.rest2 + mean * u.beta2, mean, Vec{}};
+  }
+};
+
+// Along a direction.
+struct Descent {
+  static constexpr bool has_mean = false, has_square = false;
+
+  NATIVE_INLINE Numbers step(const Update& u, Vec gradient, const Numbers& old) {
+    return {old.parameter - gradient * u.scale * u.rate, Vec{}, Vec{}};
+  }
+};
+
 // Steps of `count` numbers from `at` on, with the gradient of the first of them at `gradient`.
 template <typename Rule>
 NATIVE_INLINE void run(const Update& u, const float* gradient, long at, long count) {
   long i = 0;
   for (; i + W <= count; i += W) {
-    Numbers old = {load(u.parameter + at + i), load(u.mean + at + i), Vec{}};
+    Numbers old = {load(u.parameter + at + i), Vec{}, Vec{}};
+    if (Rule::has_mean) old.mean = load(u.mean + at + i);
     if (Rule::has_square) old.square = load(u.square + at + i);
     const Numbers now = Rule::step(u, load(gradient + i), old);
     store(u.new_parameter + at + i, now.parameter);
-    store(u.new_mean + at + i, now.mean);
+    if (Rule::has_mean) store(u.new_mean + at + i, now.mean);
     if (Rule::has_square) store(u.new_square + at + i, now.square);
   }
   if (i == count) return;
   const int lanes = static_cast<int>(count - i);
-  Numbers old = {load_some(u.parameter + at + i, lanes), load_some(u.mean + at + i, lanes), Vec{}};
+  Numbers old = {load_some(u.parameter + at + i, lanes), Vec{}, Vec{}};
+  if (Rule::has_mean) old.mean = load_some(u.mean + at + i, lanes);
   if (Rule::has_square) old.square = load_some(u.square + at + i, lanes);
   const Numbers now = Rule::step(u, load_some(gradient + i, lanes), old);
   store_some(u.new_parameter + at + i, now.parameter, lanes);
-  store_some(u.new_mean + at + i, now.mean, lanes);
+  if (Rule::has_mean) store_some(u.new_mean + at + i, now.mean, lanes);
   if (Rule::has_square) store_some(u.new_square + at + i, now.square, lanes);
 }
 
@@ -131,6 +153,10 @@ double sum_of_squares(const float* from, long count) {
 }  // namespace
 
 extern const native::UpdateKernels update;
-const native::UpdateKernels update = {flat<AdamW>, flat<Lion>, transposed<AdamW>, transposed<Lion>, sum_of_squares};
+const native::UpdateKernels update = {{flat<AdamW>, transposed<AdamW>},
+                                      {flat<Lion>, transposed<Lion>},
+                                      {flat<Muon>, transposed<Muon>},
+                                      {flat<Descent>, transposed<Descent>},
+                                      sum_of_squares};
 
 }  // namespace NATIVE_ISA

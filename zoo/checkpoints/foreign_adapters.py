@@ -115,13 +115,13 @@ def load_adapters(
     path = folder / (PEFT_ADAPTERS if fits_peft else ADAPTERS)
     with open_regular(path, what="adapters") as stream:
         known = list(open_tensors(stream, path).entries)
-    names = names_in_peft(model) if fits_peft else names_in_mlx_lm(model, known)
+    names = names_in_peft(model, known) if fits_peft else names_in_mlx_lm(model, known)
     if fits_peft:
         kind, lora = _peft_facts(folder)
     else:
         kind, lora = _mlx_facts(folder, len(model.layers))
     if names is not None:
-        lora, heads = _placed(lora, names, known, path, len(model.layers))
+        lora, heads = _placed(lora, names, known, path, model)
         whole = tuple(sorted({*whole, *heads}))
     fingerprint = weights_fingerprint(model, without=whole)
     adapters = Adapters(
@@ -240,7 +240,7 @@ def _peft_facts(folder: Path) -> tuple[AdapterKind, LoRAConfig]:
 
 
 def _placed(
-    lora: LoRAConfig, names: ForeignNames, known: Sequence[str], path: Path, num_layers: int
+    lora: LoRAConfig, names: ForeignNames, known: Sequence[str], path: Path, model: nn.Module
 ) -> tuple[LoRAConfig, list[str]]:
     """The adapters with their places, which the file tells by its names, and our names of what is saved whole."""
     keys: dict[int, set[str]] = {}
@@ -255,16 +255,21 @@ def _placed(
                 heads.append(name)
             else:
                 keys.setdefault(place[0], set()).add(place[1].rpartition(".")[0])
+    num_layers = len(model.layers)
     last = list(range(num_layers - len(keys), num_layers))
     must = f"adapters: {path} must adapt the same layers of each of the last blocks, of {num_layers}"
     if not keys or sorted(keys) != last:
         raise UserError(f"{must}; got blocks {shortened(sorted(keys))}")
-    usual = shortened(sorted(keys[last[0]]))
+    usual = set().union(*keys.values())
     for block, found in keys.items():
-        if found != keys[last[0]]:
-            raise UserError(f"{must}; got {shortened(sorted(found))} in block {block}, {usual} in block {last[0]}")
+        # Another attention has other layers.
+        there = usual & {name for name, _ in model.layers[block].named_modules()}
+        if found != there:
+            raise UserError(
+                f"{must}; got {shortened(sorted(found))} in block {block}, which has {shortened(sorted(there))}"
+            )
     layers = None if len(keys) == num_layers else len(keys)
-    return dataclasses.replace(lora, keys=tuple(sorted(keys[last[0]])), num_layers=layers), heads
+    return dataclasses.replace(lora, keys=tuple(sorted(usual)), num_layers=layers), heads
 
 
 def _read(folder: Path, cls: type[Any], nested: tuple[tuple[str, type[Any]], ...] = ()) -> Any:

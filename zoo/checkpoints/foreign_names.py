@@ -23,6 +23,7 @@ from zoo.checkpoints.huggingface.table import Module
 
 _IN_BLOCK = re.compile(r"(?:model\.|transformer\.)?(?:layers|h)\.(\d+)\.(.+)")
 _A, _B, _LENGTHS = "lora_a", "lora_b", "m"
+_PEFT_PREFIX = "base_model.model."
 _OF_A_HEAD = ("weight", "bias")
 
 
@@ -126,19 +127,28 @@ class ForeignNames:
         return array.T if self.turned and leaf in (_A, _B) else array
 
 
-def names_in_peft(model: nn.Module) -> ForeignNames:
-    """PEFT's names, which follow those of transformers."""
-    config = model.config
+def names_in_peft(model: nn.Module, known: Collection[str] = ()) -> ForeignNames:
+    """PEFT's names, which follow those of transformers.
+
+    Args:
+        model: Any.
+        known: Names in a file that is to be read, which tell whether it adapts transformers' model without its heads.
+    """
+    config, base = model.config, "model."
     if config.family == "bert":
+        base = Bert.prefix
         heads = {"pooler", "classifier"} if config.classifies else set()
         modules = [each for each in Bert().modules(config, ()) if each.ours[0] in heads or place_in_block(each.ours[0])]
     elif config.family == "gpt":
+        base = GPT2.prefix
         modules = [each for each in GPT2().modules(config, ()) if place_in_block(each.ours[0])]
     else:
         own = [name for name, _ in model.named_modules() if place_in_block(name)]
-        modules = [Module(theirs=f"model.{name}", ours=(name,)) for name in own]
+        modules = [Module(theirs=f"{base}{name}", ours=(name,)) for name in own]
+    if known and not any(name.startswith(f"{_PEFT_PREFIX}{base}") for name in known):
+        modules = [dataclasses.replace(each, theirs=each.theirs.removeprefix(base)) for each in modules]
     leaves = {_A: "lora_A.weight", _B: "lora_B.weight", _LENGTHS: "lora_magnitude_vector"}
-    return ForeignNames(modules=tuple(modules), prefix="base_model.model.", leaves=leaves, turned=True)
+    return ForeignNames(modules=tuple(modules), prefix=_PEFT_PREFIX, leaves=leaves, turned=True)
 
 
 def names_in_mlx_lm(model: nn.Module, known: Collection[str] | None = None) -> ForeignNames | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo.config import UserError
 from zoo.data.tokenizers import Tokenizer
+from zoo.ops.exponential import normalised
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def classify_text(model: Any, tokenizer: Tokenizer, text: str, pair: str | None 
     started = time.perf_counter()
     tokens_BL, types_BL = mx.array([ids], dtype=mx.int32), mx.array([types], dtype=mx.int32)
     scores_BC = model.classify(tokens_BL, token_types_BL=types_BL).astype(mx.float32)
-    chances_C = np.array(mx.softmax(scores_BC, axis=-1)[0], dtype=np.float64)
+    chances_C = np.array(normalised(scores_BC)[1][0], dtype=np.float64)
     seconds = time.perf_counter() - started
     if np.isnan(chances_C).any():
         raise UserError(

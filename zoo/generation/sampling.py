@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, make_logits_processors
 
 from zoo.generation.config import GenerationConfig
+from zoo.ops.exponential import normalised
 
 # (tokens so far, scores [1, V]) -> scores [1, V], as mlx-lm has it.
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
@@ -53,7 +54,7 @@ class RowSampler:
             # Which of them is the largest does not depend on their sum.
             return most_probable(logits_1V)
         # Half precision would draw from a handful of values.
-        logprobs_1V = (logits_1V - mx.logsumexp(logits_1V, axis=-1, keepdims=True)).astype(mx.float32)
+        logprobs_1V = (logits_1V - normalised(logits_1V)[0]).astype(mx.float32)
         top_11 = mx.max(logprobs_1V, axis=-1, keepdims=True)
         # A filter that leaves nothing, such as the smallest top_p, leaves the most probable token.
         kept_1V = (self._filtered(logprobs_1V) > -mx.inf) | (logprobs_1V == top_11)

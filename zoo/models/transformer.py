@@ -144,6 +144,9 @@ class Transformer(nn.Module, abc.ABC):
         return x_BLD
 
     def _run_layers(self, x_BLD: mx.array, mask: MaskSpec, cache: list[Cache] | None) -> mx.array:
+        if x_BLD.shape[1] == 0:
+            # No attention needs a meaning for no token.
+            return x_BLD
         caches: list[Cache | None] = [None] * len(self.layers) if cache is None else cache
         embedding_key, *keys = self._dropout_keys()
         x_BLD = dropout(x_BLD, self.config.dropout, embedding_key)

@@ -21,7 +21,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from zoo.ops.exponential import exp
+from zoo.ops.exponential import normalised
 from zoo.ops.masks import MaskSpec
 from zoo.runtime.native import native_kernels_if_any
 from zoo.training.chunks import (
@@ -181,17 +181,9 @@ def _weighted_sum(
 
 
 def _forward(logits_PV: mx.array, targets_P: mx.array) -> tuple[mx.array, mx.array]:
-    log_sums_P1, probabilities_PV = _normalised(logits_PV)
+    log_sums_P1, probabilities_PV = normalised(logits_PV)
     target_P1 = mx.take_along_axis(logits_PV, targets_P[:, None], axis=-1)
     return (log_sums_P1 - target_P1).squeeze(-1), probabilities_PV
-
-
-def _normalised(logits_PV: mx.array) -> tuple[mx.array, mx.array]:
-    """The logarithm of the sum of exponentials [P, 1], and the softmax [P, V]."""
-    top_P1 = mx.max(logits_PV, axis=-1, keepdims=True)
-    exps_PV = exp(logits_PV - top_P1)
-    sums_P1 = exps_PV.sum(axis=-1, keepdims=True)
-    return mx.log(sums_P1) + top_P1, exps_PV / sums_P1
 
 
 def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
@@ -208,8 +200,8 @@ _nats_and_probabilities.vjp(_backward)
 
 
 def _diverge(logits_PV: mx.array, original_PV: mx.array) -> tuple[mx.array, mx.array]:
-    log_sums_P1, q_PV = _normalised(logits_PV)
-    original_log_sums_P1, p_PV = _normalised(original_PV)
+    log_sums_P1, q_PV = normalised(logits_PV)
+    original_log_sums_P1, p_PV = normalised(original_PV)
     ratios_PV = (original_PV - original_log_sums_P1) - (logits_PV - log_sums_P1)
     return (p_PV * ratios_PV).sum(axis=-1), q_PV - p_PV
 

@@ -1,8 +1,8 @@
-"""Steps of optimizers: AdamW's and Lion's in compiled kernels (the folder `native/`), Muon's of many matrices at once.
+"""Steps of optimizers in compiled kernels (the folder `native/`), Muon's of many matrices at once.
 
 The optimizers are those of MLX, with the same state under the same names. Where there are kernels a step of AdamW or
-Lion reads each number once and writes it once, over what it replaces if nothing else needs it. All of them multiply the
-gradient by the clipping's factor on the way.
+Lion reads each number once and writes it once, over what it replaces if nothing else needs it; Muon's does so before
+and after its products. All of them multiply the gradient by the clipping's factor on the way.
 """
 
 from typing import Any, cast
@@ -98,18 +98,39 @@ class Muon(optimizers.Muon):
             for path, found in zip(paths, orthogonal, strict=True):
                 height, width = directions[path].shape
                 rate = self.learning_rate.astype(found.dtype) * max(1, height / width) ** 0.5
-                new[path] = flat[path] - rate * (found.T if height > width else found)
+                new[path] = _followed(flat[path], found.T if height > width else found, rate)
         unflattened: dict[str, Any] = tree_unflatten(list(new.items()))
         return unflattened
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """The direction of a matrix, before it is orthogonalised; `state` gets its new momentum."""
+        momentum = self.momentum
+        kernels = kernels_for(gradient, parameter, state["v"])
+        if kernels is not None:
+            direction, state["v"] = kernels.muon(
+                parameter,
+                gradient,
+                state["v"],
+                scale=_one_if_none(self.gradient_scale),
+                momentum=momentum,
+                nesterov=self.nesterov,
+                weight_decay=self.weight_decay,
+            )
+            return cast(mx.array, direction)
         gradient = _scaled(gradient, self.gradient_scale)
         if self.weight_decay != 0:
             gradient = gradient + self.weight_decay * parameter
-        momentum = self.momentum
         state["v"] = momentum * state["v"] + (1 - momentum) * gradient
         return gradient * (1 - momentum) + state["v"] * momentum if self.nesterov else state["v"]
+
+
+def _followed(parameter: mx.array, direction: mx.array, rate: mx.array) -> mx.array:
+    """The parameter after a step of this rate against the direction."""
+    kernels = kernels_for(parameter, direction, rate)
+    moved: mx.array = (
+        parameter - rate * direction if kernels is None else kernels.descent(parameter, direction, rate=rate)
+    )
+    return moved
 
 
 def _wide(matrix: mx.array) -> mx.array:

@@ -137,6 +137,37 @@ def test_an_adapter_file_whose_blocks_differ_says_where(tmp_path):
         load_adapters(load_whole(PEFT / "base").model, tmp_path / "peft", base="base")
 
 
+@pytest.mark.parametrize(("name", "base"), [("lora", "model."), ("bert", "bert."), ("gpt2", "transformer.")])
+def test_adapters_of_transformers_model_without_its_heads_are_read_too(name, base, tmp_path):
+    shutil.copytree(PEFT / name, tmp_path / "peft")
+    path = tmp_path / "peft" / "adapter_model.safetensors"
+    arrays = {
+        key.replace(f"base_model.model.{base}", "base_model.model."): each for key, each in mx.load(str(path)).items()
+    }
+    mx.eval(arrays)
+    mx.save_safetensors(str(path), arrays)
+    found = []
+    for folder in (PEFT / name, tmp_path / "peft"):
+        model = load_whole(
+            model_folder({"bert": "bert_classes"}.get(name, name)) if name != "lora" else PEFT / "base"
+        ).model
+        load_adapters(model, folder, base="base")
+        found.append(dict(tree_flatten(model.trainable_parameters())))
+    assert found[0].keys() == found[1].keys()
+    assert all(mx.array_equal(each, found[1][key]).item() for key, each in found[0].items())
+
+
+def test_adapters_of_layers_that_differ_in_their_attention_are_read_again(tmp_path):
+    hybrid = {"name": "mixed", "layer_pattern": [variant(name).as_mapping() for name in ("mha", "gated_delta", "mha")]}
+    model = ours(attention=hybrid)
+    attach_adapters(model, Adapters(kind="lora", lora=LoRAConfig(), base="b", base_fingerprint="f"))
+    model.update(tree_map(lambda x: x + 0.05, model.trainable_parameters()))
+    assert write_peft(tmp_path / "peft", model)
+    again = ours(attention=hybrid)
+    load_adapters(again, tmp_path / "peft", base="base")
+    assert mx.array_equal(again(TOKENS), model(TOKENS)).item()
+
+
 def test_only_a_model_that_mlx_lm_names_otherwise_needs_a_file_for_it(tmp_path):
     assert not write_mlx_lm(tmp_path / "llama", adapted("lora", LoRAConfig()))
     elsewhere = ours(family="gpt", num_kv_heads=None, attention=variant("linear").as_mapping())

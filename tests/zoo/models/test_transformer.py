@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from tests.tolerances import tolerance
 from tests.zoo.models import cases
+from zoo.attention.catalog import attention_names, variant
 from zoo.config import UserError
 from zoo.models import cache_offset
 from zoo.ops.masks import MaskSpec
@@ -39,6 +40,18 @@ def test_future_tokens_do_not_change_the_past(family: str, attention: dict, posi
     whole = model(tokens_BL)
     for length in (1, 5, 6, 18):
         assert cases.difference(model(tokens_BL[:, :length]), whole[:, :length]) <= _scaled_tolerance(whole)
+
+
+@pytest.mark.parametrize("name", attention_names())
+def test_no_tokens_give_no_logits_and_change_no_cache(name: str) -> None:
+    causal = all(each.capabilities.causal for each in variant(name).variants())
+    model = _model("llama" if causal else "bert", attention=variant(name).as_mapping())
+    assert model(cases.tokens(2, 0)).shape[:2] == (2, 0)
+    if causal:
+        cache = model.make_cache()
+        model(cases.tokens(2, 3), cache=cache)
+        assert model(cases.tokens(2, 0), cache=cache).shape[:2] == (2, 0)
+        assert cache_offset(cache) == 3
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi"])

@@ -83,10 +83,10 @@ def test_a_package_of_another_version_of_the_project_is_not_called(anew):
 def test_what_is_exported_has_its_number():
     if (reason := native.why_no_native()) is not None:
         pytest.skip(reason)
-    names = "adamw after attention cross_entropy gated_delta gelu gelu_tanh global_norm isa layer_norm linear_attention"
-    names += " lion num_threads rms_norm rotate set_num_threads silu swiglu"
+    names = "adamw after attention cross_entropy descent gated_delta gelu gelu_tanh global_norm isa layer_norm"
+    names += " linear_attention lion log_sum_exp muon num_threads rms_norm rotate set_num_threads silu softmax swiglu"
     # Another list needs another number in both places.
-    assert {native.INTERFACE: sorted(native.native_kernels().__all__)} == {2: names.split()}
+    assert {native.INTERFACE: sorted(native.native_kernels().__all__)} == {3: names.split()}
 
 
 def without_package(monkeypatch):

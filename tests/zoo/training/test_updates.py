@@ -78,6 +78,31 @@ def test_steps_of_lion_equal_float64(shape, transposed):
     assert_close(found, exact)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_directions_of_muon_and_steps_along_them_equal_float64(shape, transposed, nesterov):
+    def laid_out(x):
+        return mx.contiguous(mx.array(x).T).T if transposed else mx.array(x)
+
+    p, m = drawn(shape, 0), np.zeros(shape, np.float32)
+    exact, found = m.astype(np.float64), mx.array(m)
+    for step in (1, 2, 3):
+        given = drawn(shape, step)
+        gradient = laid_out(given)
+        g = 0.5 * given.astype(np.float64) + DECAY * p
+        exact = 0.95 * exact + 0.05 * g
+        direction, found = KERNELS.muon(
+            mx.array(p), gradient, found, scale=mx.array(0.5), momentum=0.95, nesterov=nesterov, weight_decay=DECAY
+        )
+        assert_close([direction, found], [0.05 * g + 0.95 * exact if nesterov else exact, exact])
+        # Not written over what it was made of, which something else needs here.
+        np.testing.assert_array_equal(np.array(gradient), given)
+        turned = laid_out(np.array(direction))
+        moved = KERNELS.descent(mx.array(p), turned, rate=mx.array(RATE))
+        assert_close([moved], [p - RATE * np.array(direction).astype(np.float64)])
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-42, 1e-25, 1e-12, 1e12, 1e30])
 def test_gradients_of_any_size_give_the_steps_of_mlx(size):
     g = (drawn((3, 19), 1).astype(np.float64) * size).astype(np.float32)
