@@ -24,14 +24,12 @@ from eval.suites import SUITES
 from eval.suites.series import series_named
 from eval.suites.suite import GridChoices, Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
-from recipes.foundation import FIGURES, measure_foundation
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import replace_file, typed_path
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
 
-FOUNDATION = "foundation"
 # What is measured where no suite is named.
 OWN_GRID = "grid"
 LEVELS = ("op", "layer", "model")
@@ -53,7 +51,6 @@ class BenchmarkRecipe(GridChoices):
         variants: Names of variants, or of series such as `swa(window_size=32)`.
         budget_minutes: For everything, or None for no limit.
         compare_to: Rows of another run, or a folder that holds `rows.jsonl`.
-        figures: Of the suite `foundation`, which figures; None for all.
         allow_large: Whether to try what will not fit into memory.
     """
 
@@ -65,12 +62,11 @@ class BenchmarkRecipe(GridChoices):
     variants: tuple[str, ...] | None = None
     budget_minutes: float | None = None
     compare_to: str | None = None
-    figures: tuple[str, ...] | None = None
     allow_large: bool = False
 
     def __post_init__(self) -> None:
-        suites = (FOUNDATION, *SUITES)
-        require(self.suite is None or self.suite in suites, "suite", "be a suite", self.suite, allowed=suites)
+        known = self.suite is None or self.suite in SUITES
+        require(known, "suite", "be a suite", self.suite, allowed=tuple(SUITES))
         require(self.rounds >= 1, "rounds", "be at least 1", self.rounds)
         require(self.run_dir != "", "run_dir", "name a folder, or be null for a new one", self.run_dir)
         budget = self.budget_minutes
@@ -92,12 +88,6 @@ class BenchmarkRecipe(GridChoices):
             values = getattr(self, field) or ()
             require(len(set(values)) == len(values), field, "name nothing twice", list(values))
         require(self.compiled != (), "compiled", "be a list of true, false, or both", [])
-        if self.suite == FOUNDATION:
-            given = [name for name in _ONLY_SUITES if getattr(self, name) is not None]
-            require(not given, "suite", f"not be {FOUNDATION} where {', '.join(given)} is given", self.suite)
-            _require_names("figures", self.figures, tuple(FIGURES))
-        else:
-            require(self.figures is None, "figures", f"be null but for suite={FOUNDATION}", self.figures)
 
     @property
     def folder(self) -> Path:
@@ -126,7 +116,6 @@ class BenchmarkRecipe(GridChoices):
 
 
 _AXES = tuple(field.name for field in dataclasses.fields(GridChoices))
-_ONLY_SUITES = ("variants", *_AXES, "budget_minutes", "compare_to")
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -143,8 +132,6 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     recipe = from_mapping(BenchmarkRecipe, {str(key): value for key, value in plain.items()}, path="benchmark")
     choose_backend(recipe.device)
-    if recipe.suite == FOUNDATION:
-        return measure_foundation(recipe.folder, rounds=recipe.rounds, names=recipe.figures)
     other_rows = None if recipe.compare_to is None else read_rows(_rows_file(recipe.compare_to))
     suite = SUITES[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())

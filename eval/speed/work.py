@@ -4,10 +4,14 @@ A multiply-add counts as 2. A backward pass counts as twice its forward pass: ea
 each as large as itself. What an implementation recomputes or masks away is not useful and counts as nothing.
 """
 
+import collections
+import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from eval.graph import operations
+import mlx.core as mx
+
 from eval.rows import Work
 from eval.speed.trees import arrays_of
 
@@ -25,7 +29,7 @@ def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Wo
 
     Returns:
         With `attention_path` "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
-        None if neither.
+        None if neither: `mx.fast.scaled_dot_product_attention` decides for itself whether it has a kernel for a call.
     """
     names = operations(arrays_of(outputs))
     fused = any(name.startswith("ScaledDotProductAttention") for name in names)
@@ -35,3 +39,17 @@ def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Wo
         graph_nodes=sum(names.values()),
         attention_path="fused" if fused else "fallback" if "Softmax" in names else None,
     )
+
+
+def operations(outputs: mx.array | list[mx.array]) -> collections.Counter[str]:
+    """Counts the operations that evaluating the outputs would run.
+
+    Args:
+        outputs: Arrays not evaluated yet; what was evaluated before them does not count.
+
+    Returns:
+        Name of an operation, in MLX's words, to the number of its nodes.
+    """
+    text = io.StringIO()
+    mx.export_to_dot(text, *([outputs] if isinstance(outputs, mx.array) else outputs))
+    return collections.Counter(re.findall(r'label\s*=\s*"(\w+)[^"]*", shape=rectangle', text.getvalue()))

@@ -3,10 +3,11 @@
 import gc
 import importlib
 import sys
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from multiprocessing.connection import Connection
 
-from eval.memory import peak_bytes_of_calls
+import mlx.core as mx
+
 from eval.rows import Memory
 from eval.speed.failures import from_exception
 from eval.speed.protocol import Announce, Failed, Finished, Job, Measured, MemoryJob, Report, Stage
@@ -19,6 +20,9 @@ INDEX, STAGE, STEPS = range(3)
 NO_CELL = -1
 # What the listener sends once, when it is this worker's turn.
 BEGIN = "begin"
+# On a CPU MLX's main thread allocates ahead of the thread that computes and frees, so the peak varies from call to
+# call, the more the busier the machine. Its maximum settles: it is taken until so many calls have not raised it.
+_PATIENCE, _MAX_CALLS = 4, 16
 
 
 def serve(job: Job, connection: Connection, steps: MutableSequence[int]) -> None:
@@ -82,3 +86,28 @@ def _memory(job: MemoryJob, announce: Announce) -> Report:
     except (RuntimeError, MemoryError, ValueError) as error:
         status, reason = from_exception(error, Stage.CALLING)
         return Failed(index=0, status=status, reason=reason)
+
+
+def peak_bytes_of_calls(call: Callable[[], object]) -> int:
+    """Most bytes that MLX's allocator holds at one time during a call, after a first one that compiles.
+
+    Everything that lives in this process counts: the call's inputs and weights, but also what has nothing to do with
+    it, so that a process of its own is the place to ask.
+
+    Args:
+        call: Returns arrays, which are evaluated and dropped.
+    """
+    mx.eval(call())
+    peak, unchanged = 0, 0
+    for _ in range(_MAX_CALLS):
+        # A GPU's cached buffers would be counted again when they are reused for other sizes.
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        mx.eval(call())
+        # A call that allocates nothing leaves the peak at zero, whatever its inputs hold.
+        now = max(mx.get_peak_memory(), mx.get_active_memory())
+        unchanged = unchanged + 1 if now <= peak else 0
+        peak = max(peak, now)
+        if unchanged == _PATIENCE:
+            break
+    return peak

@@ -1,11 +1,10 @@
-"""The benchmark's command line: figures of the foundation, grids of one's own, mistakes in one line."""
+"""The benchmark's command line: grids of one's own, mistakes in one line."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from eval.foundation import Figure
 from eval.rows import RowStore, json_schema, only_writer
 from recipes.app import execute
 from recipes.benchmark import main
@@ -15,28 +14,6 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     code = execute("benchmark", main, list(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-def test_rows_hold_the_figure_and_its_provenance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["linear_causal_over_bidirectional_512", "matmul_1024_mlx_over_zoo"]
-    figures = f"figures=[{','.join(names)}]"
-    code, out, err = _run(capsys, "suite=foundation", figures, "rounds=2", f"run_dir={tmp_path}")
-    assert code == 0, err
-    result = json.loads(out.splitlines()[-1])
-    rows = [json.loads(line) for line in Path(result["rows_path"]).read_text(encoding="utf-8").splitlines()]
-    assert [row["name"] for row in rows] == [figure["name"] for figure in result["summary"]] == names
-    for row in rows:
-        assert row["value"] > 0
-        assert row["rounds"] == 2
-        assert row["machine"]["blas"]["name"]
-        assert set(row["machine"]["fused_attention"]) == {"forward", "gradient"}
-        assert row["met"] is (row["value"] >= row["target"] if row["at_least"] else row["value"] <= row["target"])
-
-
-def test_a_figure_on_the_wrong_side_of_its_target_is_missed() -> None:
-    assert not Figure(name="ratio", value=3.9, target=4.0, at_least=True).met
-    assert not Figure(name="share", value=0.16, target=0.15, at_least=False).met
-    assert Figure(name="share", value=0.15, target=0.15, at_least=False).met
 
 
 @pytest.mark.slow
@@ -78,7 +55,7 @@ def test_a_grid_leaves_rows_a_table_and_a_json_line_and_compares(
 @pytest.mark.parametrize(
     ("argument", "named"),
     [
-        ("suite=fundation", "foundation"),
+        ("suite=target", "targets"),
         ("rounds=0", "at least 1"),
         ("variants=[mhaa]", "mha_manual"),
         ("variants=[]", "variants must name at least one"),
@@ -95,7 +72,6 @@ def test_a_grid_leaves_rows_a_table_and_a_json_line_and_compares(
         ("models=[llama_huge]", "llama_tiny"),
         ("budget_minutes=0", "above 0"),
         ("compare_to=missing.jsonl", "missing.jsonl"),
-        ("figures=[matmul_1024_mlx_over_zoo]", "suite=foundation"),
         ("device=tpu", "cpu"),
         ("length=[3]", "did you mean 'lengths'?"),
     ],
@@ -125,8 +101,7 @@ def test_a_folder_that_another_run_writes_to_or_whose_schema_cannot_be_written_i
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["suite=foundation", "figures=[speed]"], "swa_masked_over_swa_1024"),
-        (["suite=foundation", "variants=[mha]"], "variants"),
+        (["suite=targets", "lengths=[64]"], "lengths must not be given to suite=targets"),
         (["suite=attnbench", "variants=[mha]"], "variants must not be given to suite=attnbench"),
     ],
 )

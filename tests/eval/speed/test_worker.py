@@ -2,6 +2,8 @@
 
 import multiprocessing
 
+import mlx.core as mx
+
 from eval.speed import worker
 from eval.speed.options import MeasureOptions
 from eval.speed.protocol import Finished, Measured, MemoryJob
@@ -19,3 +21,13 @@ def test_each_call_of_a_memory_job_is_a_step_so_that_slow_ones_together_do_not_c
     assert isinstance(ours.recv(), Finished)
     # One build, a call that compiles, and at least five whose peaks are compared.
     assert steps[worker.STEPS] >= 1 + 1 + 5
+
+
+def test_the_peak_of_a_call_counts_its_inputs_and_outputs() -> None:
+    mebibyte = 2**20
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    a = mx.ones((8, mebibyte // 4))
+    mx.eval(a)
+    peak = worker.peak_bytes_of_calls(lambda: a + 1) - before
+    assert 16 * mebibyte <= peak < 20 * mebibyte

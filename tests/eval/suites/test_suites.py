@@ -14,8 +14,8 @@ from tests.eval.rows_factory import group_rows, untimed_row
 from zoo.config import UserError
 
 DEFAULTS = {name: tuple(suite.groups(SuiteRequest())) for name, suite in SUITES.items()}
-# Their cells are implementations, layouts or hand-written code, and not series.
-NAMED_OTHERWISE = {"wrapper", "layouts", "calibrate", "adaptive"}
+# Their cells are implementations, layouts, directions or hand-written code, and not series.
+NAMED_OTHERWISE = {"wrapper", "layouts", "calibrate", "adaptive", "targets"}
 # What of a cell its building does not depend on.
 UNIMPORTANT = {"suite": "", "group": "", "variant": "", "role": "candidate"}
 
