@@ -77,9 +77,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     files = recipe.files()
     rows = merge(*(read_rows(path) for path in files))
     # They import matplotlib and SciPy.
+    from eval.query import num_statuses
     from eval.report import write_report
     from eval.report.readme import regenerate
-    from eval.report.selection import num_statuses
 
     folder = typed_path(recipe.out, what="out")
     report = write_report(rows, folder, title=recipe.title)

@@ -1,7 +1,6 @@
 """Published claims of articles and posts about attention on Apple Silicon, and verdicts on them computed from rows."""
 
 from eval.claims.claim import Claim, Finding, Verdict
-from eval.claims.judge import judge
-from eval.claims.published import CLAIMS
+from eval.claims.judge import all_claims, judge
 
-__all__ = ["CLAIMS", "Claim", "Finding", "Verdict", "judge"]
+__all__ = ["Claim", "Finding", "Verdict", "all_claims", "judge"]

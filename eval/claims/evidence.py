@@ -2,39 +2,43 @@
 
 import collections
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from eval.claims.claim import MissingRowsError
+from eval.query import Measured, Pair, pairs_of
 from eval.rows import Cell, Row
-from eval.rows.schema import Timing
-from eval.statistics.ratios import RatioEstimate, paired_ratio
 from zoo.attention.mechanism import resolved_kv_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a figure: a mechanism, how it is computed, and its parameters.
+    """One line of a figure: a mechanism, how it is computed, and its parameters; what is None may be anything.
 
     Attributes:
         label: In texts.
+        variant: The whole name of a cell's series, for what is none of a mechanism.
         mechanism: As in the variant's mapping.
         implementation: As in the variant's mapping.
         parameters: Those that matter; others may have any value.
         num_kv_heads: Key/value heads that the variant asks for; None: it leaves them to the model.
-        causal: None: either.
+        causal: Of the cell.
     """
 
     label: str
-    mechanism: str
-    implementation: str
+    variant: str | None = None
+    mechanism: str | None = None
+    implementation: str | None = None
     parameters: Mapping[str, int] = dataclasses.field(default_factory=dict)
     num_kv_heads: int | None = None
     causal: bool | None = None
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is of this series."""
-        if cell.attention is None or (self.causal is not None and cell.causal != self.causal):
+        if self.causal is not None and cell.causal != self.causal:
+            return False
+        if self.variant is not None:
+            return cell.variant == self.variant
+        if cell.attention is None:
             return False
         mapping = cell.attention_mapping
         if (mapping.get("mechanism"), mapping.get("implementation")) != (self.mechanism, self.implementation):
@@ -45,23 +49,23 @@ class Series:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
+class Where:
     """Which cells of a suite; None: any."""
 
     suite: str
-    mode: str | None = "forward"
-    length: int | None = None
-    batch_size: int | None = None
-    head_dim: int | None = None
+    mode: str | None = None
     level: str | None = None
+    batch_size: int | None = None
+    length: int | None = None
+    head_dim: int | None = None
+    group: str | None = None
 
     def holds(self, cell: Cell) -> bool:
-        """Whether a cell is of this setting."""
-        wanted = (self.suite, self.mode, self.length, self.batch_size, self.head_dim, self.level)
-        found = (cell.suite, cell.mode, cell.length, cell.batch_size, cell.head_dim, cell.level)
-        return all(want is None or want == have for want, have in zip(wanted, found, strict=True))
+        """Whether a cell is there."""
+        fields = dataclasses.asdict(self).items()
+        return all(value is None or value == getattr(cell, name) for name, value in fields)
 
-    def at(self, length: int) -> "Setting":
+    def at(self, length: int) -> "Where":
         """The same at one length."""
         return dataclasses.replace(self, length=length)
 
@@ -69,35 +73,6 @@ class Setting:
         parts = [f"suite {self.suite}", self.mode or "", f"L={self.length}" if self.length else ""]
         parts += [f"B={self.batch_size}" if self.batch_size else "", f"H={self.head_dim}" if self.head_dim else ""]
         return " ".join(part for part in parts if part)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two rows timed in the same rounds."""
-
-    numerator: Row
-    denominator: Row
-
-    @property
-    def cell(self) -> Cell:
-        """The numerator's cell."""
-        return cell_of(self.numerator)
-
-    @functools.cached_property
-    def ratio(self) -> RatioEstimate:
-        """Numerator's time over the denominator's."""
-        return paired_ratio(samples(self.numerator), samples(self.denominator))
-
-    @property
-    def ratios(self) -> list[float]:
-        """The same, round by round."""
-        above, below = samples(self.numerator), samples(self.denominator)
-        return [a / b for a, b in zip(above, below, strict=True)]
-
-    @property
-    def identities(self) -> tuple[str, ...]:
-        """Of the two rows."""
-        return self.numerator.identity, self.denominator.identity
 
 
 class Evidence:
@@ -113,77 +88,76 @@ class Evidence:
         own.sort(key=lambda row: (row.recorded_at, row.identity))
         self.rows = list({row.identity: row for row in own}.values())
         self.backend = self.rows[0].machine.backend if self.rows else None
-        self.speed = [row for row in self.rows if row.kind == "speed" and row.cell is not None]
+        self.speed = [Measured(row=row, cell=row.cell) for row in self.rows if row.kind == "speed" and row.cell]
 
-    def find(self, setting: Setting, holds: Callable[[Cell], bool]) -> list[Row]:
-        """Speed rows of a setting, whatever their status, A/A controls aside; plain settings first."""
+    def find(self, where: Where, series: Series | None = None) -> list[Measured]:
+        """Speed rows, of one series or any, whatever their status, A/A controls aside; plain settings first."""
         found = [
-            row
-            for row in self.speed
-            if (cell := cell_of(row)).role != "control" and setting.holds(cell) and holds(cell)
+            each
+            for each in self.speed
+            if each.cell.role != "control" and where.holds(each.cell) and (series is None or series.holds(each.cell))
         ]
-        return sorted(found, key=lambda row: _unusual(cell_of(row)))
+        return sorted(found, key=lambda each: _unusual(each.cell))
 
-    def timed(self, series: Series, setting: Setting) -> Row:
-        """A row with times.
+    def all_timed(self, where: Where, series: Series | None = None) -> list[Measured]:
+        """Those that have times.
+
+        Raises:
+            MissingRowsError: If none has.
+        """
+        found = self.find(where, series)
+        timed = [each for each in found if each.timing is not None]
+        if not timed:
+            raise MissingRowsError(_absence("times" if series is None else series.label, where, found))
+        return timed
+
+    def timed(self, where: Where, series: Series) -> Measured:
+        """The first that has times.
+
+        Raises:
+            MissingRowsError: If none has.
+        """
+        return self.all_timed(where, series)[0]
+
+    def pairs(self, above: Series, below: Series, where: Where) -> list[Pair]:
+        """Every pair of two series that were timed against each other."""
+        return pairs_of(self.find(where, above), self.find(where, below))
+
+    def some_pairs(self, above: Series, below: Series, where: Where) -> list[Pair]:
+        """The same.
 
         Raises:
             MissingRowsError: If there is none.
         """
-        found = self.find(setting, series.holds)
-        for row in found:
-            if row.timing is not None:
-                return row
-        raise MissingRowsError(_absence(series.label, setting, found))
+        pairs = self.pairs(above, below, where)
+        if not pairs:
+            self.timed(where, above)
+            self.timed(where, below)
+            raise MissingRowsError(f"{above.label} and {below.label} were not timed in one group ({where})")
+        return pairs
 
-    def pairs(
-        self, numerator: Callable[[Cell], bool], denominator: Callable[[Cell], bool], setting: Setting
-    ) -> list[Pair]:
-        """All pairs of timed rows of a setting that were timed against each other."""
-        below: dict[tuple[str | None, ...], Row] = {}
-        for row in reversed(self.find(setting, denominator)):
-            if row.timing is not None:
-                below[_rounds(row)] = row
-        above = [row for row in self.find(setting, numerator) if row.timing is not None and _rounds(row) in below]
-        pairs = [Pair(numerator=row, denominator=below[_rounds(row)]) for row in above]
-        return [pair for pair in pairs if len(samples(pair.numerator)) == len(samples(pair.denominator))]
+    def pair(self, above: Series, below: Series, where: Where) -> Pair:
+        """The first of them; errors as of `some_pairs`."""
+        return self.some_pairs(above, below, where)[0]
 
-    def pair(self, numerator: Series, denominator: Series, setting: Setting) -> Pair:
-        """The pair of a setting.
+    def by_length(self, above: Series, below: Series, where: Where, needed: Sequence[int]) -> dict[int, Pair]:
+        """A pair of every length that has one, shortest first.
 
         Raises:
-            MissingRowsError: If there is none.
+            MissingRowsError: If a needed length has none.
         """
-        pairs = self.pairs(numerator.holds, denominator.holds, setting)
-        if pairs:
-            return pairs[0]
-        self.timed(numerator, setting)
-        self.timed(denominator, setting)
-        raise MissingRowsError(f"{numerator.label} and {denominator.label} were not timed in one group ({setting})")
-
-    def by_length(self, numerator: Series, denominator: Series, setting: Setting) -> dict[int, Pair]:
-        """A pair of every length that has one, shortest first."""
+        for length in needed:
+            self.pair(above, below, where.at(length))
         found: dict[int, Pair] = {}
-        for pair in self.pairs(numerator.holds, denominator.holds, setting):
+        for pair in self.pairs(above, below, where):
             found.setdefault(pair.cell.length, pair)
         return dict(sorted(found.items()))
 
-    def controls(self, suite: str) -> list[Pair]:
-        """Every A/A control of a suite with the baseline that it repeats."""
-        controls = [row for row in self.speed if cell_of(row).suite == suite and cell_of(row).role == "control"]
-        baselines = {
-            _rounds(row): row
-            for row in self.speed
-            if cell_of(row).suite == suite and cell_of(row).role == "baseline" and row.timing is not None
-        }
-        pairs = [
-            Pair(numerator=row, denominator=baseline)
-            for row in controls
-            if row.timing is not None
-            and (baseline := baselines.get(_rounds(row))) is not None
-            and baseline.timing is not None
-        ]
-        return [pair for pair in pairs if len(samples(pair.numerator)) == len(samples(pair.denominator))]
+    def controls(self, where: Where) -> list[Pair]:
+        """Every A/A control with the baseline that it repeats."""
+        there = [each for each in self.speed if where.holds(each.cell)]
+        controls, baselines = ([each for each in there if each.cell.role == role] for role in ("control", "baseline"))
+        return pairs_of(controls, baselines)
 
 
 def variant_kv_heads(cell: Cell) -> int | None:
@@ -191,34 +165,17 @@ def variant_kv_heads(cell: Cell) -> int | None:
     return resolved_kv_heads(cell.attention_mapping, num_heads=cell.num_heads, num_kv_heads=None)
 
 
-def cell_of(row: Row) -> Cell:
-    """The cell of a speed row."""
-    assert row.cell is not None, "a speed row has a cell"
-    return row.cell
-
-
-def timing_of(row: Row) -> Timing:
-    """The timing of a timed row."""
-    assert row.timing is not None, "only timed rows are asked for their times"
-    return row.timing
-
-
-def samples(row: Row) -> list[float]:
-    """Seconds of each round, of a timed row."""
-    return timing_of(row).samples_seconds
-
-
-def _rounds(row: Row) -> tuple[str | None, ...]:
-    """What two rows have in common that were timed in the same rounds; without a name of the rounds, also the code."""
-    cell, rounds_id = cell_of(row), timing_of(row).rounds_id
-    return cell.suite, cell.group, rounds_id, row.machine.commit if rounds_id is None else None
+def identities(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Of all rows of some pairs."""
+    return tuple(identity for pair in pairs for identity in pair.identities)
 
 
 def _unusual(cell: Cell) -> tuple[bool, ...]:
     return cell.dtype != "float32", not cell.compiled, cell.execution != "latency"
 
 
-def _absence(label: str, setting: Setting, found: Sequence[Row]) -> str:
+def _absence(label: str, where: Where, found: Sequence[Measured]) -> str:
     if not found:
-        return f"no rows of {label} ({setting})"
-    return f"{label} ({setting}): {found[0].status}" + (f", {found[0].reason}" if found[0].reason else "")
+        return f"no rows of {label} ({where})"
+    row = found[0].row
+    return f"{label} ({where}): {row.status}" + (f", {row.reason}" if row.reason else "")

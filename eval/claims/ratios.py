@@ -1,307 +1,322 @@
-"""Claims about one time over another in the published layers: figures, directions, ties and trends."""
+"""Rules about one time over another: figures, sides of 1, ties, trends, and what is never beaten."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from typing import Literal
 
-from eval.claims import words
-from eval.claims.apple import only_on_metal
-from eval.claims.claim import Judgement, MissingRowsError
-from eval.claims.evidence import Evidence, Pair, Series, Setting
-from eval.claims.series import (
-    BACKWARD,
-    CAUSAL_CHUNKED,
-    CAUSAL_CUMSUM,
-    FORWARD,
-    FUSED,
-    GQA,
-    LEGACY,
-    LINEAR,
-    MANUAL,
-    MQA,
-    block_sparse,
-    window,
-)
-from eval.claims.verdict import is_tie, known, may_tie, overlaps, same_figure, same_side, ties, verdict
+from eval.claims.claim import MissingRowsError
+from eval.claims.evidence import Evidence, Series, Where, identities
+from eval.claims.rule import Outcome, Rule, times, with_interval
+from eval.claims.verdict import in_range, is_tie, known, may_tie, overlaps, same_figure, same_side, ties, verdict
+from eval.query import Pair
 from eval.statistics.ratios import holm
 from eval.statistics.scaling import scaling_exponent
 
-Kind = Literal["figure", "above", "below", "tie"]
-Beside = tuple[Series, Series, Setting]
+Kind = Literal["figure", "range", "above", "below", "tie"]
+Show = Literal["last", "least", "largest", "farthest"]
+# Pairs that a text lists one by one.
+_MOST_LISTED = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RatioJudge:
-    """Judges one ratio, or the same ratio at several lengths, all of which have to agree.
+class Beside:
+    """A further ratio to state; the rest of where is the claim's own."""
+
+    above: Series
+    below: Series
+    length: int | None = None
+    mode: str | None = None
+
+    def words(self, evidence: Evidence, where: Where) -> str:
+        """The ratio, or that it was not measured."""
+        changed = {key: value for key in ("length", "mode") if (value := getattr(self, key)) is not None}
+        there = dataclasses.replace(where, **changed)
+        try:
+            figure = times(evidence.pair(self.above, self.below, there))
+        except MissingRowsError:
+            figure = "not measured"
+        place = ", ".join(each for each in (there.mode or "", f"N={there.length}" if there.length else "") if each)
+        return f"{self.above.label} over {self.below.label} ({place}): {figure}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ratio(Rule):
+    """One series' time over another's, at some lengths or in every cell.
 
     Attributes:
-        numerator: Whose time is above.
-        denominator: Whose time is below.
-        lengths: The published ones.
-        kind: "figure", or the side of 1 on which the ratio is claimed to lie, or a tie.
-        published: The figures, one for each length, where they are claimed.
-        defect: Why the published times are of different functions; None if they are not.
-        note: What else a reader must know.
-        besides: Further ratios to state.
+        above: Whose time is above.
+        below: Whose time is below; of several, each.
+        where: The cells.
+        lengths: Each of them has to be there; none: every pair that there is.
+        kind: "figure" or "range", or the side of 1 on which the ratio is claimed to lie, or a tie.
+        figures: The published ones: one for each length, or several for one pair; the ends of a range.
+        tolerance: Of the ends of a range.
+        show: Which pair's figure is the claim's: the last (or the first that does not hold), or an extreme one.
+        judged: Whether each pair has to hold, or the shown one alone, or most of them.
+        beside: Further ratios to state.
+        first_call: Whether to state how much slower the denominator's first call is.
+        noise: Whether to state the largest ratio of an A/A control.
+        prefix: Of our figures, in words.
+        own_target: What this library promises of the ratio.
     """
 
-    numerator: Series
-    denominator: Series
-    lengths: tuple[int, ...]
+    above: Series
+    below: Series | tuple[Series, ...]
+    where: Where
+    lengths: tuple[int, ...] = ()
     kind: Kind
-    published: tuple[float, ...] = ()
-    defect: str | None = None
-    note: str = ""
-    besides: tuple[Beside, ...] = ()
+    figures: tuple[float, ...] = ()
+    tolerance: float = 0.1
+    show: Show = "last"
+    judged: Literal["each", "shown", "most"] = "each"
+    beside: tuple[Beside, ...] = ()
+    first_call: bool = False
+    noise: bool = False
+    prefix: str = ""
+    own_target: float | None = None
 
-    def __call__(self, evidence: Evidence) -> Judgement:
-        pairs = {n: evidence.pair(self.numerator, self.denominator, FORWARD.at(n)) for n in self.lengths}
-        held = [self._holds(pairs[n], index) for index, n in enumerate(self.lengths)]
-        like_for_like = verdict(all(held))
-        worst = pairs[self.lengths[held.index(False) if False in held else -1]]
-        reason = f"{self.numerator.label} over {self.denominator.label}, {self._rule()}. {self.note}"
-        open_ones = [self._is_open(pairs[n], index) for index, n in enumerate(self.lengths) if not held[index]]
-        if open_ones and all(open_ones):
-            reason = f"{reason.strip()} Undecided: {self._what_is_open()}."
-        if self.defect is not None:
-            reason = f"{self.defect} Like for like: {like_for_like}; {reason}"
-        further = [words.beside(evidence, *each) for each in self.besides]
-        ratio = worst.ratio
-        return Judgement(
-            verdict=like_for_like if self.defect is None else "different functions compared",
-            ours="; ".join([words.at_lengths(pairs), *further]),
-            value=ratio.ratio,
-            low=ratio.low,
-            high=ratio.high,
-            reason=reason.strip(),
-            evidence=tuple(identity for pair in pairs.values() for identity in pair.identities),
+    def outcome(self, evidence: Evidence) -> Outcome:
+        pairs = self._pairs(evidence)
+        figures = self.figures if self.kind == "figure" and len(self.figures) == len(pairs) else self.figures[:1]
+        claimed = dict(zip(pairs, figures * (len(pairs) if len(figures) == 1 else 1), strict=False))
+        held = {name: self._holds(pair, claimed.get(name)) for name, pair in pairs.items()}
+        shown = self._shown(pairs, held)
+        pair = pairs[shown]
+        if self.judged == "most":
+            return self._most(pairs, held)
+        asked = [shown] if self.judged == "shown" else list(pairs)
+        failing = [name for name in asked if not held[name]]
+        is_open = {name: self._is_open(pairs[name], claimed.get(name)) for name in failing}
+        return Outcome(
+            held=not failing,
+            ours=self._ours(evidence, pairs, pair),
+            value=pair.ratio.ratio,
+            low=pair.ratio.low,
+            high=pair.ratio.high,
+            reason=" ".join(
+                part for part in (self._rule(pair), self._against(pairs, is_open), self._target(pairs)) if part
+            ),
+            undecided=self._what_is_open() if failing and all(is_open.values()) else "",
+            evidence=identities(list(pairs.values())),
         )
 
-    def _holds(self, pair: Pair, index: int) -> bool:
-        low, high = known(pair.ratio.low, pair.ratio.high)
-        if self.kind == "figure":
-            return same_figure(low, high, self.published[index])
-        return ties(low, high) if self.kind == "tie" else same_side(low, high, above=self.kind == "above")
+    def _pairs(self, evidence: Evidence) -> dict[str, Pair]:
+        belows = self.below if isinstance(self.below, tuple) else (self.below,)
+        if not self.lengths:
+            found = [pair for below in belows for pair in evidence.some_pairs(self.above, below, self.where)]
+            return {pair.cell.group: pair for pair in found}
+        return {
+            (f"{self.above.label} over {below.label}, " if len(belows) > 1 else "") + f"N={length}": evidence.pair(
+                self.above, below, self.where.at(length)
+            )
+            for below in belows
+            for length in self.lengths
+        }
 
-    def _is_open(self, pair: Pair, index: int) -> bool:
+    def _holds(self, pair: Pair, figure: float | None) -> bool:
+        low, high = known(pair.ratio.low, pair.ratio.high)
+        match self.kind:
+            case "figure":
+                published = self.figures if figure is None or self._has_several else (figure,)
+                return all(same_figure(low, high, each) for each in published)
+            case "range":
+                return same_side(low, high, above=True) and in_range(
+                    low, high, self.figures[0], self.figures[1], self.tolerance
+                )
+            case "tie":
+                return ties(low, high)
+        return same_side(low, high, above=self.kind == "above")
+
+    @property
+    def _has_several(self) -> bool:
+        return self.kind == "figure" and len(self.figures) > max(1, len(self.lengths))
+
+    def _shown(self, pairs: dict[str, Pair], held: dict[str, bool]) -> str:
+        match self.show:
+            case "least":
+                return min(pairs, key=lambda name: pairs[name].ratio.ratio)
+            case "largest":
+                return max(pairs, key=lambda name: pairs[name].ratio.ratio)
+            case "farthest":
+                return max(pairs, key=lambda name: abs(pairs[name].ratio.ratio - 1))
+        return next((name for name in pairs if not held[name]), list(pairs)[-1])
+
+    def _is_open(self, pair: Pair, figure: float | None) -> bool:
         """Whether a ratio that does not bear the claim out does not refute it either."""
         low, high = known(pair.ratio.low, pair.ratio.high)
         if self.kind in ("above", "below"):
             return low <= 1 <= high
-        claims_tie = self.kind == "tie" or is_tie(self.published[index])
-        return may_tie(low, high) if claims_tie else overlaps(low, high, self.published[index]) and low <= 1 <= high
+        if self.kind == "tie" or (figure is not None and is_tie(figure)):
+            return may_tie(low, high)
+        return self.kind == "figure" and figure is not None and overlaps(low, high, figure) and low <= 1 <= high
 
     def _what_is_open(self) -> str:
         if self.kind in ("above", "below"):
             return "an interval holds 1"
-        if self.kind == "figure" and not any(is_tie(figure) for figure in self.published):
+        if self.kind == "figure" and not any(is_tie(figure) for figure in self.figures):
             return "an interval holds both the published figure and 1"
         return "an interval reaches beyond 10 % of 1"
 
-    def _rule(self) -> str:
-        rules = {
-            "figure": "published " + ", ".join(f"{figure:.2f}" for figure in self.published),
+    def _ours(self, evidence: Evidence, pairs: dict[str, Pair], shown: Pair) -> str:
+        if len(pairs) <= _MOST_LISTED:
+            texts = ["; ".join(f"{name}: {times(pair)}" for name, pair in pairs.items())]
+        else:
+            ratios = [pair.ratio.ratio for pair in pairs.values()]
+            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x over {len(pairs)} cells"
+            which = self.show if self.show != "last" else "the last"
+            texts = [f"{span}; {which} {times(shown)} ({shown.cell.group})"]
+        where = self.where.at(self.lengths[-1]) if self.lengths else self.where
+        texts += [each.words(evidence, where) for each in self.beside]
+        if self.first_call:
+            cold = shown.numerator.times.first_call_seconds / shown.numerator.times.median_seconds
+            texts.append(f"the baseline's first call takes {cold:.1f} times its median")
+        if self.noise:
+            controls = [pair.ratio.ratio for pair in evidence.controls(self.where)]
+            largest = f"largest ratio of an A/A control {max(controls):.2f}x over {len(controls)}" if controls else ""
+            texts.append(largest or "no A/A control")
+        return self.prefix + "; ".join(texts)
+
+    def _rule(self, shown: Pair) -> str:
+        published = ", ".join(f"{figure:.2f}" for figure in self.figures)
+        low, high = known(shown.ratio.low, shown.ratio.high)
+        if self._has_several:
+            published = ", ".join(f"{each} ({verdict(same_figure(low, high, each))})" for each in self.figures)
+        rule = {
+            "figure": f"published {published}",
+            "range": f"published {' to '.join(f'{each:g}' for each in self.figures)}",
             "above": "claimed to be above 1",
             "below": "claimed to be below 1",
             "tie": "claimed to be about 1",
-        }
-        return rules[self.kind]
+        }[self.kind]
+        belows = self.below if isinstance(self.below, tuple) else (self.below,)
+        return f"{self.above.label} over {' and '.join(each.label for each in belows)}, {rule}."
 
+    def _against(self, pairs: dict[str, Pair], is_open: dict[str, bool]) -> str:
+        """The cells of many that speak against a tie, or where none does those that leave it open."""
+        if self.lengths or self.kind != "tie" or not is_open:
+            return ""
+        refuting = [name for name, undecided in is_open.items() if not undecided]
+        named = "; ".join(f"{name}, {times(pairs[name])}" for name in refuting or is_open)
+        return f"{'More than 10 % from 1' if refuting else 'Intervals that reach beyond 10 % of 1'}: {named}."
 
-def _trend(
-    numerator: Series, denominator: Series, lengths: tuple[int, ...], defect: str | None
-) -> Callable[[Evidence], Judgement]:
-    """Judges whether a ratio grows with the length: the slope of its logarithm, over all measured lengths."""
-
-    def judge(evidence: Evidence) -> Judgement:
-        for length in lengths:
-            evidence.pair(numerator, denominator, FORWARD.at(length))
-        pairs = evidence.by_length(numerator, denominator, FORWARD)
-        slope = scaling_exponent(list(pairs), [pair.ratios for pair in pairs.values()])
-        low, _ = known(slope.low, slope.high)
-        like_for_like = verdict(low > 0)
-        reason = "The ratio grows with the power of N that stands here; above 0 is growth."
-        return Judgement(
-            verdict=like_for_like if defect is None else "different functions compared",
-            ours=f"{words.at_lengths(pairs)}; slope {words.with_interval(slope.slope, slope.low, slope.high)}",
-            value=slope.slope,
-            low=slope.low,
-            high=slope.high,
-            reason=reason if defect is None else f"{defect} Like for like: {like_for_like}. {reason}",
-            evidence=tuple(identity for pair in pairs.values() for identity in pair.identities),
+    def _target(self, pairs: dict[str, Pair]) -> str:
+        if self.own_target is None:
+            return ""
+        ends = [known(pair.ratio.low, pair.ratio.high) for pair in pairs.values()]
+        met, missed = sum(high <= self.own_target for _, high in ends), sum(low > self.own_target for low, _ in ends)
+        return (
+            f"This library's own target is a ratio of at most {self.own_target}: the interval lies below it in {met}, "
+            f"above it in {missed} of {len(pairs)} cells."
         )
 
-    return judge
+    def _most(self, pairs: dict[str, Pair], held: dict[str, bool]) -> Outcome:
+        ends = [known(pair.ratio.low, pair.ratio.high) for pair in pairs.values()]
+        faster, slower = sum(held.values()), sum(high < 1 for _, high in ends)
+        return Outcome(
+            held=2 * faster > len(pairs),
+            ours=f"faster in {faster}, slower in {slower}, undecided in {len(pairs) - faster - slower} of {len(pairs)} "
+            "cells",
+            value=faster / len(pairs),
+            reason="Most: more than half of the intervals above 1.",
+            evidence=identities(list(pairs.values())),
+        )
 
 
-def _masked_optimal(evidence: Evidence) -> Judgement:
-    """Whether at each length the masked window beats, or ties with, each way to leave the other scores out."""
-    masked, found, beaten = window("masked"), [], []
-    for implementation in ("chunked", "gather_slices", "gather_index"):
-        other = window(implementation)
-        for length in (128, 256):
-            evidence.pair(other, masked, FORWARD.at(length))
-        pairs = evidence.by_length(other, masked, FORWARD)
-        found.append((other.label, pairs))
-        for length, pair in pairs.items():
-            if known(pair.ratio.low, pair.ratio.high)[1] < 1:
-                beaten.append((length, other.label, pair))
-    fastest = min((pair for _, pairs in found for pair in pairs.values()), key=lambda pair: pair.ratio.ratio)
-    where = ", ".join(f"{label} at N={length}" for length, label, _ in beaten)
-    judgement = Judgement(
-        verdict=verdict(not beaten),
-        ours=" | ".join(f"{label} over masked: {words.at_lengths(pairs)}" for label, pairs in found),
-        value=fastest.ratio.ratio,
-        low=fastest.ratio.low,
-        high=fastest.ratio.high,
-        reason=f"Beaten by {where}." if beaten else "No other implementation of the same window is faster.",
-        evidence=tuple(identity for _, pairs in found for pair in pairs.values() for identity in pair.identities),
-    )
-    return only_on_metal(evidence, judgement, told_here=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class All(Rule):
+    """Several ratios that all have to hold; they have no common figure."""
+
+    parts: tuple[Ratio, ...]
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        found = [part.outcome(evidence) for part in self.parts]
+        return Outcome(
+            held=all(each.held for each in found),
+            ours="; ".join(each.ours for each in found),
+            reason=" ".join(each.reason for each in found),
+            evidence=tuple(dict.fromkeys(identity for each in found for identity in each.evidence)),
+        )
 
 
-def _significance(evidence: Evidence) -> Judgement:
-    """Welch's p-value at N=1024, corrected over the lengths that were tested."""
-    evidence.pair(block_sparse(), MANUAL, FORWARD.at(1024))
-    pairs = evidence.by_length(block_sparse(), MANUAL, FORWARD)
-    tested = {n: p for n, pair in pairs.items() if (p := pair.ratio.p_value) is not None}
-    if 1024 not in tested:
-        raise MissingRowsError("a single sample, or equal ones, cannot be tested")
-    p_value = dict(zip(tested, holm(list(tested.values())), strict=True))[1024]
-    ratio = pairs[1024].ratio
-    faster = p_value < 0.001 and ratio.ratio < 1
-    return Judgement(
-        verdict="different functions compared",
-        ours=f"p = {p_value:.2g} after Holm's correction over {len(tested)} lengths; ratio {words.times(pairs[1024])}",
-        value=p_value,
-        reason=f"{AVERAGED} Like for like (faster, p < 0.001): {verdict(faster)}.",
-        evidence=tuple(identity for pair in pairs.values() for identity in pair.identities),
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trend(Rule):
+    """Whether a ratio grows with the length: the slope of its logarithm, over all measured lengths."""
+
+    above: Series
+    below: Series
+    where: Where
+    lengths: tuple[int, ...]
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        pairs = evidence.by_length(self.above, self.below, self.where, self.lengths)
+        slope = scaling_exponent(list(pairs), [pair.ratios for pair in pairs.values()])
+        low, high = known(slope.low, slope.high)
+        return Outcome(
+            held=low > 0,
+            ours=f"{at_lengths(pairs)}; slope {with_interval(slope.slope, low, high)}",
+            value=slope.slope,
+            low=low,
+            high=high,
+            reason="The ratio grows with the power of N that stands here; above 0 is growth.",
+            evidence=identities(list(pairs.values())),
+        )
 
 
-PADDED = (
-    "The published gather pads keys with -1e9 and wins or loses rows by the sign of the queries' sum; its window has "
-    "W keys and the masked one's W + 1. Ours compute one window in different ways: a query and the W - 1 keys on "
-    "either side of it, 2 W - 1 in all."
-)
-AVERAGED = (
-    "The published block-sparse layer averages two softmaxes, with one global token exactly 0.5 local + 0.5 v[0]: "
-    "a cheaper function. Ours has one joint softmax over the global tokens, the query's own block and the blocks "
-    "beside it."
-)
-UNTRANSPOSED = "The published GQA reshapes values without the transpose and computes another function."
-BY_DESIGN = "Two mechanisms by design: what each is worth is told by the quality rows."
-BOTH_FUSED = "Both fused here, so that only the heads differ. " + BY_DESIGN
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeverBeaten(Rule):
+    """Whether at each length a series beats, or ties with, each of some others."""
+
+    series: Series
+    others: tuple[Series, ...]
+    where: Where
+    lengths: tuple[int, ...]
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        found = {other.label: evidence.by_length(other, self.series, self.where, self.lengths) for other in self.others}
+        pairs = [pair for each in found.values() for pair in each.values()]
+        beaten = [
+            f"{label} at N={length}"
+            for label, each in found.items()
+            for length, pair in each.items()
+            if known(pair.ratio.low, pair.ratio.high)[1] < 1
+        ]
+        fastest = min(pairs, key=lambda pair: pair.ratio.ratio).ratio
+        return Outcome(
+            held=not beaten,
+            ours=" | ".join(f"{label} over {self.series.label}: {at_lengths(each)}" for label, each in found.items()),
+            value=fastest.ratio,
+            low=fastest.low,
+            high=fastest.high,
+            reason=f"Beaten by {', '.join(beaten)}." if beaten else "No other implementation of the same is faster.",
+            evidence=identities(pairs),
+        )
 
 
-def _gather(lengths: tuple[int, ...], kind: Kind, published: tuple[float, ...] = ()) -> RatioJudge:
-    further = [
-        (window(name), window("masked"), setting.at(lengths[-1]))
-        for setting in (FORWARD, BACKWARD)
-        for name in ("gather_slices", "gather_index", "chunked")
-    ]
-    return RatioJudge(
-        numerator=window("gather_slices"),
-        denominator=window("masked"),
-        lengths=lengths,
-        kind=kind,
-        published=published,
-        defect=PADDED,
-        besides=tuple(further[1:]),
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Significance(Rule):
+    """Welch's p-value at one length, corrected over the lengths that were tested, and the direction."""
+
+    above: Series
+    below: Series
+    where: Where
+    length: int
+    level: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        pairs = evidence.by_length(self.above, self.below, self.where, (self.length,))
+        tested = {length: p for length, pair in pairs.items() if (p := pair.ratio.p_value) is not None}
+        if self.length not in tested:
+            raise MissingRowsError("a single sample, or equal ones, cannot be tested")
+        p_value = dict(zip(tested, holm(list(tested.values())), strict=True))[self.length]
+        return Outcome(
+            held=p_value < self.level and pairs[self.length].ratio.ratio < 1,
+            ours=f"p = {p_value:.2g} after Holm's correction over {len(tested)} lengths; ratio "
+            f"{times(pairs[self.length])}",
+            value=p_value,
+            reason=f"Faster, with p < {self.level}.",
+            evidence=identities(list(pairs.values())),
+        )
 
 
-def _blocks(lengths: tuple[int, ...], kind: Kind, published: tuple[float, ...] = ()) -> RatioJudge:
-    at = FORWARD.at(lengths[-1])
-    besides = ((FUSED, block_sparse(), at), (MANUAL, LEGACY, at), (MANUAL, block_sparse(), BACKWARD.at(lengths[-1])))
-    return RatioJudge(
-        numerator=MANUAL,
-        denominator=block_sparse(),
-        lengths=lengths,
-        kind=kind,
-        published=published,
-        defect=AVERAGED,
-        besides=besides,
-    )
-
-
-def _against_mha(series: Series, lengths: tuple[int, ...], kind: Kind, published: tuple[float, ...] = ()) -> RatioJudge:
-    linear = series is LINEAR
-    return RatioJudge(
-        numerator=MANUAL if linear else FUSED,
-        denominator=series,
-        lengths=lengths,
-        kind=kind,
-        published=published,
-        defect=UNTRANSPOSED if series is GQA else None,
-        note=BY_DESIGN if linear else BOTH_FUSED,
-        besides=((FUSED if linear else MANUAL, series, FORWARD.at(lengths[-1])),),
-    )
-
-
-def _causal(length: int, published: float) -> RatioJudge:
-    return RatioJudge(
-        numerator=CAUSAL_CUMSUM,
-        denominator=LINEAR,
-        lengths=(length,),
-        kind="figure",
-        published=(published,),
-        note="Causal and bidirectional differ by design.",
-        besides=((CAUSAL_CHUNKED, LINEAR, FORWARD.at(length)), (CAUSAL_CUMSUM, CAUSAL_CHUNKED, FORWARD.at(length))),
-    )
-
-
-JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
-    "gather-slower": _gather((128, 256), "above"),
-    "gather-128": _gather((128,), "figure", (5.7,)),
-    "gather-256": _gather((256,), "figure", (7.3,)),
-    "gather-worse": _trend(window("gather_slices"), window("masked"), (128, 256), PADDED),
-    "masked-optimal": _masked_optimal,
-    "gather-heat-map": RatioJudge(
-        numerator=MANUAL,
-        denominator=window("gather_slices"),
-        lengths=(128, 256),
-        kind="figure",
-        published=(0.147, 0.115),
-        defect=PADDED,
-    ),
-    "blocksparse-1.9": _blocks((1024,), "figure", (1.90,)),
-    "blocksparse-p": _significance,
-    "blocksparse-below": _blocks((128, 256), "below"),
-    "blocksparse-tie": _blocks((512,), "tie"),
-    "block-32-beats-64": RatioJudge(
-        numerator=block_sparse(64),
-        denominator=block_sparse(32),
-        lengths=(128, 256, 512, 1024),
-        kind="above",
-        defect=AVERAGED,
-        note="Larger blocks also attend to more keys: two patterns by design.",
-    ),
-    "linear-1.59": _against_mha(LINEAR, (1024,), "figure", (1.59,)),
-    "linear-below": _against_mha(LINEAR, (128, 256, 512), "below"),
-    "causal-linear-128": _causal(128, 1.63),
-    "causal-linear-256": _causal(256, 1.75),
-    "causal-linear-512": _causal(512, 2.96),
-    "causal-linear-grows": _trend(CAUSAL_CUMSUM, LINEAR, (128, 256, 512), None),
-    "causal-linear-avoid": RatioJudge(
-        numerator=CAUSAL_CHUNKED,
-        denominator=LINEAR,
-        lengths=(512,),
-        kind="figure",
-        published=(2.96,),
-        note="The claim is about the mechanism: chunked is its implementation here, published are cumulative sums.",
-        besides=((CAUSAL_CUMSUM, LINEAR, FORWARD.at(512)),),
-    ),
-    "mha-baseline": RatioJudge(
-        numerator=MANUAL,
-        denominator=FUSED,
-        lengths=(128, 256, 512, 1024),
-        kind="tie",
-        note="The published baseline is unfused; where fused attention is faster, every speed-up over it is inflated.",
-    ),
-    "gqa-20-percent": _against_mha(GQA, (128,), "figure", (1.20,)),
-    "mqa-slower-128": _against_mha(MQA, (128,), "below"),
-    "mqa-256": _against_mha(MQA, (256,), "figure", (1.03,)),
-    "mqa-512": _against_mha(MQA, (512,), "figure", (1.08,)),
-    "mqa-1024": _against_mha(MQA, (1024,), "figure", (1.10,)),
-}
+def at_lengths(pairs: dict[int, Pair]) -> str:
+    """Ratios, length by length, in words."""
+    return "; ".join(f"N={length}: {times(pair)}" for length, pair in pairs.items())

@@ -71,3 +71,8 @@ def may_tie(low: float, high: float) -> bool:
 def same_slope(low: float, high: float, published: float) -> bool:
     """Whether an interval of a slope agrees with a published slope."""
     return low <= published + SLOPE_TOLERANCE and high >= published - SLOPE_TOLERANCE
+
+
+def in_range(low: float, high: float, least: float, most: float, tolerance: float = FIGURE_TOLERANCE) -> bool:
+    """Whether an interval overlaps a published range give or take a tolerance."""
+    return low <= most * (1 + tolerance) and high >= least * (1 - tolerance)

@@ -4,9 +4,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from eval.query import by_device
 from eval.report.figures import FIGURES, Absent, FigureKind
 from eval.report.plain import label, plain_rows
-from eval.report.selection import by_device
 from eval.report.svg import svg_text
 from eval.report.tables.claims import claims_table, judged_claims
 from eval.report.tables.coverage import coverage_table, reasons_table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from eval.report.selection import Measured
+from eval.query import Measured
 from zoo.attention.function import function_of
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from eval.query import by_device
 from eval.report.exchanges import SURGERY, exchanges
 from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
 from eval.report.plain import code, label, markdown, plain_rows
 from eval.report.qualities import QualityBook
-from eval.report.selection import by_device
 from eval.report.tables.coverage import coverage_table
 from eval.report.tables.machines import commits
 from eval.report.tables.table import Table

@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.query import num_statuses
 from eval.report.contents import DeviceReport, device_reports
 from eval.report.plain import markdown, plain_rows
-from eval.report.selection import num_statuses
 from eval.report.svg import inline, standalone
 from eval.report.tables.all_rows import row_lines, rows_csv, shown_columns
 from eval.report.tables.table import Table

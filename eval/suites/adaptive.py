@@ -8,6 +8,7 @@ their paired ratio reaches down to 1.
 from collections.abc import Sequence
 from typing import Any
 
+from eval.query import Measured, measured
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
 from eval.speed.group import Group
@@ -81,11 +82,10 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
     which it is slower than every fixed implementation.
     """
-    same_rounds: dict[tuple[str, str | None], list[Row]] = {}
-    for row in rows:
-        if row.status == "ok" and row.timing is not None and row.cell is not None and row.cell.role != "control":
-            same_rounds.setdefault((row.cell.group, row.timing.rounds_id), []).append(row)
-    cells = [verdict for timed in same_rounds.values() for verdict in _verdicts(timed)]
+    timed: dict[tuple[str, str, str], list[Measured]] = {}
+    for each in measured(rows, timed=True):
+        timed.setdefault(each.rounds, []).append(each)
+    cells = [verdict for found in timed.values() for verdict in _verdicts(found)]
     if not cells:
         return []
     share = sum(cell["best_or_tied"] for cell in cells) / len(cells)
@@ -100,30 +100,28 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [head, *cells]
 
 
-def _verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _verdicts(found: Sequence[Measured]) -> list[dict[str, Any]]:
     """One for each mechanism, of rows that were timed in the same rounds."""
-    fixed: dict[str, dict[str, Row]] = {}
-    adaptive: dict[str, Row] = {}
-    for row in rows:
-        assert row.cell is not None
-        mapping = row.cell.attention_mapping
+    fixed: dict[str, dict[str, Measured]] = {}
+    adaptive: dict[str, Measured] = {}
+    for each in found:
+        mapping = each.cell.attention_mapping
         if mapping["mechanism"] == "adaptive":
-            adaptive[mapping["of"]] = row
+            adaptive[mapping["of"]] = each
         else:
-            fixed.setdefault(mapping["mechanism"], {})[mapping["implementation"]] = row
-    return [_verdict(name, row, fixed[name]) for name, row in adaptive.items() if len(fixed.get(name, {})) > 1]
+            fixed.setdefault(mapping["mechanism"], {})[mapping["implementation"]] = each
+    return [_verdict(name, each, fixed[name]) for name, each in adaptive.items() if len(fixed.get(name, {})) > 1]
 
 
-def _verdict(name: str, row: Row, fixed: dict[str, Row]) -> dict[str, Any]:
-    assert row.cell is not None
-    best = min(fixed, key=lambda each: _median(fixed[each]))
-    worst = max(fixed, key=lambda each: _median(fixed[each]))
-    to_best, to_worst = (paired_ratio(_samples(row), _samples(fixed[each])) for each in (best, worst))
-    chosen = row.cell.detail.removeprefix(_CHOSEN)
+def _verdict(name: str, ours: Measured, fixed: dict[str, Measured]) -> dict[str, Any]:
+    best = min(fixed, key=lambda each: fixed[each].median)
+    worst = max(fixed, key=lambda each: fixed[each].median)
+    to_best, to_worst = (paired_ratio(ours.samples, fixed[each].samples) for each in (best, worst))
+    chosen = ours.cell.detail.removeprefix(_CHOSEN)
     tied = to_best.low is not None and to_best.low <= 1
     return {
         "mechanism": name,
-        "group": row.cell.group,
+        "group": ours.cell.group,
         "chosen": chosen,
         "best": best,
         "worst": worst,
@@ -133,16 +131,6 @@ def _verdict(name: str, row: Row, fixed: dict[str, Row]) -> dict[str, Any]:
         "ratio_high": to_best.high,
         "slower_than_worst": to_worst.low is not None and to_worst.low > 1,
     }
-
-
-def _samples(row: Row) -> list[float]:
-    assert row.timing is not None
-    return row.timing.samples_seconds
-
-
-def _median(row: Row) -> float:
-    assert row.timing is not None
-    return row.timing.median_seconds
 
 
 SUITE = Suite(

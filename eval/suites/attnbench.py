@@ -10,10 +10,11 @@ same rounds.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.query import Measured, pairs_of
 from eval.rows import Row
 from eval.speed.group import Group
 from eval.statistics.scaling import crossover, scaling_exponent
-from eval.suites.findings import TimedRow, by_group, ratio_of, share_rounds, statuses, timed_rows
+from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
 from eval.suites.series import Series, published_series
@@ -158,11 +159,11 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return figures
 
 
-def _is_baseline_of(other: TimedRow, each: TimedRow) -> bool:
+def _is_baseline_of(other: Measured, each: Measured) -> bool:
     return other.cell.group == each.cell.group and other.cell.role == "baseline"
 
 
-def _slope(name: str, groups: Mapping[str, Mapping[str, TimedRow]]) -> list[dict[str, Any]]:
+def _slope(name: str, groups: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, Any]]:
     found = [variants[name] for variants in groups.values() if name in variants]
     if len(found) < 2:
         return []
@@ -171,21 +172,21 @@ def _slope(name: str, groups: Mapping[str, Mapping[str, TimedRow]]) -> list[dict
     return [{**figure, "low": slope.low, "high": slope.high}]
 
 
-def _crossover(name: str, rival: str, groups: Mapping[str, Mapping[str, TimedRow]]) -> list[dict[str, Any]]:
-    pairs = [(variants[name], variants[rival]) for variants in groups.values() if {name, rival} <= set(variants)]
-    pairs = [(ours, theirs) for ours, theirs in pairs if share_rounds(ours, theirs)]
+def _crossover(name: str, rival: str, groups: Mapping[str, Mapping[str, Measured]]) -> list[dict[str, Any]]:
+    ours, theirs = ([variants[each] for variants in groups.values() if each in variants] for each in (name, rival))
+    pairs = pairs_of(ours, theirs)
     if len(pairs) < 2:
         return []
     found = crossover(
-        [ours.cell.length for ours, _ in pairs],
-        [ours.samples for ours, _ in pairs],
-        [each.samples for _, each in pairs],
+        [pair.cell.length for pair in pairs],
+        [pair.numerator.samples for pair in pairs],
+        [pair.denominator.samples for pair in pairs],
     )
     figure = {"figure": "crossover", "variant": name, "against": rival, "length": found.length}
     return [{**figure, "low": found.low, "high": found.high, "faster_at": found.faster_at}]
 
 
-def _ratio(figure: str, group: str, above: TimedRow | None, below: TimedRow | None) -> list[dict[str, Any]]:
+def _ratio(figure: str, group: str, above: Measured | None, below: Measured | None) -> list[dict[str, Any]]:
     if above is None or below is None:
         return []
     ratio = ratio_of(above, below)

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.query import Measured
 from eval.rows import Row
 from eval.rows.cell import Mode
 from eval.speed.group import Group
-from eval.suites.findings import Ratio, TimedRow, by_group, ratio_of, statuses, timed_rows
+from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.request import require_free
 from eval.suites.series import series
@@ -95,8 +96,8 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return figures
 
 
-def _peaks(above: TimedRow, below: TimedRow) -> Ratio | None:
-    peaks = [None if each.row.memory is None else each.row.memory.peak_bytes for each in (above, below)]
+def _peaks(above: Measured, below: Measured) -> Ratio | None:
+    peaks = above.peak_bytes, below.peak_bytes
     return Ratio(ratio=peaks[0] / peaks[1], low=None, high=None) if peaks[0] and peaks[1] else None
 
 

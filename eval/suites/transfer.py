@@ -10,9 +10,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.query import Measured
 from eval.rows import Row
 from eval.speed.group import Group
-from eval.suites.findings import TimedRow, by_group, ratio_of, statuses, timed_rows
+from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import ModelShape, model_shape, num_layers_of
 from eval.suites.request import require_free
@@ -80,7 +81,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return figures
 
 
-def _predictions(group: str, variants: Mapping[str, TimedRow], ops: Mapping[str, TimedRow]) -> list[dict[str, Any]]:
+def _predictions(group: str, variants: Mapping[str, Measured], ops: Mapping[str, Measured]) -> list[dict[str, Any]]:
     base = next((each for each in variants.values() if each.cell.role == "baseline"), None)
     base_op = None if base is None else ops.get(base.cell.variant)
     num_layers = None if base is None else num_layers_of(base.cell.model)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eval.report.selection import Measured, measured
+from eval.query import Measured, measured
 from eval.rows import Row
 
 SUITE = "attnbench"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.query import Measured, by_series
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_panel, has_points, ratio_lines
 from eval.report.figures.style import BAND_ALPHA, PALETTE, status_key
-from eval.report.selection import Measured, by_series
 from eval.report.wording import open_interval
 from eval.rows import Row
 from eval.statistics.scaling import Crossover, crossover

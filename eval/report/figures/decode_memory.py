@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import Measured, measured
 from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.lines import draw_panel, size_lines
 from eval.report.figures.style import byte_axis, status_key
-from eval.report.selection import Measured, measured
 from eval.rows import Row
 
 

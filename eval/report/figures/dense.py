@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.query import Measured, measured, most_common_rounds, same_rounds
 from eval.report.figures.attnbench_rows import UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_panel, has_points, time_lines
@@ -16,7 +17,6 @@ from eval.report.figures.style import (
     status_key,
 )
 from eval.report.heads import same_by_heads
-from eval.report.selection import Measured, measured, most_common_rounds, same_rounds
 from eval.report.wording import num_bytes
 from eval.rows import Row
 

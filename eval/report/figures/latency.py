@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import Measured, any_timed
 from eval.report.figures.attnbench_rows import FUSED, MODE_TITLES, MODES, UNFUSED, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind, crowded
 from eval.report.figures.lines import draw_legend, draw_panel, own_looks, time_lines
 from eval.report.figures.style import status_key
-from eval.report.selection import Measured, any_timed
 from eval.rows import Row
 
 _TITLES = {"sliding_window": "sliding windows", "block_sparse": "block-sparse", "block_sparse_legacy": "block-sparse"}

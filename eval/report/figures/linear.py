@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import Measured
 from eval.report.figures.attnbench_rows import FUSED, UNFUSED, causal_rows, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_panel, has_points, ratio_lines, time_lines
 from eval.report.figures.style import status_key
-from eval.report.selection import Measured
 from eval.rows import Row
 
 BIDIRECTIONAL = "linear, bidirectional"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from eval.query import Measured, by_series, ratio_of
 from eval.report.figures.style import BAND_ALPHA, INK, STATUS_MARKERS, Look, length_axis, log_ticks, named_looks
-from eval.report.selection import Measured, by_series, ratio_of
 
 REFERENCE = Look(colour=INK, line="--", marker=".")
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import by_series
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, PALETTE
-from eval.report.selection import by_series
 from eval.rows import Row
 from eval.statistics.scaling import Exponent, scaling_exponent
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from eval.query import Measured, ratio_of, same_rounds
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, UNFUSED, main_rows, missing
 from eval.report.figures.heat import DIVERGING, HeatCell, draw_heat, draw_scale
 from eval.report.figures.kind import Absent, FigureKind
-from eval.report.selection import Measured, ratio_of, same_rounds
 from eval.rows import Row
 
 # Colours end at this factor; the text says what is beyond.

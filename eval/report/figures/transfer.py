@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import Measured, measured, ratio_of
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, log_ticks, looks
-from eval.report.selection import Measured, measured, ratio_of
 from eval.rows import Row
 from eval.suites.model_shape import num_layers_of
 

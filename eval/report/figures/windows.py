@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from eval.query import Measured, any_timed
 from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, missing
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.lines import draw_legend, draw_panel, lengths_of, own_looks, ratio_lines, time_lines
 from eval.report.figures.style import length_axis, status_key
-from eval.report.selection import Measured, any_timed
 from eval.rows import Row
 
 WINDOW = 64

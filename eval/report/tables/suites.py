@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from eval.query import Measured, measured, num_statuses, same_rounds
 from eval.report.qualities import QualityBook
-from eval.report.selection import Measured, measured, num_statuses, same_rounds
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, percent, plain, seconds
 from eval.rows import Row

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
+from eval.query import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.heads import same_by_heads
 from eval.report.qualities import OverSeeds, QualityBook, Subject, qualities, subject_of
-from eval.report.selection import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, number
 from eval.rows import Row

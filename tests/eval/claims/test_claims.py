@@ -4,10 +4,11 @@ import typing
 
 import pytest
 
-from eval.claims import CLAIMS, Verdict, judge
-from eval.claims.judge import JUDGES
-from eval.claims.published import table
+from eval.claims import Verdict, all_claims, judge
+from eval.claims.catalog import FOLDER, RULES, published, read_claims
+from eval.claims.evidence import Evidence
 from tests.eval.claims.worlds import (
+    PRINTED,
     as_published,
     attnbench_rows,
     findings_of,
@@ -19,6 +20,7 @@ from tests.eval.claims.worlds import (
     wrapper_rows,
 )
 from tests.eval.rows_factory import untimed_row
+from zoo.config import UserError
 
 VERDICTS = typing.get_args(Verdict)
 # Settled by the documents' own figures, by arithmetic.
@@ -38,24 +40,76 @@ SOURCES = {
 }
 
 
-def test_every_claim_has_a_name_of_its_own_and_a_judge_and_no_judge_is_idle():
-    identities = [claim.id for claim in CLAIMS]
+def test_every_claim_has_a_name_of_its_own_and_no_rule_is_idle():
+    identities = [name for path in sorted(FOLDER.glob("*.yaml")) for name in read_claims(path)]
 
-    assert len(identities) == len(set(identities))
-    assert set(JUDGES) == set(identities)
+    assert len(identities) == len(set(identities)) == 112
+    assert {type(each.rule) for each in published().values()} == set(RULES.values())
+
+
+def test_a_further_claim_is_one_entry_of_a_file(tmp_path):
+    entry = """
+source: A post
+where: {suite: attnbench, mode: forward, batch_size: 1}
+series:
+  unfused MHA: {mechanism: softmax, implementation: manual, causal: false}
+  linear: {mechanism: linear, implementation: chunked, causal: false}
+claims:
+  linear-wins:
+    statement: Linear attention is faster at N=1024
+    published: faster
+    judge: {rule: ratio, above: unfused MHA, below: linear, lengths: [1024], kind: above}
+"""
+    path = tmp_path / "post.yaml"
+    path.write_text(entry, encoding="utf-8")
+    found = read_claims(path)["linear-wins"]
+    judgement = found.rule.judge(Evidence(published_attnbench()))
+
+    assert (found.claim.source, judgement.verdict) == ("A post", "reproduced")
+    assert judgement.value == pytest.approx(4.38 / 2.75, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rule: ratio", "rule: ration"), "rule must be one; got 'ration' .*trend"),
+        (("below: linear", "below: lineal"), "below must name what the file has; got 'lineal' .*unfused MHA"),
+        (("kind: above", "sort: above"), "there is no 'sort' .*kind"),
+        (("kind: above", ""), "kind"),
+        (("    published: faster\n", ""), "published"),
+        (("suite: attnbench", "suit: attnbench"), "suit"),
+    ],
+)
+def test_a_mistake_in_a_file_of_claims_names_the_claim(change, message, tmp_path):
+    path = tmp_path / "post.yaml"
+    text = """
+source: A post
+where: {suite: attnbench}
+series:
+  unfused MHA: {mechanism: softmax, implementation: manual}
+  linear: {mechanism: linear, implementation: chunked}
+claims:
+  wins:
+    statement: Faster
+    published: faster
+    judge: {rule: ratio, above: unfused MHA, below: linear, kind: above}
+"""
+    path.write_text(text.replace(*change), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"post.yaml: claim wins: .*{message}"):
+        read_claims(path)
 
 
 def test_every_claim_says_what_was_published_where():
-    for claim in CLAIMS:
+    for claim in all_claims():
         assert claim.statement, claim.id
         assert claim.published, claim.id
-    assert {claim.source for claim in CLAIMS} == SOURCES
+    assert {claim.source for claim in all_claims()} == SOURCES
 
 
 def test_no_rows_give_every_claim_a_verdict_and_a_reason():
     findings = judge([])
 
-    assert [finding.claim for finding in findings] == list(CLAIMS)
+    assert [finding.claim for finding in findings] == all_claims()
     assert {finding.claim.id for finding in findings if finding.verdict != "not measured"} == BY_ARITHMETIC
     assert all(finding.reason for finding in findings)
     assert all(not finding.evidence for finding in findings)
@@ -123,5 +177,5 @@ def test_quality_rows_alone_are_judged():
 
 
 def test_the_published_table_is_the_documents():
-    assert table.MILLISECONDS["MHA"] == (1.04, 1.42, 1.72, 4.38)
-    assert table.measured("SWA (gather)") == ((128, 256), (0.00708, 0.01235))
+    assert PRINTED["MHA"]["seconds"] == pytest.approx([0.00104, 0.00142, 0.00172, 0.00438])
+    assert PRINTED["SWA (gather)"] == {"lengths": [128, 256], "seconds": [0.00708, 0.01235]}

@@ -309,4 +309,4 @@ def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
     assert runs.verdict == OTHER
     assert like_for_like(runs) == YES
     assert fails.verdict == "not measured"
-    assert fails.reason == "metal_kernel_poc: crashed, there is no Metal here"
+    assert fails.reason == "metal_kernel_poc (suite grid48 forward): crashed, there is no Metal here"

@@ -3,20 +3,24 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from eval.claims import CLAIMS, Finding, judge
+from eval.claims import Finding, all_claims, judge
+from eval.claims.catalog import FOLDER, printed_lines
 from eval.claims.evidence import variant_kv_heads
-from eval.claims.published import table
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
 from eval.speed.group import Group
 from eval.suites import attnbench, decode, grid48, layouts, long, transfer, wrapper
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import MACHINE, RECORDED_AT, group_rows, untimed_row
+from zoo.config.files import read_yaml_mapping
 
 NOISE = 0.004
 ROUNDS = 9
 CONTROL = " (A/A)"
 Times = Callable[[Cell], float]
+# The article's table.
+LENGTHS = (128, 256, 512, 1024)
+PRINTED = printed_lines(read_yaml_mapping(FOLDER / "attnbench.yaml", what="claims"))
 
 MASKED = {"32": (1.22, 1.60, 1.80, 5.00), "64": (1.24, 1.69, 1.84, 5.10), "128": (1.25, 1.34, 1.83, 5.05)}
 GATHERED = (7.08, 12.35, 26.0, 60.0)
@@ -28,7 +32,7 @@ def line_of(cell: Cell) -> tuple[float, ...]:
     kind = (mapping["mechanism"], mapping["implementation"])
     if kind[0] == "softmax":
         name = {1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA")
-        return complete(table.MILLISECONDS[name])
+        return printed(name)
     if kind == ("sliding_window", "masked"):
         return MASKED[str(mapping["window_size"])]
     if kind == ("sliding_window", "gather_slices"):
@@ -37,17 +41,17 @@ def line_of(cell: Cell) -> tuple[float, ...]:
         return tuple(2 * ms for ms in MASKED["64"])
     if kind[0] == "linear":
         causal = cell.causal
-        return (2.64, 3.18, 5.94, 9.0) if causal else complete(table.MILLISECONDS["LinearAttn"])
-    return complete(table.MILLISECONDS[f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})"])
+        return (2.64, 3.18, 5.94, 9.0) if causal else printed("LinearAttn")
+    return printed(f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})")
 
 
-def complete(line: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(ms for ms in line if ms is not None)
+def printed(name: str) -> tuple[float, ...]:
+    return tuple(1000 * seconds for seconds in PRINTED[name]["seconds"])
 
 
 def as_published(cell: Cell) -> float:
     """Seconds."""
-    return line_of(cell)[table.LENGTHS.index(cell.length)] / 1000
+    return line_of(cell)[LENGTHS.index(cell.length)] / 1000
 
 
 def grid_as_published(cell: Cell) -> float:
@@ -65,7 +69,7 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
     return [row for group in groups for row in group_rows(group, seconds, rounds=rounds, noise=NOISE)]
 
 
-def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = table.LENGTHS) -> list[Row]:
+def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
     request = SuiteRequest(modes=("forward",), lengths=lengths)
     return suite_rows(attnbench.groups(request), seconds, rounds=rounds)
 
@@ -194,7 +198,7 @@ def published_findings() -> Mapping[str, Finding]:
 
 def findings_of(rows: Sequence[Row], *names: str) -> Mapping[str, Finding]:
     """Findings by claim: of those named, or of all."""
-    claims = [claim for claim in CLAIMS if not names or claim.id in names]
+    claims = [claim for claim in all_claims() if not names or claim.id in names]
     return {finding.claim.id: finding for finding in judge(rows, claims)}
 
 

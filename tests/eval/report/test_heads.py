@@ -1,7 +1,7 @@
 """Where a model's heads share keys and values, the report says which variants are one function."""
 
+from eval.query import Measured, measured
 from eval.report.heads import same_by_heads
-from eval.report.selection import Measured, measured
 from eval.rows import Cell
 from tests.eval.report.planted import attention
 from tests.eval.rows_factory import speed_row

@@ -1,8 +1,9 @@
-"""Rows as the report asks for them: by device, by what they measured, and paired where they shared their rounds."""
+"""Rows as whoever reads them asks: by device, by what they measured, and paired where they shared their rounds."""
 
 import collections
 import dataclasses
 import functools
+import statistics
 from collections.abc import Iterable, Sequence
 
 from eval.rows import Cell, Row
@@ -26,6 +27,27 @@ class Measured:
     def timing(self) -> Timing | None:
         """Its times, if it has any."""
         return self.row.timing
+
+    @property
+    def identity(self) -> str:
+        """Of the row."""
+        return self.row.identity
+
+    @property
+    def times(self) -> Timing:
+        """Its times.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        if self.row.timing is None:
+            raise ValueError(f"{self.cell.variant} ({self.cell.suite}/{self.cell.group}) has no times")
+        return self.row.timing
+
+    @property
+    def median(self) -> float:
+        """Median seconds, of a row with times."""
+        return statistics.median(self.times.samples_seconds)
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -81,9 +103,14 @@ def by_device(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def measured(
-    rows: Iterable[Row], *, suites: Sequence[str] | None = None, level: str | None = None, mode: str | None = None
+    rows: Iterable[Row],
+    *,
+    suites: Sequence[str] | None = None,
+    level: str | None = None,
+    mode: str | None = None,
+    timed: bool = False,
 ) -> list[Measured]:
-    """Speed rows of variants, whatever their status; A/A controls and the device's own rows left out."""
+    """Speed rows of variants, of any status or `timed` ones only; A/A controls and the device's own rows left out."""
     return [
         Measured(row=row, cell=row.cell)
         for row in rows
@@ -93,6 +120,7 @@ def measured(
         and (suites is None or row.cell.suite in suites)
         and (level is None or row.cell.level == level)
         and (mode is None or row.cell.mode == mode)
+        and (not timed or row.timing is not None)
     ]
 
 
@@ -125,12 +153,56 @@ def most_common_rounds(groups: dict[tuple[str, str, str], list[Measured]]) -> li
     return groups[min(groups, key=lambda name: (-timed[name], -groups[name][0].cell.length, name))]
 
 
-def ratio_of(numerator: Measured, denominator: Measured) -> RatioEstimate | None:
-    """Time over time; None if one has none, or they were not timed in the same rounds."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two rows timed in the same rounds."""
+
+    numerator: Measured
+    denominator: Measured
+
+    @property
+    def cell(self) -> Cell:
+        """The numerator's cell."""
+        return self.numerator.cell
+
+    @property
+    def ratio(self) -> RatioEstimate:
+        """Numerator's time over the denominator's."""
+        return _ratio(self.numerator.samples, self.denominator.samples)
+
+    @property
+    def ratios(self) -> list[float]:
+        """The same, round by round."""
+        return [a / b for a, b in zip(self.numerator.samples, self.denominator.samples, strict=True)]
+
+    @property
+    def identities(self) -> tuple[str, str]:
+        """Of the two rows."""
+        return self.numerator.identity, self.denominator.identity
+
+
+def pair_of(numerator: Measured, denominator: Measured) -> Pair | None:
+    """The pair; None if one has no times, or they were not timed in the same rounds."""
     above, below = numerator.samples, denominator.samples
     if numerator.rounds != denominator.rounds or not above or len(above) != len(below):
         return None
-    return _ratio(above, below)
+    return Pair(numerator=numerator, denominator=denominator)
+
+
+def ratio_of(numerator: Measured, denominator: Measured) -> RatioEstimate | None:
+    """Time over time; None if one has none, or they were not timed in the same rounds."""
+    pair = pair_of(numerator, denominator)
+    return None if pair is None else pair.ratio
+
+
+def pairs_of(above: Iterable[Measured], below: Iterable[Measured]) -> list[Pair]:
+    """A pair for each row above whose rounds are those of one below: of the first, where there are several."""
+    by_rounds: dict[tuple[str, str, str], Measured] = {}
+    for each in below:
+        if each.samples:
+            by_rounds.setdefault(each.rounds, each)
+    found = [pair_of(each, by_rounds[each.rounds]) for each in above if each.rounds in by_rounds]
+    return [pair for pair in found if pair is not None]
 
 
 @functools.lru_cache(maxsize=16384)

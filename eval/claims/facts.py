@@ -1,0 +1,347 @@
+"""Rules about what is no time: bytes, quality, outputs that are equal, arithmetic, and what nothing settles."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from eval.claims.claim import MissingRowsError
+from eval.claims.evidence import Evidence, Series, Where, variant_kv_heads
+from eval.claims.ratios import Ratio
+from eval.claims.rule import ELSEWHERE, Outcome, Rule, with_interval
+from eval.claims.verdict import FIGURE_TOLERANCE, known
+from eval.query import Measured
+from eval.rows import Cell, Row
+from eval.statistics.differences import DifferenceEstimate, paired_difference
+from eval.statistics.suspicion import constant_relative_spread
+from zoo.attention.catalog import variant_mapping
+from zoo.attention.function import function_of
+
+# Caches are counted, not timed: they agree to the byte, or to the block in which a cache grows.
+CACHE_TOLERANCE = 0.005
+# A logit of an exact exchange may move by so much, in float32.
+EXACT = 1e-4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caches(Rule):
+    """What fewer key/value heads save: real caches of two variants in one model of the published heads."""
+
+    where: Where
+    num_heads: int
+    num_kv_heads: int
+    saving: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        fewer, full = self._caches(evidence, self.num_kv_heads), self._caches(evidence, self.num_heads)
+        groups = sorted(set(fewer) & set(full))
+        if not groups:
+            raise MissingRowsError(
+                f"no cache bytes of {self.num_kv_heads} and {self.num_heads} KV heads in one group of a model with "
+                f"{self.num_heads} query heads ({self.where})"
+            )
+        held = {group: [each[group].cache_bytes or 0 for each in (fewer, full)] for group in groups}
+        savings = {group: 1 - ours / theirs for group, (ours, theirs) in held.items()}
+        worst = max(savings.values(), key=lambda saving: abs(saving - self.saving))
+        return Outcome(
+            held=abs(worst - self.saving) <= CACHE_TOLERANCE,
+            ours="; ".join(
+                f"{saving:.1%} at {fewer[group].cell.length} tokens ({ours:,} against {theirs:,} bytes)"
+                for (group, saving), (ours, theirs) in zip(savings.items(), held.values(), strict=True)
+            ),
+            value=worst,
+            reason=f"Bytes held by the real decoding caches of one model with {self.num_heads} query heads; counted, "
+            "so without an interval.",
+            evidence=tuple(each[group].identity for group in groups for each in (fewer, full)),
+        )
+
+    def _caches(self, evidence: Evidence, num_kv_heads: int) -> dict[str, Measured]:
+        found: dict[str, Measured] = {}
+        for each in evidence.find(self.where):
+            if each.cache_bytes and self._shares(each.cell, num_kv_heads):
+                found.setdefault(each.cell.group, each)
+        return found
+
+    def _shares(self, cell: Cell, num_kv_heads: int) -> bool:
+        whole = cell.num_heads == self.num_heads and cell.num_kv_heads in (None, self.num_heads)
+        if cell.attention is None or not whole:
+            return False
+        mapping = cell.attention_mapping
+        fused = (mapping.get("mechanism"), mapping.get("implementation")) == ("softmax", "fused")
+        return fused and (variant_kv_heads(cell) or self.num_heads) == num_kv_heads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PeakSaving(Rule):
+    """The largest saving of peak memory by a series over another, wherever both were measured."""
+
+    series: Series
+    over: Series
+    saving: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        ours, theirs = (
+            {
+                (each.cell.suite, each.cell.group): each
+                for each in evidence.speed
+                if series.holds(each.cell) and each.peak_bytes
+            }
+            for series in (self.series, self.over)
+        )
+        shared = [key for key in theirs if key in ours]
+        if not shared:
+            raise MissingRowsError(f"no peak bytes of {self.series.label} and {self.over.label} in one group")
+        savings = {key: 1 - (ours[key].peak_bytes or 0) / (theirs[key].peak_bytes or 1) for key in shared}
+        best = max(savings, key=lambda key: savings[key])
+        return Outcome(
+            held=savings[best] >= self.saving - FIGURE_TOLERANCE,
+            ours=f"largest {savings[best]:.1%} ({', '.join(best)}), smallest {min(savings.values()):.1%}, over "
+            f"{len(savings)} cells",
+            value=savings[best],
+            reason="Peaks of MLX's allocator in a process of its own, inputs and outputs included.",
+            evidence=tuple(each[key].identity for key in shared for each in (theirs, ours)),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quality(Rule):
+    """Whether a variant is worse than another at equal tokens, in bits per byte or in accuracy."""
+
+    variant: str
+    baseline: str
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        losses = self._differences(evidence, "bits_per_byte")
+        if not losses:
+            names = f"{self.variant} and {self.baseline}"
+            raise MissingRowsError(f"no bits per byte of {names} at equal tokens, of two seeds at least")
+        recall = self._differences(evidence, "accuracy")
+        worst = max(losses.values(), key=lambda found: found[0].difference)[0]
+        low, high = known(worst.low, worst.high)
+        costs = [known(found.low, found.high)[0] > 0 for found, _ in losses.values()]
+        costs += [known(found.low, found.high)[1] < 0 for found, _ in recall.values()]
+        texts = [
+            f"{name}: {with_interval(found.difference, found.low, found.high, digits=3)}"
+            for name, (found, _) in (*losses.items(), *recall.items())
+        ]
+        return Outcome(
+            held=any(costs),
+            ours=f"{self.variant} minus {self.baseline}: {'; '.join(texts)}",
+            value=worst.difference,
+            low=low,
+            high=high,
+            reason="At equal tokens, differences paired by seed: more bits per byte or less accuracy is worse. It may "
+            "cost quality: one of the intervals has to lie wholly on the worse side of 0.",
+            evidence=tuple(row.identity for _, rows in (*losses.values(), *recall.values()) for row in rows),
+        )
+
+    def _differences(self, evidence: Evidence, metric: str) -> dict[str, tuple[DifferenceEstimate, tuple[Row, ...]]]:
+        """Mean difference of the seeds that both had, for every task and setting that both were trained on."""
+        found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
+        # What an evaluation says counts before a training's own last value of the same seed.
+        for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
+            quality = row.quality
+            if quality is None or quality.value is None or quality.regime != "equal_tokens":
+                continue
+            # Of the whole task only: where along an axis the difference lies is another table.
+            if quality.quantity == metric and quality.is_overall and quality.variant in (self.variant, self.baseline):
+                steps = "" if quality.steps is None else f", {quality.steps} steps"
+                name: object = f"{metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
+                setting = (name, quality.trained_on, quality.measured_on, quality.budget)
+                found.setdefault(setting, {}).setdefault(quality.variant, {})[quality.seed] = row
+        named, differences = collections.Counter(name for name, *_ in found), {}
+        for (name, *rest), rows in found.items():
+            ours, theirs = rows.get(self.variant, {}), rows.get(self.baseline, {})
+            seeds = sorted(set(ours) & set(theirs))
+            if len(seeds) > 1:
+                compared = [[each[seed] for seed in seeds] for each in (ours, theirs)]
+                # Settings of one name are told apart by what names all that differs.
+                which = hashlib.sha256(repr(tuple(rest)).encode()).hexdigest()[:8]
+                key = str(name) if named[name] == 1 else f"{name}, {which}"
+                differences[key] = (paired_difference(*map(_values, compared)), tuple(itertools.chain(*compared)))
+        return differences
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EqualOutputs(Rule):
+    """Whether what is held against something else gives its outputs to the last bit."""
+
+    series: Series
+    where: Where
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        # Where the outputs differ, there is no time, and the row says by how much.
+        checks = [(each.identity, each.row.correctness) for each in evidence.find(self.where, self.series)]
+        errors = [check.max_error for _, check in checks if check is not None and check.max_error is not None]
+        if not errors:
+            raise MissingRowsError(f"no outputs of {self.series.label} were compared ({self.where})")
+        return Outcome(
+            held=max(errors) == 0 and all(check is None or check.passed for _, check in checks),
+            ours=f"largest difference {max(errors):.2g} over {len(errors)} cells",
+            value=max(errors),
+            reason="Compared in the same run, before the clock.",
+            evidence=tuple(identity for identity, _ in checks),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exchange(Rule):
+    """Whether every layer of trained models was exchanged for another way to compute the same function.
+
+    Attributes:
+        variant: Whose function it is.
+        above: Of a series of whole models that were built and not exchanged: stated where no row is of an exchange.
+        below: Of another.
+        where: Their cells.
+        with_models: Words in their names.
+    """
+
+    variant: str
+    above: Series
+    below: Series
+    where: Where
+    with_models: str
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        wanted = function_of(variant_mapping(self.variant))
+        exact = [
+            (row, row.quality, json.loads(row.quality.surgery))
+            for row in evidence.rows
+            if row.quality is not None
+            and row.quality.surgery is not None
+            and row.quality.attention is not None
+            and function_of(json.loads(row.quality.attention)) == wanted
+        ]
+        if not exact:
+            return self._built(evidence)
+        differences = [surgery["damage"]["largest_logit_difference"] for _, _, surgery in exact]
+        whole = all(len(surgery["layers"]) == surgery["num_layers"] for _, _, surgery in exact)
+        # Of one model after one prompt, which is taken from the data.
+        texts: dict[tuple[str, str], set[str | None]] = {}
+        for _, quality, surgery in exact:
+            asked = (quality.model, quality.data)
+            texts.setdefault(asked, set()).add((surgery.get("greedy") or {}).get("text"))
+        same = all(len(found) == 1 for found in texts.values())
+        names = ", ".join(dict.fromkeys(quality.variant for _, quality, _ in exact))
+        models = ", ".join(dict.fromkeys(model for model, _ in texts))
+        return Outcome(
+            held=whole and same and max(differences) <= EXACT,
+            ours=f"{names} in {'every layer' if whole else 'some layers'} of {models}: largest logit difference "
+            f"{max(differences):.1e}, greedy texts {'equal' if same else 'not equal'}",
+            value=max(differences),
+            reason="Exchanged in trained checkpoints, for other ways to compute the same function. Reproduced if every "
+            f"layer was exchanged, no logit moved by more than {EXACT:.0e} and the greedy texts are equal.",
+            evidence=tuple(row.identity for row, _, _ in exact),
+        )
+
+    def _built(self, evidence: Evidence) -> Outcome:
+        """What was checked instead."""
+        pairs = evidence.some_pairs(self.above, self.below, self.where)
+        checked = [each for pair in pairs for each in (pair.numerator, pair.denominator)]
+        checked = [each for each in checked if self.with_models in (each.cell.model or "")]
+        checks = [each.row.correctness for each in checked]
+        errors = [check.max_error for check in checks if check is not None and check.max_error is not None]
+        return Outcome(
+            held="not measured",
+            ours=f"{len(checked)} whole models, built with either attention, checked before their clock"
+            + (f"; largest error {max(errors):.1e}" if errors else ""),
+            value=max(errors) if errors else None,
+            reason="No row is of a model whose attention was exchanged.",
+            evidence=tuple(each.identity for each in checked),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unsettled(Rule):
+    """An explanation that no row settles; what rows there are stands beside.
+
+    Attributes:
+        series: Whose.
+        where: The cells.
+        lengths: All of them.
+        shows: What of each.
+        needs: What is to be explained; where it is not there, the explanation does not hold.
+    """
+
+    series: Series | None = None
+    where: Where
+    lengths: tuple[int, ...] = ()
+    shows: Literal["milliseconds", "operations", "count"] = "count"
+    needs: Ratio | None = None
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        if self.needs is not None:
+            found = self.needs.outcome(evidence)
+            absent = "whether it is there is undecided" if found.undecided else "what is to be explained is not there"
+            reason = "A time does not show what it was spent on" + ("." if found.held else f", and {absent}.")
+            held = ELSEWHERE if found.held else False
+            return dataclasses.replace(found, held=held, reason=reason, undecided="")
+        assert self.series is not None, "rows stand beside, or a ratio that is to be explained"
+        rows = [evidence.timed(self.where.at(length), self.series) for length in self.lengths]
+        texts = [f"{self.series.label} timed at {len(rows)} lengths, on the {evidence.backend} back end"]
+        if self.shows == "milliseconds":
+            texts = [f"N={each.cell.length}: {1000 * each.times.median_seconds:.2f} ms" for each in rows]
+        elif self.shows == "operations":
+            nodes = [None if each.row.work is None else each.row.work.graph_nodes for each in rows]
+            counted = ["uncounted" if count is None else str(count) for count in nodes]
+            texts = [f"N={each.cell.length}: {count} operations" for each, count in zip(rows, counted, strict=True)]
+        return Outcome(held=ELSEWHERE, ours="; ".join(texts), evidence=tuple(each.identity for each in rows))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Synthetic(Rule):
+    """Whether published spreads look measured: so many means, each with a deviation of one share of it; ours beside."""
+
+    num_means: int
+    spread: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        constant = constant_relative_spread([self.spread] * self.num_means)
+        rows = [each for each in evidence.speed if each.timing is not None]
+        ours = [spread for each in rows if (spread := each.times.coefficient_of_variation) is not None]
+        beside = f"ours: {min(ours):.1%} to {max(ours):.1%} over {len(ours)} rows" if ours else "ours: not measured"
+        return Outcome(
+            held=not constant,
+            ours=f"the published data hold {self.num_means} single means, each with a deviation of {self.spread:.0%}; "
+            f"{beside}{', constant as well' if constant_relative_spread(ours) else ''}",
+            evidence=tuple(each.identity for each in rows),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreBytes(Rule):
+    """Whether the float32 scores of some heads fit into a cache; arithmetic, no rows needed."""
+
+    num_heads: int
+    length: int
+    cache_mebibytes: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        mebibytes = self.num_heads * self.length**2 * np.dtype(np.float32).itemsize / 2**20
+        shape = f"{self.num_heads} heads of {self.length} x {self.length} float32 scores"
+        return Outcome(held=mebibytes <= self.cache_mebibytes, ours=f"{mebibytes:.0f} MiB for {shape}", value=mebibytes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfPrecisionElu(Rule):
+    """Whether elu(x) + 1 stays at least 0 in float16; arithmetic, no rows needed."""
+
+    x: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        x = np.float16(self.x)
+        as_published, rearranged = float((np.exp(x) - np.float16(1)) + np.float16(1)), float(np.exp(x))
+        return Outcome(
+            held=as_published >= 0,
+            ours=f"elu({self.x:g}) + 1 in float16: {as_published:.6f} as published, {rearranged:.6f} as exp(x) below 0",
+            value=as_published,
+        )
+
+
+def _values(rows: Sequence[Row]) -> list[float]:
+    return [row.quality.value for row in rows if row.quality is not None and row.quality.value is not None]

@@ -1,0 +1,203 @@
+"""Rules about many cells at a time: means of ratios, rates, and spreads."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from eval.claims.claim import MissingRowsError
+from eval.claims.evidence import Evidence, Series, Where, identities
+from eval.claims.rule import ELSEWHERE, Outcome, Rule, with_interval
+from eval.claims.verdict import EQUALITY, known, overlaps, same_figure, ties
+from eval.query import Measured, Pair
+from eval.statistics.contrasts import Contrast, contrast, logarithms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean(Rule):
+    """The geometric mean of one series' time over another's, over all cells.
+
+    Attributes:
+        above: Whose time is above.
+        below: Whose time is below; None: A/A controls over what they repeat.
+        where: The cells.
+        kind: "figure"; "near", a small difference from 1; "tie"; or "falls": along an axis the first mean is the
+            largest and the last the smallest.
+        figure: The published one.
+        axis: A cell's field, whose least value's mean over that of its greatest is our figure.
+    """
+
+    above: Series
+    below: Series | None = None
+    where: Where
+    kind: Literal["figure", "near", "tie", "falls"]
+    figure: float | None = None
+    axis: Literal["head_dim", "length", "batch_size"] | None = None
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        unavailable = [each for each in evidence.find(self.where, self.above) if each.row.status == "unavailable"]
+        if unavailable:
+            row = unavailable[0].row
+            ours = "a row without times, and no silent fallback"
+            return Outcome(held=ELSEWHERE, ours=ours, reason=f"{row.reason}", evidence=(row.identity,))
+        pairs = self._pairs(evidence)
+        found = self._along_axis(pairs) if self.kind == "falls" else self._overall(pairs)
+        return dataclasses.replace(found, evidence=identities(pairs))
+
+    def _pairs(self, evidence: Evidence) -> list[Pair]:
+        if self.below is not None:
+            return evidence.some_pairs(self.above, self.below, self.where)
+        controls = evidence.controls(self.where)
+        if not controls:
+            raise MissingRowsError(f"no A/A control ({self.where})")
+        return controls
+
+    def _overall(self, pairs: Sequence[Pair]) -> Outcome:
+        mean = _mean(pairs)
+        low, high = known(mean.low, mean.high)
+        match self.kind:
+            case "near":
+                # Two builds of one thing differ by fractions of a percent: that is not the difference claimed.
+                held = low > 1 and abs(mean.value - (self.figure or 1)) <= EQUALITY
+            case "tie":
+                held = ties(low, high)
+            case _:
+                held = same_figure(low, high, self.figure or 1)
+        what = (
+            f"{self.above.label} over {self.below.label}" if self.below is not None else "A/A controls, over themselves"
+        )
+        return Outcome(
+            held=held,
+            ours=f"{with_interval(mean.value, low, high)}x, geometric mean of {len(pairs)} cells ({what})",
+            value=mean.value,
+            low=low,
+            high=high,
+            reason="" if self.figure is None else f"Published {self.figure:.2f}.",
+        )
+
+    def _along_axis(self, pairs: Sequence[Pair]) -> Outcome:
+        groups: dict[int, list[Pair]] = {}
+        for pair in sorted(pairs, key=lambda pair: int(getattr(pair.cell, str(self.axis)))):
+            groups.setdefault(getattr(pair.cell, str(self.axis)), []).append(pair)
+        if len(groups) < 2:
+            raise MissingRowsError(f"one {self.axis} only ({self.where})")
+        means = {value: _mean(each) for value, each in groups.items()}
+        (least, first), *_, (greatest, last) = groups.items()
+        weights = [1 / len(first)] * len(first) + [-1 / len(last)] * len(last)
+        gap = contrast([logarithms(pair.ratios) for pair in (*first, *last)], weights).exponential
+        low, high = known(gap.low, gap.high)
+        centres = [mean.value for mean in means.values()]
+        texts = (f"{self.axis} {at}: {with_interval(mean.value, mean.low, mean.high)}x" for at, mean in means.items())
+        return Outcome(
+            held=centres[0] == max(centres) and centres[-1] == min(centres) and low > 1,
+            ours="; ".join(texts),
+            value=gap.value,
+            low=low,
+            high=high,
+            reason=f"The figure is the ratio at {least} over that at {greatest}; the rule: the first is the largest, "
+            "the last the smallest, and the interval above 1.",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rate(Rule):
+    """An absolute figure of one series.
+
+    Attributes:
+        series: Whose.
+        where: The cells.
+        quantity: What is read.
+        of: The largest or the mean of all cells, which has no interval, or the longest cell alone, with its own.
+        figure: The published one.
+        model: Which the figure is about; another model's settles nothing. None for any.
+        with_models: Words that a cell's model has to have in its name.
+    """
+
+    series: Series
+    where: Where
+    quantity: Literal["tokens_per_second", "milliseconds", "utilisation"]
+    of: Literal["largest", "mean", "longest"]
+    figure: float
+    model: str | None = None
+    with_models: str = ""
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        rows = [each for each in evidence.find(self.where, self.series) if self.with_models in (each.cell.model or "")]
+        rows = [each for each in rows if self._value(each) is not None]
+        if not rows:
+            raise MissingRowsError(f"no {self.quantity.replace('_', ' ')} of {self.series.label} ({self.where})")
+        if self.of == "longest":
+            return self._longest(max(rows, key=lambda each: (each.cell.length, each.cell.batch_size)))
+        values = [self._value(each) or 0.0 for each in rows]
+        value = max(values) if self.of == "largest" else statistics.fmean(values)
+        largest = f" (largest {max(values):.1%})" if self.quantity == "utilisation" else ""
+        return Outcome(
+            held=overlaps(value, value, self.figure),
+            ours=f"{self._words(value)}, {self.of} of {len(rows)} cells{largest} ({self.series.label})",
+            value=value,
+            reason="A summary of many cells has no interval.",
+            evidence=tuple(each.identity for each in rows),
+        )
+
+    def _longest(self, found: Measured) -> Outcome:
+        ends = known(found.times.interval_low, found.times.interval_high)
+        value, low, high = self._of(found, found.times.median_seconds), *sorted(self._of(found, end) for end in ends)
+        cell = found.cell
+        place = ", ".join([*([cell.model] if cell.model else []), f"B={cell.batch_size}", f"L={cell.length}"])
+        held = overlaps(low, high, self.figure)
+        return Outcome(
+            held=held if self.model is None or cell.model == self.model else "not measured",
+            ours=f"{self._words(value)} ({self._words(low)} to {self._words(high)}; {place})",
+            value=value,
+            low=low,
+            high=high,
+            evidence=(found.identity,),
+        )
+
+    def _value(self, found: Measured) -> float | None:
+        if self.quantity == "utilisation":
+            return None if found.row.work is None else found.row.work.utilisation or None
+        return None if found.timing is None else self._of(found, found.timing.median_seconds)
+
+    def _of(self, found: Measured, seconds: float) -> float:
+        tokens = found.cell.batch_size * found.cell.length
+        return tokens / seconds if self.quantity == "tokens_per_second" else 1000 * seconds
+
+    def _words(self, value: float) -> str:
+        units = {"tokens_per_second": f"{value:,.0f} tokens/s", "milliseconds": f"{value:.2f} ms"}
+        return units.get(self.quantity) or f"{value:.1%} of the measured matrix product peak"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spread(Rule):
+    """The largest coefficient of variation at some lengths against a bound."""
+
+    where: Where
+    lengths: tuple[int, ...]
+    bound: float
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        rows = [each for length in self.lengths for each in evidence.find(self.where.at(length)) if each.timing]
+        spreads = [(each.times.coefficient_of_variation, each) for each in rows]
+        known_ones = [(spread, each) for spread, each in spreads if spread is not None]
+        if not known_ones:
+            raise MissingRowsError(f"no rows with a spread ({self.where})")
+        worst, row = max(known_ones, key=lambda each: each[0])
+        values = [spread for spread, _ in known_ones]
+        below = sum(value < self.bound for value in values)
+        return Outcome(
+            held=worst < self.bound,
+            ours=f"{below} of {len(values)} cells below {self.bound:.0%}; largest {worst:.1%} ({row.cell.variant}, "
+            f"N={row.cell.length}), median {np.median(values):.1%}",
+            value=worst,
+            reason="Standard deviation over mean of the rounds, at the published lengths; one slow round is enough to "
+            f"break {self.bound:.0%}.",
+            evidence=tuple(each.identity for _, each in known_ones),
+        )
+
+
+def _mean(pairs: Sequence[Pair]) -> Contrast:
+    """Geometric mean of the ratios."""
+    return contrast([logarithms(pair.ratios) for pair in pairs], [1 / len(pairs)] * len(pairs)).exponential
