@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows
+from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
 from eval.speed.assembly import recorded_cells
 from eval.speed.group import Group
@@ -50,7 +50,7 @@ class BenchmarkRecipe(GridChoices):
         device: Back end.
         variants: Names of variants, or of series such as `swa(window_size=32)`.
         budget_minutes: For everything, or None for no limit.
-        compare_to: Rows of another run, or a folder that holds `rows.jsonl`.
+        compare_to: Rows of another run, or a folder that holds them.
         allow_large: Whether to try what will not fit into memory.
     """
 
@@ -132,7 +132,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     recipe = from_mapping(BenchmarkRecipe, {str(key): value for key, value in plain.items()}, path="benchmark")
     choose_backend(recipe.device)
-    other_rows = None if recipe.compare_to is None else read_rows(_rows_file(recipe.compare_to))
+    other = None if recipe.compare_to is None else rows_file(typed_path(recipe.compare_to, what="compare_to"))
+    other_rows = None if other is None else read_rows(other)
     suite = SUITES[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())
     folder = recipe.folder
@@ -184,11 +185,6 @@ def _result(
     found = changes(rows, other_rows)
     print(*change_lines(found), sep="\n", file=sys.stderr)
     return {**result, "changes": [_plain_change(change) for change in found if change.changed]}
-
-
-def _rows_file(path: str) -> Path:
-    found = typed_path(path, what="compare_to")
-    return found / "rows.jsonl" if found.is_dir() else found
 
 
 def _plain_change(change: Change) -> dict[str, Any]:

@@ -6,13 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.rows import read_rows
+from eval.rows import read_rows, rows_file
 from eval.rows.merge import merge
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import typed_path
 from zoo.data.corpora.finding import glob_matches
-
-ROWS_FILE = "rows.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +18,7 @@ class ReportRecipe:
     """`configs/report.yaml`, composed.
 
     Attributes:
-        rows: Files of rows, or folders that hold `rows.jsonl`; may contain `*` and `**`.
+        rows: Files of rows, or folders that hold `rows.jsonl` or `rows.jsonl.gz`; may contain `*` and `**`.
         out: Folder of the report.
         title: Of the page.
         pages: Documents whose parts marked `<!-- results:NAME -->` are written anew.
@@ -45,13 +43,12 @@ class ReportRecipe:
         """
         found: dict[Path, None] = {}
         for written in self.rows:
-            must = f"rows must name files of rows, or folders that hold {ROWS_FILE}; got {written!r}"
+            must = f"rows must name files of rows, or folders that hold rows.jsonl; got {written!r}"
             pattern = typed_path(written, what="rows")
             try:
                 # A file whose name has brackets is itself before it is a pattern.
                 paths = [pattern] if pattern.exists() else glob_matches(pattern)
-                files = [path / ROWS_FILE if path.is_dir() else path for path in paths]
-                files = [path for path in files if path.is_file()]
+                files = [file for file in map(rows_file, paths) if file.is_file()]
             except (OSError, ValueError) as error:
                 # A name too long, a folder that may not be read, a pattern such as a**.
                 reason = error.strerror if isinstance(error, OSError) else error

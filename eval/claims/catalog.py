@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.claims import facts, growth, means, ranking, ratios, training
+from eval.claims import facts, growth, means, ranking, ratios, trained
 from eval.claims.claim import Claim
 from eval.claims.evidence import Series, Where
 from eval.claims.rule import Rule
@@ -36,12 +36,12 @@ RULES: Mapping[str, type[Rule]] = {
     "mean": means.Mean,
     "rate": means.Rate,
     "spread": means.Spread,
-    "training": training.Training,
+    "training": trained.Training,
     "caches": facts.Caches,
     "peak_saving": facts.PeakSaving,
-    "quality": facts.Quality,
+    "quality": trained.Quality,
     "equal_outputs": facts.EqualOutputs,
-    "exchange": facts.Exchange,
+    "exchange": trained.Exchange,
     "unsettled": facts.Unsettled,
     "synthetic": facts.Synthetic,
     "score_bytes": facts.ScoreBytes,

@@ -1,11 +1,6 @@
-"""Rules about what is no time: bytes, quality, outputs that are equal, arithmetic, and what nothing settles."""
+"""Rules about what is no time: bytes, outputs that are equal, arithmetic, and what nothing settles."""
 
-import collections
 import dataclasses
-import hashlib
-import itertools
-import json
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,19 +8,14 @@ import numpy as np
 from eval.claims.claim import MissingRowsError
 from eval.claims.evidence import Evidence, Series, Where, variant_kv_heads
 from eval.claims.ratios import Ratio
-from eval.claims.rule import ELSEWHERE, Outcome, Rule, with_interval
-from eval.claims.verdict import FIGURE_TOLERANCE, known
+from eval.claims.rule import ELSEWHERE, Outcome, Rule
+from eval.claims.verdict import FIGURE_TOLERANCE
 from eval.query import Measured
-from eval.rows import Cell, Row
-from eval.statistics.differences import DifferenceEstimate, paired_difference
+from eval.rows import Cell
 from eval.statistics.suspicion import constant_relative_spread
-from zoo.attention.catalog import variant_mapping
-from zoo.attention.function import function_of
 
 # Caches are counted, not timed: they agree to the byte, or to the block in which a cache grows.
 CACHE_TOLERANCE = 0.005
-# A logit of an exact exchange may move by so much, in float32.
-EXACT = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,65 +99,6 @@ class PeakSaving(Rule):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quality(Rule):
-    """Whether a variant is worse than another at equal tokens, in bits per byte or in accuracy."""
-
-    variant: str
-    baseline: str
-
-    def outcome(self, evidence: Evidence) -> Outcome:
-        losses = self._differences(evidence, "bits_per_byte")
-        if not losses:
-            names = f"{self.variant} and {self.baseline}"
-            raise MissingRowsError(f"no bits per byte of {names} at equal tokens, of two seeds at least")
-        recall = self._differences(evidence, "accuracy")
-        worst = max(losses.values(), key=lambda found: found[0].difference)[0]
-        low, high = known(worst.low, worst.high)
-        costs = [known(found.low, found.high)[0] > 0 for found, _ in losses.values()]
-        costs += [known(found.low, found.high)[1] < 0 for found, _ in recall.values()]
-        texts = [
-            f"{name}: {with_interval(found.difference, found.low, found.high, digits=3)}"
-            for name, (found, _) in (*losses.items(), *recall.items())
-        ]
-        return Outcome(
-            held=any(costs),
-            ours=f"{self.variant} minus {self.baseline}: {'; '.join(texts)}",
-            value=worst.difference,
-            low=low,
-            high=high,
-            reason="At equal tokens, differences paired by seed: more bits per byte or less accuracy is worse. It may "
-            "cost quality: one of the intervals has to lie wholly on the worse side of 0.",
-            evidence=tuple(row.identity for _, rows in (*losses.values(), *recall.values()) for row in rows),
-        )
-
-    def _differences(self, evidence: Evidence, metric: str) -> dict[str, tuple[DifferenceEstimate, tuple[Row, ...]]]:
-        """Mean difference of the seeds that both had, for every task and setting that both were trained on."""
-        found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
-        # What an evaluation says counts before a training's own last value of the same seed.
-        for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
-            quality = row.quality
-            if quality is None or quality.value is None or quality.regime != "equal_tokens":
-                continue
-            # Of the whole task only: where along an axis the difference lies is another table.
-            if quality.quantity == metric and quality.is_overall and quality.variant in (self.variant, self.baseline):
-                steps = "" if quality.steps is None else f", {quality.steps} steps"
-                name: object = f"{metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
-                setting = (name, quality.trained_on, quality.measured_on, quality.budget)
-                found.setdefault(setting, {}).setdefault(quality.variant, {})[quality.seed] = row
-        named, differences = collections.Counter(name for name, *_ in found), {}
-        for (name, *rest), rows in found.items():
-            ours, theirs = rows.get(self.variant, {}), rows.get(self.baseline, {})
-            seeds = sorted(set(ours) & set(theirs))
-            if len(seeds) > 1:
-                compared = [[each[seed] for seed in seeds] for each in (ours, theirs)]
-                # Settings of one name are told apart by what names all that differs.
-                which = hashlib.sha256(repr(tuple(rest)).encode()).hexdigest()[:8]
-                key = str(name) if named[name] == 1 else f"{name}, {which}"
-                differences[key] = (paired_difference(*map(_values, compared)), tuple(itertools.chain(*compared)))
-        return differences
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class EqualOutputs(Rule):
     """Whether what is held against something else gives its outputs to the last bit."""
 
@@ -186,73 +117,6 @@ class EqualOutputs(Rule):
             value=max(errors),
             reason="Compared in the same run, before the clock.",
             evidence=tuple(identity for identity, _ in checks),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Exchange(Rule):
-    """Whether every layer of trained models was exchanged for another way to compute the same function.
-
-    Attributes:
-        variant: Whose function it is.
-        above: Of a series of whole models that were built and not exchanged: stated where no row is of an exchange.
-        below: Of another.
-        where: Their cells.
-        with_models: Words in their names.
-    """
-
-    variant: str
-    above: Series
-    below: Series
-    where: Where
-    with_models: str
-
-    def outcome(self, evidence: Evidence) -> Outcome:
-        wanted = function_of(variant_mapping(self.variant))
-        exact = [
-            (row, row.quality, json.loads(row.quality.surgery))
-            for row in evidence.rows
-            if row.quality is not None
-            and row.quality.surgery is not None
-            and row.quality.attention is not None
-            and function_of(json.loads(row.quality.attention)) == wanted
-        ]
-        if not exact:
-            return self._built(evidence)
-        differences = [surgery["damage"]["largest_logit_difference"] for _, _, surgery in exact]
-        whole = all(len(surgery["layers"]) == surgery["num_layers"] for _, _, surgery in exact)
-        # Of one model after one prompt, which is taken from the data.
-        texts: dict[tuple[str, str], set[str | None]] = {}
-        for _, quality, surgery in exact:
-            asked = (quality.model, quality.data)
-            texts.setdefault(asked, set()).add((surgery.get("greedy") or {}).get("text"))
-        same = all(len(found) == 1 for found in texts.values())
-        names = ", ".join(dict.fromkeys(quality.variant for _, quality, _ in exact))
-        models = ", ".join(dict.fromkeys(model for model, _ in texts))
-        return Outcome(
-            held=whole and same and max(differences) <= EXACT,
-            ours=f"{names} in {'every layer' if whole else 'some layers'} of {models}: largest logit difference "
-            f"{max(differences):.1e}, greedy texts {'equal' if same else 'not equal'}",
-            value=max(differences),
-            reason="Exchanged in trained checkpoints, for other ways to compute the same function. Reproduced if every "
-            f"layer was exchanged, no logit moved by more than {EXACT:.0e} and the greedy texts are equal.",
-            evidence=tuple(row.identity for row, _, _ in exact),
-        )
-
-    def _built(self, evidence: Evidence) -> Outcome:
-        """What was checked instead."""
-        pairs = evidence.some_pairs(self.above, self.below, self.where)
-        checked = [each for pair in pairs for each in (pair.numerator, pair.denominator)]
-        checked = [each for each in checked if self.with_models in (each.cell.model or "")]
-        checks = [each.row.correctness for each in checked]
-        errors = [check.max_error for check in checks if check is not None and check.max_error is not None]
-        return Outcome(
-            held="not measured",
-            ours=f"{len(checked)} whole models, built with either attention, checked before their clock"
-            + (f"; largest error {max(errors):.1e}" if errors else ""),
-            value=max(errors) if errors else None,
-            reason="No row is of a model whose attention was exchanged.",
-            evidence=tuple(each.identity for each in checked),
         )
 
 
@@ -341,7 +205,3 @@ class HalfPrecisionElu(Rule):
             ours=f"elu({self.x:g}) + 1 in float16: {as_published:.6f} as published, {rearranged:.6f} as exp(x) below 0",
             value=as_published,
         )
-
-
-def _values(rows: Sequence[Row]) -> list[float]:
-    return [row.quality.value for row in rows if row.quality is not None and row.quality.value is not None]

@@ -1,11 +1,11 @@
-"""Writes a report: one self-contained page, the same as Markdown, CSV and JSON, its figures, and the rows themselves.
+"""Writes a report: a self-contained page, its outline as Markdown, CSV and JSON, its figures, and the rows themselves.
 
 Equal rows give equal bytes: nothing in it tells when it was written, only when its rows were measured.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from eval.report.plain import markdown, plain_rows
 from eval.report.svg import inline, standalone
 from eval.report.tables.all_rows import row_lines, rows_csv, shown_columns
 from eval.report.tables.table import Table
-from eval.rows import Row
+from eval.rows import Row, packed
 from zoo.config import UserError
 from zoo.config.errors import printable
 from zoo.config.files import replace_file
+
+PACKED_ROWS = "rows.jsonl.gz"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,10 @@ class ReportFiles:
 
     Attributes:
         html: The page.
-        markdown: The same without the table of all rows.
+        markdown: Its outline: variants, trainings, figures and claims, without suites and rows.
         csv: All rows, one line each.
         json: The tables of the page, as data; raw samples are in the rows.
-        rows: All rows, as they were given.
+        rows: All rows, as they were given, in gzip.
         figures: One SVG file for each figure that could be drawn.
     """
 
@@ -77,16 +79,16 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
         markdown=folder / "report.md",
         csv=folder / "rows.csv",
         json=folder / "report.json",
-        rows=folder / "rows.jsonl",
+        rows=folder / PACKED_ROWS,
         figures=tuple(figures),
     )
     environment = _environment()
-    texts = {
+    texts: dict[Path, str | bytes] = {
         files.html: environment.get_template("report.html.jinja").render(context),
         files.markdown: environment.overlay(finalize=markdown).get_template("report.md.jinja").render(context),
         files.csv: rows_csv(shown),
         files.json: json.dumps(_data(printable(title), devices), indent=1, ensure_ascii=False) + "\n",
-        files.rows: "".join(row.model_dump_json() + "\n" for row in rows),
+        files.rows: packed(rows),
         **figures,
     }
     _write(texts, folder)
@@ -112,7 +114,7 @@ def _figure_files(devices: Sequence[DeviceReport], folder: Path) -> dict[Path, s
 
 
 def _data(title: str, devices: Sequence[DeviceReport]) -> dict[str, Any]:
-    return {"title": title, "rows": "rows.jsonl", "devices": [_device_data(device) for device in devices]}
+    return {"title": title, "rows": PACKED_ROWS, "devices": [_device_data(device) for device in devices]}
 
 
 def _device_data(device: DeviceReport) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def _records(table: Table) -> list[dict[str, str]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-def _write(texts: dict[Path, str], folder: Path) -> None:
+def _write(texts: Mapping[Path, str | bytes], folder: Path) -> None:
     try:
         figures = folder / "figures"
         figures.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from eval.rows.schema import (
     json_schema,
     machine_of,
 )
-from eval.rows.store import RowStore, only_writer, read_rows
+from eval.rows.store import RowStore, only_writer, packed, read_rows, rows_file
 
 __all__ = [
     "Cell",
@@ -33,5 +33,7 @@ __all__ = [
     "json_schema",
     "machine_of",
     "only_writer",
+    "packed",
     "read_rows",
+    "rows_file",
 ]

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from pydantic import ValidationError
 from eval.rows.schema import Row
 from zoo.config import UserError
 from zoo.config.errors import shortened
-from zoo.config.files import open_regular, parse_json, read_bytes
+from zoo.config.files import LIMIT_BYTES, open_regular, parse_json, read_bytes
 
 _WHAT = "rows"
+# How the name of a file of gzip ends; zlib's number for the format.
+PACKED, _GZIP = ".gz", 31
 
 
 # A curve of a hundred thousand points has less; a longer line is no record.
@@ -61,15 +64,41 @@ class RowStore:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, the newest of each identity, in the order in which identities first came.
+    """The rows of a file, perhaps one of gzip, the newest of each identity, in the order in which they first came.
 
     A last line without its end, which a writer has not finished, is left out if others come before it.
 
     Raises:
         UserError: If the file cannot be read, or a line is no row; names the line.
     """
-    *lines, unfinished = read_bytes(path, what=_WHAT).split(b"\n")
+    content = read_bytes(path, what=_WHAT)
+    *lines, unfinished = (_unpacked(path, content) if path.suffix == PACKED else content).split(b"\n")
     return _parsed(path, [unfinished] if unfinished and not lines else lines)
+
+
+def rows_file(path: Path) -> Path:
+    """The file itself, or of a folder, of a run or a report, that which holds its rows."""
+    inside = [path / name for name in ("rows.jsonl", f"rows.jsonl{PACKED}")] if path.is_dir() else [path]
+    return next((each for each in inside if each.is_file()), inside[0])
+
+
+def packed(rows: Iterable[Row]) -> bytes:
+    """A file of gzip that holds the rows; equal ones give equal bytes."""
+    packer = zlib.compressobj(level=9, wbits=_GZIP)
+    return packer.compress("".join(row.model_dump_json() + "\n" for row in rows).encode()) + packer.flush()
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=_GZIP)
+    try:
+        unpacked = unpacker.decompress(content, LIMIT_BYTES + 1)
+    except zlib.error:
+        raise UserError(f"{_WHAT}: {path} must be a file of gzip, as its name says; it is none") from None
+    if len(unpacked) > LIMIT_BYTES:
+        raise UserError(f"{_WHAT}: {path} must hold at most {LIMIT_BYTES} bytes; it holds more")
+    if not unpacker.eof or unpacker.unused_data:
+        raise UserError(f"{_WHAT}: {path} must be one whole file of gzip; it is cut off, or goes on behind its end")
+    return unpacked
 
 
 def _parsed(path: Path, lines: Sequence[bytes]) -> list[Row]:

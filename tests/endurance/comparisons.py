@@ -72,7 +72,7 @@ class Comparisons:
         return {
             "rows": [_facts(row) for row in rows],
             "report": [sorted(report), [sorted(device) for device in report["devices"]]],
-            "report's rows": [_facts(row) for row in read_rows(run / "report" / "rows.jsonl")],
+            "report's rows": [_facts(row) for row in read_rows(run / "report" / "rows.jsonl.gz")],
             "files": [(path.name, path.stat().st_size > 0) for path in files if not path.name.endswith(".partial")],
             **{folder.name: trained(folder) for folder in sorted((run / "runs").iterdir())},
         }

@@ -25,7 +25,9 @@ def judged_claims(table: Table) -> Table:
     """The claims that the rows say something of, and how many there are beside them."""
     kept = tuple(line for line in table.rows if line[1] not in _NOT_JUDGED)
     others = len(table.rows) - len(kept)
-    note = f"{others} other claims are not measured, or not measurable on this device; report.json says why."
+    note = (
+        f"{others} other claims are not measured, or not measurable on this device; report.json of the page says why."
+    )
     return Table(columns=table.columns, rows=kept, note=note if others else "")
 
 

@@ -16,7 +16,7 @@ DOCUMENT = "before\n\n<!-- results:variants -->\nold\n<!-- /results:variants -->
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_document_is_what_its_rows_make_of_it(name: str) -> None:
-    page, stored = ROOT / name, RESULTS / "rows.jsonl"
+    page, stored = ROOT / name, RESULTS / "rows.jsonl.gz"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     rows = read_rows(stored) if stored.is_file() else []
     assert regenerated(text, rows, report=report_link(page, RESULTS)) == text

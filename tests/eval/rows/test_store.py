@@ -2,10 +2,11 @@ import errno
 import json
 import math
 import os
+import zlib
 
 import pytest
 
-from eval.rows import Row, RowStore, only_writer, read_rows
+from eval.rows import Row, RowStore, only_writer, packed, read_rows, rows_file
 from tests.eval.report.random_rows import mutants
 from tests.eval.rows.made import quality, skipped, speed
 from zoo.config import UserError
@@ -220,3 +221,22 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"rows must go to a file that can be written.*No space left on device"):
         store.append([speed(64)])
+
+
+def test_rows_in_gzip_are_the_same_and_a_broken_file_is_one_line(tmp_path):
+    rows = [speed(64), speed(128)]
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(packed(rows))
+    assert read_rows(rows_file(tmp_path)) == rows
+    assert packed(rows) == path.read_bytes()
+    bomb = zlib.compressobj(9, wbits=31)
+    content = b"".join(bomb.compress(bytes(2**20)) for _ in range(257)) + bomb.flush()
+    for broken, message in (
+        (path.read_bytes()[:-9], "one whole file of gzip"),
+        (path.read_bytes() + b"more", "one whole file of gzip"),
+        (b"{}\n", "a file of gzip, as its name says"),
+        (content, "at most"),
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match=message):
+            read_rows(path)
