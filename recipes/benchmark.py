@@ -15,10 +15,9 @@ from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, 
 from eval.rows.cell import Execution
 from eval.speed.assembly import recorded_cells
 from eval.speed.group import Group
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 from eval.speed.reference import measured_cells, reference_group
-from eval.speed.resumption import is_finished
-from eval.speed.runner import measure
+from eval.speed.runner import is_finished, measure
 from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named

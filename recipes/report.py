@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eval.rows import read_rows, rows_file
-from eval.rows.merge import merge
+from eval.rows.store import merge
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import typed_path
 from zoo.data.corpora.finding import glob_matches

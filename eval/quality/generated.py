@@ -3,6 +3,9 @@
 Log-likelihood can hide that a model never finds its way to the answer. By chance a model that knows that one of the
 numbers it has read is asked for is right once in as many times as there are pairs; one that only knows that it is a
 number, once in 900.
+
+Beside it: bits per byte with attention and with it switched off. A model that predicts as well without an attention has
+learnt to go round it.
 """
 
 import itertools
@@ -12,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from eval.quality.evaluated import Evaluated
-from eval.quality.means import clustered_mean
-from eval.quality.score import Score
+from eval.quality.language import bits_per_byte, num_targets
+from eval.quality.score import Score, clustered_mean, score_of
 from zoo.data.questions import Question, needle_question, recall_question
 from zoo.generation import GenerationConfig, generate_batch
+from zoo.models.silence import silenced
 
 _NUM_PAIRS, _DEPTHS = (2, 4, 8), (0.1, 0.5, 0.9)
 # A standard error of 0.09 at most; a large model takes a second for each.
@@ -83,3 +87,20 @@ def _answered(evaluated: Evaluated, questions: Sequence[Question]) -> list[bool]
 def _score(right: Sequence[bool], **where: Any) -> Score:
     mean = clustered_mean(np.array(right, dtype=float), np.ones(len(right)))
     return Score(metric="accuracy", value=mean.value, standard_error=mean.standard_error, count=len(right), **where)
+
+
+def ablation(evaluated: Evaluated) -> list[Score]:
+    """Bits per byte of a language model, whole and without attention, all of it or of each variant among its layers.
+
+    Args:
+        evaluated: With text.
+    """
+    attention = evaluated.model.config.attention
+    names = [attention.layer(index).name for index in range(evaluated.model.config.num_layers)]
+    parts = dict.fromkeys(names) if len(set(names)) > 1 else {}
+    found = {"bits_per_byte": evaluated.text_predictions}
+    for what in ("attention", *parts):
+        layers = [index for index, name in enumerate(names) if what in ("attention", name)]
+        without = evaluated.predictor(silenced(evaluated.model, layers))
+        found[f"bits_per_byte without {what}"] = without.all(evaluated.text_batches())
+    return [score_of(name, bits_per_byte(each), count=num_targets(each)) for name, each in found.items()]

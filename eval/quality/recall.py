@@ -9,8 +9,7 @@ import dataclasses
 import numpy as np
 
 from eval.quality.evaluated import Evaluated
-from eval.quality.means import clustered_mean
-from eval.quality.score import Score
+from eval.quality.score import Score, clustered_mean
 from zoo.config import UserError
 from zoo.data.synthetic import Setting
 

@@ -3,13 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from eval.quality.ablation import ablation
 from eval.quality.evaluated import Evaluated, HeldOutExamples, HeldOutText
-from eval.quality.extrapolation import extrapolation
-from eval.quality.generated import generated_needle, generated_recall
-from eval.quality.language import language
-from eval.quality.masked import classification, masked
-from eval.quality.positions import positions
+from eval.quality.generated import ablation, generated_needle, generated_recall
+from eval.quality.language import classification, extrapolation, language, masked, positions
 from eval.quality.recall import recall
 from eval.quality.score import Score
 from eval.quality.surgery import surgery

@@ -9,13 +9,11 @@ from eval.report.figures import FIGURES, Absent, FigureKind
 from eval.report.plain import label, plain_rows
 from eval.report.svg import svg_text
 from eval.report.tables.claims import claims_table, judged_claims
-from eval.report.tables.coverage import coverage_table, reasons_table
+from eval.report.tables.coverage import commits, coverage_table, machines_table, reasons_table
 from eval.report.tables.exchanges import mended_table, surgeries_table
-from eval.report.tables.machines import commits, machines_table
-from eval.report.tables.recall import recall_table
 from eval.report.tables.suites import SuiteSection, suite_sections
 from eval.report.tables.table import Table
-from eval.report.tables.trainings import trainings_table
+from eval.report.tables.trainings import recall_table, trainings_table
 from eval.report.tables.variants import variants_table
 from eval.rows import Row
 

@@ -16,8 +16,7 @@ from eval.report.figures import pareto
 from eval.report.figures.kind import Absent
 from eval.report.plain import code, label, markdown, plain_rows
 from eval.report.qualities import QualityBook
-from eval.report.tables.coverage import coverage_table
-from eval.report.tables.machines import commits
+from eval.report.tables.coverage import commits, coverage_table
 from eval.report.tables.table import Table
 from eval.report.tables.variants import VariantFacts, setting_of, variant_facts
 from eval.report.wording import NOTHING, interval, num_bytes, number

@@ -1,4 +1,4 @@
-"""A file of rows: JSON lines, only ever appended to, readable by pandas and `datasets`."""
+"""A file of rows: JSON lines, only ever appended to, readable by pandas and `datasets`; and several as one."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from eval.rows.schema import Row
+from eval.rows.schema import Machine, Row
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import LIMIT_BYTES, open_regular, parse_json, read_bytes
@@ -158,3 +158,23 @@ def _require_regular(path: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"rows must go to a file that can be written; got {str(path)!r} ({error.strerror})")
+
+
+def merge(*runs: Sequence[Row]) -> list[Row]:
+    """All rows of several runs.
+
+    The same identity on two machines, or on one at two commits or with two versions, is two facts: both stay. On one
+    machine it is one fact measured twice: the newer row counts, and of equally old ones the later run's.
+
+    Args:
+        runs: Rows of each run, as `read_rows` gives them.
+
+    Returns:
+        Rows in the order in which their facts first came.
+    """
+    kept: dict[tuple[str, Machine], Row] = {}
+    for row in (row for run in runs for row in run):
+        key = (row.identity, row.machine)
+        if key not in kept or row.recorded_at >= kept[key].recorded_at:
+            kept[key] = row
+    return list(kept.values())

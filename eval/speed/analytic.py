@@ -16,7 +16,7 @@ from eval.rows import Work
 from eval.speed.layer_setting import LayerSetting
 from eval.speed.model_setting import VOCAB_SIZE, ModelSetting
 from eval.speed.op_setting import OpSetting
-from eval.speed.trees import arrays_of
+from eval.speed.work import arrays_of
 from zoo.attention import Attention
 from zoo.models import Model
 

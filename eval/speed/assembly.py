@@ -4,12 +4,12 @@ import datetime
 
 from eval.rows import Cell, Comparison, Machine, Memory, Row, Timing, Work
 from eval.rows.schema import Status
-from eval.speed.function import computed_function
 from eval.speed.group import Group
 from eval.speed.protocol import Failed, Timed
 from eval.speed.reference import DEVICE, Reference
 from eval.statistics.estimates import estimate
 from eval.statistics.ratios import paired_ratio
+from zoo.attention.function import function_of
 
 Outcome = Timed | Failed
 
@@ -133,3 +133,18 @@ def _flags(cell: Cell, timing: Timing, reference: Reference) -> list[str]:
     if variation is not None and variation > NOISY_VARIATION:
         flags.append("noisy")
     return flags
+
+
+def computed_function(cell: Cell, exact_class: str) -> tuple[object, ...]:
+    """Equal for two cells that compute the same values from the same inputs and weights.
+
+    Args:
+        cell: What is measured.
+        exact_class: As its subject has it.
+    """
+    what = (cell.level, cell.mode, cell.model, cell.causal, cell.dtype)
+    shape = (cell.batch_size, cell.length, cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
+    if cell.attention is None:
+        return (*what, *shape, exact_class)
+    heads = {"num_heads": cell.num_heads, "num_kv_heads": cell.num_kv_heads}
+    return (*what, *shape, exact_class, function_of(cell.attention_mapping, **heads))

@@ -15,11 +15,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from eval.speed.correctness import Finding, check_op, relative_error
+from eval.speed.correctness import Finding, Tolerance, check_op, relative_error, tolerance
 from eval.speed.layer_setting import LayerSetting
 from eval.speed.op_setting import OpSetting
-from eval.speed.tolerances import Tolerance, tolerance
-from eval.speed.trees import arrays_of
+from eval.speed.work import arrays_of
 from zoo.attention import Attention, VariantConfig, mechanism
 
 logger = logging.getLogger(__name__)

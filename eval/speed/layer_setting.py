@@ -13,7 +13,7 @@ from mlx.utils import tree_unflatten
 
 from eval.rows import Cell
 from eval.speed.op_setting import OpSetting, layer_shape, op_setting
-from eval.speed.trees import arrays_of, named_arrays
+from eval.speed.work import arrays_of, named_arrays
 from zoo.attention import Attention, LayerShape, PositionKind, build_attention
 from zoo.config import require
 from zoo.ops.masks import MaskSpec

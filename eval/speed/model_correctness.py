@@ -16,11 +16,10 @@ import numpy as np
 from mlx.optimizers import AdamW
 from mlx.utils import tree_map, tree_unflatten
 
-from eval.speed.correctness import Finding, check_op, relative_error
+from eval.speed.correctness import Finding, Tolerance, check_op, relative_error, tolerance
 from eval.speed.layer_correctness import as_numpy, check_mixing, largest_distance, other_implementation, reach
 from eval.speed.model_setting import ModelSetting
-from eval.speed.tolerances import Tolerance, tolerance
-from eval.speed.trees import are_finite, named_arrays, scalar
+from eval.speed.work import are_finite, named_arrays, scalar
 from zoo.attention import LayerPattern
 from zoo.models import Model, build_model
 from zoo.ops.masks import MaskSpec

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
-from eval.speed.options import MIN_ROUNDS
+from eval.speed.protocol import MIN_ROUNDS
 from eval.speed.sampling import Clock
 
 Name = TypeVar("Name", bound=Hashable)

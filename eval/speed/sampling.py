@@ -9,7 +9,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from eval.rows.cell import Execution
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 
 Clock = Callable[[], float]
 

@@ -8,12 +8,12 @@ import collections
 import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from eval.rows import Work
-from eval.speed.trees import arrays_of
 
 # Forward passes that a call is worth.
 FORWARDS: Mapping[str, int] = {"forward": 1, "forward_backward": 3, "step": 3, "prefill": 1, "decode": 1}
@@ -53,3 +53,24 @@ def operations(outputs: mx.array | list[mx.array]) -> collections.Counter[str]:
     text = io.StringIO()
     mx.export_to_dot(text, *([outputs] if isinstance(outputs, mx.array) else outputs))
     return collections.Counter(re.findall(r'label\s*=\s*"(\w+)[^"]*", shape=rectangle', text.getvalue()))
+
+
+def named_arrays(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a tree by their paths, such as `layers.0.weight`; what is no array is left out."""
+    leaves: dict[str, Any] = dict(tree_flatten(tree))
+    return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, mx.array)}
+
+
+def arrays_of(tree: Any) -> list[mx.array]:
+    """The arrays of a tree, in order."""
+    return list(named_arrays(tree).values())
+
+
+def are_finite(tree: Any) -> bool:
+    """Whether every array of a tree is finite everywhere."""
+    return all(mx.isfinite(array).all().item() for array in arrays_of(tree))
+
+
+def scalar(array: mx.array) -> float:
+    """The value of an array of one element."""
+    return cast(float, array.item())

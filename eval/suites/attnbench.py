@@ -16,9 +16,8 @@ from eval.speed.group import Group
 from eval.statistics.scaling import crossover, scaling_exponent
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.request import require_free
 from eval.suites.series import Series, published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 from zoo.config import require
 
 NAME = "attnbench"

@@ -13,9 +13,8 @@ from eval.speed.group import Group
 from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import model_shape
-from eval.suites.request import require_free
 from eval.suites.series import Series, chosen_series, published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 from zoo.attention.catalog import attention_names, variant
 
 NAME = "decode"

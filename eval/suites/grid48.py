@@ -14,9 +14,8 @@ from eval.rows import Cell, Row
 from eval.speed.group import Group
 from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.request import require_free
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 
 NAME = "grid48"
 BATCH_SIZES, LENGTHS, HEAD_DIMS = (1, 2, 4, 8), (64, 128, 256, 512), (32, 64, 128)

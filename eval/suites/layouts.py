@@ -12,9 +12,8 @@ from eval.rows import Cell, Row
 from eval.speed.builders.layouts import LAYOUTS, SUBJECTS
 from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
-from eval.suites.request import require_free
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 
 NAME = "layouts"
 LENGTH, HIDDEN_SIZE, NUM_HEADS, BATCH_SIZES = 32, 512, 8, (1, 4)

@@ -12,9 +12,8 @@ from eval.speed.group import Group
 from eval.statistics.scaling import scaling_exponent
 from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.request import require_free
 from eval.suites.series import chosen_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 from zoo.config import require
 
 NAME = "long"

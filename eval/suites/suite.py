@@ -6,6 +6,7 @@ from typing import Any
 
 from eval.rows import Row
 from eval.speed.group import Group
+from zoo.config import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,3 +64,20 @@ class Suite:
     groups: Callable[[SuiteRequest], Sequence[Group]]
     summary: Callable[[Sequence[Row]], list[dict[str, Any]]]
     conclude: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None
+
+
+def require_free(request: SuiteRequest, suite: str, free: Sequence[str]) -> None:
+    """Refuses a request for what a suite decides itself.
+
+    Args:
+        request: What the user asked for.
+        suite: Its name.
+        free: Fields that the user may choose.
+
+    Raises:
+        UserError: Names the field, and those that are free.
+    """
+    for field in dataclasses.fields(request):
+        if field.name not in free and getattr(request, field.name) is not None:
+            choices = f"it leaves {', '.join(free)} open" if free else "it leaves nothing open"
+            raise UserError(f"{field.name} must not be given to suite={suite}, which sets it itself; {choices}")

@@ -14,9 +14,8 @@ from eval.rows.cell import Mode
 from eval.speed.group import Group
 from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.request import require_free
 from eval.suites.series import series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 from zoo.runtime.backend import default_dtype, dtype_name
 
 NAME = "targets"

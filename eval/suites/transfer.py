@@ -16,9 +16,8 @@ from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import ModelShape, model_shape, num_layers_of
-from eval.suites.request import require_free
 from eval.suites.series import Series, chosen_series, published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 
 NAME = "transfer"
 # Model -> length: gpt_tiny holds 512 tokens.

@@ -12,9 +12,8 @@ from eval.rows import Row
 from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
-from eval.suites.request import require_free
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, SuiteRequest, require_free
 
 NAME = "wrapper"
 # (L, D, N), for self-attention: query lengths and widths of the table, some of whose shapes attend across.

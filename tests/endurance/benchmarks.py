@@ -16,7 +16,7 @@ import scipy.stats  # noqa: F401
 import eval.speed.process
 from eval.rows import Cell, read_rows
 from eval.speed.builders import op
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 from eval.speed.subject import Subject
 from recipes.app import execute
 from recipes.benchmark import BenchmarkRecipe, main

@@ -1,11 +1,12 @@
-"""How many rows of each suite there are of each status: no cell goes missing unseen."""
+"""How many rows of each suite there are of each status, so that none goes missing unseen; and their machines."""
 
 import collections
 from collections.abc import Sequence
 from typing import get_args
 
 from eval.report.tables.table import Table
-from eval.rows import Row
+from eval.report.wording import plain
+from eval.rows import Machine, Row
 from eval.rows.schema import Status
 
 QUALITY = "quality"
@@ -37,3 +38,31 @@ def reasons_table(rows: Sequence[Row]) -> Table:
     )
     lines = [(status, f"{count}", reason) for (status, reason), count in reasons.most_common()]
     return Table(columns=("status", "rows", "reason"), rows=tuple(lines))
+
+
+_SHORT_COMMIT = 10
+
+
+def machines_table(rows: Sequence[Row]) -> Table:
+    """A line for each device with one set of versions and one commit."""
+    counts = collections.Counter(row.machine for row in rows)
+    columns = (*(name.replace("_", " ") for name in Machine.model_fields), "rows", "first row", "last row")
+    lines = []
+    for machine, count in counts.items():
+        times = [row.recorded_at for row in rows if row.machine == machine]
+        lines.append((*_facts(machine), f"{count}", min(times)[:16], max(times)[:16]))
+    # As many machines are few and their facts are many, facts go downwards.
+    turned = tuple(zip(columns, *lines, strict=True))
+    return Table(columns=("", *(f"{index + 1}" for index in range(len(lines)))), rows=turned)
+
+
+def commits(rows: Sequence[Row]) -> str:
+    """The commits of rows, shortened; says where the checkout had changes of its own."""
+    found = dict.fromkeys((row.machine.commit, bool(row.machine.uncommitted_changes)) for row in rows)
+    return ", ".join(f"{(commit or 'unknown')[:_SHORT_COMMIT]}{' + changes' * changed}" for commit, changed in found)
+
+
+def _facts(machine: Machine) -> tuple[str, ...]:
+    facts = machine.model_dump()
+    facts["commit"] = None if machine.commit is None else machine.commit[:_SHORT_COMMIT]
+    return tuple(plain(value) for value in facts.values())

@@ -10,11 +10,9 @@ import mlx.core as mx
 import numpy as np
 
 from eval.rows import Cell, Correctness
-from eval.speed.correctness import Finding, verdict
+from eval.speed.correctness import Finding, tolerance, verdict
 from eval.speed.subject import Subject
-from eval.speed.tolerances import tolerance
-from eval.speed.trees import scalar
-from eval.speed.work import work_of
+from eval.speed.work import scalar, work_of
 from zoo.config import require
 from zoo.runtime.backend import parse_dtype
 

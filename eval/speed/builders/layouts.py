@@ -17,10 +17,9 @@ import numpy as np
 
 from eval.rows import Cell, Correctness
 from eval.speed.builders.hand_inlined import projections
-from eval.speed.correctness import Finding, relative_error, verdict
+from eval.speed.correctness import Finding, relative_error, tolerance, verdict
 from eval.speed.layer_setting import layer_setting
 from eval.speed.subject import Subject
-from eval.speed.tolerances import tolerance
 from eval.speed.work import work_of
 from zoo.config import require
 from zoo.runtime.backend import parse_dtype

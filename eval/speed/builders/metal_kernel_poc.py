@@ -15,10 +15,9 @@ import mlx.core as mx
 import numpy as np
 
 from eval.rows import Cell
-from eval.speed.correctness import Finding, relative_error, verdict
+from eval.speed.correctness import Finding, relative_error, tolerance, verdict
 from eval.speed.op_setting import OpSetting
 from eval.speed.subject import Subject
-from eval.speed.tolerances import tolerance
 from eval.speed.work import work_of
 from zoo.attention import variant_from_mapping
 from zoo.attention.variant import VariantConfig

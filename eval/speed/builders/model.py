@@ -16,8 +16,7 @@ from eval.speed.correctness import verdict
 from eval.speed.model_correctness import check_decode, check_forward, check_gradients, check_prefill, check_step
 from eval.speed.model_setting import ModelSetting, model_setting
 from eval.speed.subject import Subject
-from eval.speed.trees import arrays_of, scalar
-from eval.speed.work import FORWARDS, work_of
+from eval.speed.work import FORWARDS, arrays_of, scalar, work_of
 from zoo.attention import Cache
 from zoo.layers.caches import RotatingKVCache
 from zoo.models import Model

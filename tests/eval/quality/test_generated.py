@@ -6,8 +6,7 @@ import mlx.core as mx
 import pytest
 
 import eval.quality.generated
-from eval.quality.ablation import ablation
-from eval.quality.generated import generated_needle, generated_recall
+from eval.quality.generated import ablation, generated_needle, generated_recall
 from eval.quality.language import language
 from tests.eval.quality.subjects import bytes_corpus, random_model, reads_text
 from zoo.attention.catalog import variant_mapping

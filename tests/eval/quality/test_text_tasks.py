@@ -8,10 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from eval.quality.extrapolation import extrapolation
-from eval.quality.language import language
-from eval.quality.masked import masked
-from eval.quality.positions import bins, positions
+from eval.quality.language import bins, extrapolation, language, masked, positions
 from tests.eval.quality.subjects import bytes_corpus, random_model, reads_text
 from zoo.config import UserError
 from zoo.data import CausalLoader, MaskedTokenLoader

@@ -6,8 +6,7 @@ import pytest
 
 from eval.report.comparisons import named_comparisons, trainings
 from eval.report.qualities import QualityBook, of_main_subject, qualities
-from eval.report.tables.recall import recall_table
-from eval.report.tables.trainings import trainings_table
+from eval.report.tables.trainings import recall_table, trainings_table
 from tests.eval.report.planted import attention, changed, quality_row, recall_row
 
 

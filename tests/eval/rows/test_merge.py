@@ -1,4 +1,4 @@
-from eval.rows.merge import merge
+from eval.rows.store import merge
 from tests.eval.rows.made import speed
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.rows import Cell, Row, RowStore, read_rows
 from eval.speed.group import Group
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 from eval.speed.runner import measure
 from tests.eval.speed.outside import SLOW, lay_out
 from zoo.attention.catalog import variant_mapping

@@ -10,13 +10,13 @@ import pytest
 from mlx.utils import tree_map
 
 from eval.rows import Cell
-from eval.speed import correctness, layer_correctness, model_correctness, tolerances
+from eval.speed import correctness, layer_correctness, model_correctness
 from eval.speed.builders import BUILDERS
 from eval.speed.correctness import Finding, check_op, relative_error, verdict
 from eval.speed.layer_setting import layer_setting
 from eval.speed.model_setting import model_setting
 from eval.speed.op_setting import OpSetting, op_setting
-from eval.speed.trees import arrays_of
+from eval.speed.work import arrays_of
 from tests.eval.speed import faults
 from tests.eval.speed.builders import settings
 from zoo.attention.choice import Chooser
@@ -124,7 +124,7 @@ def test_every_law_of_mixing_is_asked(name: str, words: str) -> None:
 
     x_BLD = setting.hidden_states(batch_size=2, length=length)
     may_LS = layer_correctness.reach([setting.op.variant], length, causal=True)
-    bound = tolerances.tolerance(mx.float32)
+    bound = correctness.tolerance(mx.float32)
 
     def failed(function: Any) -> list[str]:
         findings = layer_correctness.check_mixing(
@@ -322,7 +322,7 @@ def test_a_verdict_names_what_failed_and_its_error() -> None:
 
 
 def test_products_that_keep_few_bits_get_the_tolerance_of_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tolerances, "_products_are_short", lambda: True)
-    assert tolerances.tolerance(mx.float32) == tolerances.TOLERANCES[mx.float16]
-    monkeypatch.setattr(tolerances, "_products_are_short", lambda: False)
-    assert tolerances.tolerance(mx.float32) == tolerances.TOLERANCES[mx.float32]
+    monkeypatch.setattr(correctness, "_products_are_short", lambda: True)
+    assert correctness.tolerance(mx.float32) == correctness.TOLERANCES[mx.float16]
+    monkeypatch.setattr(correctness, "_products_are_short", lambda: False)
+    assert correctness.tolerance(mx.float32) == correctness.TOLERANCES[mx.float32]

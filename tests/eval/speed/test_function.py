@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eval.speed.function import computed_function
+from eval.speed.assembly import computed_function
 from tests.eval.speed.builders import settings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eval.rows import RowStore
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 from eval.speed.reference import reference, reference_group
 from eval.speed.runner import measure
 from tests.eval.speed.cells import planted, planted_group

@@ -9,7 +9,7 @@ from eval.rows import Cell, Row
 from eval.speed.assembly import control_cell
 from eval.speed.group import Group
 from eval.speed.prediction import refusal
-from eval.speed.resumption import TIME_BUDGET, is_finished, is_group_finished
+from eval.speed.runner import TIME_BUDGET, is_finished, is_group_finished
 from tests.eval.rows_factory import MACHINE, noisy, speed_row
 from tests.eval.speed.cells import planted, planted_group
 from zoo.attention.catalog import variant_mapping

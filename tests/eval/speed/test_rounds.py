@@ -2,7 +2,7 @@
 
 import itertools
 
-from eval.speed.options import MIN_ROUNDS
+from eval.speed.protocol import MIN_ROUNDS
 from eval.speed.rounds import BLOCK, Pace, orders, run_rounds
 
 

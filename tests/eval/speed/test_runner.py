@@ -11,11 +11,9 @@ import pytest
 from eval.rows import Row, RowStore, read_rows
 from eval.speed import runner
 from eval.speed.group import Group
-from eval.speed.options import MeasureOptions
 from eval.speed.process import Worker, WorkerDeathError
-from eval.speed.protocol import Job, MemoryJob, TimingJob
-from eval.speed.resumption import TIME_BUDGET
-from eval.speed.runner import MEMORY_NOT_MEASURED, MemoryClock, measure
+from eval.speed.protocol import Job, MeasureOptions, MemoryJob, TimingJob
+from eval.speed.runner import MEMORY_NOT_MEASURED, TIME_BUDGET, MemoryClock, measure
 from tests.eval.speed.cells import planted, planted_group
 from tests.eval.speed.planted import listen
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from eval.speed import sampling
-from eval.speed.options import MeasureOptions
+from eval.speed.protocol import MeasureOptions
 from eval.speed.sampling import MAX_CALLS, MIN_THROUGHPUT_CALLS, Warmth, calls_per_sample, sample, warm_up
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from eval.rows import Cell
-from eval.speed.options import MeasureOptions
-from eval.speed.protocol import Failed, Finished, Report, Stage, Timed, TimingJob
+from eval.speed.protocol import Failed, Finished, MeasureOptions, Report, Stage, Timed, TimingJob
 from eval.speed.rounds import BLOCK
 from eval.speed.session import Session
 from eval.statistics.ratios import RatioEstimate, paired_ratio

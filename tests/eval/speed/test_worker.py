@@ -5,8 +5,7 @@ import multiprocessing
 import mlx.core as mx
 
 from eval.speed import worker
-from eval.speed.options import MeasureOptions
-from eval.speed.protocol import Finished, Measured, MemoryJob
+from eval.speed.protocol import Finished, Measured, MeasureOptions, MemoryJob
 from tests.eval.speed.cells import planted
 
 OPTIONS = MeasureOptions(builders="tests.eval.speed.planted")

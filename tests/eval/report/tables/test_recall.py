@@ -1,6 +1,6 @@
 """The table of recall has a column for each number of pairs, of one comparison alone."""
 
-from eval.report.tables.recall import recall_table
+from eval.report.tables.trainings import recall_table
 from tests.eval.report.planted import changed, recall_row
 
 

@@ -1,7 +1,6 @@
 """Tables count every row, tell speeds by paired ratios, and say where a figure is from."""
 
-from eval.report.tables.coverage import coverage_table, reasons_table
-from eval.report.tables.machines import commits, machines_table
+from eval.report.tables.coverage import commits, coverage_table, machines_table, reasons_table
 from eval.report.tables.suites import suite_sections
 from eval.report.tables.table import Table
 from eval.report.tables.variants import setting_of, variant_facts, variants_table
