@@ -55,17 +55,10 @@ class Judgement:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A claim and its judgement; the fields are those of `Judgement`."""
+class Finding(Judgement):
+    """A claim and its judgement."""
 
     claim: Claim
-    verdict: Verdict
-    ours: str
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str
-    evidence: tuple[str, ...]
 
 
 class MissingRowsError(Exception):

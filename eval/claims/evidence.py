@@ -99,25 +99,17 @@ class Evidence:
         ]
         return sorted(found, key=lambda each: _unusual(each.cell))
 
-    def all_timed(self, where: Where, series: Series | None = None) -> list[Measured]:
-        """Those that have times.
-
-        Raises:
-            MissingRowsError: If none has.
-        """
-        found = self.find(where, series)
-        timed = [each for each in found if each.timing is not None]
-        if not timed:
-            raise MissingRowsError(_absence("times" if series is None else series.label, where, found))
-        return timed
-
     def timed(self, where: Where, series: Series) -> Measured:
         """The first that has times.
 
         Raises:
             MissingRowsError: If none has.
         """
-        return self.all_timed(where, series)[0]
+        found = self.find(where, series)
+        timed = next((each for each in found if each.timing is not None), None)
+        if timed is None:
+            raise MissingRowsError(_absence(series.label, where, found))
+        return timed
 
     def pairs(self, above: Series, below: Series, where: Where) -> list[Pair]:
         """Every pair of two series that were timed against each other."""

@@ -26,10 +26,10 @@ class Slope(Rule):
 
     Attributes:
         figure: The published exponent.
-        line: Of the source's own table, by which its text is judged; otherwise
-        series: by its rows
-        where: there
-        lengths: at these lengths.
+        line: Of the source's own table, if its text is judged by that; None: it is judged by rows.
+        series: Whose rows.
+        where: Their cells.
+        lengths: All of them.
     """
 
     figure: float

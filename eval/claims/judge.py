@@ -38,13 +38,4 @@ def _finding(claim: Claim, evidence: Evidence) -> Finding:
         notes.append(f"Published on Apple's GPU; the verdict is for {evidence.device}.")
     if found.evidence and evidence.other_devices:
         notes.append(f"Rows of {', '.join(evidence.other_devices)} are not in it.")
-    return Finding(
-        claim=claim,
-        verdict=found.verdict,
-        ours=found.ours,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        reason=" ".join(note for note in notes if note),
-        evidence=found.evidence,
-    )
+    return Finding(claim=claim, **{**vars(found), "reason": " ".join(note for note in notes if note)})

@@ -15,19 +15,8 @@
 namespace native {
 namespace {
 
-// Logits of one task.
-constexpr long GRAIN = 32768;
 // Bytes of logits from which to empty the queue of a stream costs less than to write elsewhere.
 constexpr size_t WORTH_WAITING = 1 << 20;
-
-// Calls work(first, last) for ranges of rows that do not depend on the number of threads.
-template <typename Work>
-void over_rows(long P, long V, const Work& work) {
-  const long rows = std::max(1L, GRAIN / std::max(1L, V));
-  parallel(static_cast<int>((P + rows - 1) / rows), [&](int task, int) {
-    work(task * rows, std::min(P, (task + 1) * rows));
-  });
-}
 
 Predictions predictions(const mx::array& logits, const mx::array& targets) {
   return {logits.data<float>(), targets.data<int32_t>(), logits.shape(1)};

@@ -2,7 +2,6 @@
 
 #include "softmax.h"
 
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -13,17 +12,11 @@
 namespace native {
 namespace {
 
-// Numbers of one task.
-constexpr long GRAIN = 32768;
-
-// Calls work(V, first, last) for ranges of the rows of `x` that do not depend on the number of threads.
+// Calls work(V, first, last) for ranges of the rows of `x`, whose last axis is not empty.
 template <typename Work>
-void over_rows(const mx::array& x, const Work& work) {
-  const long V = x.shape(-1), R = V == 0 ? 0 : static_cast<long>(x.size()) / V;
-  const long rows = std::max(1L, GRAIN / std::max(1L, V));
-  parallel(static_cast<int>((R + rows - 1) / rows), [&](int task, int) {
-    work(V, task * rows, std::min(R, (task + 1) * rows));
-  });
+void in_rows(const mx::array& x, const Work& work) {
+  const long V = x.shape(-1);
+  over_rows(static_cast<long>(x.size()) / V, V, [&](long first, long last) { work(V, first, last); });
 }
 
 class SoftmaxGradient : public CpuPrimitive {
@@ -36,7 +29,7 @@ class SoftmaxGradient : public CpuPrimitive {
         [y = held(inputs[0]), dy = held(inputs[1]), dx = held(outputs[0])]() mutable {
           const float *weights = y.data<float>(), *slopes = dy.data<float>();
           float* to = dx.data<float>();
-          over_rows(y, [&](long V, long first, long last) {
+          in_rows(y, [&](long V, long first, long last) {
             softmax_kernels().softmax_backward(weights, slopes, to, V, first, last);
           });
         });
@@ -56,7 +49,7 @@ class Softmax : public CpuPrimitive {
     mx::cpu::get_command_encoder(stream()).dispatch([in = held(inputs), y = held(outputs[0])]() mutable {
       const float *from = in[0].data<float>(), *scales = in.size() > 1 ? in[1].data<float>() : nullptr;
       float* to = y.data<float>();
-      over_rows(in[0], [&](long V, long first, long last) {
+      in_rows(in[0], [&](long V, long first, long last) {
         softmax_kernels().softmax(from, scales, to, V, first, last);
       });
     });
@@ -86,7 +79,7 @@ class LogSumExp : public CpuPrimitive {
     mx::cpu::get_command_encoder(stream()).dispatch([x = held(inputs[0]), y = held(outputs[0])]() mutable {
       const float* from = x.data<float>();
       float* to = y.data<float>();
-      over_rows(x, [&](long V, long first, long last) { softmax_kernels().log_sum_exp(from, to, V, first, last); });
+      in_rows(x, [&](long V, long first, long last) { softmax_kernels().log_sum_exp(from, to, V, first, last); });
     });
   }
 
