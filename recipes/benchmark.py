@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.query import Change, changes
 from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
 from eval.speed.assembly import recorded_cells
@@ -18,7 +19,6 @@ from eval.speed.group import Group
 from eval.speed.protocol import MeasureOptions
 from eval.speed.reference import measured_cells, reference_group
 from eval.speed.runner import is_finished, measure
-from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named
 from eval.suites.suite import GridChoices, Suite, SuiteRequest
@@ -191,7 +191,7 @@ def _plain_change(change: Change) -> dict[str, Any]:
         "suite": change.cell.suite,
         "group": change.cell.group,
         "variant": change.cell.variant,
-        "status": [change.other_status, change.status],
+        "status": [change.other.status, change.row.status],
         "ratio": None if change.ratio is None else change.ratio.ratio,
         "ratio_low": None if change.ratio is None else change.ratio.low,
         "ratio_high": None if change.ratio is None else change.ratio.high,

@@ -12,7 +12,7 @@ from eval.claims.rule import ELSEWHERE, Outcome, Rule
 from eval.claims.verdict import FIGURE_TOLERANCE
 from eval.query import Measured
 from eval.rows import Cell
-from eval.statistics.suspicion import constant_relative_spread
+from eval.statistics.intervals import constant_relative_spread
 
 # Caches are counted, not timed: they agree to the byte, or to the block in which a cache grows.
 CACHE_TOLERANCE = 0.005

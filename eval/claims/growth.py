@@ -12,7 +12,7 @@ from eval.claims.ratios import at_lengths
 from eval.claims.rule import Outcome, Rule, with_interval
 from eval.claims.verdict import FIGURE_TOLERANCE, SLOPE_TOLERANCE, in_range, known, same_figure, same_slope
 from eval.query import Pair
-from eval.statistics.contrasts import MIN_BOOTSTRAP_SAMPLES, contrast, logarithms
+from eval.statistics.intervals import MIN_BOOTSTRAP_SAMPLES, contrast, logarithms
 from eval.statistics.ratios import unpaired_ratio
 from eval.statistics.scaling import Crossover, crossover, scaling_exponent
 
@@ -40,7 +40,7 @@ class Slope(Rule):
 
     def outcome(self, evidence: Evidence) -> Outcome:
         if self.line is not None:
-            slope = scaling_exponent(self.line["lengths"], [[each] for each in self.line["seconds"]]).slope
+            slope = scaling_exponent(self.line["lengths"], [[each] for each in self.line["seconds"]]).value
             return Outcome(
                 held=same_slope(slope, slope, self.figure),
                 ours=f"{slope:.2f} by least squares from the printed milliseconds",
@@ -54,8 +54,8 @@ class Slope(Rule):
         low, high = known(found.low, found.high)
         return Outcome(
             held=same_slope(low, high, self.figure),
-            ours=with_interval(found.slope, low, high),
-            value=found.slope,
+            ours=with_interval(found.value, low, high),
+            value=found.value,
             low=low,
             high=high,
             reason=f"N = {self.lengths[0]} to {self.lengths[-1]}, published {self.figure} give or take "

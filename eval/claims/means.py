@@ -12,7 +12,7 @@ from eval.claims.evidence import Evidence, Series, Where, identities
 from eval.claims.rule import ELSEWHERE, Outcome, Rule, with_interval
 from eval.claims.verdict import EQUALITY, known, overlaps, same_figure, ties
 from eval.query import Measured, Pair
-from eval.statistics.contrasts import Contrast, contrast, logarithms
+from eval.statistics.intervals import Contrast, contrast, logarithms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

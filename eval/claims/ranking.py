@@ -8,7 +8,7 @@ from eval.claims.rule import Outcome, Rule
 from eval.claims.verdict import known
 from eval.query import Measured, Pair
 from eval.rows import Row
-from eval.statistics.contrasts import contrast, logarithms
+from eval.statistics.intervals import contrast, logarithms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -252,8 +252,8 @@ class Trend(Rule):
         low, high = known(slope.low, slope.high)
         return Outcome(
             held=low > 0,
-            ours=f"{at_lengths(pairs)}; slope {with_interval(slope.slope, low, high)}",
-            value=slope.slope,
+            ours=f"{at_lengths(pairs)}; slope {with_interval(slope.value, low, high)}",
+            value=slope.value,
             low=low,
             high=high,
             reason="The ratio grows with the power of N that stands here; above 0 is growth.",

@@ -13,7 +13,7 @@ from eval.claims.evidence import Evidence, Series, Where
 from eval.claims.rule import Outcome, Rule, with_interval
 from eval.claims.verdict import in_range, known, same_figure, same_side
 from eval.rows import Row
-from eval.statistics.differences import DifferenceEstimate, paired_difference
+from eval.statistics.intervals import Contrast, paired_difference
 from eval.statistics.ratios import RatioEstimate, paired_ratio
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.function import function_of
@@ -146,18 +146,18 @@ class Quality(Rule):
             names = f"{self.variant} and {self.baseline}"
             raise MissingRowsError(f"no bits per byte of {names} at equal tokens, of two seeds at least")
         recall = self._differences(evidence, "accuracy")
-        worst = max(losses.values(), key=lambda found: found[0].difference)[0]
+        worst = max(losses.values(), key=lambda found: found[0].value)[0]
         low, high = known(worst.low, worst.high)
         costs = [known(found.low, found.high)[0] > 0 for found, _ in losses.values()]
         costs += [known(found.low, found.high)[1] < 0 for found, _ in recall.values()]
         texts = [
-            f"{name}: {with_interval(found.difference, found.low, found.high, digits=3)}"
+            f"{name}: {with_interval(found.value, found.low, found.high, digits=3)}"
             for name, (found, _) in (*losses.items(), *recall.items())
         ]
         return Outcome(
             held=any(costs),
             ours=f"{self.variant} minus {self.baseline}: {'; '.join(texts)}",
-            value=worst.difference,
+            value=worst.value,
             low=low,
             high=high,
             reason="At equal tokens, differences paired by seed: more bits per byte or less accuracy is worse. It may "
@@ -165,7 +165,7 @@ class Quality(Rule):
             evidence=tuple(row.identity for _, rows in (*losses.values(), *recall.values()) for row in rows),
         )
 
-    def _differences(self, evidence: Evidence, metric: str) -> dict[str, tuple[DifferenceEstimate, tuple[Row, ...]]]:
+    def _differences(self, evidence: Evidence, metric: str) -> dict[str, tuple[Contrast, tuple[Row, ...]]]:
         """Mean difference of the seeds that both had, for every task and setting that both were trained on."""
         found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
         # What an evaluation says counts before a training's own last value of the same seed.

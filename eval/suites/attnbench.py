@@ -167,7 +167,7 @@ def _slope(name: str, groups: Mapping[str, Mapping[str, Measured]]) -> list[dict
     if len(found) < 2:
         return []
     slope = scaling_exponent([each.cell.length for each in found], [each.samples for each in found])
-    figure = {"figure": "scaling exponent", "variant": name, "value": slope.slope}
+    figure = {"figure": "scaling exponent", "variant": name, "value": slope.value}
     return [{**figure, "low": slope.low, "high": slope.high}]
 
 

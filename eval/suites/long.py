@@ -83,13 +83,13 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 continue
             lengths = [each.cell.length for each in found]
             time = scaling_exponent(lengths, [each.samples for each in found])
-            figure = {"figure": "exponent of time", "mode": mode, "variant": name, "value": time.slope}
+            figure = {"figure": "exponent of time", "mode": mode, "variant": name, "value": time.value}
             figures.append({**figure, "low": time.low, "high": time.high})
             peaks = [None if each.row.memory is None else each.row.memory.peak_bytes for each in found]
             known = [(length, [float(peak)]) for length, peak in zip(lengths, peaks, strict=True) if peak]
             if len(known) > 1:
                 memory = scaling_exponent([length for length, _ in known], [peak for _, peak in known])
-                figures.append({**figure, "figure": "exponent of peak memory", "value": memory.slope})
+                figures.append({**figure, "figure": "exponent of peak memory", "value": memory.value})
     return figures
 
 
