@@ -273,7 +273,8 @@ def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
             ratio = None
             if row.timing is not None and other.timing is not None:
                 ratio = unpaired_ratio(row.timing.samples_seconds, other.timing.samples_seconds)
-            found.append(Change(cell=row.cell, row=row, other=other, ratio=ratio, p_value=ratio and ratio.p_value))
+            p_value = None if ratio is None else ratio.p_value
+            found.append(Change(cell=row.cell, row=row, other=other, ratio=ratio, p_value=p_value))
     tested = [index for index, each in enumerate(found) if each.p_value is not None]
     for index, corrected in zip(tested, holm([found[index].p_value or 0.0 for index in tested]), strict=True):
         found[index] = dataclasses.replace(found[index], p_value=corrected)

@@ -1,4 +1,4 @@
-"""The published claims, read from the YAMLs of `published/`: one file for each source.
+"""The published claims, read from the YAMLs of `eval/replications/`: one file for each source.
 
 A file has the `source`; `where`, which cells its claims are about unless they say otherwise; `series` and printed
 `lines`, which claims name; and `claims`. Each claim says what is stated (`statement`, `published`, and where they are
@@ -21,7 +21,7 @@ from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import read_yaml_mapping
 
-FOLDER = Path(__file__).parent / "published"
+FOLDER = Path(__file__).parents[1] / "replications"
 RULES: Mapping[str, type[Rule]] = {
     "ratio": ratios.Ratio,
     "all": ratios.All,

@@ -10,7 +10,7 @@ from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, log_ticks, looks
 from eval.rows import Row
 from eval.statistics.ratios import amdahl
-from eval.suites.model_shape import num_layers_of
+from eval.suites.cells import num_layers_of
 
 SUITE = "transfer"
 BASELINE = "mha_manual"
