@@ -6,9 +6,9 @@ import functools
 import statistics
 from collections.abc import Iterable, Sequence
 
-from eval.rows import Cell, Row
+from eval.rows import Cell, Machine, Row
 from eval.rows.schema import Timing
-from eval.statistics.ratios import RatioEstimate, paired_ratio
+from eval.statistics.ratios import RatioEstimate, holm, paired_ratio, unpaired_ratio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,3 +213,74 @@ def _ratio(above: tuple[float, ...], below: tuple[float, ...]) -> RatioEstimate:
 def num_statuses(rows: Iterable[Row]) -> dict[str, int]:
     """How many rows there are of each status, the most frequent first."""
     return dict(collections.Counter(row.status for row in rows).most_common())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """One cell, in two runs.
+
+    Attributes:
+        cell: The cell.
+        row: Now.
+        other: In the other run.
+        ratio: Median seconds now over then, of samples that were not interleaved: what else changed on the machine is
+            in it. None where one of them has no times.
+        p_value: Of the ratio, corrected over all cells (Holm).
+    """
+
+    cell: Cell
+    row: Row
+    other: Row
+    ratio: RatioEstimate | None
+    p_value: float | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the status changed, or the ratio's interval excludes 1."""
+        return self.row.status != self.other.status or (self.ratio is not None and self.ratio.differs)
+
+    @property
+    def notice(self) -> str | None:
+        """What a reader must know before believing the ratio; None if nothing."""
+        now, then = self.row.machine.model_dump(), self.other.machine.model_dump()
+        differences = ", ".join(f"{key}: {then[key]} -> {now[key]}" for key in now if now[key] != then[key])
+        what = "versions" if _processor(self.row.machine) == _processor(self.other.machine) else "devices"
+        return f"different {what}: {differences}" if differences else None
+
+
+def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
+    """Matches the speed rows of two runs by what was measured, whatever the machine.
+
+    Where the other run holds a cell several times (merged from several machines), the row of the same device is taken,
+    and of several the newest.
+
+    Args:
+        rows: Of this run.
+        other_rows: Of the run to compare with.
+
+    Returns:
+        One for each cell that both hold, in the order of `rows`; `changed` tells which matter.
+    """
+    others: dict[str, list[Row]] = {}
+    for each in other_rows:
+        if each.kind == "speed":
+            others.setdefault(each.identity, []).append(each)
+    found = []
+    for row in rows:
+        if row.kind == "speed" and row.cell is not None and row.identity in others:
+            here = _processor(row.machine)
+            other = max(others[row.identity], key=lambda old: (_processor(old.machine) == here, old.recorded_at))
+            ratio = None
+            if row.timing is not None and other.timing is not None:
+                ratio = unpaired_ratio(row.timing.samples_seconds, other.timing.samples_seconds)
+            p_value = None if ratio is None else ratio.p_value
+            found.append(Change(cell=row.cell, row=row, other=other, ratio=ratio, p_value=p_value))
+    tested = [index for index, each in enumerate(found) if each.p_value is not None]
+    for index, corrected in zip(tested, holm([found[index].p_value or 0.0 for index in tested]), strict=True):
+        found[index] = dataclasses.replace(found[index], p_value=corrected)
+    return found
+
+
+def _processor(machine: Machine) -> tuple[object, ...]:
+    """Times on two of these are times of two different things."""
+    return machine.device, machine.backend, machine.cores

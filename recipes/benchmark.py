@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.query import Change, changes
 from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
 from eval.speed.assembly import recorded_cells
@@ -18,8 +19,7 @@ from eval.speed.group import Group
 from eval.speed.protocol import MeasureOptions
 from eval.speed.reference import measured_cells, reference_group
 from eval.speed.runner import is_finished, measure
-from eval.statistics.changes import Change, changes
-from eval.suites import SUITES
+from eval.suites import suites
 from eval.suites.series import series_named
 from eval.suites.suite import GridChoices, Suite, SuiteRequest
 from recipes.benchmark_table import GroupBar, change_lines, table_lines
@@ -64,8 +64,8 @@ class BenchmarkRecipe(GridChoices):
     allow_large: bool = False
 
     def __post_init__(self) -> None:
-        known = self.suite is None or self.suite in SUITES
-        require(known, "suite", "be a suite", self.suite, allowed=tuple(SUITES))
+        known = self.suite is None or self.suite in suites()
+        require(known, "suite", "be a suite", self.suite, allowed=tuple(suites()))
         require(self.rounds >= 1, "rounds", "be at least 1", self.rounds)
         require(self.run_dir != "", "run_dir", "name a folder, or be null for a new one", self.run_dir)
         budget = self.budget_minutes
@@ -133,7 +133,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     choose_backend(recipe.device)
     other = None if recipe.compare_to is None else rows_file(typed_path(recipe.compare_to, what="compare_to"))
     other_rows = None if other is None else read_rows(other)
-    suite = SUITES[recipe.suite or OWN_GRID]
+    suite = suites()[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())
     folder = recipe.folder
     with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, GroupBar() as bar:
@@ -191,7 +191,7 @@ def _plain_change(change: Change) -> dict[str, Any]:
         "suite": change.cell.suite,
         "group": change.cell.group,
         "variant": change.cell.variant,
-        "status": [change.other_status, change.status],
+        "status": [change.other.status, change.row.status],
         "ratio": None if change.ratio is None else change.ratio.ratio,
         "ratio_low": None if change.ratio is None else change.ratio.low,
         "ratio_high": None if change.ratio is None else change.ratio.high,

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from eval.query import Change
 from eval.rows import Row
-from eval.statistics.changes import Change
 from zoo.config.errors import printable
 
 
@@ -60,8 +60,8 @@ def change_lines(found: Sequence[Change]) -> Iterator[str]:
         yield printable(f"  {notice}")
     for change in changed:
         place = printable(f"{change.cell.suite}/{change.cell.group} {change.cell.variant}")
-        if change.status != change.other_status:
-            yield f"  {place}: {change.other_status} -> {change.status}"
+        if change.row.status != change.other.status:
+            yield f"  {place}: {change.other.status} -> {change.row.status}"
         elif change.ratio is not None:
             yield f"  {place}: {_interval(change.ratio.ratio, change.ratio.low, change.ratio.high)}"
 

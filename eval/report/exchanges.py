@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.report.qualities import of_one_training, qualities
 from eval.rows import Quality, Row
-from eval.statistics.differences import paired_difference
+from eval.statistics.intervals import paired_difference
 
 SURGERY = "surgery"
 # Bits per byte; a share of less says more about the text that was learnt than about what the exchange broke.
@@ -87,7 +87,7 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
         "tokens": max((each.tokens or 0 for each in trained), default=0) or None,
         "mean_bits_per_byte": _mean(own_bits),
         "stdev_bits_per_byte": statistics.stdev(own_bits) if len(own_bits) > 1 else None,
-        "recovered_share": None if share is None else share.difference,
+        "recovered_share": None if share is None else share.value,
         "recovered_share_low": None if share is None else share.low,
         "recovered_share_high": None if share is None else share.high,
         "mean_bits_per_byte_without_attention": _mean(values("ablation", "bits_per_byte without attention")),

@@ -7,7 +7,7 @@ from eval.rows.schema import Status
 from eval.speed.group import Group
 from eval.speed.protocol import Failed, Timed
 from eval.speed.reference import DEVICE, Reference
-from eval.statistics.estimates import estimate
+from eval.statistics.intervals import estimate
 from eval.statistics.ratios import paired_ratio
 from zoo.attention.function import function_of
 

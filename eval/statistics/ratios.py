@@ -1,4 +1,4 @@
-"""Ratios of times, with intervals; a test of their difference, and its correction for many tests."""
+"""Ratios of times, with intervals: of the same rounds or not, and as Amdahl's law makes them of a part's."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.statistics.contrasts import Contrast, Floats, contrast, logarithms
+from eval.statistics.intervals import Contrast, Floats, contrast, logarithms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,11 @@ class RatioEstimate:
     p_value: float | None
 
     @property
+    def figure(self) -> Contrast:
+        """The ratio without its test."""
+        return Contrast(value=self.ratio, low=self.low, high=self.high)
+
+    @property
     def differs(self) -> bool:
         """Whether the interval excludes 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
@@ -35,10 +40,6 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
     """Ratio of two times that were measured in the same rounds: the median of the rounds' own ratios.
 
     What slows a whole round down, slows both down, and cancels.
-
-    Args:
-        numerator: One time for each round.
-        denominator: One time for each of the same rounds.
 
     Raises:
         ValueError: If the numbers of samples differ, or one is not positive and finite.
@@ -50,11 +51,7 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
 
 
 def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> RatioEstimate:
-    """Ratio of the medians of two times that were measured in different rounds, or in different runs.
-
-    Raises:
-        ValueError: If a sample is not positive and finite.
-    """
+    """Ratio of the medians of two times of different rounds, or of different runs; errors as of `logarithms`."""
     above, below = logarithms(numerator), logarithms(denominator)
     return _estimate(contrast([above, below], [1.0, -1.0]), above, below)
 
@@ -88,3 +85,17 @@ def _welch(above: Floats, below: Floats) -> float | None:
         above.mean(), above.std(ddof=1), above.size, below.mean(), below.std(ddof=1), below.size, equal_var=False
     ).pvalue
     return None if math.isnan(p_value) else float(p_value)
+
+
+def amdahl(share: float, ratio: float) -> float | None:
+    """Amdahl's law: the time of a whole over what it was, once a part of it takes `ratio` times as long.
+
+    Args:
+        share: Of the whole's time that the part took.
+        ratio: Of the part's times, after over before.
+
+    Returns:
+        None for a share of 1 or more: timed apart, a part may take longer than the whole that holds it, and then there
+        is nothing to predict from.
+    """
+    return 1 - share + share * ratio if share < 1 else None

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from eval.statistics.contrasts import (
+from eval.statistics.intervals import (
     MIN_BOOTSTRAP_SAMPLES,
     NUM_RESAMPLES,
+    Contrast,
     Floats,
     contrast,
     expanded_confidence,
@@ -17,21 +18,6 @@ from eval.statistics.contrasts import (
 )
 
 FasterAt = Literal["long lengths", "short lengths", "every length", "no length"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Exponent:
-    """The power of the length with which a time grows: 1 linear, 2 quadratic.
-
-    Attributes:
-        slope: Of the least-squares line through the medians, log seconds over log length.
-        low: Lower end of its 95 % interval; None where a length has a single sample.
-        high: Upper end.
-    """
-
-    slope: float
-    low: float | None
-    high: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +37,10 @@ class Crossover:
     faster_at: FasterAt
 
 
-def scaling_exponent(lengths: Sequence[int], samples: Sequence[Sequence[float]]) -> Exponent:
-    """Slope of log time over log length, with its interval over the samples of each length.
+def scaling_exponent(lengths: Sequence[int], samples: Sequence[Sequence[float]]) -> Contrast:
+    """The power of the length with which a time grows: 1 linear, 2 quadratic.
+
+    It is the slope of the least-squares line through the medians, log seconds over log length.
 
     Args:
         lengths: At least two different ones.
@@ -63,8 +51,7 @@ def scaling_exponent(lengths: Sequence[int], samples: Sequence[Sequence[float]])
     """
     positions = _positions(lengths)
     centred = positions - positions.mean()
-    slope = contrast([logarithms(each) for each in samples], [float(x) for x in centred / (centred**2).sum()])
-    return Exponent(slope=slope.value, low=slope.low, high=slope.high)
+    return contrast([logarithms(each) for each in samples], [float(x) for x in centred / (centred**2).sum()])
 
 
 def crossover(
@@ -96,8 +83,8 @@ def crossover(
     low, high = _interval(positions[order], [direction * ratio for ratio in ratios])
     return Crossover(
         length=_length(crossing),
-        low=None if low is None else _length(low),
-        high=None if high is None else _length(high),
+        low=_length(low),
+        high=_length(high),
         faster_at=_faster_at(float(crossing), direction),
     )
 
@@ -108,10 +95,10 @@ def _positions(lengths: Sequence[int]) -> Floats:
     return logarithms([float(length) for length in lengths])
 
 
-def _interval(positions: Floats, ratios: Sequence[Floats]) -> tuple[float | None, float | None]:
+def _interval(positions: Floats, ratios: Sequence[Floats]) -> tuple[float, float]:
     size = min(ratio.size for ratio in ratios)
     if size < MIN_BOOTSTRAP_SAMPLES:
-        return None, None
+        return -math.inf, math.inf
     confidence = expanded_confidence(size)
     # Not SciPy's bootstrap: it has no way to order "before the first length" and "after the last" among numbers.
     rng = np.random.default_rng(0)
@@ -138,8 +125,6 @@ def _length(position: float) -> float | None:
 
 
 def _faster_at(crossing: float, direction: float) -> FasterAt:
-    falls = direction > 0
     if math.isfinite(crossing):
-        return "long lengths" if falls else "short lengths"
-    below = crossing < 0
-    return "every length" if below == falls else "no length"
+        return "long lengths" if direction > 0 else "short lengths"
+    return "every length" if (crossing < 0) == (direction > 0) else "no length"

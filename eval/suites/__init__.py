@@ -1,14 +1,13 @@
-"""Suites: named sets of measurements, one file each."""
+"""Suites: named lists of cells to measure, one file each, found by being in this folder or in `eval/replications/`."""
 
 from collections.abc import Mapping
 
-from eval.suites import adaptive, attnbench, calibrate, decode, grid, grid48, layouts, long, targets, transfer, wrapper
+from eval.plugins import declared
 from eval.suites.suite import Suite, SuiteRequest
 
-# What `suite=` names; the user's own grid first.
-SUITES: Mapping[str, Suite] = {
-    module.SUITE.name: module.SUITE
-    for module in (grid, attnbench, grid48, wrapper, layouts, transfer, decode, long, calibrate, adaptive, targets)
-}
+__all__ = ["Suite", "SuiteRequest", "suites"]
 
-__all__ = ["SUITES", "Suite", "SuiteRequest"]
+
+def suites() -> Mapping[str, Suite]:
+    """What `suite=` names: the `SUITE` of every file."""
+    return {suite.name: suite for suite in declared("SUITE")}

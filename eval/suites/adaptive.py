@@ -5,19 +5,25 @@ fastest fixed implementation of the group, or if its time cannot be told from th
 their paired ratio reaches down to 1.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from eval.query import Measured, measured
 from eval.rows import Cell, Row
-from eval.rows.cell import Mode
 from eval.speed.group import Group
 from eval.statistics.ratios import paired_ratio
-from eval.suites.implementations import PHASES, choosable_mechanisms, implementation_cells, member_of, op_cell
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.calibrate import (
+    PHASES,
+    choosable_mechanisms,
+    implementation_cells,
+    member_of,
+    op_cell,
+    with_softmax_baseline,
+)
+from eval.suites.suite import Figure, Suite
 from zoo.attention.calibration import load_calibration
 from zoo.attention.choice import Chooser
-from zoo.config import UserError
 
 NAME = "adaptive"
 # None of the calibrated lengths, nor a batch size that was calibrated but for one.
@@ -27,40 +33,30 @@ TARGET_SHARE = 0.95
 _CHOSEN = "chosen="
 
 
-def groups(request: SuiteRequest) -> list[Group]:
-    """Every held-out setting, forward and with gradients; `lengths` and `batch_sizes` take others.
-
-    Raises:
-        UserError: If the request names anything else.
-    """
-    if request != SuiteRequest(lengths=request.lengths, batch_sizes=request.batch_sizes):
-        raise UserError(f"suite={NAME} must be given with no other choices than lengths and batch_sizes")
+def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | None = None) -> list[Group]:
+    """Every held-out setting, forward and with gradients."""
     settings: Sequence[tuple[int, int]] = SETTINGS
-    if request.lengths is not None or request.batch_sizes is not None:
-        lengths = request.lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
-        settings = [(batch_size, length) for length in lengths for batch_size in request.batch_sizes or (1, 2)]
-    # Whether the machine was quiet is told once for each phase.
-    return [_group(mode, *setting, control=index == 0) for mode in PHASES for index, setting in enumerate(settings)]
-
-
-def _group(mode: Mode, batch_size: int, length: int, *, control: bool) -> Group:
-    name = f"{mode} B={batch_size} L={length}"
-    place: dict[str, Any] = {"suite": NAME, "group": name, "mode": mode, "batch_size": batch_size, "length": length}
-    cells: list[Cell] = []
-    for each in choosable_mechanisms():
-        fixed = implementation_cells(each, **place)
-        # With one that is worth timing at this size, there is no worst to be faster than.
-        if len(fixed) > 1:
-            cells += [*fixed.values(), _adaptive_cell(each, place)]
-    baseline = next(index for index, cell in enumerate(cells) if cell.attention_mapping["mechanism"] == "softmax")
-    cells[baseline] = cells[baseline].model_copy(update={"role": "baseline"})
-    return Group(cells=tuple(cells), control=control, max_rounds=ROUNDS)
+    if lengths is not None or batch_sizes is not None:
+        lengths = lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
+        settings = [(batch_size, length) for length in lengths for batch_size in batch_sizes or (1, 2)]
+    groups = []
+    for mode, (batch_size, length) in itertools.product(PHASES, settings):
+        place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
+        cells: list[Cell] = []
+        for name in choosable_mechanisms():
+            fixed = implementation_cells(name, **place)
+            # With one that is worth timing at this size, there is no worst to be faster than.
+            if len(fixed) > 1:
+                cells += [*fixed, _adaptive_cell(name, place)]
+        # Whether the machine was quiet is told once for each phase.
+        control = (batch_size, length) == settings[0]
+        groups.append(Group(cells=with_softmax_baseline(cells), control=control, max_rounds=ROUNDS))
+    return groups
 
 
 def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
     """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
-    member = member_of(name)
-    phase = PHASES[place["mode"]]
+    member, phase = member_of(name), PHASES[place["mode"]]
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
@@ -70,13 +66,13 @@ def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
         "phase": phase,
     }
     cell = op_cell(mapping, **place)
-    chooser = Chooser([member], load_calibration(None))
     rows = cell.batch_size * cell.num_heads
+    chooser = Chooser([member], load_calibration(None))
     _, chosen = chooser.choose(phase=phase, rows=rows, length=cell.length, causal=cell.causal)
     return cell.model_copy(update={"detail": f"{_CHOSEN}{chosen}"})
 
 
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Row]) -> list[Figure]:
     """The shares over all settings and mechanisms, then each of them.
 
     `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
@@ -100,7 +96,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [head, *cells]
 
 
-def _verdicts(found: Sequence[Measured]) -> list[dict[str, Any]]:
+def _verdicts(found: Sequence[Measured]) -> list[Figure]:
     """One for each mechanism, of rows that were timed in the same rounds."""
     fixed: dict[str, dict[str, Measured]] = {}
     adaptive: dict[str, Measured] = {}
@@ -136,6 +132,6 @@ def _verdict(name: str, ours: Measured, fixed: dict[str, Measured]) -> dict[str,
 SUITE = Suite(
     name=NAME,
     purpose="whether attention=adaptive chooses the fastest implementation at lengths that were not calibrated",
-    groups=groups,
+    plan=plan,
     summary=summary,
 )

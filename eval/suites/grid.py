@@ -5,103 +5,70 @@ have the modes forward and forward_backward; step, prefill and decode belong to 
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from eval.rows import Row
 from eval.speed.group import Group
-from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
-from eval.suites.groups import cells_of
-from eval.suites.model_shape import model_shape
+from eval.suites.cells import cells_of, model_fields
 from eval.suites.series import chosen_series
-from eval.suites.suite import Suite, SuiteRequest
+from eval.suites.suite import Suite, over_baseline
 from zoo.attention.catalog import attention_names
 from zoo.config import require
 
 NAME = "grid"
-LEVELS = ("op", "layer", "model")
 _MODEL_MODES = ("forward", "forward_backward", "step", "prefill", "decode")
 # Level -> its modes -> those measured unless the user chooses.
 MODES = {"op": _MODEL_MODES[:2], "layer": _MODEL_MODES[:2], "model": _MODEL_MODES}
 _DEFAULT_MODES = {**MODES, "model": _MODEL_MODES[2:]}
-_LENGTHS, _MODELS = (256, 1024), ("llama_tiny",)
-_EXECUTIONS: tuple[Literal["latency", "throughput"], ...] = ("latency", "throughput")
 
 
-def groups(request: SuiteRequest) -> list[Group]:
+def plan(  # noqa: PLR0913 - every axis is the user's
+    *,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    levels: Sequence[str] = tuple(MODES),
+    modes: Sequence[str] | None = None,
+    lengths: Sequence[int] = (256, 1024),
+    batch_sizes: Sequence[int] = (1,),
+    dtypes: Sequence[str] = ("float32",),
+    compiled: Sequence[bool] = (True,),
+    executions: Sequence[str] = ("latency",),
+    models: Sequence[str] = ("llama_tiny",),
+) -> list[Group]:
     """One group for each point of the grid, with all variants in it.
 
     Raises:
-        UserError: If a level, mode or execution is unknown, or the modes suit none of the levels.
+        UserError: If the modes suit none of the levels, or a model is unknown.
     """
-    levels = request.levels or LEVELS
-    require(set(levels) <= set(LEVELS), "levels", "be known", levels, allowed=LEVELS)
-    executions = request.executions or _EXECUTIONS[:1]
-    require(set(executions) <= set(_EXECUTIONS), "executions", "be known", executions, allowed=_EXECUTIONS)
-    if request.modes is not None:
-        suitable = {mode for level in levels for mode in MODES[level]}
-        fits = set(request.modes) <= suitable
-        require(fits, "modes", f"suit a level of {list(levels)}", request.modes, allowed=sorted(suitable))
-    chosen = chosen_series(request.variants, attention_names())
-    points = itertools.product(
-        _subjects(request, levels),
-        request.batch_sizes or (1,),
-        request.lengths or _LENGTHS,
-        request.dtypes or ("float32",),
-        request.compiled or (True,),
-        executions,
-    )
+    suitable = sorted({mode for level in levels for mode in MODES[level]})
+    fits = modes is None or set(modes) <= set(suitable)
+    require(fits, "modes", f"suit a level of {list(levels)}", modes, allowed=suitable)
+    chosen = chosen_series(variants, attention_names())
+    subjects: list[dict[str, Any]] = [
+        {"level": level, "mode": mode, **model}
+        for level in levels
+        for mode in (_DEFAULT_MODES[level] if modes is None else modes)
+        if mode in MODES[level]
+        for model in (map(model_fields, models) if level == "model" else [{}])
+    ]
+    names = ("batch_size", "length", "dtype", "compiled", "execution")
     found = []
-    for subject, batch_size, length, dtype, compiled, execution in points:
-        setting = {
-            **subject,
-            "batch_size": batch_size,
-            "length": length,
-            "dtype": dtype,
-            "compiled": compiled,
-            "execution": execution,
-        }
-        cells = cells_of(chosen, {"suite": NAME, "group": _name(setting), **setting})
+    for subject, *values in itertools.product(subjects, batch_sizes, lengths, dtypes, compiled, executions):
+        setting = {**subject, **dict(zip(names, values, strict=True))}
+        cells = cells_of(chosen, suite=NAME, group=_name(setting), **setting)
         # Memory does not depend on when a call is evaluated; only many results kept at once would.
-        found.append(Group(cells=cells, memory=execution == executions[0]))
+        found.append(Group(cells=cells, memory=setting["execution"] == executions[0]))
     return found
 
 
-def _subjects(request: SuiteRequest, levels: Sequence[str]) -> list[dict[str, Any]]:
-    """Builder, level, mode and model of every group, at one batch size, length, dtype and way to run."""
-    subjects: list[dict[str, Any]] = []
-    for level in levels:
-        modes = _DEFAULT_MODES[level] if request.modes is None else request.modes
-        for mode in (mode for mode in modes if mode in MODES[level]):
-            subject = {"builder": level, "level": level, "mode": mode}
-            if level == "model":
-                subjects += [{**subject, **model_shape(name).fields} for name in request.models or _MODELS]
-            else:
-                subjects.append(subject)
-    return subjects
-
-
-def _name(setting: dict[str, Any]) -> str:
-    words = [setting["level"], setting["mode"], setting.get("model") or "", f"B={setting['batch_size']}"]
+def _name(setting: Mapping[str, Any]) -> str:
+    words = [setting["level"], setting["mode"], setting.get("model", ""), f"B={setting['batch_size']}"]
     words += [f"L={setting['length']}", setting["dtype"], "compiled" if setting["compiled"] else "eager"]
     return " ".join(word for word in [*words, setting["execution"]] if word)
-
-
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each variant's time over the first one's."""
-    figures: list[dict[str, Any]] = [statuses(rows, NAME)]
-    for group, variants in by_group(timed_rows(rows, NAME)).items():
-        baseline = next((each for each in variants.values() if each.cell.role == "baseline"), None)
-        for name, each in variants.items():
-            ratio = None if baseline is None or each is baseline else ratio_of(each, baseline)
-            if baseline is not None and ratio is not None:
-                figures.append({"figure": f"{name} over {baseline.cell.variant}", "group": group, **ratio})
-    return figures
 
 
 SUITE = Suite(
     name=NAME,
     purpose="Your own grid of variants, levels, modes, lengths, batch sizes and dtypes.",
-    groups=groups,
-    summary=summary,
+    plan=plan,
+    summary=over_baseline,
 )

@@ -60,22 +60,6 @@ def series(name: str, /, **parameters: int | float | str) -> Series:
     return Series(name=f"{name}({given})" if given else name, mapping=mapping)
 
 
-def published_series(name: str, /, **parameters: int | float | str) -> Series:
-    """A shipped variant as `series` gives it, computed by its mechanism's own code at every length.
-
-    Published figures are of one implementation; where the YAML leaves the choice open (`auto`), it is the mechanism's
-    first, such as `fused` or `chunked`.
-
-    Raises:
-        UserError: As `series`.
-    """
-    found = series(name, **parameters)
-    if found.mapping.get("implementation") != AUTO:
-        return found
-    first = next(iter(mechanism(found.mapping["mechanism"]).implementations))
-    return dataclasses.replace(found, mapping={**found.mapping, "implementation": first})
-
-
 def changed_parameters(text: str) -> dict[str, Any]:
     """What a series' name changes in the variant's YAML; None for a parameter that another one takes the place of.
 
@@ -109,6 +93,22 @@ def series_named(text: str) -> Series:
     return series(name, **parameters)
 
 
+def published_series(text: str) -> Series:
+    """The series of a name, computed by its mechanism's own code at every length.
+
+    Published figures are of one implementation; where the YAML leaves the choice open (`auto`), it is the mechanism's
+    first, such as `fused` or `chunked`.
+
+    Raises:
+        UserError: As for `named_parameters`.
+    """
+    found = series_named(text)
+    if found.mapping.get("implementation") != AUTO:
+        return found
+    first = next(iter(mechanism(found.mapping["mechanism"]).implementations))
+    return dataclasses.replace(found, mapping={**found.mapping, "implementation": first})
+
+
 def chosen_series(
     variants: Mapping[str, Mapping[str, Any]] | None,
     default: Iterable[str],
@@ -119,8 +119,8 @@ def chosen_series(
 
     Args:
         variants: Name -> mapping, or None.
-        default: Names.
-        by_default: Makes a series of a default name.
+        default: Names, of which `by_default` makes series.
+        by_default: As said.
 
     Raises:
         UserError: If the user named none at all.

@@ -1,12 +1,19 @@
-"""A suite: a named set of groups to measure, and what to say of their rows."""
+"""A suite: a named list of cells to measure, in groups, and what to say of their rows."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import inspect
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
-from eval.rows import Row
+from eval import query
+from eval.query import Measured, measured
+from eval.rows import Comparison, Row
 from eval.speed.group import Group
-from zoo.config import UserError
+from zoo.config import UserError, require
+
+# JSON-ready; those of equal keys become lines of one table.
+Figure = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,8 @@ class Suite:
     Attributes:
         name: As in `suite=NAME`.
         purpose: One line.
-        groups: From a request to what is measured.
+        plan: Makes the groups. Its keyword parameters are the fields of `SuiteRequest` that the user may choose, their
+            defaults the suite's own choice.
         summary: From the suite's rows, and nothing else, to a few JSON-ready figures.
         conclude: Keeps something beyond the rows once all are there, such as a calibration, and says on this machine
             alone what and where, JSON-ready; None for nothing.
@@ -61,23 +69,98 @@ class Suite:
 
     name: str
     purpose: str
-    groups: Callable[[SuiteRequest], Sequence[Group]]
-    summary: Callable[[Sequence[Row]], list[dict[str, Any]]]
+    plan: Callable[..., Sequence[Group]]
+    summary: Callable[[Sequence[Row]], list[Figure]]
     conclude: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None
 
+    def __post_init__(self) -> None:
+        known = [field.name for field in dataclasses.fields(SuiteRequest)]
+        for name, axis in self._axes.items():
+            fits = name in known and axis.default is not axis.empty
+            require(fits, f"suite {self.name}", "plan by axes with a default", name, allowed=known)
 
-def require_free(request: SuiteRequest, suite: str, free: Sequence[str]) -> None:
-    """Refuses a request for what a suite decides itself.
+    @property
+    def _axes(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.plan).parameters
 
-    Args:
-        request: What the user asked for.
-        suite: Its name.
-        free: Fields that the user may choose.
+    def groups(self, request: SuiteRequest) -> Sequence[Group]:
+        """What is measured.
 
-    Raises:
-        UserError: Names the field, and those that are free.
-    """
-    for field in dataclasses.fields(request):
-        if field.name not in free and getattr(request, field.name) is not None:
-            choices = f"it leaves {', '.join(free)} open" if free else "it leaves nothing open"
-            raise UserError(f"{field.name} must not be given to suite={suite}, which sets it itself; {choices}")
+        Raises:
+            UserError: If the request sets what the suite sets itself, or what its plan refuses.
+        """
+        chosen = {name: value for name, value in vars(request).items() if value is not None}
+        for field in dataclasses.fields(request):
+            if field.name in chosen and field.name not in self._axes:
+                choices = f"it leaves {', '.join(self._axes) or 'nothing'} open"
+                raise UserError(f"{field.name} must not be given to suite={self.name}, which sets it itself; {choices}")
+        modes = self._axes["modes"].default if "modes" in chosen else None
+        fits = modes is None or set(chosen["modes"]) <= set(modes)
+        require(fits, "modes", "suit this suite", chosen.get("modes"), allowed=modes or ())
+        return self.plan(**chosen)
+
+
+class Ratio(TypedDict):
+    """A ratio with its interval, as summaries print it."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+
+
+def ratio_of(above: Measured | None, below: Measured | None) -> Ratio | None:
+    """Ratio of two times of the same rounds; None if the rounds were not the same, or a row is missing."""
+    found = None if above is None or below is None else query.ratio_of(above, below)
+    return None if found is None else Ratio(ratio=found.ratio, low=found.low, high=found.high)
+
+
+def by_group(rows: Iterable[Row]) -> dict[str, dict[str, Measured]]:
+    """Group -> variant -> timed row; A/A controls left out."""
+    groups: dict[str, dict[str, Measured]] = {}
+    for each in measured(rows, timed=True):
+        groups.setdefault(each.cell.group, {})[each.cell.variant] = each
+    return groups
+
+
+def statuses(rows: Iterable[Row]) -> Figure:
+    """How many rows there are of each status."""
+    return {"figure": "rows by status", **dict(sorted(query.num_statuses(rows).items()))}
+
+
+def over_baseline(rows: Sequence[Row]) -> list[Figure]:
+    """How many rows there are of each status, and each variant's time over the baseline's, group by group."""
+    figures = [statuses(rows)]
+    for group, variants in by_group(rows).items():
+        for name, each in variants.items():
+            if (found := each.row.comparison) is not None:
+                ratio = Ratio(ratio=found.ratio, low=found.ratio_low, high=found.ratio_high)
+                figures.append({"figure": f"{name} over {found.baseline}", "group": group, **ratio})
+    return figures
+
+
+def over_groups(rows: Sequence[Row]) -> list[Figure]:
+    """The same over all groups together: median and range of the ratios, those of the A/A controls too."""
+    ratios: dict[str, list[Comparison]] = {}
+    for row in rows:
+        if row.comparison is not None and row.cell is not None:
+            ratios.setdefault(f"{row.cell.variant} over {row.comparison.baseline}", []).append(row.comparison)
+    figures = [statuses(rows)]
+    for name, found in ratios.items():
+        values = [each.ratio for each in found]
+        figures.append(
+            {
+                "figure": name,
+                "median": statistics.median(values),
+                "least": min(values),
+                "most": max(values),
+                "groups": len(values),
+                "surely_faster": sum(each.ratio_high is not None and each.ratio_high < 1 for each in found),
+                "surely_slower": sum(each.ratio_low is not None and each.ratio_low > 1 for each in found),
+            }
+        )
+    return figures
+
+
+def fewest_rounds(length: int, limits: Mapping[int, int]) -> int | None:
+    """Most rounds where calls are slow: the fewest that any limit sets whose length is reached; None for no limit."""
+    return min((rounds for least, rounds in limits.items() if length >= least), default=None)

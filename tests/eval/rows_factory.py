@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from eval.rows import Cell, Comparison, Correctness, Machine, Memory, Row, Timing, Work
 from eval.rows.schema import Status
 from eval.speed.group import Group
-from eval.statistics.estimates import estimate
+from eval.statistics.intervals import estimate
 from eval.statistics.ratios import paired_ratio
 
 MACHINE = Machine(

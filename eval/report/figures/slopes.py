@@ -9,7 +9,8 @@ from eval.report.figures.attnbench_rows import MODE_TITLES, MODES, main_rows, mi
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, PALETTE
 from eval.rows import Row
-from eval.statistics.scaling import Exponent, scaling_exponent
+from eval.statistics.intervals import Contrast
+from eval.statistics.scaling import scaling_exponent
 
 MIN_LENGTHS = 3
 
@@ -34,7 +35,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
             colour = PALETTE[index]
             if exponent.low is not None and exponent.high is not None:
                 axes.plot([exponent.low, exponent.high], [y + offset] * 2, color=colour, linewidth=2, alpha=0.6)
-            axes.plot([exponent.slope], [y + offset], MARKERS[index], color=colour, label=label, linestyle="none")
+            axes.plot([exponent.value], [y + offset], MARKERS[index], color=colour, label=label, linestyle="none")
             label = None
     for power, text in ((1, "linear"), (2, "quadratic")):
         axes.axvline(power, color=INK, linewidth=1, linestyle="--")
@@ -47,7 +48,7 @@ def draw(rows: Sequence[Row]) -> Figure | Absent:
     return figure
 
 
-def exponents(rows: Sequence[Row], mode: str) -> dict[str, tuple[Exponent | None, tuple[int, ...]]]:
+def exponents(rows: Sequence[Row], mode: str) -> dict[str, tuple[Contrast | None, tuple[int, ...]]]:
     """Of each series of a mode: its exponent (None below three lengths) and the lengths it was timed at."""
     found = {}
     for name, series in by_series(main_rows(rows, mode)).items():

@@ -9,7 +9,8 @@ from eval.query import Measured, measured, ratio_of
 from eval.report.figures.kind import Absent, FigureKind
 from eval.report.figures.style import INK, MARKERS, log_ticks, looks
 from eval.rows import Row
-from eval.suites.model_shape import num_layers_of
+from eval.statistics.ratios import amdahl
+from eval.suites.cells import num_layers_of
 
 SUITE = "transfer"
 BASELINE = "mha_manual"
@@ -68,8 +69,8 @@ def predictions(rows: Sequence[Row]) -> list[Prediction]:
         if op_ratio is None or found_ratio is None:
             continue
         share = num_layers * _median(base_op) / _median(base)
-        # Timed apart, an op may take longer than the model that holds it: then there is nothing to predict from.
-        if share >= 1:
+        remaining = amdahl(share, op_ratio.ratio)
+        if remaining is None:
             continue
         predicted.append(
             Prediction(
@@ -78,7 +79,7 @@ def predictions(rows: Sequence[Row]) -> list[Prediction]:
                 mode=each.cell.mode,
                 length=each.cell.length,
                 share=share,
-                predicted=1 / (1 - share + share * op_ratio.ratio),
+                predicted=1 / remaining,
                 measured=found_ratio.ratio,
                 low=found_ratio.low,
                 high=found_ratio.high,

@@ -8,7 +8,7 @@ from eval.report.qualities import QualityBook
 from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, interval, num_bytes, percent, plain, seconds
 from eval.rows import Row
-from eval.suites import SUITES
+from eval.suites import suites
 
 _COLUMNS = ("variant", "time", "over the baseline", "peak", "cache", "utilisation", "of bandwidth")
 
@@ -44,7 +44,7 @@ def suite_sections(rows: Sequence[Row]) -> list[SuiteSection]:
 
 
 def _section(name: str, rows: Sequence[Row], book: QualityBook) -> SuiteSection:
-    suite = SUITES.get(name)
+    suite = suites().get(name)
     groups = same_rounds(measured(rows))
     counts = num_statuses(rows)
     titles = [key[1] for key in groups]

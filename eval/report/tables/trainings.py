@@ -10,7 +10,7 @@ from eval.report.tables.table import Table
 from eval.report.wording import NOTHING, num_bytes
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
-from eval.statistics.differences import paired_difference
+from eval.statistics.intervals import paired_difference
 
 _EQUAL: dict[Regime, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 _METRICS = {"bits_per_byte": "bits per byte"}
@@ -68,7 +68,7 @@ def _difference(seeds: dict[int, Quality], first: dict[int, Quality]) -> str:
         return NOTHING
     found = paired_difference(*([_value(each[seed]) for seed in shared] for each in (seeds, first)))
     interval = "" if found.low is None or found.high is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.difference:+.3f}{interval}"
+    return f"{found.value:+.3f}{interval}"
 
 
 def _batches(found: Iterable[Quality]) -> str:

@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.claims import Finding, all_claims, judge
-from eval.claims.catalog import FOLDER, printed_lines
 from eval.claims.evidence import variant_kv_heads
+from eval.claims.judge import FOLDER, printed_lines
+from eval.replications import attnbench, grid48, layouts, wrapper
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
 from eval.speed.group import Group
-from eval.suites import attnbench, decode, grid48, layouts, long, transfer, wrapper
+from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import MACHINE, RECORDED_AT, group_rows, untimed_row
@@ -71,7 +72,7 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
 
 def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
     request = SuiteRequest(modes=("forward",), lengths=lengths)
-    return suite_rows(attnbench.groups(request), seconds, rounds=rounds)
+    return suite_rows(attnbench.SUITE.groups(request), seconds, rounds=rounds)
 
 
 @functools.cache
@@ -89,7 +90,7 @@ def grid_rows(
 ) -> list[Row]:
     """The grid, with or without the kernel that only Metal has."""
     found = []
-    for row in suite_rows(grid48.groups(SuiteRequest(batch_sizes=batch_sizes, lengths=(64, 128, 256))), seconds):
+    for row in suite_rows(grid48.SUITE.groups(SuiteRequest(batch_sizes=batch_sizes, lengths=(64, 128, 256))), seconds):
         assert row.cell is not None
         if row.cell.variant == grid48.KERNEL and not kernel:
             found.append(untimed_row(row.cell, status="unavailable", reason="there is no Metal here"))
@@ -100,7 +101,7 @@ def grid_rows(
 
 
 def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) -> list[Row]:
-    return suite_rows(wrapper.groups(SuiteRequest()), seconds, rounds=rounds)
+    return suite_rows(wrapper.SUITE.groups(SuiteRequest()), seconds, rounds=rounds)
 
 
 def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
@@ -109,13 +110,13 @@ def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
     def time(cell: Cell) -> float:
         return next(value for name, value in seconds.items() if name in cell.variant)
 
-    return suite_rows(layouts.groups(SuiteRequest()), time)
+    return suite_rows(layouts.SUITE.groups(SuiteRequest()), time)
 
 
 def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
     """Ops, layers and models; the models' training steps too. The others take a second."""
     names = ("mha_manual", "mha", "blocksparse", "linear")
-    groups = transfer.groups(
+    groups = transfer.SUITE.groups(
         SuiteRequest(
             variants={name: published_series(name).mapping for name in names}, models=("llama_tiny", "gpt_tiny")
         )
@@ -127,7 +128,7 @@ def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
 def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MODEL) -> list[Row]:
     """Caches of the models that are decoded; those of one model by their KV heads."""
     rows = []
-    for row in suite_rows([group for group in decode.groups(SuiteRequest()) if group.memory], lambda cell: 1e-3):
+    for row in suite_rows([group for group in decode.SUITE.groups(SuiteRequest()) if group.memory], lambda cell: 1e-3):
         assert row.cell is not None
         if row.cell.role != "control" and row.cell.model == model:
             size = cache_bytes.get(variant_kv_heads(row.cell) or row.cell.num_heads, 1)
@@ -138,7 +139,7 @@ def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MOD
 def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
     """Peaks of long texts."""
     variants = {name: published_series(name).mapping for name in peaks}
-    groups = long.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
+    groups = long.SUITE.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
     return [
         row.model_copy(update={"memory": Memory(peak_bytes=peaks[row.cell.variant])})
         for row in suite_rows(groups, lambda cell: 1e-3)

@@ -3,8 +3,8 @@
 import json
 import random
 
+from eval.replications import attnbench
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row
-from eval.suites import attnbench
 from eval.suites.series import series
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import MACHINE, RECORDED_AT, noisy, speed_row, untimed_row
@@ -22,7 +22,7 @@ def attention(name: str) -> str:
 def attnbench_rows() -> list[Row]:
     """The AttnBench grid with noise, a skipped cell, a wrong one, and one that ran out of memory."""
     rows = []
-    for group in attnbench.groups(SuiteRequest(lengths=(128, 512, 1024))):
+    for group in attnbench.SUITE.groups(SuiteRequest(lengths=(128, 512, 1024))):
         for row in rows_of_group(group, _layer_seconds, rounds=6, noise=0.02):
             cell = row.cell
             assert cell is not None
@@ -180,5 +180,5 @@ def crossing_rows() -> list[Row]:
     def seconds(cell: Cell) -> float:
         return 1e-3 * cell.length / 512 if cell.variant.startswith("blocksparse") else 1e-3 * (cell.length / 512) ** 2
 
-    groups = attnbench.groups(SuiteRequest(lengths=(256, 512, 1024), modes=("forward",)))
+    groups = attnbench.SUITE.groups(SuiteRequest(lengths=(256, 512, 1024), modes=("forward",)))
     return [row for group in groups[::2] for row in rows_of_group(group, seconds, rounds=6, noise=0.005)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.statistics.ratios import holm, paired_ratio, unpaired_ratio
+from eval.statistics.ratios import amdahl, holm, paired_ratio, unpaired_ratio
 
 REPETITIONS = 200
 
@@ -26,9 +26,7 @@ def share(found):
 @pytest.mark.parametrize("rounds", [3, 7, 15, 20])
 def test_intervals_of_equal_times_hold_1_in_nine_of_ten_runs(rounds):
     rng = np.random.default_rng(rounds)
-
     covered = share(not paired_ratio(*two_times(rng, rounds)).differs for _ in range(REPETITIONS))
-
     assert covered >= 0.9
 
 
@@ -38,25 +36,20 @@ def test_a_slow_down_of_a_tenth_is_found_in_nine_of_ten_runs():
     for _ in range(REPETITIONS):
         first, second = two_times(rng, 20, spread=0.04)
         found += paired_ratio(1.1 * first, second).low > 1
-
     assert found / REPETITIONS >= 0.9
 
 
 def test_intervals_of_unpaired_equal_times_hold_1_in_nine_of_ten_runs():
     rng = np.random.default_rng(1)
-
     covered = share(not unpaired_ratio(noise(rng, 15), noise(rng, 17)).differs for _ in range(REPETITIONS))
-
     assert covered >= 0.9
 
 
 def test_pairing_cancels_what_slows_a_whole_round_down():
     weather = np.random.default_rng(2).uniform(1, 9, 15)
     jitter = np.random.default_rng(3).lognormal(0, 0.01, 15)
-
     paired = paired_ratio(1.2 * weather * jitter, weather)
     unpaired = unpaired_ratio(1.2 * weather * jitter, weather)
-
     assert paired.differs
     assert not unpaired.differs
     assert paired.ratio == pytest.approx(1.2, rel=0.02)
@@ -64,13 +57,11 @@ def test_pairing_cancels_what_slows_a_whole_round_down():
 
 def test_exchanging_the_two_inverts_the_ratio():
     first, second = two_times(np.random.default_rng(4), 14)
-
     assert paired_ratio(first, second).ratio == pytest.approx(1 / paired_ratio(second, first).ratio)
 
 
 def test_one_round_has_a_ratio_and_nothing_more():
     found = paired_ratio([0.5], [0.25])
-
     assert found.ratio == pytest.approx(2)
     assert (found.low, found.high, found.p_value) == (None, None, None)
     assert not found.differs
@@ -79,7 +70,6 @@ def test_one_round_has_a_ratio_and_nothing_more():
 @pytest.mark.parametrize("ratio", [paired_ratio, unpaired_ratio])
 def test_equal_samples_give_a_degenerate_interval_and_no_test(ratio):
     found = ratio([0.3] * 8, [0.1] * 8)
-
     assert found.low == found.ratio == found.high == pytest.approx(3)
     assert found.p_value is None
     assert found.differs
@@ -93,15 +83,12 @@ def test_rounds_that_one_of_the_two_lacks_are_refused():
 def test_the_p_value_is_welchs_on_log_seconds():
     rng = np.random.default_rng(5)
     first, second = rng.lognormal(0, 0.3, 12), rng.lognormal(0.1, 0.1, 12)
-
     expected = stats.ttest_ind(np.log(first), np.log(second), equal_var=False).pvalue
-
     assert paired_ratio(first, second).p_value == pytest.approx(expected)
 
 
 def test_times_that_agree_to_the_last_digits_are_tested_without_a_warning():
     first = [1.0, 1.0, 1.0, 1.0 + 2e-16]
-
     assert 0 <= paired_ratio(first, [2.0] * 4).p_value <= 1
 
 
@@ -116,8 +103,18 @@ def test_holm_holds_to_1_and_takes_nothing_for_nothing():
 
 def test_holm_keeps_false_findings_of_a_whole_set_below_one_in_twenty():
     rng = np.random.default_rng(6)
-
     false_findings = sum(min(holm(rng.random(20))) < 0.05 for _ in range(2000))
-
     # Three standard errors above 0.05.
     assert false_findings / 2000 <= 0.065
+
+
+@pytest.mark.parametrize(
+    ("share", "ratio", "expected"), [(0.0, 9.0, 1.0), (0.4, 0.2, 0.68), (0.4, 2.0, 1.4), (0.9, 0.0, 0.1)]
+)
+def test_a_part_that_speeds_up_shortens_the_whole_by_its_share(share, ratio, expected):
+    assert amdahl(share, ratio) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [1.0, 1.3])
+def test_a_part_that_takes_longer_than_the_whole_predicts_nothing(share):
+    assert amdahl(share, 0.5) is None

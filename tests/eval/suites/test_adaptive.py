@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-import eval.suites.adaptive as suite
 from eval.rows import Cell, Row
 from eval.speed.assembly import control_cell
-from eval.suites import calibrate
-from eval.suites.implementations import PHASES, choosable_mechanisms
+from eval.suites import adaptive, calibrate
+from eval.suites.calibrate import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import noisy, speed_row
 from tests.zoo.attention.planted import times, write_own
-from zoo.config import UserError
 
+SUITE = adaptive.SUITE
 ONE = SuiteRequest(lengths=(96,), batch_sizes=(1,))
 
 
@@ -23,7 +22,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _cells(request: SuiteRequest = ONE) -> list[Cell]:
-    return [cell for group in suite.groups(request) for cell in group.cells]
+    return [cell for group in SUITE.groups(request) for cell in group.cells]
 
 
 def _rows(cells: list[Cell], adaptive_seconds: float) -> list[Row]:
@@ -47,7 +46,7 @@ def _rows(cells: list[Cell], adaptive_seconds: float) -> list[Row]:
 
 
 def test_the_lengths_are_held_out_and_every_choosable_mechanism_is_judged() -> None:
-    assert {length for _, length in suite.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
+    assert {length for _, length in adaptive.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
     cells = _cells(SuiteRequest())
     found = {(cell.attention_mapping["of"], cell.mode) for cell in cells if cell.detail}
     assert found == {(name, mode) for name in choosable_mechanisms() for mode in PHASES}
@@ -55,14 +54,8 @@ def test_the_lengths_are_held_out_and_every_choosable_mechanism_is_judged() -> N
 
 def test_a_choice_is_judged_only_where_there_are_two_to_choose_from() -> None:
     cells = _cells(SuiteRequest())
-    for cell in cells:
-        if cell.detail:
-            fixed = [
-                each
-                for each in cells
-                if each.group == cell.group and each.attention_mapping["mechanism"] == cell.attention_mapping["of"]
-            ]
-            assert len(fixed) > 1, cell.group
+    fixed = [(cell.group, cell.attention_mapping["mechanism"]) for cell in cells if not cell.detail]
+    assert all(fixed.count((cell.group, cell.attention_mapping["of"])) > 1 for cell in cells if cell.detail)
 
 
 def test_a_cell_names_what_today_s_calibration_chooses() -> None:
@@ -78,7 +71,7 @@ def test_a_cell_names_what_today_s_calibration_chooses() -> None:
 
 
 def test_the_best_choice_meets_the_target() -> None:
-    head, *found = suite.summary(_rows(_cells(), adaptive_seconds=1e-3))
+    head, *found = SUITE.summary(_rows(_cells(), adaptive_seconds=1e-3))
     assert (head["best_or_tied"], head["slower_than_worst"], head["met"]) == (1.0, 0, True)
     assert len(found) == head["cells"] == len(choosable_mechanisms()) * len(PHASES)
     assert all(each["chosen"] == each["best"] for each in found)
@@ -94,32 +87,27 @@ def _with_another_choice(rows: list[Row]) -> list[Row]:
     ]
 
 
-def test_a_choice_that_cannot_be_told_from_the_best_is_tied() -> None:
-    head, *found = suite.summary(_with_another_choice(_rows(_cells(), adaptive_seconds=0.999e-3)))
-    assert head["best"] == 0.0
-    assert head["best_or_tied"] == 1.0
-    assert all(each["ratio_low"] <= 1 for each in found)
-
-
-def test_a_slow_choice_is_neither_best_nor_tied() -> None:
-    head, *_ = suite.summary(_with_another_choice(_rows(_cells(), adaptive_seconds=1.1e-3)))
-    assert (head["best_or_tied"], head["slower_than_worst"], head["met"]) == (0.0, 0, False)
+@pytest.mark.parametrize(("seconds", "share"), [(0.999e-3, 1.0), (1.1e-3, 0.0)])
+def test_another_choice_is_tied_where_it_cannot_be_told_from_the_best(seconds: float, share: float) -> None:
+    head, *found = SUITE.summary(_with_another_choice(_rows(_cells(), adaptive_seconds=seconds)))
+    assert (head["best"], head["best_or_tied"], head["slower_than_worst"], head["met"]) == (0.0, share, 0, share == 1.0)
+    assert all((each["ratio_low"] <= 1) is (share == 1.0) for each in found)
 
 
 def test_what_is_slower_than_every_fixed_choice_is_counted_even_if_its_choice_is_the_best() -> None:
-    head, *found = suite.summary(_rows(_cells(), adaptive_seconds=1.0))
+    head, *found = SUITE.summary(_rows(_cells(), adaptive_seconds=1.0))
     assert head["slower_than_worst"] == len(found)
     assert head["met"] is False
 
 
 def test_each_phase_has_one_control_which_is_no_choice() -> None:
-    groups = suite.groups(SuiteRequest())
+    groups = SUITE.groups(SuiteRequest())
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows(_cells(), adaptive_seconds=1e-3)
-    controls = [speed_row(control_cell(group), noisy(1e-6)) for group in suite.groups(ONE) if group.control]
+    controls = [speed_row(control_cell(group), noisy(1e-6)) for group in SUITE.groups(ONE) if group.control]
     assert len(controls) == len(PHASES)
-    assert suite.summary([*rows, *controls]) == suite.summary(rows)
+    assert SUITE.summary([*rows, *controls]) == SUITE.summary(rows)
 
 
 def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
@@ -130,14 +118,5 @@ def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
         else row
         for row in rows
     ]
-    assert suite.summary(rows)
-    assert suite.summary(others) == []
-
-
-def test_no_rows_say_nothing() -> None:
-    assert suite.summary([]) == []
-
-
-def test_other_choices_are_refused() -> None:
-    with pytest.raises(UserError, match="lengths and batch_sizes"):
-        suite.groups(SuiteRequest(dtypes=("float16",)))
+    assert SUITE.summary(rows)
+    assert SUITE.summary(others) == []

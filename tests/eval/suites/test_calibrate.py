@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-import eval.suites.calibrate as suite
 from eval.rows import Cell, Row, current_machine
 from eval.speed.assembly import control_cell
-from eval.suites.implementations import MOST_TOKENS, PHASES, choosable_mechanisms
+from eval.suites import calibrate
+from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import speed_row, untimed_row
 from zoo.attention import mechanism
 from zoo.attention.calibration import calibration_path, load_calibration
 from zoo.attention.variants.adaptive import AdaptiveConfig
-from zoo.config import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +21,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _cells() -> list[Cell]:
-    return [cell for group in suite.groups(SuiteRequest()) for cell in group.cells]
+    return [cell for group in calibrate.SUITE.groups(SuiteRequest()) for cell in group.cells]
 
 
 def _seconds(cell: Cell) -> float:
@@ -52,10 +51,9 @@ def _mapping(cell: Cell) -> dict[str, str]:
     return cell.attention_mapping
 
 
-def test_groups_have_one_baseline_and_distinct_series() -> None:
-    for group in suite.groups(SuiteRequest()):
-        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == ["mha(implementation=fused)"]
-        assert len({cell.variant for cell in group.cells}) == len(group.cells)
+def test_fused_softmax_is_the_baseline_of_every_group() -> None:
+    for group in calibrate.SUITE.groups(SuiteRequest()):
+        assert group.baseline.variant == "mha(implementation=fused)"
 
 
 def test_what_cannot_win_a_long_text_is_not_timed_on_one() -> None:
@@ -66,7 +64,7 @@ def test_what_cannot_win_a_long_text_is_not_timed_on_one() -> None:
 
 def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
     cells = _cells()
-    suite.conclude(_rows(cells))
+    calibrate.conclude(_rows(cells))
     known = load_calibration(None)
     assert known is not None
     assert len(known.measurements) == len(cells)
@@ -81,9 +79,9 @@ def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
 
 
 def test_a_complete_calibration_is_up_to_date() -> None:
-    suite.conclude(_rows(_cells()))
-    assert suite.groups(SuiteRequest()) == []
-    assert suite.conclude([])["up_to_date"] is True
+    calibrate.conclude(_rows(_cells()))
+    assert calibrate.SUITE.groups(SuiteRequest()) == []
+    assert calibrate.conclude([])["up_to_date"] is True
     assert load_calibration(None) is not None
 
 
@@ -91,11 +89,11 @@ def test_only_what_is_missing_is_measured_again() -> None:
     cells = _cells()
     missing = next(cell for cell in cells if cell.mode == "forward" and cell.length == 1024)
     rows = _rows([cell for cell in cells if cell != missing])
-    suite.conclude([*rows, untimed_row(missing)])
-    (group,) = suite.groups(SuiteRequest())
+    calibrate.conclude([*rows, untimed_row(missing)])
+    (group,) = calibrate.SUITE.groups(SuiteRequest())
     assert missing in group.cells
-    suite.conclude(_rows(list(group.cells)))
-    assert suite.groups(SuiteRequest()) == []
+    calibrate.conclude(_rows(list(group.cells)))
+    assert calibrate.SUITE.groups(SuiteRequest()) == []
     known = load_calibration(None)
     assert known is not None
     assert len(known.measurements) == len(cells), "what was measured twice is kept once"
@@ -105,36 +103,31 @@ def test_only_what_is_missing_is_measured_again() -> None:
 def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: str) -> None:
     cells = _cells()
     other = current_machine().model_copy(update={field: "another"})
-    suite.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
-    assert [cell for group in suite.groups(SuiteRequest()) for cell in group.cells] == cells
+    calibrate.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
+    assert [cell for group in calibrate.SUITE.groups(SuiteRequest()) for cell in group.cells] == cells
 
 
 def test_each_phase_has_one_control_which_is_no_calibration() -> None:
-    groups = suite.groups(SuiteRequest())
+    groups = calibrate.SUITE.groups(SuiteRequest())
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows([cell for group in groups for cell in group.cells])
     # Faster than anything: it would be chosen if it counted.
     (control, *_) = _rows([control_cell(group) for group in controlled])
     fast = control.model_copy(update={"timing": control.timing.model_copy(update={"median_seconds": 1e-9})})
-    assert suite.summary([*rows, fast]) == suite.summary(rows)
-    suite.conclude([*rows, fast])
+    assert calibrate.SUITE.summary([*rows, fast]) == calibrate.SUITE.summary(rows)
+    calibrate.conclude([*rows, fast])
     known = load_calibration(None)
     assert known is not None
     assert len(known.measurements) == len(rows)
     assert min(each.median_seconds for each in known.measurements) >= 1e-3
 
 
-def test_a_calibration_of_a_part_is_refused() -> None:
-    with pytest.raises(UserError, match="must be given alone"):
-        suite.groups(SuiteRequest(lengths=(64,)))
-
-
 def test_the_summary_names_the_fastest_of_each_setting() -> None:
     cells = [cell for cell in _cells() if cell.length == 1024]
-    head, *found = suite.summary(_rows(cells))
+    head, *found = calibrate.SUITE.summary(_rows(cells))
     assert head["measured"] == len(cells)
-    assert suite.conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
+    assert calibrate.conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
     assert len(found) == len(choosable_mechanisms()) * len(PHASES)
     for each in found:
         assert each["median_seconds"] == min(

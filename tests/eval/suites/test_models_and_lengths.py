@@ -41,6 +41,11 @@ def test_amdahl_s_prediction_is_exact_where_only_the_op_differs() -> None:
     assert swa["predicted"] == pytest.approx(0.6 + 0.4 * 0.2, rel=1e-3)
 
 
+def test_an_op_that_takes_longer_than_its_model_predicts_nothing() -> None:
+    rows = [row for group in transfer.SUITE.groups(REQUEST) for row in group_rows(group, lambda cell: 1e-3, noise=1e-4)]
+    assert not [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
+
+
 def test_every_variant_that_can_decode_is_decoded() -> None:
     groups = decode.SUITE.groups(REQUEST)
     able = [

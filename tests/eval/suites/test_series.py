@@ -53,7 +53,7 @@ def test_a_series_is_taken_apart_by_its_own_name():
 
 def test_published_figures_are_of_the_mechanisms_own_code():
     assert series("swa").mapping["implementation"] == "auto"
-    found = published_series("swa", window_size=32)
+    found = published_series("swa(window_size=32)")
     assert (found.name, found.mapping["implementation"]) == ("swa(window_size=32)", "chunked")
     assert published_series("mha_manual") == series("mha_manual")
 

@@ -1,25 +1,32 @@
+"""What every suite of the registry keeps, and how a stranger adds one."""
+
 import functools
 import json
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
-from eval.rows import Cell, Row
+import eval.suites
+from eval.rows import Cell, Row, RowStore
 from eval.speed.builders import BUILDERS
 from eval.speed.group import Group
 from eval.speed.prediction import inability
-from eval.suites import SUITES, Suite, SuiteRequest
+from eval.suites import Suite, SuiteRequest, suites
 from eval.suites.series import series
+from recipes import benchmark
+from recipes.app import execute
 from tests.eval.rows_factory import group_rows, untimed_row
 from zoo.config import UserError
 
+SUITES = suites()
 DEFAULTS = {name: tuple(suite.groups(SuiteRequest())) for name, suite in SUITES.items()}
 # Their cells are implementations, layouts, directions or hand-written code, and not series.
 NAMED_OTHERWISE = {"wrapper", "layouts", "calibrate", "adaptive", "targets"}
 # What of a cell its building does not depend on.
 UNIMPORTANT = {"suite": "", "group": "", "variant": "", "role": "candidate"}
 
-suites = pytest.mark.parametrize("suite", SUITES.values(), ids=list(SUITES))
+every_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=list(SUITES))
 
 
 def shrunk(cell: Cell) -> Cell:
@@ -53,73 +60,87 @@ def builds(cell: Cell) -> bool:
     return True
 
 
-@suites
-def test_cells_are_named_apart(suite: Suite) -> None:
+@every_suite
+def test_groups_and_cells_are_named_apart_and_have_one_baseline(suite: Suite) -> None:
     groups = DEFAULTS[suite.name]
     identities = [cell.identity for group in groups for cell in group.cells]
     assert len(identities) == len(set(identities)) > 0
     assert len({group.name for group in groups}) == len(groups)
-
-
-@suites
-def test_every_group_has_one_baseline_and_one_name(suite: Suite) -> None:
-    for group in DEFAULTS[suite.name]:
+    for group in groups:
         assert [cell.role for cell in group.cells].count("baseline") == 1
         assert {(cell.suite, cell.group) for cell in group.cells} == {(suite.name, group.cells[0].group)}
         assert set(group.skipped) <= {cell.identity for cell in group.cells}
 
 
-@suites
-def test_no_cell_leaves_open_what_computes_it(suite: Suite) -> None:
-    cells = [cell for group in DEFAULTS[suite.name] for cell in group.cells]
-    assert not any('"auto"' in cell.attention for cell in cells if cell.attention is not None)
+@every_suite
+def test_a_cell_says_what_computes_it_and_a_series_is_named_by_its_variant(suite: Suite) -> None:
+    for cell in (cell for group in DEFAULTS[suite.name] for cell in group.cells if cell.attention is not None):
+        assert '"auto"' not in cell.attention
+        if suite.name not in NAMED_OTHERWISE:
+            name, _, changes = cell.variant.removesuffix(")").partition("(")
+            assert name == cell.attention_mapping["name"]
+            for key, _, value in (change.partition("=") for change in changes.split(", ") if change):
+                assert str(cell.attention_mapping[key]) == value
 
 
-@suites
-def test_a_series_is_named_by_its_variant(suite: Suite) -> None:
-    for cell in (cell for group in DEFAULTS[suite.name] for cell in group.cells):
-        if cell.attention is not None and suite.name not in NAMED_OTHERWISE:
-            assert cell.variant.partition("(")[0] == cell.attention_mapping["name"]
-            for change in cell.variant.partition("(")[2].removesuffix(")").split(", "):
-                key, _, value = change.partition("=")
-                assert not key or str(cell.attention_mapping[key]) == value
-
-
-@suites
+@every_suite
 def test_every_cell_builds_or_says_why_not(suite: Suite) -> None:
     cells = [shrunk(cell).model_copy(update=UNIMPORTANT) for group in DEFAULTS[suite.name] for cell in group.cells]
     assert sum(builds(cell) for cell in {cell.identity: cell for cell in cells}.values()) > 0
 
 
-@suites
-def test_a_summary_is_ready_for_json(suite: Suite) -> None:
-    rows = rows_of(DEFAULTS[suite.name])
-    figures = suite.summary(rows)
+@every_suite
+def test_a_summary_is_ready_for_json_even_of_rows_that_failed(suite: Suite) -> None:
+    figures = suite.summary(rows_of(DEFAULTS[suite.name]))
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert suite.name in NAMED_OTHERWISE or all("figure" in figure for figure in figures)
+    assert suite.name in ("calibrate", "adaptive") or all("figure" in figure for figure in figures)
+    failed = [untimed_row(cell) for group in DEFAULTS[suite.name] for cell in group.cells]
+    json.dumps([suite.summary(failed), suite.summary([])], allow_nan=False)
 
 
-@suites
-def test_a_summary_of_rows_that_failed_is_a_summary(suite: Suite) -> None:
-    rows = [untimed_row(cell) for group in DEFAULTS[suite.name] for cell in group.cells]
-    json.dumps(suite.summary(rows), allow_nan=False)
-    json.dumps(suite.summary([]), allow_nan=False)
-
-
-@pytest.mark.parametrize("name", ["attnbench", "grid48", "wrapper", "layouts", "transfer", "decode", "long"])
-def test_what_a_suite_fixes_cannot_be_asked_of_it(name: str) -> None:
-    with pytest.raises(UserError, match=f"dtypes must not be given to suite={name}"):
-        SUITES[name].groups(SuiteRequest(dtypes=("bfloat16",)))
+@every_suite
+def test_what_a_suite_fixes_cannot_be_asked_of_it(suite: Suite) -> None:
+    if suite.name != "grid":
+        with pytest.raises(UserError, match=f"dtypes must not be given to suite={suite.name}, which sets it itself"):
+            suite.groups(SuiteRequest(dtypes=("bfloat16",)))
 
 
 @pytest.mark.parametrize("name", ["grid", "transfer", "decode", "long"])
-def test_the_first_variant_asked_for_is_the_baseline(name: str) -> None:
+def test_the_first_variant_asked_for_is_the_baseline_and_none_at_all_is_refused(name: str) -> None:
     asked = {each: series(each).mapping for each in ("swa", "mha")}
     for group in SUITES[name].groups(SuiteRequest(variants=asked)):
         assert [(cell.variant, cell.role) for cell in group.cells] == [("swa", "baseline"), ("mha", "candidate")]
-
-
-@pytest.mark.parametrize("name", ["grid", "transfer", "decode", "long"])
-def test_no_variant_at_all_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="variants must name at least one"):
         SUITES[name].groups(SuiteRequest(variants={}))
+
+
+def test_a_suite_is_added_by_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one of CONTRIBUTING.md: the command finds it, and refuses what it does not leave open."""
+    guide = Path(__file__).resolve().parents[3].joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = guide.partition("## Add a suite")[2].partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "heads.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(eval.suites, "__path__", [*eval.suites.__path__, str(tmp_path)])
+
+    def measure(groups: tuple[Group, ...], *, store: RowStore, **_: object) -> None:
+        store.append([row for group in groups for row in group_rows(group, lambda cell: 1e-6 * cell.length)])
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    command = ["suite=heads", "lengths=[17]", f"run_dir={tmp_path / 'run'}"]
+    assert execute("benchmark", benchmark.main, command) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # With the A/A control.
+    assert (result["suite"], result["statuses"]) == ("heads", {"ok": 4})
+    assert [figure["group"] for figure in result["summary"][1:]] == ["L=17", "L=17"]
+    assert execute("benchmark", benchmark.main, [*command, "models=[gpt_tiny]"]) == 2
+    told = "models must not be given to suite=heads, which sets it itself; it leaves lengths open"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {told}"
+
+
+def test_a_suite_plans_by_axes_that_the_command_has() -> None:
+    def plan(*, length: int = 3) -> list[Group]:
+        return []
+
+    with pytest.raises(UserError, match=r"suite mine must plan by axes with a default; got 'length' .*lengths"):
+        Suite(name="mine", purpose="", plan=plan, summary=lambda rows: [])

@@ -103,7 +103,7 @@ def test_the_crossover_lies_where_the_planted_times_cross() -> None:
 def test_slopes_need_three_lengths(rows: list[Row]) -> None:
     found = slopes.exponents(rows, "forward")
     exponent, lengths = found["swa_gather_slices(window_size=64)"]
-    assert exponent.slope == pytest.approx(1, abs=0.05)
+    assert exponent.value == pytest.approx(1, abs=0.05)
     assert lengths == (128, 512, 1024)
     assert found["mha_tiled"] == (None, (128, 512))
 

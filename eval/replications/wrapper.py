@@ -1,22 +1,50 @@
-"""The registry's fused softmax layer written out by hand: what remains when every wrapper is taken away.
+"""PyTorch issue 181725: what the layer costs beside the same projections written around MLX's attention by hand.
+
+Six shapes at B=1 and B=4, eager and compiled, equal weights; the gate asks for outputs that are equal to the last bit,
+so that every difference in time is overhead and none is mathematics.
 
 Letters: B batch, L length, D hidden, N query heads, H head_dim.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from eval.rows import Cell, Correctness
 from eval.speed.correctness import Finding, verdict
+from eval.speed.group import Group
 from eval.speed.layer_setting import layer_setting
 from eval.speed.subject import Subject
 from eval.speed.work import work_of
+from eval.suites.cells import cells_of
+from eval.suites.series import published_series
+from eval.suites.suite import Suite, over_groups
 from zoo.attention import Attention
 from zoo.attention.projected import ProjectedAttention
 from zoo.config import require
+
+NAME = "wrapper"
+# (L, D, N), for self-attention: query lengths and widths of the issue's table, some of whose shapes attend across.
+SHAPES = ((32, 512, 8), (64, 512, 8), (128, 512, 8), (256, 512, 8), (64, 768, 12), (512, 512, 8))
+BATCH_SIZES = (1, 4)
+LAYER, INLINED, BUILDER = "mha", "mha_hand_inlined", "hand_inlined"
+
+
+def plan() -> list[Group]:
+    """One group for each shape, batch size and way to run."""
+    found = []
+    for (L, D, N), batch_size, compiled in itertools.product(SHAPES, BATCH_SIZES, (True, False)):
+        shape = {"batch_size": batch_size, "length": L, "num_heads": N, "head_dim": D // N, "hidden_size": D}
+        name = f"L={L} D={D} N={N} B={batch_size} {'compiled' if compiled else 'eager'}"
+        setting: dict[str, Any] = {"suite": NAME, "group": name, "level": "layer", "mode": "forward", **shape}
+        (layer,) = cells_of([published_series(LAYER)], **setting, causal=False, compiled=compiled)
+        inlined = layer.model_copy(update={"builder": BUILDER, "variant": INLINED})
+        found.append(Group(cells=(inlined, layer.model_copy(update={"role": "candidate"}))))
+    return found
 
 
 def build(cell: Cell) -> Subject:
@@ -75,3 +103,12 @@ def inlined_layer(num_heads: int, head_dim: int) -> Callable[..., mx.array]:
         return y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, num_heads * head_dim) @ o.T
 
     return attend
+
+
+SUITE = Suite(
+    name=NAME,
+    purpose="The registry's layer against the same code by hand, equal to the last bit (PyTorch issue 181725).",
+    plan=plan,
+    summary=over_groups,
+)
+BUILDERS = {BUILDER: build}

@@ -1,7 +1,8 @@
-"""Five layouts of one input, and what meets them: a linear layer, or attention that works sequence-first.
+"""PyTorch issue 181725: five layouts of one input, for a linear layer and for attention that works sequence-first.
 
 `nn.MultiheadAttention(batch_first=True)` exchanges batch and sequence, projects, and exchanges them back; at B=1 the
-exchanged view has strides that look contiguous (https://github.com/pytorch/pytorch/issues/181725). The linear layer
+exchanged view has strides that look contiguous, which on Apple's GPU sends PyTorch down a slow path
+(https://github.com/pytorch/pytorch/issues/181725). Here the same inputs meet MLX, at B=1 and B=4. The linear layer
 meets an input that was brought into its layout beforehand, as the issue isolates it. The attention layer gets x_BLD
 and brings it into the layout within the call, as that module does; its native layout is this project's own layer,
 which never exchanges anything. All give equal outputs, but for the rounding of matrix products in another order.
@@ -10,20 +11,27 @@ Letters: B batch, L length, D hidden, N query heads, H head_dim.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
-from eval.speed.builders.hand_inlined import projections
 from eval.speed.correctness import Finding, relative_error, tolerance, verdict
+from eval.speed.group import Group
 from eval.speed.layer_setting import layer_setting
 from eval.speed.subject import Subject
 from eval.speed.work import work_of
+from eval.suites.series import published_series
+from eval.suites.suite import Suite, over_groups
 from zoo.config import require
 from zoo.runtime.backend import parse_dtype
 
+NAME = "layouts"
+LENGTH, HIDDEN_SIZE, NUM_HEADS, BATCH_SIZES = 32, 512, 8, (1, 4)
 SUBJECTS = ("linear", "attention")
 _NATIVE, _SEQUENCE_FIRST = "(B,L,D) native", "(L,B,D) native"
 
@@ -54,6 +62,31 @@ LAYOUTS: Mapping[str, Callable[[mx.array], mx.array]] = {
     "transposed, contiguous": _contiguous,
     "transposed, reshaped": _reshaped,
 }
+
+
+def plan() -> list[Group]:
+    """One group for each subject and batch size."""
+    sizes = {"length": LENGTH, "num_heads": NUM_HEADS, "head_dim": HIDDEN_SIZE // NUM_HEADS, "hidden_size": HIDDEN_SIZE}
+    place: dict[str, Any] = {"suite": NAME, "builder": NAME, "level": "layer", "mode": "forward", **sizes}
+    attention = published_series("mha").attention
+    found = []
+    for subject, batch_size in itertools.product(SUBJECTS, BATCH_SIZES):
+        cells = tuple(
+            Cell(
+                **place,
+                group=f"{subject} B={batch_size}",
+                variant=layout,
+                attention=attention if subject == "attention" else None,
+                role="baseline" if layout == _NATIVE else "candidate",
+                batch_size=batch_size,
+                causal=False,
+                compiled=False,
+                detail=f"{subject}: {layout}",
+            )
+            for layout in LAYOUTS
+        )
+        found.append(Group(cells=cells))
+    return found
 
 
 def build(cell: Cell) -> Subject:
@@ -138,3 +171,12 @@ def _verdict(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> Co
     error = relative_error(ours, theirs)
     bound = tolerance(actual.dtype).value
     return verdict([Finding(check="difference to the native layout's output", error=error, tolerance=bound)])
+
+
+SUITE = Suite(
+    name=NAME,
+    purpose="Five layouts of one input to a linear layer and to the attention layer (PyTorch issue 181725).",
+    plan=plan,
+    summary=over_groups,
+)
+BUILDERS = {NAME: build}

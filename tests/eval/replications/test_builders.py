@@ -1,0 +1,111 @@
+"""What repeated experiments build beside the instrument's own ops, layers and models."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from eval.replications import grid48, layouts, wrapper
+from eval.rows import Cell
+from eval.speed.layer_setting import layer_setting
+from eval.suites.series import series
+from zoo.config import UserError
+
+LAYER = Cell(
+    suite="test",
+    group="test",
+    builder="layouts",
+    variant="",
+    attention=series("mha", implementation="fused").attention,
+    level="layer",
+    mode="forward",
+    batch_size=3,
+    length=17,
+    num_heads=5,
+    head_dim=6,
+    hidden_size=28,
+    causal=False,
+    compiled=False,
+)
+KERNEL = LAYER.model_copy(update={"attention": None, "level": "op", "head_dim": 32, "hidden_size": None})
+
+
+def cell(subject: str, layout: str, batch_size: int) -> Cell:
+    return LAYER.model_copy(update={"detail": f"{subject}: {layout}", "batch_size": batch_size})
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("subject", layouts.SUBJECTS)
+def test_every_layout_gives_the_same_output(subject: str, batch_size: int) -> None:
+    native, *others = (layouts.build(cell(subject, layout, batch_size)) for layout in layouts.LAYOUTS)
+    assert native.call().shape == (batch_size, 17, 28)
+    for each in (native, *others):
+        assert each.check().passed
+        assert each.exact_class == native.exact_class
+        assert each.work.useful_flops == native.work.useful_flops
+
+
+def test_the_layouts_are_what_their_names_say() -> None:
+    x_BLD = mx.arange(2 * 3 * 4).reshape(2, 3, 4)
+    exchanged = np.array(x_BLD).transpose(1, 0, 2)
+    native, *others = layouts.LAYOUTS.values()
+    assert np.array_equal(np.array(native(x_BLD)), np.array(x_BLD))
+    for each in others:
+        assert np.array_equal(np.array(each(x_BLD)), exchanged)
+
+
+def test_batch_and_sequence_mistaken_for_each_other_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = dict(layouts.LAYOUTS)
+    # Reshaped without having been transposed: the right shape, the tokens of other rows.
+    wrong["transposed, reshaped"] = lambda x_BLD: x_BLD.reshape(x_BLD.shape[1], x_BLD.shape[0], x_BLD.shape[2])
+    monkeypatch.setattr(layouts, "LAYOUTS", wrong)
+    for subject in layouts.SUBJECTS:
+        assert not layouts.build(cell(subject, "transposed, reshaped", 3)).check().passed
+
+
+@pytest.mark.parametrize("detail", ["", "linear", "linear: upside down", "convolution: transposed view"])
+def test_unknown_layouts_are_refused(detail: str) -> None:
+    with pytest.raises(UserError, match="detail"):
+        layouts.build(LAYER.model_copy(update={"detail": detail}))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_inlined_code_equals_the_layer_to_the_last_bit(compiled: bool) -> None:
+    asked = LAYER.model_copy(update={"compiled": compiled})
+    subject, setting = wrapper.build(asked), layer_setting(asked)
+    expected_BLD = setting.layer()(setting.hidden_states(), mask=setting.mask)
+    assert mx.array_equal(subject.call(), expected_BLD)
+    found = subject.check()
+    assert (found.passed, found.max_error, found.tolerance) == (True, 0.0, 0.0)
+
+
+def test_the_smallest_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = wrapper.inlined_layer
+    wrong = lambda *sizes: lambda *arrays: right(*sizes)(*arrays) * (1 + 2.0**-20)  # noqa: E731
+    monkeypatch.setattr(wrapper, "inlined_layer", wrong)
+    assert not wrapper.build(LAYER).check().passed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": series("mha_manual").attention}, "written out by hand"),
+        ({"mode": "forward_backward"}, "modes"),
+        ({"causal": True}, "causal"),
+    ],
+)
+def test_what_was_not_written_out_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        wrapper.build(LAYER.model_copy(update=change))
+
+
+def test_the_kernel_matches_the_reference_or_says_that_there_is_no_metal() -> None:
+    if mx.metal.is_available():
+        subject = grid48.build(KERNEL)
+        assert subject.check().passed
+        assert subject.work.attention_path is None
+    else:
+        with pytest.raises(UserError, match="needs a device with Metal"):
+            grid48.build(KERNEL)
+        # Nothing stands in for a kernel that cannot run.
+        with pytest.raises(RuntimeError, match="Metal"):
+            mx.eval(grid48.attention_kernel(32)(*mx.zeros((3, 1, 1, 4, 32))))

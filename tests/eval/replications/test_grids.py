@@ -1,0 +1,113 @@
+"""The cells that the documents fix, and the summary that all repeated experiments have."""
+
+import itertools
+
+import pytest
+
+from eval.replications import attnbench, grid48, layouts, wrapper
+from eval.suites.suite import SuiteRequest
+from tests.eval.rows_factory import group_rows, untimed_row
+
+REQUEST = SuiteRequest()
+GROUPS = attnbench.SUITE.groups(REQUEST)
+MAIN = {group.cells[0].group: group for group in GROUPS if not group.cells[0].group.startswith("causal")}
+EVERY_MECHANISM = {"softmax", "sliding_window", "block_sparse", "block_sparse_legacy", "linear"}
+
+
+def mechanisms(group: str) -> set[str]:
+    return {cell.attention_mapping["mechanism"] for cell in MAIN[group].cells}
+
+
+def test_every_series_of_the_article_is_there_forward_at_every_published_length() -> None:
+    for length in (128, 256, 512, 1024):
+        assert {cell.variant for cell in MAIN[f"forward L={length}"].cells} == set(attnbench.LONGEST)
+    assert len(attnbench.LONGEST) == 21
+    assert mechanisms("forward L=2048") == EVERY_MECHANISM
+
+
+def test_backward_has_every_series_then_one_of_each_mechanism_then_the_windows() -> None:
+    for length in (128, 256, 512):
+        assert len(MAIN[f"forward_backward L={length}"].cells) == 21
+    assert mechanisms("forward_backward L=1024") == EVERY_MECHANISM - {"block_sparse_legacy"}
+    longest = {cell.variant for cell in MAIN["forward_backward L=2048"].cells}
+    assert longest == {attnbench.MASKED, *attnbench.WINDOWS}
+
+
+def test_nothing_is_left_out_but_the_slices_of_long_backward_passes() -> None:
+    cells = [cell for group in GROUPS for cell in group.cells if cell.identity in group.skipped]
+    left_out = {(cell.group, cell.variant) for cell in cells}
+    slices = "swa_gather_slices(window_size=64)"
+    assert left_out == {("forward_backward L=1024", slices), ("forward_backward L=2048", slices)}
+
+
+def test_the_published_setting_is_kept() -> None:
+    for name, group in MAIN.items():
+        for cell in group.cells:
+            assert (cell.level, cell.batch_size, cell.num_heads, cell.head_dim) == ("layer", 1, 8, 64)
+            assert not cell.causal
+        baseline = attnbench.MASKED if name == "forward_backward L=2048" else "mha_manual"
+        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == [baseline]
+
+
+def test_causal_linear_attention_meets_its_own_bidirectional_form() -> None:
+    for mode in attnbench.MODES:
+        (group,) = (each for each in GROUPS if each.cells[0].group == f"causal {mode} L=512")
+        found = [(cell.variant, cell.causal, cell.role) for cell in group.cells]
+        candidates = [("linear", True, "candidate"), ("linear_cumsum", True, "candidate")]
+        assert found == [("linear", False, "baseline"), *candidates]
+
+
+def test_lengths_and_modes_can_be_chosen() -> None:
+    groups = attnbench.SUITE.groups(SuiteRequest(lengths=(64,), modes=("forward",)))
+    assert [group.cells[0].group for group in groups] == ["forward L=64", "causal forward L=64"]
+
+
+def test_the_grid_has_48_cells_of_three_implementations_and_the_kernel() -> None:
+    groups = grid48.SUITE.groups(REQUEST)
+    assert len({group.cells[0].group for group in groups}) == 48
+    for group in groups:
+        cell = group.cells[0]
+        assert [each.variant for each in group.cells] == ["mha_manual", "mha", "mha_tiled", "metal_kernel_poc"]
+        assert cell.group == f"B={cell.batch_size} L={cell.length} H={cell.head_dim}"
+        assert not cell.causal
+
+
+def test_a_summary_over_groups_counts_what_is_sure() -> None:
+    rows = []
+    for group in grid48.SUITE.groups(REQUEST):
+        pace = {"mha": 0.5, "mha_tiled": 1.0 if group.cells[0].length < 512 else 0.25}
+        rows += group_rows(group, lambda cell, pace=pace: 1e-3 * pace.get(cell.variant, 1.0), noise=0.001)
+    rows = [untimed_row(row.cell) if row.cell.variant == "metal_kernel_poc" else row for row in rows]
+    figures = {figure["figure"]: figure for figure in grid48.SUITE.summary(rows)}
+    # Without controls of the six largest.
+    assert figures["rows by status"] == {"figure": "rows by status", "ok": 48 * 4 - 6, "skipped": 48}
+    fused, tiled = figures["mha over mha_manual"], figures["mha_tiled over mha_manual"]
+    assert fused["median"] == pytest.approx(0.5, rel=0.01)
+    assert (fused["groups"], fused["surely_faster"], fused["surely_slower"]) == (48, 48, 0)
+    assert tiled["surely_faster"] < 24
+    assert (tiled["least"], tiled["most"]) == pytest.approx((0.25, 1.0), rel=0.01)
+    assert figures["mha_manual (A/A) over mha_manual"]["median"] == pytest.approx(1, rel=0.01)
+    assert "metal_kernel_poc over mha_manual" not in figures
+
+
+def test_the_wrapper_has_six_shapes_two_batches_and_both_ways_to_run() -> None:
+    points = set()
+    for group in wrapper.SUITE.groups(REQUEST):
+        inlined, layer = group.cells
+        assert (inlined.variant, inlined.builder, inlined.role) == ("mha_hand_inlined", "hand_inlined", "baseline")
+        assert (layer.variant, layer.builder, layer.role) == ("mha", "layer", "candidate")
+        differing = {"variant", "builder", "role"}
+        assert inlined.model_dump(exclude=differing) == layer.model_dump(exclude=differing)
+        points.add((layer.length, layer.hidden_size, layer.num_heads, layer.batch_size, layer.compiled))
+    shapes = [(32, 512, 8), (64, 512, 8), (128, 512, 8), (256, 512, 8), (64, 768, 12), (512, 512, 8)]
+    assert points == {(*shape, batch, compiled) for shape in shapes for batch in (1, 4) for compiled in (True, False)}
+
+
+def test_both_subjects_meet_all_five_layouts() -> None:
+    groups = layouts.SUITE.groups(REQUEST)
+    subjects = itertools.product(("linear", "attention"), (1, 4))
+    assert [group.cells[0].group for group in groups] == [f"{subject} B={size}" for subject, size in subjects]
+    for group in groups:
+        exchanged = ["transposed view", "transposed, contiguous", "transposed, reshaped"]
+        assert [cell.variant for cell in group.cells] == ["(B,L,D) native", "(L,B,D) native", *exchanged]
+        assert group.baseline.variant == "(B,L,D) native"
