@@ -15,7 +15,7 @@ def exchange_summary(rows: Sequence[Row], name: str, variants: Sequence[str]) ->
         variants: Names of series, whose order is kept.
     """
     # It imports SciPy.
-    from eval.report.exchanges import exchanges
+    from eval.report.trainings import exchanges
 
     lines = [{key: value for key, value in line.items() if key != "surgery"} for line in exchanges(rows)]
     return [line for variant in variants for line in lines if (line["checkpoint"], line["variant"]) == (name, variant)]

@@ -3,16 +3,16 @@
 import dataclasses
 import functools
 import json
-import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from eval.rows import Quality, Row
 from eval.rows.schema import Regime
+from eval.statistics.intervals import Contrast, paired_difference
 from zoo.attention.function import function_of
 
 RECALL_TASK = "mqar"
-_TEXT_TASKS = ("language", "masked")
+TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
 
@@ -22,62 +22,78 @@ class OverSeeds:
     """A figure of several trainings that differ in their seed only.
 
     Attributes:
-        mean: Over seeds.
-        spread: Standard deviation over seeds; None for one.
-        num_seeds: How many.
+        by_seed: The value of each seed.
         of: The variant that was trained, where it is another implementation of the same function.
         checkpoint: Of models that were not trained for a comparison.
     """
 
-    mean: float
-    spread: float | None
-    num_seeds: int
+    by_seed: Mapping[int, float]
     of: str | None = None
     checkpoint: bool = False
 
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.by_seed.values())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds; None for one."""
+        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+
+    @property
+    def _source(self) -> str:
+        return ", checkpoint" * self.checkpoint + (f", as {self.of}" if self.of else "")
+
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return (
-            f"{self.mean:.3f}{spread} (n={self.num_seeds})"
-            + ", checkpoint" * self.checkpoint
-            + (f", as {self.of}" if self.of else "")
-        )
+        return f"{self.mean:.3f}{spread} (n={len(self.by_seed)}){self._source}"
+
+    def minus(self, reference: "OverSeeds | None") -> Contrast | None:
+        """The difference to the reference, paired by seed; None without a seed that both have."""
+        shared = [] if reference is None else [seed for seed in self.by_seed if seed in reference.by_seed]
+        if reference is None or not shared or self.checkpoint != reference.checkpoint:
+            return None
+        return paired_difference(*([each.by_seed[seed] for seed in shared] for each in (self, reference)))
+
+    def against(self, reference: "OverSeeds | None") -> str:
+        """The difference in words, where the seeds can tell one; the value itself where there is nothing to compare."""
+        found = self.minus(reference)
+        return str(self) if found is None else f"{difference_words(found)}{self._source}"
 
 
-def over_seeds(values: Iterable[float]) -> OverSeeds | None:
-    """Mean and spread; None for no values."""
-    found = list(values)
-    if not found:
-        return None
-    spread = statistics.stdev(found) if len(found) > 1 else None
-    return OverSeeds(mean=statistics.fmean(found), spread=spread, num_seeds=len(found))
+def difference_words(found: Contrast) -> str:
+    """A difference with its interval; one that the seeds cannot tell from 0 is none."""
+    if found.low is None or found.high is None:
+        return "one seed tells no difference"
+    if found.low <= 0 <= found.high:
+        # So many digits that the width is not 0, and no more than four.
+        half = (found.high - found.low) / 2
+        return f"no difference found (± {half:.3f})" if half >= 0.0005 else f"no difference found (± {half:.1g})"
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def over_seeds(found: Iterable[Quality]) -> OverSeeds | None:
+    """The figures of one way to train a variant; None without any."""
+    by_seed = {seed: each.value for seed, each in one_per_seed(found).items() if each.value is not None}
+    return OverSeeds(by_seed=by_seed) if by_seed else None
 
 
 def qualities(rows: Iterable[Row]) -> list[Quality]:
     """The quality of every row that has a value."""
-    return [row.quality for row in rows if row.quality is not None and has_value(row.quality)]
+    return [row.quality for row in rows if row.quality is not None and row.quality.value is not None]
 
 
-def has_value(quality: Quality) -> bool:
-    """Whether there is a figure, and it is one."""
-    return quality.value is not None and math.isfinite(quality.value)
-
-
-def one_per_seed(found: Sequence[Quality]) -> dict[int, Quality]:
+def one_per_seed(found: Iterable[Quality]) -> dict[int, Quality]:
     """A figure of each seed of one way to train, an evaluation's before a training's own."""
     ordered = sorted(of_one_training(found), key=lambda quality: not quality.is_of_training)
     return {quality.seed: quality for quality in ordered}
 
 
 def of_one_training(found: Iterable[Quality]) -> list[Quality]:
-    """The figures of the trainings that differ in their seed only: of several such, those of most seeds, then the last.
-
-    Args:
-        found: Of one variant.
-    """
+    """Of one variant's figures those of trainings that differ in their seed only: of most seeds, then the last."""
     groups = list(by_training(found).values())
-    seeds = [len({quality.seed for quality in group}) for group in groups]
-    return next((group for count, group in zip(seeds[::-1], groups[::-1], strict=True) if count == max(seeds)), [])
+    return max(reversed(groups), key=lambda group: len({quality.seed for quality in group}), default=[])
 
 
 def by_training(found: Iterable[Quality]) -> dict[tuple[str | int | None, ...], list[Quality]]:
@@ -125,20 +141,16 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     Returns:
         None if there is no figure of a comparison or a checkpoint, or none of the model.
     """
-    variants: dict[Subject, tuple[set[str], set[str]]] = {}
+    variants: dict[Subject, dict[Regime, set[str]]] = {}
     for quality in found:
         if quality.regime in COMPARABLE and model in (None, quality.model):
-            sets = variants.setdefault(subject_of(quality), (set(), set()))
-            sets[COMPARABLE.index(quality.regime)].add(quality.variant)
-    return max(variants, key=lambda subject: tuple(len(names) for names in variants[subject]), default=None)
+            sets = variants.setdefault(subject_of(quality), {regime: set() for regime in COMPARABLE})
+            sets[quality.regime].add(quality.variant)
+    return max(variants, key=lambda subject: [len(names) for names in variants[subject].values()], default=None)
 
 
 def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of a subject, of each regime only those of the budget that most variants had.
-
-    Args:
-        found: Of one subject.
-    """
+    """The figures of a subject, of each regime only those of the budget that most variants had."""
     variants: dict[Regime, dict[tuple[int | None, str | None], set[str]]] = {}
     for quality in found:
         variants.setdefault(quality.regime, {}).setdefault(quality.budget, set()).add(quality.variant)
@@ -164,18 +176,6 @@ def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
     return [quality for quality in kept if id(quality) in one_way]
 
 
-def recall_rows(rows: Sequence[Row]) -> list[Row]:
-    """Accuracies by number of pairs, and those that were skipped, of one model, data and regime."""
-    return comparable_rows(
-        row
-        for row in rows
-        if row.quality is not None
-        and row.quality.task == RECALL_TASK
-        and row.quality.num_pairs is not None
-        and row.quality.quantity == "accuracy"
-    )
-
-
 def comparable_rows(rows: Iterable[Row]) -> list[Row]:
     """Of quality rows of one task, those that may stand in one figure."""
     found = [row for row in rows if row.quality is not None]
@@ -189,7 +189,7 @@ class QualityBook:
     def __init__(self, rows: Iterable[Row]) -> None:
         """Takes the rows of one device."""
         found = [quality for quality in qualities(rows) if quality.is_overall]
-        self._text = [each for each in found if each.task in _TEXT_TASKS and each.quantity == "bits_per_byte"]
+        self._text = [each for each in found if each.task in TEXT_TASKS and each.quantity == "bits_per_byte"]
         self._recall = [each for each in found if each.task == RECALL_TASK and each.quantity == "accuracy"]
         self.recalling = main_subject(self._recall)
 
@@ -197,18 +197,16 @@ class QualityBook:
         """Whose bits per byte there are: of the named model and of no other; without a name, of the main one."""
         return main_subject(self._text, model=model)
 
-    def bits_per_byte(
-        self, variant: str, attention: str | None, *, model: str | None = None, regime: Regime = "equal_tokens"
-    ) -> OverSeeds | None:
-        """Of held-out text, in the subject that `trained` names.
+    def bits_per_byte(self, variant: str, attention: str | None, *, model: str | None = None) -> OverSeeds | None:
+        """Of held-out text at equal tokens, in the subject that `trained` names.
 
         Where no training was at equal tokens, it is that of checkpoints which were trained for themselves, and says so.
         """
-        return self._in_regime(self._text, self.trained(model), variant, attention, regime)
+        return self._found(self._text, self.trained(model), variant, attention)
 
     def recall(self, variant: str, attention: str | None) -> OverSeeds | None:
         """Accuracy of multi-query associative recall, over all numbers of pairs, in the subject `recalling`."""
-        return self._in_regime(self._recall, self.recalling, variant, attention, "equal_tokens")
+        return self._found(self._recall, self.recalling, variant, attention)
 
     def words(self, model: str | None = None) -> str:
         """Whose figures `bits_per_byte` and `recall` are, in a sentence."""
@@ -217,37 +215,27 @@ class QualityBook:
         recall = "none was trained" if self.recalling is None else f"of {self.recalling}"
         return f"Bits per byte: {text}; recall: {recall}."
 
-    def _in_regime(
-        self,
-        wanted: Sequence[Quality],
-        subject: Subject | None,
-        variant: str,
-        attention: str | None,
-        regime: Regime,
+    @staticmethod
+    def _found(
+        wanted: Sequence[Quality], subject: Subject | None, variant: str, attention: str | None
     ) -> OverSeeds | None:
         own = of_one_budget([each for each in wanted if subject_of(each) == subject])
-        found = self._of_variant([each for each in own if each.regime == regime], variant, attention)
-        if found is not None or regime != "equal_tokens":
-            return found
-        alone = self._of_variant([each for each in own if each.regime == "checkpoint"], variant, attention)
-        return None if alone is None else dataclasses.replace(alone, checkpoint=True)
+        for regime in COMPARABLE:
+            found = _of_variant([each for each in own if each.regime == regime], variant, attention)
+            if found is not None:
+                return dataclasses.replace(found, checkpoint=regime == "checkpoint")
+        return None
 
-    @staticmethod
-    def _of_variant(wanted: Sequence[Quality], variant: str, attention: str | None) -> OverSeeds | None:
-        own = [each for each in wanted if each.variant == variant]
-        if own:
-            return over_seeds(each.value for each in one_per_seed(own).values() if each.value is not None)
-        equal = [each for each in wanted if attention is not None and _function(each.attention) == _function(attention)]
-        if not equal:
-            return None
-        # One variant's seeds, not those of several together.
-        name = equal[0].variant
-        found = over_seeds(
-            each.value
-            for each in one_per_seed([each for each in equal if each.variant == name]).values()
-            if each.value is not None
-        )
-        return None if found is None else dataclasses.replace(found, of=name)
+
+def _of_variant(wanted: Sequence[Quality], variant: str, attention: str | None) -> OverSeeds | None:
+    own = over_seeds(each for each in wanted if each.variant == variant)
+    equal = [each for each in wanted if attention is not None and _function(each.attention) == _function(attention)]
+    if own is not None or not equal:
+        return own
+    # One variant's seeds, not those of several together.
+    name = equal[0].variant
+    found = over_seeds(each for each in equal if each.variant == name)
+    return None if found is None else dataclasses.replace(found, of=name)
 
 
 @functools.lru_cache(maxsize=512)

@@ -13,7 +13,7 @@ import recipes.checkpoint_comparison
 import recipes.compare
 import recipes.evaluate
 import recipes.finetune
-from eval.report.exchanges import recovered_share
+from eval.report.trainings import recovered_share
 from eval.rows import read_rows
 from recipes.app import CONFIGS, execute
 from recipes.compare import main

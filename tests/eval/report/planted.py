@@ -147,7 +147,7 @@ def quality_row(name: str, seed: int, value: float | None, **fields: object) -> 
     return _row(Quality.model_validate(asked))
 
 
-def recall_row(name: str, seed: int, value: float, num_pairs: int | None = None) -> Row:
+def recall_row(name: str, seed: int, value: float | None, num_pairs: int | None = None) -> Row:
     found = quality_row(name, seed, value, metric="accuracy", task="mqar", data="mqar", model="gpt_recall")
     return changed(found, num_pairs=num_pairs, length=None if num_pairs is None else 128)
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: it loads nothing, logs nothing, fits a phone, sorts and filters."""
+"""The page in a real browser: it loads nothing, logs nothing, fits a phone, and suits the dark."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from eval.report import ReportFiles
-from eval.rows import Row
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -48,71 +47,13 @@ def on(*screens: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("opened", screens, indirect=True)
 
 
-def _column(page: Page, name: str) -> list[tuple[str, str | None]]:
-    """Text and number of every cell of a column, in the order shown."""
-    return page.evaluate(
-        """(name) => {
-          const table = document.getElementById("rows-table");
-          const heads = Array.from(table.tHead.rows[0].cells).map((cell) => cell.innerText.trim());
-          const index = heads.indexOf(name);
-          return Array.from(table.tBodies[0].rows).filter((row) => !row.hidden)
-            .map((row) => [row.cells[index].textContent, row.cells[index].dataset.n ?? null]);
-        }""",
-        name,
-    )
-
-
-def _click(page: Page, name: str) -> None:
-    page.locator("#rows-table thead").get_by_role("button", name=name, exact=True).click()
-
-
-@on("desktop")
-def test_a_click_on_a_heading_sorts_numbers_by_size(opened: Page, rows: list[Row]) -> None:
-    before = _column(opened, "median")
-    assert len(before) == len(rows)
-    _click(opened, "median")
-    rising = _column(opened, "median")
-    numbers = [float(number) for _, number in rising if number is not None]
-    timed = [row.timing.median_seconds for row in rows if row.timing is not None]
-    assert numbers == sorted(timed)
-    assert rising != before
-    assert all(number is None for _, number in rising[len(numbers) :])
-    _click(opened, "median")
-    falling = _column(opened, "median")
-    assert [float(number) for _, number in falling[: len(numbers)]] == sorted(timed, reverse=True)
-    assert all(number is None for _, number in falling[len(numbers) :])
-    assert opened.locator("#rows-table th[aria-sort=descending]").inner_text().strip() == "median"
-
-
-@on("phone")
-def test_a_click_on_a_heading_sorts_texts(opened: Page) -> None:
-    before = _column(opened, "variant")
-    _click(opened, "variant")
-    after = _column(opened, "variant")
-    assert after != before
-    assert sorted(before) == sorted(after)
-    assert [text[0] for text, _ in after] == sorted(text[0] for text, _ in after)
-    # Numbers inside texts count as numbers: 32, 64, 128.
-    windows = [int(text.split("=")[1].rstrip(")")) for text, _ in after if text.startswith("swa(window_size=")]
-    assert windows == sorted(windows)
-    assert len(set(windows)) == 3
-
-
-@on("dark phone")
-def test_rows_are_filtered_by_status_section_and_words(opened: Page, rows: list[Row]) -> None:
-    opened.select_option("#rows-status", "incorrect")
-    wanted = [row for row in rows if row.status == "incorrect"]
-    shown = _column(opened, "variant")
-    assert len(wanted) > 0
-    assert sorted(text for text, _ in shown) == sorted(row.cell.variant for row in wanted)
-    assert opened.locator("#rows-count").inner_text() == f"{len(wanted)} of {len(rows)} rows"
-    opened.select_option("#rows-status", "")
-    opened.select_option("#rows-section", "quality: needle")
-    assert len(_column(opened, "variant")) == sum(
-        row.quality is not None and row.quality.task == "needle" for row in rows
-    )
-    opened.fill("#rows-text", "swa DEPTH")
-    assert {text for text, _ in _column(opened, "variant")} == {"swa"}
+@on("desktop", "dark phone")
+def test_a_claim_shows_its_details_on_demand(opened: Page) -> None:
+    claim = opened.locator("details.claim").first
+    detail = claim.locator("p").first
+    assert not detail.is_visible()
+    claim.locator("summary").click()
+    assert detail.is_visible()
 
 
 @on("desktop", "phone")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from eval.report import ReportFiles, write_report
+from eval.report.drawing import PALETTE
 from eval.report.figures import FIGURES
-from eval.report.figures.style import PALETTE
 from eval.rows import Row, read_rows
 from tests.eval.report.planted import quality_row
 from tests.eval.rows.made import skipped, speed
@@ -24,9 +24,7 @@ def _moved(row: Row, device: str) -> Row:
     return row.model_copy(update={"machine": row.machine.model_copy(update={"device": device})})
 
 
-def test_every_row_is_a_line_of_the_page_and_of_the_csv_with_its_status(report: ReportFiles, rows: list[Row]) -> None:
-    html = report.html.read_text(encoding="utf-8")
-    assert len(re.findall(r"<tr data-status=", html)) == len(rows)
+def test_every_row_is_a_line_of_the_csv_with_its_status(report: ReportFiles, rows: list[Row]) -> None:
     with report.csv.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["identity"] for line in lines] == [row.identity for row in rows]
@@ -82,22 +80,22 @@ def test_devices_never_mix(tmp_path: Path, rows: list[Row]) -> None:
     assert sum(int(line["rows"]) for line in second["coverage"] if line["suite"] == "all") == 6
 
 
-def test_every_claim_has_a_verdict(report: ReportFiles) -> None:
-    claims = json.loads(report.json.read_text(encoding="utf-8"))["devices"][0]["claims"]
-    assert len(claims) > 20
-    assert all(line["verdict"] and line["reason"] for line in claims)
+def test_the_first_screen_has_the_findings_then_the_figure_then_the_table(report: ReportFiles) -> None:
+    (device,) = json.loads(report.json.read_text(encoding="utf-8"))["devices"]
+    assert len(device["findings"]) > 4
+    figure = {"html": '<figure id="pareto">', "markdown": "](figures/pareto.svg)"}
+    table = {"html": ">training speed over mha (×)<", "markdown": "| training speed over mha (×) |"}
+    for kind in ("html", "markdown"):
+        text = getattr(report, kind).read_text(encoding="utf-8")
+        order = [*device["findings"], figure[kind], table[kind], "latency", "Published claims", "Machine"]
+        places = [text.rindex(part) if part == "Machine" else text.index(part) for part in order]
+        assert places == sorted(places), kind
 
 
-def test_every_table_of_speeds_shows_the_quality_beside_it(report: ReportFiles) -> None:
-    device = json.loads(report.json.read_text(encoding="utf-8"))["devices"][0]
-    tables = [device["variants"], *(table for suite in device["suites"] for table in suite["groups"].values())]
-    assert len(tables) > 10
-    for table in tables:
-        for line in table:
-            assert any(key.startswith("bits per byte") for key in line)
-            assert any(key.startswith("recall") for key in line)
-    mha = next(line for line in device["variants"] if line["variant"] == "mha")
-    assert re.fullmatch(r"2\.\d{3} ± 0\.\d{3} \(n=3\)", mha["bits per byte, equal tokens"])
+def test_the_shipped_page_is_short() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "results" / "report.md"
+    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
+    assert len(lines) <= 300
 
 
 def test_few_rows_give_a_report_whose_other_figures_say_what_is_missing(tmp_path: Path) -> None:

@@ -1,14 +1,69 @@
-"""Trained models with another attention: each exchange a line, each way to mend it another, pooled over seeds only."""
+"""Trainings are compared like with like, seed by seed; of exchanged models each way of mending stands alone."""
 
 import json
 
 import pytest
 
-from eval.report.exchanges import exchanges, originals
 from eval.report.readme import regenerated
-from eval.report.tables.exchanges import mended_table, surgeries_table
-from tests.eval.report.planted import model_rows, quality_row
+from eval.report.trainings import exchanges, exchanges_table, mended_table, originals, trainings_table
+from eval.rows import Row
+from tests.eval.report.planted import changed, model_rows, quality_row
 from tests.eval.rows_factory import MACHINE
+
+
+def _trained(name: str, values: list[float], **fields: object) -> list[Row]:
+    return [quality_row(name, seed, value, metric="val_bits_per_byte", **fields) for seed, value in enumerate(values)]
+
+
+def _lines(rows: list[Row]) -> list[dict[str, str]]:
+    table = trainings_table(rows)
+    return [dict(zip(table.columns, line, strict=True)) for line in table.rows]
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    first, second = _lines([*_trained("mha", [2.0, 3.0, 4.0]), *_trained("swa", [2.1, 3.1, 4.1])])
+    assert (first["variant"], first["difference to the first"]) == ("mha", "–")
+    assert second["held-out value"] == "3.100 ± 1.000 (n=3)"
+    assert second["difference to the first"] == "+0.100 [+0.100, +0.100]"
+
+
+def test_a_figure_of_a_part_of_the_held_out_data_says_of_which() -> None:
+    limited = _trained("mha", [2.0], settings='{"training": {"eval_batches": 8}}')
+    whole = _trained("mha", [2.0], settings='{"training": {"eval_batches": null}}')
+    assert [line["figure"] for line in _lines(limited)] == ["bits per byte of at most 8 batches"]
+    assert [line["figure"] for line in _lines(whole)] == ["bits per byte"]
+    assert _lines(_trained("mha", [2.0], settings='{"training": {"eval_batches": [8]}}'))
+
+
+def test_only_seeds_that_both_had_are_subtracted() -> None:
+    alone = [changed(row, seed=9) for row in _trained("linear", [5.0])]
+    _, second, third = _lines([*_trained("mha", [2.0, 3.0]), *_trained("swa", [1.5]), *alone])
+    assert second["difference to the first"] == "one seed tells no difference"
+    assert third["difference to the first"] == "–"
+
+
+def test_models_regimes_and_metrics_are_never_subtracted_from_each_other() -> None:
+    rows = [
+        *_trained("mha", [2.0, 2.1]),
+        *_trained("swa", [5.0, 5.1], model="bert_tiny", task="masked"),
+        *_trained("swa", [6.0, 6.1], regime="equal_seconds"),
+        *[changed(row, metric="val_accuracy") for row in _trained("swa", [0.5, 0.6])],
+    ]
+    lines = _lines(rows)
+    assert len(lines) == 4
+    assert {line["difference to the first"] for line in lines} == {"–"}
+
+
+def test_other_budgets_are_other_comparisons() -> None:
+    longer = [changed(row, tokens=1000) for row in (*_trained("mha", [1.5]), *_trained("linear", [1.6]))]
+    lines = _lines([*_trained("mha", [2.0]), *longer])
+    assert [line["difference to the first"] for line in lines] == ["–", "–", "one seed tells no difference"]
+
+
+def test_evaluations_and_single_settings_are_other_tables() -> None:
+    rows = [quality_row("mha", 0, 2.0), *[changed(row, length=512) for row in _trained("mha", [2.0])]]
+    assert _lines(rows) == []
+
 
 DAMAGE = {
     "kl_nats_per_token": 0.5,
@@ -95,13 +150,16 @@ def test_a_document_shows_the_exchanges_of_every_device_and_times_none_of_them()
     assert timed == without.split("<!-- results:variants")[1]
 
 
-def test_the_tables_have_every_exchange_once_and_the_original_before_what_was_mended():
-    looks, mended = surgeries_table(rows()), mended_table(rows())
-    assert [line[:3] for line in looks.rows] == [
-        ("small", "linear", "2 of 4"),
-        ("small", "blocksparse", "refused: None"),
+def test_what_broke_alike_is_one_line_and_the_original_stands_before_what_was_mended():
+    masked = figure("blocksparse_masked", 0, 0.5, task="surgery", metric="kl_nats_per_token", model="small")
+    refused = [row for row in rows() if row.quality.value is None]
+    alike = [changed(row, surgery=json.dumps(SURGERY)) for row in (masked, *refused)]
+    table = exchanges_table([*alike, *rows()])
+    assert [line[:3] for line in table.rows] == [
+        ("small", "blocksparse_masked, blocksparse", "0.500"),
+        ("small", "linear", "0.500"),
     ]
-    assert "log_decay" in looks.rows[0]
+    mended = mended_table(rows())
     assert [line[1:3] for line in mended.rows] == [("mha", "original"), ("linear", "heal"), ("linear", "scratch")]
-    assert mended.rows[1][5].startswith("0.700 [")
-    assert mended_table([]).rows == surgeries_table([]).rows == ()
+    assert mended.records()[1]["recovered share"] == "0.700"
+    assert mended_table([]).rows == exchanges_table([]).rows == ()

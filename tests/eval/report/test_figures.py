@@ -6,27 +6,16 @@ import pytest
 from matplotlib.figure import Figure
 
 from eval.report import ReportFiles
-from eval.report.figures import (
-    FIGURES,
-    Absent,
-    blocksparse,
-    control,
-    dense,
-    loss_curves,
-    pareto,
-    recall,
-    slopes,
-    transfer,
-)
-from eval.report.figures.attnbench_rows import main_rows
-from eval.report.figures.lines import ratio_lines, time_lines
-from eval.report.figures.pareto import Spot
-from eval.report.figures.speedups import speedup_cells
-from eval.report.figures.style import byte_axis, log_ticks, named_looks
+from eval.report.charts import ratio_lines, time_lines
+from eval.report.drawing import Absent, byte_axis, inline, log_ticks, named_looks, standalone, svg_text
+from eval.report.figures import FIGURES
+from eval.report.layer_figures import controls, crossover_of, exponents, main_rows, speedup_cells
+from eval.report.model_figures import Spot, curves, front, mean_cells, mean_curve, predictions
 from eval.report.qualities import Subject
-from eval.report.svg import inline, standalone, svg_text
 from eval.rows import Row
-from tests.eval.report.planted import SPEEDS, attention, changed, crossing_rows, quality_row, quality_rows, recall_row
+from tests.eval.report.planted import SPEEDS, changed, crossing_rows, quality_rows, recall_row
+
+KINDS = {kind.name: kind for kind in FIGURES}
 
 
 def _texts(figure: Figure) -> str:
@@ -54,11 +43,11 @@ def test_lines_hold_the_rows_medians_and_mark_what_has_none(rows: list[Row]) -> 
     (point,) = (point for point in lines["mha"].points if point.x == 512)
     assert point.value == 1e3 * fused.timing.median_seconds
     assert point.low == 1e3 * fused.timing.interval_low
-    assert [(gap.x, gap.status) for gap in lines["swa_gather_slices(window_size=64)"].gaps] == [(1024, "skipped")]
+    assert lines["swa_gather_slices(window_size=64)"].gaps == {1024: "skipped"}
     assert lines["blocksparse_legacy(block_size=32)"].points == ()
-    assert {gap.status for gap in lines["blocksparse_legacy(block_size=32)"].gaps} == {"incorrect"}
+    assert set(lines["blocksparse_legacy(block_size=32)"].gaps.values()) == {"incorrect"}
     lines = {line.label: line for line in time_lines(main_rows(rows, "forward"))}
-    assert [(gap.x, gap.status) for gap in lines["mha_tiled"].gaps] == [(1024, "out_of_memory")]
+    assert lines["mha_tiled"].gaps == {1024: "out_of_memory"}
 
 
 def test_gaps_are_drawn_with_a_key(report: ReportFiles) -> None:
@@ -92,24 +81,24 @@ def test_the_crossover_lies_where_the_planted_times_cross() -> None:
     found = main_rows(crossing_rows(), "forward")
     sparse = [each for each in found if each.mechanism == "block_sparse"]
     against = [each for each in found if each.cell.variant == "mha_manual"]
-    crossing = blocksparse.crossover_of(sparse, against)
+    crossing = crossover_of(sparse, against)
     assert crossing is not None
     assert crossing.faster_at == "long lengths"
     assert 256 < crossing.length < 1024
     assert crossing.low <= crossing.length <= crossing.high
-    assert blocksparse.crossover_of(sparse[:1], against) is None
+    assert crossover_of(sparse[:1], against) is None
 
 
 def test_slopes_need_three_lengths(rows: list[Row]) -> None:
-    found = slopes.exponents(rows, "forward")
-    exponent, lengths = found["swa_gather_slices(window_size=64)"]
+    found = exponents(rows, "forward")
+    exponent, num_lengths = found["swa_gather_slices(window_size=64)"]
     assert exponent.value == pytest.approx(1, abs=0.05)
-    assert lengths == (128, 512, 1024)
-    assert found["mha_tiled"] == (None, (128, 512))
+    assert num_lengths == 3
+    assert found["mha_tiled"] == (None, 2)
 
 
 def test_amdahls_prediction_is_one_where_the_op_is_as_fast(rows: list[Row]) -> None:
-    found = transfer.predictions(rows)
+    found = predictions(rows)
     assert {each.model for each in found} == {"gpt_tiny", "llama_tiny"}
     for each in found:
         # The planted op takes SPEEDS of the baseline's time: 1 / (1 - s + s r).
@@ -120,28 +109,28 @@ def test_amdahls_prediction_is_one_where_the_op_is_as_fast(rows: list[Row]) -> N
 
 
 def test_controls_are_all_drawn(rows: list[Row]) -> None:
-    found = control.controls(rows)
+    found = controls(rows)
     assert len(found) == sum(row.cell is not None and row.cell.role == "control" for row in rows) == 12
-    drawn = control.KIND.drawn(rows)
+    drawn = KINDS["control"].drawn(rows)
     assert isinstance(drawn, Figure)
     assert "of 12 intervals contain 1" in _texts(drawn)
 
 
 def _spot(name: str, x: float, y: float) -> Spot:
-    return Spot(name=name, x=x, x_low=None, x_high=None, y=y, y_spread=None)
+    return Spot(name=name, x=x, y=y)
 
 
 def test_the_front_holds_what_none_beats_in_both() -> None:
     spots = [_spot("fast", 3, 2.5), _spot("good", 1, 2.0), _spot("beaten", 2, 2.6), _spot("between", 2, 2.2)]
-    assert [spot.name for spot in pareto.front(spots, more_is_better=True)] == ["fast", "between", "good"]
-    assert [spot.name for spot in pareto.front(spots, more_is_better=False)] == ["good"]
+    assert [spot.name for spot in front(spots, more_is_better=True)] == ["fast", "between", "good"]
+    assert [spot.name for spot in front(spots, more_is_better=False)] == ["good"]
 
 
 def test_a_single_evaluation_is_a_mark_and_no_line_through_one_point(rows: list[Row]) -> None:
     trained = [row.quality for row in rows if row.quality and row.quality.curve]
     once = [changed(row, curve=row.quality.curve[:1]) for row in rows if row.quality in trained[:1]]
     for own, marked in ((once, True), (rows, False)):
-        drawn = loss_curves.KIND.drawn(own)
+        drawn = KINDS["loss_curves"].drawn(own)
         assert isinstance(drawn, Figure)
         lines = [line for axes in drawn.axes for line in axes.lines]
         assert {line.get_marker() != "None" for line in lines} == {marked}
@@ -163,16 +152,15 @@ def test_an_axis_has_ticks_where_it_has_values(make, values: tuple[float, ...], 
 @pytest.mark.parametrize("field", ["model", "variant"])
 def test_more_than_a_figure_can_show_is_said_and_not_drawn_for_minutes(field: str) -> None:
     (trained, *_) = [row for row in quality_rows(1) if row.quality and row.quality.curve]
-    drawn = loss_curves.KIND.drawn([changed(trained, **{field: f"{field} {number}"}) for number in range(1000)])
+    drawn = KINDS["loss_curves"].drawn([changed(trained, **{field: f"{field} {number}"}) for number in range(1000)])
     assert isinstance(drawn, Absent)
     assert "more than a figure can show" in drawn.reason
 
 
 def test_curves_are_means_over_seeds(rows: list[Row]) -> None:
-    curves = loss_curves.curves(rows)
-    seeds = curves[Subject(model="gpt_tiny", data="stdlib"), "bits_per_byte", "equal_tokens", (None, None)]["mha"]
+    seeds = curves(rows)[Subject(model="gpt_tiny", data="stdlib"), "bits_per_byte", "equal_tokens", (None, None)]["mha"]
     assert sorted(seeds) == [0, 1, 2]
-    by_tokens = loss_curves.mean_curve(list(seeds.values()), by="tokens")
+    by_tokens = mean_curve(list(seeds.values()), by="tokens")
     firsts = [quality.curve[0].value for quality in seeds.values()]
     assert by_tokens[0][0] == 4096
     assert by_tokens[0][1] == pytest.approx(sum(firsts) / 3)
@@ -185,20 +173,17 @@ def test_a_look_is_one_series_alone_and_one_name_has_one_look() -> None:
     assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
 
 
-def test_recall_is_a_mean_over_seeds_with_its_spread() -> None:
-    cell = recall.mean_cell([recall_row("mha", seed, value, 4) for seed, value in enumerate((0.9, 1.0))])
-    assert cell.value == pytest.approx(0.95)
-    assert cell.text == "0.95 ± 0.07"
-
-
-def test_a_setting_without_values_shows_its_status() -> None:
-    row = quality_row("mha", 0, None).model_copy(update={"status": "skipped", "reason": "too long"})
-    assert recall.mean_cell([row]).text == "skipped"
-    assert recall.mean_cell([row]).value is None
+def test_recall_is_a_mean_over_seeds_with_its_spread_or_a_status() -> None:
+    rows = [recall_row("mha", seed, value, 4) for seed, value in enumerate((0.9, 1.0))]
+    rows.append(recall_row("mha", 0, None, 8).model_copy(update={"status": "skipped", "reason": "too long"}))
+    cells = mean_cells([(row, row.quality) for row in rows], "variant", "num_pairs")
+    assert cells["mha", "4"].value == pytest.approx(0.95)
+    assert cells["mha", "4"].text == "0.95 ± 0.07"
+    assert (cells["mha", "8"].value, cells["mha", "8"].text) == (None, "skipped")
 
 
 def test_drawings_take_the_pages_colour_and_ids_of_their_own(rows: list[Row]) -> None:
-    drawn = control.KIND.drawn(rows)
+    drawn = KINDS["control"].drawn(rows)
     assert isinstance(drawn, Figure)
     svg = svg_text(drawn, "control")
     assert "currentColor" in svg
@@ -213,42 +198,18 @@ def test_drawings_take_the_pages_colour_and_ids_of_their_own(rows: list[Row]) ->
     assert 'aria-label="A &amp; B"' in inline(svg, "A &amp; B")
 
 
-def test_the_cache_figure_prefers_the_published_heads_and_says_what_a_models_own_heads_share(rows: list[Row]) -> None:
-    shared = [_with_heads(row, "llama_tiny", heads=4, kv_heads=2) for row in rows if _decodes(row, "llama_tiny")]
-    published = [_with_heads(row, "gpt_eight_heads", heads=8, kv_heads=8) for row in shared[:3]]
-    alone = _texts(dense.KIND.drawn(shared))
-    assert "published for MQA" not in alone
-    assert "In llama_tiny 4 heads share 2 heads" in alone
-    both = _texts(dense.KIND.drawn([*shared, *published]))
-    assert "published for MQA at 8 heads" in both
-    assert "gpt_eight_heads" in both
-    assert "llama_tiny" not in both
-    assert "87.5" not in dense.KIND.caption
-
-
 def test_recall_is_drawn_of_one_model_on_equal_tokens_whatever_else_was_trained() -> None:
     own = [recall_row("mha", 0, 0.9, 4), recall_row("swa", 0, 0.8, 4)]
     others = [changed(own[0], regime="equal_seconds"), changed(own[0], model="gpt_tiny")]
-    assert recall.recall_rows([*others, *own]) == own
-    drawn = recall.KIND.drawn([*others, *own])
+    drawn = KINDS["recall"].drawn([*others, *own])
     assert isinstance(drawn, Figure)
     assert "gpt_recall on mqar, trained on equal tokens" in _texts(drawn)
 
 
 def test_speeds_are_told_against_the_variant_that_was_there(rows: list[Row]) -> None:
     without = [row for row in rows if row.cell is None or row.cell.variant != "mha"]
-    drawn = pareto.KIND.drawn(without)
+    drawn = KINDS["pareto"].drawn(without)
     assert isinstance(drawn, Figure)
     svg = _texts(drawn)
     assert "training speed over mha_manual (×)" in svg
     assert "bits per byte of gpt_tiny on stdlib" in svg
-
-
-def _decodes(row: Row, model: str) -> bool:
-    return row.cell is not None and row.cell.mode == "decode" and row.cell.model == model
-
-
-def _with_heads(row: Row, model: str, *, heads: int, kv_heads: int) -> Row:
-    own = {"model": model, "num_heads": heads, "num_kv_heads": kv_heads, "group": f"{row.cell.group} {heads}"}
-    changes = own | ({"variant": "gqa", "attention": attention("gqa")} if row.cell.variant == "mqa" else {})
-    return row.model_copy(update={"cell": row.cell.model_copy(update=changes)})

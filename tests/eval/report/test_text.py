@@ -9,8 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from eval.report import ReportFiles, write_report
-from eval.report.plain import label, markdown, spreadsheet
 from eval.report.readme import PARTS, regenerated
+from eval.report.text import Table, as_text, interval, label, markdown, num_bytes, number, open_interval, spreadsheet
 from eval.rows import Row
 from tests.eval.report.planted import model_rows, quality_rows, recall_row
 from zoo.config.errors import printable
@@ -163,3 +163,26 @@ def test_a_label_is_short_and_drawn_and_its_own() -> None:
 def test_what_is_readable_stays_as_it_is() -> None:
     for text in ("mha_manual", "swa(window_size=64)", "1.2 [1.1, 1.3] ≠ over mha", "B=1, L=64: 3 × 4 (n=3)"):
         assert printable(text) == markdown(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((number(value), text) for value, text in ((None, "–"), (0, "0"), (1.0, "1.00"), (0.9234, "0.923"))),
+        *((number(value), text) for value, text in ((12.345, "12.3"), (12345.6, "12,346"), (1e-9, "1.00e-09"))),
+        *((number(value), text) for value, text in ((0.00044, "0.000440"), (0.0123, "0.0123"))),
+        (interval(1.5, 1.4, 1.6), "1.50 [1.40, 1.60]"),
+        (interval(1.5, None, None), "1.50"),
+        (open_interval(310.4, None, ".0f"), "[310, …]"),
+        (open_interval(None, None, ".0f"), ""),
+        *((num_bytes(value), text) for value, text in ((512, "512 B"), (65536, "64.0 KiB"), (None, "–"))),
+        *((as_text(value), text) for value, text in ((True, "yes"), (None, "–"), (2.0, "2.00"))),
+    ],
+)
+def test_numbers_keep_their_meaning_in_few_digits(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_markdown_survives_what_would_break_its_columns() -> None:
+    table = Table(columns=("variant", "b"), rows=(("swa", "two\nlines"), ("x|y", "z")))
+    assert table.markdown().splitlines()[-2:] == ["| `swa` | two lines |", "| x\\|y | z |"]

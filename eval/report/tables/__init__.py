@@ -1,1 +1,0 @@
-"""The report's tables, one file each: from rows to words."""

@@ -1,0 +1,165 @@
+"""Texts of a report: numbers with their units and intervals, tables, and escapes for each language it is written in.
+
+Nothing from a file is interpreted. HTML is escaped by Jinja, SVG by matplotlib. What neither knows of is here: control
+characters and those that turn a line's direction, Markdown, cells of spreadsheets, and labels of figures.
+"""
+
+import dataclasses
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from eval.rows import Row
+from zoo.config.errors import printable
+
+NOTHING = "–"
+# More would leave a figure no room.
+_LONGEST_LABEL = 60
+_MARKUP = re.compile(
+    r"[\\`*~|$]|\](?=\s*[(\[])|\b_|_\b|(?<=\b[Hh][Tt][Tt][Pp]):|(?<=\b[Hh][Tt][Tt][Pp][Ss]):|(?<=\b[Ww]{3})\.",
+)
+# Spreadsheets take these for a formula, also behind a space; a number is none.
+_FORMULA = re.compile(r"\s*[=@＝＠]|\s*[-+＋－](?!\d+(\.\d+)?\Z)")
+# Texts that are JSON keep its letters.
+_JSON = ("attention", "settings", "surgery")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def markdown(text: object) -> str:
+    """A text as Markdown shows it, character by character."""
+    if isinstance(text, Markdown):
+        return text
+    escaped = _MARKUP.sub(r"\\\g<0>", printable(str(text)))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def code(name: str) -> str:
+    """A name as code in Markdown, unless it has characters that would end the code or the cell that holds it."""
+    return Markdown(f"`{name}`") if re.fullmatch(r"[\w ,.=()+-]+", name) else markdown(name)
+
+
+def spreadsheet(value: object) -> object:
+    """A value as a cell that no program takes for a formula; numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def label(text: str) -> str:
+    """A name as figures have it: short, and never one of those that matplotlib leaves out."""
+    text = printable(text)
+    if len(text) > _LONGEST_LABEL:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+        text = f"{text[: _LONGEST_LABEL - 8]}… {digest}"
+    return f" {text}" if text.startswith("_") or not text else text
+
+
+def plain_rows(rows: Iterable[Row], plain: Callable[[str], str] = printable) -> list[Row]:
+    """The rows with every text but the attention's JSON made plain."""
+    return [_plain_model(row, plain) for row in rows]
+
+
+def _plain_model(model: ModelT, plain: Callable[[str], str]) -> ModelT:
+    values = {name: value for name, value in model if name not in _JSON}
+    changes = {name: new for name, value in values.items() if (new := _plain(value, plain)) is not value}
+    return model.model_copy(update=changes) if changes else model
+
+
+def _plain(value: Any, plain: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        new = plain(value)
+        return value if new == value else new
+    if isinstance(value, BaseModel):
+        return _plain_model(value, plain)
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return [plain(each) for each in value]
+    return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table, for a page and for Markdown alike.
+
+    Attributes:
+        columns: Their names; cells of a column `variant` are code in Markdown.
+        rows: Texts, one for each column.
+        note: What a reader must know of it; empty for nothing.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), "every row has a text for every column"
+
+    def markdown(self) -> Markdown:
+        """The table as Markdown."""
+        ways = [code if column == "variant" else markdown for column in self.columns]
+        lines = [[way(cell) for way, cell in zip(ways, row, strict=True)] for row in self.rows]
+        head = [[markdown(column) for column in self.columns], ["---"] * len(self.columns)]
+        return Markdown("\n".join(f"| {' | '.join(line)} |" for line in [*head, *lines]))
+
+    def records(self) -> list[dict[str, str]]:
+        """The lines as data."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, and never an exponent below a billion."""
+    if value is None:
+        return NOTHING
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e9 or abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+    """A number and its interval; the number alone where there is none."""
+    if low is None or high is None:
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def open_interval(low: float | None, high: float | None, form: str) -> str:
+    """An interval of which an end, formatted by `form`, may be beyond all that was measured; empty if both are."""
+    if low is None and high is None:
+        return ""
+    ends = ("…" if end is None else format(end, form) for end in (low, high))
+    return f"[{', '.join(ends)}]"
+
+
+def num_bytes(value: float | None) -> str:
+    """A size in the binary unit that suits it."""
+    if value is None:
+        return NOTHING
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while abs(value) >= 1024 and power < len(units) - 1:
+        value /= 1024
+        power += 1
+    return f"{value:.0f} {units[power]}" if power == 0 else f"{number(value)} {units[power]}"
+
+
+def as_text(value: object) -> str:
+    """Anything, for tables whose columns are not known beforehand."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)

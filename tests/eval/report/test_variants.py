@@ -1,0 +1,71 @@
+"""A variant's line tells its speed by paired ratios, and its quality by what the trainings can tell apart."""
+
+import pytest
+
+from eval.query import Measured, measured
+from eval.report.variants import same_by_heads, setting_of, variant_facts, variants_table
+from eval.rows import Row
+from eval.statistics.ratios import paired_ratio
+from tests.eval.report.planted import changed, quality_row, recall_row
+
+
+def test_the_speed_over_mha_is_the_paired_ratio_of_the_training_steps(rows: list[Row]) -> None:
+    facts = {each.name: each for each in variant_facts(rows)}
+    steps = {each.cell.variant: each for each in setting_of(rows).step}
+    assert facts["swa"].speed == paired_ratio(steps["mha"].samples, steps["swa"].samples)
+    assert facts["swa"].speed.ratio > 1 == facts["mha"].speed.ratio
+    assert facts["swa"].tokens_per_second == 128 / steps["swa"].timing.median_seconds
+
+
+def test_decoding_is_of_the_same_model_with_its_interval_the_right_way_round(rows: list[Row]) -> None:
+    setting = setting_of(rows)
+    assert {each.cell.model for each in setting.decode} == {setting.step[0].cell.model}
+    value, low, high = next(each for each in variant_facts(rows) if each.name == "mqa").decoding
+    assert low < value < high
+
+
+def test_variants_that_were_only_trained_have_a_line_too() -> None:
+    table = variants_table([quality_row("swa", 0, 2.0)])
+    assert [line[0] for line in table.rows] == ["swa"]
+    assert "No training or decoding steps" in table.note
+
+
+def test_the_steps_shown_are_those_of_a_model_whose_quality_is_known(rows: list[Row]) -> None:
+    quality = [changed(row, model="llama_tiny") for row in rows if row.quality and row.quality.task == "language"]
+    table = variants_table([*(row for row in rows if row.cell), *quality])
+    assert "Training steps of llama_tiny" in table.note
+    assert "Bits per byte: of llama_tiny on stdlib" in table.note
+    untrained = variants_table([row for row in rows if row.cell or (row.quality and row.quality.task == "mqar")])
+    assert {line[-2] for line in untrained.rows} == {"–"}
+    assert "was not trained on text; recall: of gpt_recall on mqar" in untrained.note
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((2.1, 2.3, 2.5), "+0.100 [+0.100, +0.100]"),
+        ((1.9, 2.3, 2.4), "no difference found (± 0.248)"),
+        ((2.1,), "one seed tells no difference"),
+    ],
+)
+def test_quality_is_told_as_a_difference_only_where_the_seeds_tell_one(values: tuple[float, ...], told: str) -> None:
+    found = [quality_row("mha", seed, value) for seed, value in enumerate((2.0, 2.2, 2.4))]
+    found += [quality_row("linear", seed, value) for seed, value in enumerate(values)]
+    found += [recall_row("mha", 0, 1.0), quality_row("swa", 9, 3.0)]
+    lines = {line[0]: line for line in variants_table(found).rows}
+    assert lines["mha"][-2:] == ("2.200 ± 0.200 (n=3)", "1.000 (n=1)")
+    assert lines["linear"][-2:] == (told, "–")
+    # Without a seed in common there is nothing to compare.
+    assert lines["swa"][-2] == "3.000 (n=1)"
+
+
+def _steps(rows: list[Row], model: str, heads: int, kv_heads: int) -> list[Measured]:
+    steps = measured(rows, level="model", mode="step")
+    own = {"model": model, "num_heads": heads, "num_kv_heads": kv_heads}
+    return [Measured(row=each.row, cell=each.cell.model_copy(update=own)) for each in steps]
+
+
+def test_full_attention_is_grouped_attention_where_the_model_shares_its_heads(rows: list[Row]) -> None:
+    (sentence,) = same_by_heads(_steps(rows, "llama_tiny", 4, 1))
+    assert sentence == "In llama_tiny 4 heads share 1 heads of keys and values: mha and mqa are one function there."
+    assert same_by_heads(_steps(rows, "gpt_tiny", 4, 4)) == []
