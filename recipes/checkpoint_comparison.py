@@ -31,15 +31,20 @@ from recipes.comparison_run import (
     carry_out_all,
     machine_overrides,
 )
-from recipes.exchange_records import refusal, renamed, row_of_run, surgery_of_run
-from recipes.exchange_summary import exchange_summary, summary_lines
+from recipes.exchange_records import (
+    exchange_summary,
+    refusal,
+    renamed,
+    row_of_run,
+    summary_lines,
+    surgery_of_run,
+)
 from recipes.exchanges import NOT_TYPED, Arm, Exchanges, finetuning_plan, timing_script
 from recipes.scripts import RefusedError, Script, ScriptRunner, listed, stopping_at_the_end
 from zoo.checkpoints import LoadedCheckpoint, content_name, load_whole, save_checkpoint, swap_attention
 from zoo.config import MOST, UserError
 from zoo.config.files import read_json_mapping, replace_file, typed_path
-from zoo.data import DataConfig, prepare
-from zoo.data.examples import prepare_examples
+from zoo.data import DataConfig, open_data
 from zoo.models import Model, build_model
 from zoo.runtime.seeds import seed_everything
 from zoo.runtime.threads import usable_cores
@@ -83,9 +88,7 @@ class CheckpointComparison:
         if not self._of_text and (asked.tasks or not asked.arms):
             raise UserError("data must be a corpus of text, as data=stdlib, for tasks, and without arms; got examples")
         # What every script finds in the cache then.
-        tokenizer = self._base.tokenizer
-        corpus = prepare(config, tokenizer) if isinstance(config, DataConfig) else prepare_examples(config, tokenizer)
-        self._identity = corpus.identity
+        self._identity = open_data(config, self._base.tokenizer).identity
 
     @property
     def _model(self) -> Model:
@@ -157,7 +160,7 @@ class CheckpointComparison:
             ComparisonRun(
                 variant=name,
                 seed=seed,
-                regime="equal_tokens",
+                budget="equal_tokens",
                 folder=self.asked.folder / "runs" / f"{arm}-{name}-seed{seed}",
                 overrides=self._overrides(arm, name, seed),
                 evaluation=(f"tasks={listed(tasks)}", *self._measured()) if tasks else None,
@@ -187,17 +190,10 @@ class CheckpointComparison:
         looks = self.asked.folder / "looks"
         found: list[Row] = []
         for name in (_ORIGINAL, *self.asked.variants):
-            path = looks / name / "rows.jsonl"
-            if refused.get(name) is not None:
-                found.append(
-                    refusal(
-                        name,
-                        str(refused[name]),
-                        model=self.name,
-                        data=self.asked.data,
-                        measured_on=self._identity.validation,
-                    )
-                )
+            path, reason = looks / name / "rows.jsonl", refused.get(name)
+            if reason is not None:
+                about = {"model": self.name, "data": self.asked.data, "measured_on": self._identity.validation}
+                found.append(refusal(name, reason, **about))
             elif path.exists():
                 variant = None if name == _ORIGINAL else name
                 found += [renamed(row, self.name, variant=variant) for row in read_rows(path)]
@@ -208,7 +204,7 @@ class CheckpointComparison:
                 found.append(surgery_of_run(cell, self.name))
             if cell.evaluation is not None:
                 rows = read_rows(cell.evaluation_rows)
-                found += [renamed(row, model, variant=cell.variant, regime=cell.regime) for row in rows]
+                found += [renamed(row, model, variant=cell.variant, budget=cell.budget) for row in rows]
         return list({row.identity: row for row in sorted(found, key=lambda row: row.recorded_at)}.values())
 
     def timing(self, variants: Sequence[str], budget_minutes: float | None) -> Script | None:

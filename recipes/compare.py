@@ -5,7 +5,7 @@ training time that the first variant needed at equal tokens, at the speed that w
 has a whole learning-rate schedule. The first variant's runs are the same under both, and are trained once.
 
 run_dir/
-  runs/<regime>-<variant>-seed<n>/   a training run, its evaluation, begun.json and finished.json
+  runs/<budget>-<variant>-seed<n>/   a training run, its evaluation, begun.json and finished.json
   benchmark/, logs/, report/, rows.jsonl
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.quality.run_rows import quality_identity, rows_of_run
+from eval.quality.run_rows import relabelled, row_of_training
 from eval.quality.tasks import require_known
 from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import named_parameters, series_named
@@ -26,8 +26,8 @@ from recipes.app import choice_name
 from recipes.checkpoint_comparison import compare_exchanges
 from recipes.comparison_run import (
     WHOLE_SCHEDULE,
+    Budget,
     ComparisonRun,
-    Regime,
     attention_overrides,
     begun_clocks,
     begun_steps,
@@ -38,12 +38,12 @@ from recipes.comparison_run import (
 )
 from recipes.exchanges import Arm, Exchanges
 from recipes.job import TYPED
-from recipes.material import open_material
 from recipes.scripts import ScriptRunner, stopping_at_the_end
 from recipes.training_plan import checked_plan
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import typed_path
+from zoo.data import open_data
 from zoo.runtime.threads import usable_cores
 
 # Every variant there is.
@@ -74,7 +74,7 @@ class CompareRecipe:
 
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
-    regimes: tuple[Regime, ...]
+    regimes: tuple[Budget, ...]
     run_dir: str
     checkpoint: str | None = None
     layers: tuple[int, ...] | None = None
@@ -113,7 +113,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     """Trains, evaluates, benchmarks and reports; goes on where an earlier call stopped.
 
     Returns:
-        `report_path`, `rows_path`, and `summary`: one object per variant and regime.
+        `report_path`, `rows_path`, and `summary`: one object per variant and budget.
 
     Raises:
         UserError: On a mistake in the configuration, or if a run fails; what is finished stays.
@@ -133,14 +133,14 @@ def main(config: DictConfig) -> dict[str, Any]:
         checked_plan({**training, "attention": series_named(each).mapping}, at_once=recipe.jobs)
         for each in recipe.variants
     ]
-    data = open_material(plans[0].data, plans[0].tokenizer).identity.as_mapping()
+    data = open_data(plans[0].data, plans[0].tokenizer).identity.as_mapping()
     folder = typed_path(recipe.run_dir, what="run_dir")
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
     cells: list[ComparisonRun] = []
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
-        for regime in recipe.regimes:
-            asked = _cells(regime, recipe, folder, overrides, data, cells)
-            cells += carry_out_all(asked, regime, recipe.jobs, runner)
+        for budget in recipe.regimes:
+            asked = _cells(budget, recipe, folder, overrides, data, cells)
+            cells += carry_out_all(asked, budget, recipe.jobs, runner)
         if recipe.benchmark:
             script = benchmark_script(
                 recipe.variants,
@@ -205,17 +205,17 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
 
 
 def _cells(
-    regime: Regime,
+    budget: Budget,
     recipe: CompareRecipe,
     folder: Path,
     overrides: tuple[str, ...],
     data: Mapping[str, str],
     earlier: Sequence[ComparisonRun],
 ) -> list[ComparisonRun]:
-    """The runs of a regime; the first variant's at equal seconds are those at equal tokens once more."""
+    """The runs of a budget; the first variant's at equal seconds are those at equal tokens once more."""
     first = recipe.variants[0]
-    steps = {name: _steps(regime, name, recipe, earlier) for name in recipe.variants}
-    if regime == "equal_seconds":
+    steps = {name: _steps(budget, name, recipe, earlier) for name in recipe.variants}
+    if budget == "equal_seconds":
         if not begun_clocks(folder / "runs") <= {first}:
             raise UserError(
                 f"variants must begin with the one whose seconds were held equal in {str(folder)!r}, or run_dir be new;"
@@ -228,17 +228,17 @@ def _cells(
     for seed in recipe.seeds:
         for name in recipe.variants:
             same = [cell for cell in earlier if name == first and (cell.variant, cell.seed) == (name, seed)]
-            cells += [dataclasses.replace(cell, regime=regime) for cell in same] or [
+            cells += [dataclasses.replace(cell, budget=budget) for cell in same] or [
                 ComparisonRun(
                     variant=name,
                     seed=seed,
-                    regime=regime,
-                    folder=folder / "runs" / f"{regime}-{name}-seed{seed}",
+                    budget=budget,
+                    folder=folder / "runs" / f"{budget}-{name}-seed{seed}",
                     overrides=(*overrides, *attention_overrides(name), *steps[name]),
                     evaluation=evaluation_overrides(recipe.tasks, recipe.max_batches, machine_overrides(overrides)),
                     logs=folder / "logs",
                     data=data,
-                    clock=first if regime == "equal_seconds" else None,
+                    clock=first if budget == "equal_seconds" else None,
                 )
             ]
     for cell in cells:
@@ -246,9 +246,9 @@ def _cells(
     return cells
 
 
-def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[ComparisonRun]) -> tuple[str, ...]:
+def _steps(budget: Budget, name: str, recipe: CompareRecipe, earlier: Sequence[ComparisonRun]) -> tuple[str, ...]:
     """The override that gives a variant as many steps as the first one's seconds allow."""
-    if regime == "equal_tokens":
+    if budget == "equal_tokens":
         return ()
     if any(cell.result()["tokens_per_second"] is None for cell in earlier):
         raise UserError("training: steps must be at least 2 for equal_seconds; the first step's time says nothing")
@@ -263,28 +263,21 @@ def _steps(regime: Regime, name: str, recipe: CompareRecipe, earlier: Sequence[C
 def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Path) -> list[Row]:
     rows = []
     for cell in cells:
-        rows += rows_of_run(cell.folder, regime=cell.regime)
+        rows.append(row_of_training(cell.folder, budget=cell.budget))
         if cell.evaluation is not None:
-            rows += [_of_regime(row, cell.regime) for row in read_rows(cell.evaluation_rows)]
+            # What was held equal belongs to what it says.
+            rows += [relabelled(row, regime=cell.budget) for row in read_rows(cell.evaluation_rows)]
     if recipe.benchmark:
         rows += read_rows(folder / "benchmark" / "rows.jsonl")
     # A run that was evaluated in several ways gives one figure here, the newest.
     return list({row.identity: row for row in sorted(rows, key=lambda row: row.recorded_at)}.values())
 
 
-def _of_regime(row: Row, regime: Regime) -> Row:
-    """An evaluation's row as part of a comparison: what was held equal belongs to what it says."""
-    if row.quality is None:
-        return row
-    quality = row.quality.model_copy(update={"regime": regime})
-    return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
-
-
 def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict[str, Any]]:
     lines = []
-    for regime in recipe.regimes:
+    for budget in recipe.regimes:
         for name in recipe.variants:
-            results = [cell.result() for cell in cells if (cell.regime, cell.variant) == (regime, name)]
+            results = [cell.result() for cell in cells if (cell.budget, cell.variant) == (budget, name)]
             losses = [result["val_loss"] for result in results]
             bits = [result["val_bits_per_byte"] for result in results if result["val_bits_per_byte"] is not None]
             # A single step has no speed: the first one compiles.
@@ -292,7 +285,7 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
             lines.append(
                 {
                     "variant": name,
-                    "regime": regime,
+                    "regime": budget,
                     "seeds": len(results),
                     "steps": results[0]["steps"],
                     "mean_val_loss": statistics.fmean(losses),

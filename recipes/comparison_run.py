@@ -1,4 +1,4 @@
-"""One run of a comparison: a variant trained with one seed under one regime, then evaluated, once."""
+"""One run of a comparison: a variant trained with one seed under one budget, then evaluated, once."""
 
 import concurrent.futures
 import contextlib
@@ -19,7 +19,7 @@ from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_as, replace_file
 from zoo.training import RunFolder
 
-Regime = Literal["equal_tokens", "equal_seconds"]
+Budget = Literal["equal_tokens", "equal_seconds"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class ComparisonRun:
     Attributes:
         variant: Name of the series.
         seed: Of weights and data order.
-        regime: What is held equal.
+        budget: What is held equal.
         folder: Of the training run; the evaluation lies inside.
         overrides: Of `train.py`, apart from the folder and the seed.
         evaluation: Overrides of `evaluate.py`; None for no evaluation.
@@ -77,7 +77,7 @@ class ComparisonRun:
 
     variant: str
     seed: int
-    regime: Regime
+    budget: Budget
     folder: Path
     overrides: tuple[str, ...]
     evaluation: tuple[str, ...] | None
@@ -90,7 +90,7 @@ class ComparisonRun:
     @property
     def name(self) -> str:
         """For people and for log files."""
-        return f"{self.arm or self.regime}-{self.variant}-seed{self.seed}"
+        return f"{self.arm or self.budget}-{self.variant}-seed{self.seed}"
 
     @property
     def is_finished(self) -> bool:

@@ -10,19 +10,18 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
-from eval.quality.evaluated import Evaluated, HeldOutExamples
 from eval.quality.harness import HarnessConfig, harness
-from eval.quality.run_facts import facts_of_checkpoint, section, with_settings
-from eval.quality.run_rows import Origin, quality_row
+from eval.quality.run_rows import facts_of_checkpoint, quality_row, settings_of
 from eval.quality.score import Score
-from eval.quality.series import attention_json, series_name
-from eval.quality.tasks import chosen_tasks, require_known
-from eval.rows import Row, current_machine, only_writer
-from recipes.held_out import HeldOutData, held_out_data
+from eval.quality.tasks import Evaluated, chosen_tasks, require_known
+from eval.rows import only_writer
+from recipes.held_out import held_out_data
 from recipes.surgery import SurgeryConfig, operate, report
-from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint, locate
+from zoo.attention.catalog import attention_json, series_name
+from zoo.checkpoints import LoadedCheckpoint, content_name, load_checkpoint, locate, section
 from zoo.config import MOST, from_mapping, require, require_within
 from zoo.config.files import typed_path
+from zoo.data import Data, ExampleData, SyntheticTask
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.models import Load, Model, ModelPrice
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
@@ -110,34 +109,34 @@ def main(config: DictConfig) -> dict[str, Any]:
     loaded = load_checkpoint(locate(checkpoint), allow_large=recipe.allow_large, replaced=replaced)
     operation = operate(cast(Model, loaded.model), recipe.attention, recipe.layers)
     loaded = dataclasses.replace(loaded, model=operation.model)
-    data = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
+    data, others = held_out_data(recipe.data or {}, loaded, trust_data=recipe.trust_data)
     evaluated = _evaluated(recipe, loaded, data)
     if operation.surgery is not None:
         surgery = report(operation, (), None, SurgeryConfig(batches=0))
         evaluated = dataclasses.replace(evaluated, original=operation.original, surgery=surgery)
     _require_room_for(recipe, evaluated)
     tasks = chosen_tasks(evaluated, recipe.tasks)
-    origin = _origin(recipe, loaded, evaluated, _label(evaluated, loaded, data.others))
+    whose = _whose(recipe, loaded, evaluated, _label(evaluated, loaded, others))
     digest = _digest(recipe, loaded, evaluated)
     results = {}
     with only_writer(typed_path(recipe.run_dir, what="run_dir") / "rows.jsonl") as store:
         for task in tasks:
             logger.info("%s", task.name)
             scores = task.measure(evaluated)
-            store.append(_row(origin, task.name, score, digest) for score in scores)
+            store.append(quality_row(whose, task.name, score, evaluated=digest) for score in scores)
             results[task.name] = _summary(scores)
         if recipe.harness.tasks:
             # What the harness asks is no content of ours.
-            asked = dataclasses.replace(origin, measured_on=None)
+            whose["measured_on"] = None
             for name, scores in harness(evaluated, recipe.harness).items():
-                store.append([_row(asked, name, score, digest) for score in scores])
+                store.append([quality_row(whose, name, score, evaluated=digest) for score in scores])
                 results[name] = _summary(scores)
     return {
         "checkpoint": str(loaded.folder),
-        "attention": origin.variant,
-        "model": origin.model,
-        "data": origin.data,
-        "steps": origin.facts.steps,
+        "attention": whose["variant"],
+        "model": whose["model"],
+        "data": whose["data"],
+        "steps": whose.get("steps"),
         "tasks": results,
         "rows_path": str(store.path),
     }
@@ -159,24 +158,20 @@ def _recipe(mapping: dict[str, Any]) -> EvaluateRecipe:
     return from_mapping(EvaluateRecipe, mapping, path="evaluate")
 
 
-def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, data: HeldOutData) -> Evaluated:
+def _evaluated(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, data: Data) -> Evaluated:
     """The model and its held-out data, at the sizes of its training unless others are asked for."""
     model: Any = loaded.model
     training = section(loaded.config, "training")
-    if data.task is not None:
-        length = data.task.length
+    if isinstance(data, SyntheticTask):
+        length = data.length
     else:
         length = recipe.sequence_length or _size(training, "sequence_length") or min(_LENGTH, model.config.max_seq_len)
     return Evaluated(
         model=model,
-        data=data.corpus,
-        identity=data.identity,
-        tokenizer=loaded.tokenizer,
-        text=data.text,
-        task=data.task,
+        data=data,
         sequence_length=length,
         batch_size=recipe.batch_size or _size(training, "batch_size") or _BATCH_SIZE,
-        **_limits(recipe, training, data.text is not None),
+        **_limits(recipe, training, of_text=not isinstance(data, SyntheticTask)),
         seed=recipe.seed,
         dtype=_dtype(recipe, loaded),
         compile=recipe.compile,
@@ -194,12 +189,12 @@ def _dtype(recipe: EvaluateRecipe, loaded: LoadedCheckpoint) -> mx.Dtype:
 def _label(evaluated: Evaluated, loaded: LoadedCheckpoint, others: Sequence[str]) -> str:
     """The data's name, with all that is asked otherwise than in training: figures of two labels are never pooled."""
     others = [*others, *_asked_otherwise(evaluated, loaded)]
-    return f"{evaluated.data} ({', '.join(others)})" if others else evaluated.data
+    return f"{evaluated.data.name} ({', '.join(others)})" if others else evaluated.data.name
 
 
 def _asked_otherwise(evaluated: Evaluated, loaded: LoadedCheckpoint) -> list[str]:
     training = section(loaded.config, "training")
-    if evaluated.text is None or not training:
+    if not evaluated.is_text or not training:
         return []
     batches, batch_size = _size(training, "eval_batches", _MAX_BATCHES), _size(training, "batch_size") or _BATCH_SIZE
     own_rows = None if batches is None else batches * batch_size
@@ -209,7 +204,7 @@ def _asked_otherwise(evaluated: Evaluated, loaded: LoadedCheckpoint) -> list[str
         "sequence_length": (evaluated.sequence_length, _size(training, "sequence_length")),
         "rows": (evaluated.num_text_rows, as_trained.num_text_rows),
     }
-    if isinstance(evaluated.text, HeldOutExamples):
+    if isinstance(evaluated.data, ExampleData):
         # Batches are cut where rows are of about one length, so that another size looks at other rows.
         asked["batch_size"] = (evaluated.batch_size, _size(training, "batch_size"))
     return [f"{key}={own}" for key, (own, trained) in asked.items() if trained not in (None, own)]
@@ -223,7 +218,7 @@ def _size(training: Mapping[str, Any], field: str, default: int | None = None) -
     return value
 
 
-def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) -> dict[str, Any]:
+def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], *, of_text: bool) -> dict[str, Any]:
     """How much is looked at: by "auto" the very rows that the training's own evaluations looked at."""
     if recipe.max_batches != "auto":
         return {"max_batches": recipe.max_batches}
@@ -233,26 +228,27 @@ def _limits(recipe: EvaluateRecipe, training: Mapping[str, Any], of_text: bool) 
     return {"max_rows": None if batches is None else batches * (_size(training, "batch_size") or _BATCH_SIZE)}
 
 
-def _origin(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated, label: str) -> Origin:
+def _whose(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluated, label: str) -> dict[str, Any]:
+    """Whose figures they are, and what the training was, as fields of `Quality`."""
     config = evaluated.model.config
     facts = facts_of_checkpoint(loaded.folder, loaded.training_state)
-    facts = dataclasses.replace(facts, num_parameters=evaluated.model.num_parameters())
     trained = section(section(loaded.config, "model"), "attention", path="run.model.")
     exchanged = recipe.attention is not None and trained != config.attention.as_mapping()
-    facts = with_settings(facts, loaded.config, attention=trained if exchanged else None)
-    if exchanged:
-        # What the training cost and how it went is another attention's.
-        facts = dataclasses.replace(facts, tokens_per_second=None, peak_bytes=None, curve=())
-    return Origin(
-        variant=series_name(config.attention),
-        attention=attention_json(config.attention),
-        model=facts.model or config.family,
-        data=label,
-        regime="checkpoint",
-        seed=_seed(loaded, recipe.seed),
-        facts=facts,
-        measured_on=evaluated.identity.validation,
-    )
+    # What the training cost and how it went is another attention's.
+    forgotten: dict[str, Any] = {"tokens_per_second": None, "peak_bytes": None, "curve": []} if exchanged else {}
+    return {
+        **facts,
+        **settings_of(loaded.config, attention=trained if exchanged else None),
+        **forgotten,
+        "num_parameters": evaluated.model.num_parameters(),
+        "variant": series_name(config.attention),
+        "attention": attention_json(config.attention),
+        "model": facts.get("model") or config.family,
+        "data": label,
+        "regime": "checkpoint",
+        "seed": _seed(loaded, recipe.seed),
+        "measured_on": evaluated.data.identity.validation,
+    }
 
 
 def _seed(loaded: LoadedCheckpoint, default: int) -> int:
@@ -267,13 +263,9 @@ def _digest(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluat
     content = content_name(loaded.folder)
     asked = [evaluated.sequence_length, evaluated.max_batches, evaluated.max_rows, dtype_name(evaluated.dtype)]
     asked += [evaluated.batch_size, evaluated.seed, recipe.harness.limit, recipe.harness.num_shots]
-    text = evaluated.text
-    rows = None if text is None else text.row_settings
-    return hashlib.sha256(content + json.dumps([evaluated.identity.as_mapping(), rows, asked]).encode()).hexdigest()
-
-
-def _row(origin: Origin, task: str, score: Score, digest: str) -> Row:
-    return quality_row(origin.quality(task, score), machine=current_machine(), skipped=score.skipped, evaluated=digest)
+    data = evaluated.data
+    rows = None if isinstance(data, SyntheticTask) else list(data.row_settings.values())
+    return hashlib.sha256(content + json.dumps([data.identity.as_mapping(), rows, asked]).encode()).hexdigest()
 
 
 def _summary(scores: Sequence[Score]) -> dict[str, Any]:

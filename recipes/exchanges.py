@@ -8,7 +8,6 @@ from typing import Any, Literal
 from hydra import compose
 from omegaconf import OmegaConf
 
-from eval.quality.run_facts import run_folder_of
 from eval.suites.series import series_named
 from recipes.app import CONFIGS, config_groups
 from recipes.command_line import rewritten
@@ -18,6 +17,7 @@ from recipes.scripts import Script
 from zoo.attention.catalog import attention_names, variant_mapping
 from zoo.config.files import read_yaml_mapping, typed_path
 from zoo.models import ModelConfig, model_config_from_mapping
+from zoo.training import RunFolder
 
 Arm = Literal["heal", "finetune", "scratch"]
 # What a comparison of a checkpoint's variants decides itself, and what the checkpoint brings.
@@ -60,8 +60,8 @@ class Exchanges:
         path = typed_path(self.checkpoint, what="checkpoint")
         name = self.checkpoint
         if path.exists():
-            run = run_folder_of(path)
-            name = path.resolve().name if run is None else run.name
+            run = RunFolder.of_checkpoint(path)
+            name = path.resolve().name if run is None else run.path.name
         return name if self.layers is None else f"{name}, layers {','.join(map(str, self.layers))}"
 
     @property

@@ -11,18 +11,26 @@ from omegaconf import DictConfig
 
 from recipes.healing import healing_stages
 from recipes.job import Job, this_job
-from recipes.material import ExamplesMaterial, Material, TextMaterial
 from recipes.receipts import leave_receipt
 from recipes.surgery import SurgeryConfig, look, operate
-from recipes.training_run import TrainingRun, in_run_folder
+from recipes.training_run import TrainingRun, in_run_folder, loaders_of
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.checkpoints.foreign_adapters import load_adapters, write_mlx_lm, write_peft
 from zoo.checkpoints.schemes import schemes_of
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.config.files import typed_path
-from zoo.data import DataConfig, Tokenizer, data_config_from_mapping
-from zoo.data.examples import ExamplesConfig, examples_config_from_mapping
+from zoo.data import (
+    Data,
+    DataConfig,
+    ExampleData,
+    TextData,
+    Tokenizer,
+    data_description,
+    open_data,
+    text_source_from_mapping,
+)
+from zoo.data.examples import ExamplesConfig
 from zoo.models import BertConfig, Model
 from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationConfig, attach_adapters
 from zoo.models.classification import CLASSIFIER_HEAD, classifier_for, with_head_of
@@ -107,14 +115,9 @@ class FinetunePlan:
     training: TrainingConfig
     dtype: mx.Dtype
 
-    def as_mapping(self, model: Model, material: Material, base_fingerprint: str) -> dict[str, Any]:
+    def as_mapping(self, model: Model, data: Data, base_fingerprint: str) -> dict[str, Any]:
         """All that the result depends on, JSON-ready; a resumed run must agree with it."""
         recipe = self.recipe
-        data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
-        assert material.tokenizer is not None
-        if data.get("chat_template") is not None:
-            # By its content: a file of another name can hold the same.
-            data["chat_template"] = material.tokenizer.chat_source
         return {
             "model": model.config.as_mapping(),
             "checkpoint": base_fingerprint,
@@ -123,12 +126,7 @@ class FinetunePlan:
             # What they begin with.
             "adapters": None if recipe.adapters is None else weights_fingerprint(model),
             "quantization": to_mapping(recipe.quantization) if recipe.method == "qlora" else None,
-            "data": {
-                **data,
-                "identity": material.identity.as_mapping(),
-                "tokenizer": material.tokenizer.fingerprint,
-                "fingerprint": material.fingerprint,
-            },
+            "data": data_description(data),
             "optimizer": optimizer_config_as_mapping(self.optimizer),
             "training": to_mapping(self.training),
             "distillation": to_mapping(recipe.distillation) if recipe.distillation.needs_original else None,
@@ -162,7 +160,7 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     choose_backend(recipe.device)
     plan = FinetunePlan(
         recipe=recipe,
-        data=_data(recipe.data),
+        data=text_source_from_mapping(recipe.data),
         optimizer=optimizer_config_from_mapping(recipe.optimizer),
         training=from_mapping(TrainingConfig, recipe.training, path="training"),
         dtype=parse_dtype(recipe.dtype),
@@ -181,13 +179,7 @@ def checked_plan(mapping: Mapping[str, Any]) -> FinetunePlan:
     return plan
 
 
-def _data(mapping: Mapping[str, Any]) -> DataConfig | ExamplesConfig:
-    if mapping.get("corpus") != ExamplesConfig.corpus:
-        return data_config_from_mapping(mapping)
-    return examples_config_from_mapping(mapping)
-
-
-def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMaterial | ExamplesMaterial:
+def _opened(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextData | ExampleData:
     """What is learnt from, in the checkpoint's tokens.
 
     Raises:
@@ -200,20 +192,20 @@ def _material(plan: FinetunePlan, model: Model, tokenizer: Tokenizer) -> TextMat
         config = model.config
         if isinstance(config, BertConfig) and not config.masked_token_head:
             raise UserError("checkpoint must have a masked-token head to learn from plain text; this encoder has none")
-        return TextMaterial(plan.data, tokenizer, exact=False)
+        return open_data(plan.data, tokenizer, exact=False)
     for layer in model.layers:
         capable = not plan.data.pack or layer.self_attn.capabilities.segments
         name = layer.self_attn.capabilities.exact_class
         require(capable, "data.pack", f"be false with {name}, which cannot keep examples apart", plan.data.pack)
-    material = ExamplesMaterial(plan.data, tokenizer)
-    if not model.config.causal and not material.labels:
+    data = open_data(plan.data, tokenizer)
+    if not model.config.causal and not data.corpus.labels:
         raise UserError("data must be texts with labels, or a corpus of text, as data=text, for an encoder")
-    if model.config.causal and material.labels:
+    if model.config.causal and data.corpus.labels:
         raise UserError(
             "checkpoint must be an encoder to classify texts; got a language model (data.format=text leaves labels out)"
         )
-    require(not material.labels or not plan.data.pack, "data.pack", "be false for texts to classify", plan.data.pack)
-    return material
+    require(not (data.corpus.labels and plan.data.pack), "data.pack", "be false for texts to classify", plan.data.pack)
+    return data
 
 
 def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]:
@@ -222,23 +214,23 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     assert loaded.tokenizer is not None
     operation = operate(cast(Model, loaded.model), recipe.attention, recipe.layers)
     model: Any = operation.model
-    material = _material(plan, model, loaded.tokenizer)
+    data = _opened(plan, model, loaded.tokenizer)
     if recipe.method == "full" and schemes_of(model):
         raise UserError("method must be lora or dora: the checkpoint's quantized weights cannot be trained; got 'full'")
     seed_everything(recipe.seed)
     # What the new attention has of its own is in no checkpoint, and no adapter.
     whole = () if operation.surgery is None else operation.surgery.new_names(model)
-    if isinstance(material, ExamplesMaterial) and material.labels:
-        model, classes = classifier_for(model, material.labels)
+    if isinstance(data, ExampleData) and data.corpus.labels:
+        model, classes = classifier_for(model, data.corpus.labels)
         if operation.surgery is not None:
             before = with_head_of(model, operation.original)
             operation = dataclasses.replace(operation, model=cast(Model, model), original=cast(Model, before))
-        material, whole = material.with_classes(classes), (*whole, *CLASSIFIER_HEAD)
+        data, whole = dataclasses.replace(data, classes=classes), (*whole, *CLASSIFIER_HEAD)
     learns = recipe.distillation.needs_original
     original = cast(Model, original_of(operation.original, dtype=plan.dtype)) if learns else None
     fingerprint = weights_fingerprint(model, without=whole)
-    loaders = material.loaders(training, causal=model.config.causal, seed=recipe.seed)
-    surgery = look(operation, loaders.validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
+    loader, validation = loaders_of(data, training, causal=model.config.causal, seed=recipe.seed)
+    surgery = look(operation, validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
     if recipe.method != "full":
         _adapt(plan, model, base, fingerprint, whole)
     needed = _priced(plan, model, original)
@@ -248,12 +240,13 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         folder=folder,
         model=model,
         stages=healing_stages(recipe.distillation, plan.optimizer, model, original, steps=training.steps),
-        tokenizer=material.tokenizer,
-        loaders=loaders,
+        tokenizer=data.tokenizer,
+        loader=loader,
+        validation=validation,
         training=training,
         dtype=plan.dtype,
         seed=recipe.seed,
-        config=plan.as_mapping(model, material, fingerprint),
+        config=plan.as_mapping(model, data, fingerprint),
         needed=needed,
         names={
             "attention": model.config.attention.name,

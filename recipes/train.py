@@ -5,11 +5,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from recipes.job import Job, this_job
-from recipes.material import open_material
 from recipes.receipts import leave_receipt
 from recipes.training_plan import TrainingPlan, TrainRecipe, checked_plan
-from recipes.training_run import Stage, TrainingRun, in_run_folder
-from zoo.data import DataConfig
+from recipes.training_run import Stage, TrainingRun, in_run_folder, loaders_of
+from zoo.data import DataConfig, open_data
 from zoo.models import build_model
 from zoo.runtime.seeds import seed_everything
 from zoo.training import RunFolder, build_optimizer
@@ -37,22 +36,24 @@ def main(config: DictConfig) -> dict[str, Any]:
 
 def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     training = plan.training
-    material = open_material(plan.data, plan.tokenizer)
+    data = open_data(plan.data, plan.tokenizer)
     seed_everything(plan.recipe.seed)
-    config = plan.model_config(material.vocab_size)
+    config = plan.model_config(data.vocab_size)
     needed = plan.priced(config)
     model = build_model(config)
+    loader, validation = loaders_of(data, training, causal=model.config.causal, seed=plan.recipe.seed)
     run = TrainingRun(
         job=job,
         folder=folder,
         model=model,
         stages=(Stage(optimizer=build_optimizer(plan.optimizer, model, steps=training.steps), end=training.steps),),
-        tokenizer=material.tokenizer,
-        loaders=material.loaders(training, causal=model.config.causal, seed=plan.recipe.seed),
+        tokenizer=data.tokenizer,
+        loader=loader,
+        validation=validation,
         training=training,
         dtype=plan.dtype,
         seed=plan.recipe.seed,
-        config=plan.as_mapping(model.config, material),
+        config=plan.as_mapping(model.config, data),
         needed=needed,
         names={"attention": plan.recipe.attention["name"], "model": job.model_name},
     )

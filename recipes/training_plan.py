@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
-from recipes.material import Material, require_fit
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.data import (
+    Data,
+    DataConfig,
     DataSource,
     TokenizerConfig,
+    data_description,
     data_source_from_mapping,
     tokenizer_config_from_mapping,
 )
@@ -106,17 +108,11 @@ class TrainingPlan:
         require_room(at_once * needed, what, allow_large=self.recipe.allow_large, remedy=remedy)
         return needed
 
-    def as_mapping(self, model: ModelConfig, material: Material) -> dict[str, Any]:
+    def as_mapping(self, model: ModelConfig, data: Data) -> dict[str, Any]:
         """All that the result depends on, JSON-ready; a resumed run must agree with it."""
-        data = {key: value for key, value in self.data.as_mapping().items() if key != "cache_dir"}
         return {
             "model": model.as_mapping(),
-            "data": {
-                **data,
-                "identity": material.identity.as_mapping(),
-                "tokenizer": None if material.tokenizer is None else material.tokenizer.fingerprint,
-                "fingerprint": material.fingerprint,
-            },
+            "data": data_description(data),
             "tokenizer": None if self.tokenizer is None else self.tokenizer.as_mapping(),
             "optimizer": optimizer_config_as_mapping(self.optimizer),
             "training": to_mapping(self.training),
@@ -138,7 +134,7 @@ def checked_plan(mapping: Mapping[str, Any], *, at_once: int = 1) -> TrainingPla
     plan = _plan(from_mapping(TrainRecipe, mapping, path="train"))
     # A text's vocabulary is not known before its tokenizer; what the model refuses, and most of what it takes, is.
     config = plan.model_config(plan.data.vocab_size if isinstance(plan.data, SyntheticTask) else 1)
-    require_fit(plan.data, plan.tokenizer, plan.training, causal=config.causal)
+    _require_fit(plan.data, plan.tokenizer, plan.training, causal=config.causal)
     plan.priced(config, at_once=at_once)
     return plan
 
@@ -156,3 +152,26 @@ def _plan(recipe: TrainRecipe) -> TrainingPlan:
     )
     require_installed(plan.training.loggers)
     return plan
+
+
+def _require_fit(
+    data: DataConfig | SyntheticTask, tokenizer: TokenizerConfig | None, training: TrainingConfig, *, causal: bool
+) -> None:
+    """Refuses choices that exclude each other, before any work.
+
+    Raises:
+        UserError: With what to change.
+    """
+    if isinstance(data, DataConfig):
+        if tokenizer is None:
+            raise UserError("tokenizer must be chosen for a corpus of text; got null")
+        judged = training.target_accuracy is None or not causal
+        condition = "be null for a language model on text, whose accuracy is not measured"
+        require(judged, "training.target_accuracy", condition, training.target_accuracy)
+        return
+    if tokenizer is not None:
+        raise UserError(f"tokenizer must be null: the tokens of data={data.name} are no text; got {tokenizer.kind}")
+    if not causal:
+        raise UserError(f"model must read left to right for data={data.name}; an encoder would see the answers")
+    condition = f"be data.length {data.length}, the rows of data={data.name}"
+    require(training.sequence_length == data.length, "training.sequence_length", condition, training.sequence_length)

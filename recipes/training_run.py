@@ -12,11 +12,10 @@ import mlx.core as mx
 from mlx.optimizers import MultiOptimizer
 
 from recipes.job import Job
-from recipes.material import Loaders
-from recipes.samples import continuation, filled_in, first_words
+from recipes.preview import continuation, filled_in, first_words
 from zoo.checkpoints import History
 from zoo.config import UserError
-from zoo.data import Tokenizer
+from zoo.data import SPLITS, Data, Tokenizer
 from zoo.models import Model
 from zoo.runtime.last_words import last_words
 from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
@@ -29,8 +28,10 @@ from zoo.training import (
     RunFolder,
     StopReason,
     Trainer,
+    TrainingBatches,
     TrainingConfig,
     TrainingState,
+    ValidationBatches,
     draw_loss_curve,
     open_loggers,
     read_metrics,
@@ -94,6 +95,19 @@ def in_run_folder(
         return work(plan, job, folder)
 
 
+def loaders_of(
+    data: Data, training: TrainingConfig, *, causal: bool, seed: int
+) -> tuple[TrainingBatches, ValidationBatches]:
+    """Batches to learn from, and batches that are held out, at the sizes of a training."""
+    train, validation = (
+        data.loader(
+            split, causal=causal, batch_size=training.batch_size, sequence_length=training.sequence_length, seed=seed
+        )
+        for split in SPLITS
+    )
+    return train, validation
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """Steps of a run that make one thing smaller.
@@ -119,7 +133,8 @@ class TrainingRun:
         model: With its first weights.
         stages: One after the other; the last one is of tokens, and ends with the run.
         tokenizer: None if tokens are no text.
-        loaders: Batches.
+        loader: Training batches.
+        validation: Validation batches.
         training: Of the loop.
         dtype: Of the forward and backward pass.
         seed: Of the run.
@@ -133,7 +148,8 @@ class TrainingRun:
     model: Model
     stages: tuple[Stage, ...]
     tokenizer: Tokenizer | None
-    loaders: Loaders
+    loader: TrainingBatches
+    validation: ValidationBatches
     training: TrainingConfig
     dtype: mx.Dtype
     seed: int
@@ -179,7 +195,7 @@ class TrainingRun:
         self._draw_loss()
         speaks = training.sample_tokens > 0 and not self.model.config.classifies
         if self.tokenizer is not None and speaks and reason != "signal":
-            self._write_sample(self.tokenizer)
+            self._write_preview(self.tokenizer)
         folder.write_result(result)
         return result
 
@@ -192,8 +208,8 @@ class TrainingRun:
             trainer = Trainer(
                 model=self.model,
                 optimizer=stage.optimizer,
-                loader=self.loaders.train,
-                validation=self.loaders.validation,
+                loader=self.loader,
+                validation=self.validation,
                 tokenizer=self.tokenizer,
                 config=dataclasses.replace(self.training, steps=stage.end),
                 dtype=self.dtype,
@@ -282,8 +298,8 @@ class TrainingRun:
             title = f"{self.names['model']}, {self.names['attention']}"
             draw_loss_curve(read_metrics(self.folder.metrics), path, title=title)
 
-    def _write_sample(self, tokenizer: Tokenizer) -> None:
-        training, validation = self.training, self.loaders.validation
+    def _write_preview(self, tokenizer: Tokenizer) -> None:
+        training, validation = self.training, self.validation
         self.model.eval()
         if self.model.config.causal:
             prompt = training.sample_prompt

@@ -5,15 +5,22 @@ https://github.com/EleutherAI/lm-evaluation-harness
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.quality.evaluated import Evaluated
+from tqdm import tqdm
+
 from eval.quality.score import Score
+from eval.quality.tasks import Evaluated
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
+from zoo.data import Tokenizer
+from zoo.generation import GenerationConfig, generate_text
+from zoo.training.likelihood import Likelihood
 
 _PACKAGE = "lm_eval"
+# Tokens, for tasks that do not say how much to generate.
+_MAX_GENERATED = 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,16 +61,18 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     Raises:
         UserError: If the model is none of text, a task does not exist, or its examples cannot be had.
     """
-    # Both need the optional package.
+    # They are of the optional package.
     from lm_eval import simple_evaluate
+    from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
 
-    from eval.quality.harness_model import HarnessModel
+    class HarnessModel(HarnessAnswers, LM):
+        """The model as the harness knows models."""
 
-    if not evaluated.causal or evaluated.tokenizer is None:
+    if not evaluated.causal or not evaluated.is_text:
         raise UserError(
             f"harness.tasks need a language model of text; the checkpoint is a {evaluated.family} model"
-            f" of {evaluated.data}"
+            f" of {evaluated.data.name}"
         )
     folder = None if config.folder is None else str(typed_path(config.folder, what="harness.folder"))
     manager = TaskManager(include_path=folder)
@@ -89,12 +98,12 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     assert found is not None, "one process has all results"
     counts = found["n-samples"]
     return {
-        name: scores_of(values, counts[name]["effective"] if name in counts else None)
+        name: harness_scores(values, counts[name]["effective"] if name in counts else None)
         for name, values in found["results"].items()
     }
 
 
-def scores_of(values: Mapping[str, Any], count: int | None) -> list[Score]:
+def harness_scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
     """The scores of a task, from keys such as "acc,none" and "acc_stderr,none"; accuracy first."""
     scores = []
     for key, value in values.items():
@@ -111,3 +120,45 @@ def scores_of(values: Mapping[str, Any], count: int | None) -> list[Score]:
             )
         )
     return sorted(scores, key=lambda score: score.metric != "acc")
+
+
+class HarnessAnswers:
+    """Answers the harness's three kinds of requests; its `LM` is a second base class, which this file cannot name."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        """Takes a causal model in evaluation mode and its tokenizer."""
+        super().__init__()
+        self._model = model
+        self.tokenizer = tokenizer
+        self._likelihood = Likelihood(model, tokenizer)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.fingerprint)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each answer after its context, and whether it is what greedy decoding gives."""
+        return [self._likelihood.of_answer(*request.args) for request in tqdm(requests, disable=disable_tqdm)]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts."""
+        return [self._likelihood.of_text(request.args[0]) for request in tqdm(requests, disable=disable_tqdm)]
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Continuations up to the first of the texts to stop at."""
+        return [self._continuation(*request.args) for request in tqdm(requests, disable=disable_tqdm)]
+
+    def _continuation(self, context: str, choices: dict[str, Any]) -> str:
+        wanted = int(choices.get("max_gen_toks", _MAX_GENERATED))
+        prompt = self.tokenizer.encode_prompt(context)
+        limit = self._model.config.position_limit
+        if limit is not None:
+            wanted = min(wanted, limit // 2)
+            prompt = prompt[-(limit - wanted) :]
+        until = choices.get("until") or []
+        config = GenerationConfig(
+            max_tokens=wanted,
+            temperature=float(choices.get("temperature", 0.0)) if choices.get("do_sample") else 0.0,
+            stop=tuple(text for text in ([until] if isinstance(until, str) else until) if text),
+        )
+        return generate_text(self._model, self.tokenizer, prompt, config).text

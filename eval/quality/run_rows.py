@@ -1,53 +1,47 @@
-"""Rows of quality: what names them, and those that a finished training run gives without another evaluation."""
+"""Rows of quality: what names them, and what a training run tells of itself, read from its folder and checkpoints.
+
+A run tells how it was made, how long it took, and how its validation values went; nothing is computed again.
+"""
 
 import dataclasses
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
-from eval.quality.run_facts import (
-    RunFacts,
-    best_metric,
-    environment,
-    facts_of_run,
-    identity_of,
-    run_config,
-    section,
-    unsound,
-    with_settings,
-)
 from eval.quality.score import Score
-from eval.quality.series import attention_json, series_name
-from eval.rows import Machine, Quality, Row, current_machine, machine_of
-from eval.rows.schema import Regime
+from eval.rows import CurvePoint, Machine, Quality, Row, current_machine, machine_of
+from eval.rows.schema import Budget
 from zoo.attention import variant_from_mapping
-from zoo.attention.catalog import expand
-from zoo.checkpoints import History
-from zoo.checkpoints.save import CONFIG
+from zoo.attention.catalog import attention_json, expand, series_name
+from zoo.checkpoints import identity_of, section
+from zoo.checkpoints.save import TRAINING_STATE
 from zoo.config import UserError, from_mapping, require
-from zoo.config.files import read_json_mapping
+from zoo.config.errors import shortened
+from zoo.config.files import read_json_mapping, read_yaml_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.models.config import FAMILIES
-from zoo.training.run_folder import RunFolder
+from zoo.training import RunFolder, TrainingState, read_metrics
 
 # What is found, as against what is asked: it does not name a row.
 _FOUND = {
-    "value",
-    "standard_error",
-    "count",
-    "implementation",
-    "train_seconds",
-    "tokens_per_second",
-    "peak_bytes",
-    "num_parameters",
-    "curve",
-    "surgery",
+    *("value", "standard_error", "count", "surgery", "implementation", "train_seconds", "tokens_per_second"),
+    *("peak_bytes", "num_parameters", "curve"),
 }
+# How a training is watched, which changes nothing of what it reaches.
+_WATCHING = frozenset(
+    {
+        *("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+        *("sample_prompt", "sample_tokens", "loggers", "compile"),
+    }
+)
+# What training reports of its evaluations, the most telling first. Tokens of synthetic tasks stand for no bytes.
+_VALIDATION_METRICS = ("val_bits_per_byte", "val_accuracy", "val_loss")
 
 
 def quality_identity(quality: Quality, *, evaluated: str = "") -> str:
@@ -62,128 +56,211 @@ def quality_identity(quality: Quality, *, evaluated: str = "") -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Whose figures they are.
-
-    Attributes:
-        variant: As `series_name` calls it.
-        attention: The whole mapping as JSON.
-        model: Name of the model's YAML, or its family where that is not known.
-        data: Name of the data.
-        regime: How the model was trained in comparison with others.
-        seed: Of the training.
-        facts: Of the training.
-        measured_on: Names the content that is measured on; None if it is not known.
-    """
-
-    variant: str
-    attention: str
-    model: str
-    data: str
-    regime: Regime
-    seed: int
-    facts: RunFacts
-    measured_on: str | None = None
-
-    def quality(self, task: str, score: Score) -> Quality:
-        """A figure with all that belongs to it."""
-        facts = {field.name: getattr(self.facts, field.name) for field in dataclasses.fields(RunFacts)}
-        figure = {field.name: getattr(score, field.name) for field in dataclasses.fields(Score)}
-        del figure["skipped"], facts["model"]
-        try:
-            return Quality(
-                task=task,
-                variant=self.variant,
-                attention=self.attention,
-                model=self.model,
-                data=self.data,
-                regime=self.regime,
-                seed=self.seed,
-                measured_on=self.measured_on,
-                **{**facts, "curve": list(self.facts.curve)},
-                **figure,
-            )
-        except ValidationError as error:
-            raise unsound("result.json", error) from None
+def relabelled(row: Row, **fields: str) -> Row:
+    """A row of quality as part of a comparison, with other values of these fields; any other row as it is."""
+    if row.quality is None:
+        return row
+    quality = row.quality.model_copy(update=fields)
+    return row.model_copy(update={"quality": quality, "identity": quality_identity(quality)})
 
 
 def quality_row(
-    quality: Quality,
-    *,
-    machine: Machine,
-    skipped: str | None = None,
-    evaluated: str = "",
-    found_at: datetime.datetime | None = None,
+    whose: Mapping[str, Any], task: str, score: Score, *, run_dir: Path | None = None, evaluated: str = ""
 ) -> Row:
-    """The row of a figure, found now if not at another time, or of one that was skipped for a reason."""
-    found_at = found_at or datetime.datetime.now(datetime.UTC)
+    """The row of a figure, or of one that was skipped for a reason.
+
+    Args:
+        whose: Whose figure it is, and facts of the training: fields of `Quality`.
+        task: Its name.
+        score: The figure.
+        run_dir: The finished run that found it, on its machine and at its end; None for here and now.
+        evaluated: As for `quality_identity`.
+
+    Raises:
+        UserError: If a row cannot hold what a run told.
+    """
+    figure = {name: value for name, value in vars(score).items() if name != "skipped"}
+    try:
+        quality = Quality.model_validate({**whose, **figure, "task": task})
+    except ValidationError as error:
+        raise _unsound("result.json", error) from None
+    found_at = datetime.datetime.now(datetime.UTC) if run_dir is None else RunFolder(run_dir).finished_at()
     return Row(
         kind="quality",
         identity=quality_identity(quality, evaluated=evaluated),
-        status="ok" if skipped is None else "skipped",
-        reason=skipped,
+        status="ok" if score.skipped is None else "skipped",
+        reason=score.skipped,
         recorded_at=found_at.isoformat(timespec="seconds"),
-        machine=machine,
+        machine=current_machine() if run_dir is None else _machine_of_run(run_dir),
         quality=quality,
     )
 
 
-def rows_of_run(run_dir: Path, *, regime: Regime) -> list[Row]:
-    """The row of a finished training run: the last validation value, its curve, and what the training took.
+def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a checkpoint's configuration says of the training: `trained_on` and, unless keys miss, `settings`.
+
+    Args:
+        config: What `train.py` saves with a checkpoint; of one that was not trained by it, or long ago, keys may miss.
+        attention: The one that was trained, where another one is evaluated.
+    """
+    identity = identity_of(config)
+    trained_on = None if identity is None else identity.train
+    if not {"model", "optimizer", "training"} <= config.keys():
+        return {"trained_on": trained_on}
+    data = section(config, "data")
+    settings = {
+        "model": {key: value for key, value in section(config, "model").items() if key != "attention"},
+        "attention": attention,
+        "rows": {key: data[key] for key in ("packing", "mask_documents") if key in data},
+        "tokenizer": data.get("tokenizer"),
+        "optimizer": section(config, "optimizer"),
+        "training": {key: value for key, value in section(config, "training").items() if key not in _WATCHING},
+        "dtype": config.get("dtype"),
+    }
+    return {"trained_on": trained_on, "settings": json.dumps(settings, sort_keys=True)}
+
+
+def facts_of_run(folder: Path) -> dict[str, Any]:
+    """Facts of a finished run, as fields of `Quality`; none of a folder without a result."""
+    run = RunFolder(folder)
+    result = run.result()
+    if result is None:
+        return {}
+    told = ("model", "implementation", "steps", "tokens", "tokens_per_second", "num_parameters")
+    return {
+        **{name: result.get(name) for name in told},
+        "peak_bytes": result.get("peak_memory_bytes"),
+        **_course(read_metrics(run.metrics), _best_metric(result)),
+    }
+
+
+def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Facts of the run that a checkpoint was saved by, up to that checkpoint.
+
+    Args:
+        folder: The checkpoint's.
+        training_state: What was saved with it.
+
+    Returns:
+        All that the checkpoint itself knows, and what its run's folder adds if it is still there.
+    """
+    run = RunFolder.of_checkpoint(folder)
+    facts = {} if run is None else facts_of_run(run.path)
+    if training_state is None:
+        return facts
+    state = TrainingState.parse(training_state, path=f"checkpoint: {folder / TRAINING_STATE}")
+    step, timed = state.step, state.timed_seconds
+    own = {"steps": step, "tokens": state.tokens, "tokens_per_second": state.timed_tokens / timed if timed else None}
+    if facts.get("steps") != step:
+        # An earlier checkpoint of a run that went on: what the run had reached later is not its.
+        rows = [] if run is None else [row for row in read_metrics(run.metrics) if row["step"] <= step]
+        metric = _best_metric({key: value for row in rows for key, value in row.items()})
+        own |= {"peak_bytes": None, **_course(rows, metric)}
+    return {**facts, **own}
+
+
+def _best_metric(values: Mapping[str, Any]) -> str | None:
+    """The most telling validation value that there is."""
+    found = [name for name in _VALIDATION_METRICS if values.get(name) is not None]
+    return found[0] if found else None
+
+
+def _course(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, Any]:
+    """How a training went by the rows of its metrics: `train_seconds`, and the `curve` of a validation value."""
+    # Steps, and the tokens and the seconds of training up to them, from 0 on.
+    steps, tokens, seconds = [0], [0], [0.0]
+    for row in rows:
+        if row.get("tokens_per_second") and row.get("tokens") is not None:
+            seconds.append(seconds[-1] + (row["tokens"] - tokens[-1]) / row["tokens_per_second"])
+            steps.append(row["step"])
+            tokens.append(row["tokens"])
+    try:
+        curve = [
+            CurvePoint(
+                tokens=round(float(np.interp(row["step"], steps, tokens))),
+                seconds=float(np.interp(row["step"], steps, seconds)),
+                value=row[metric],
+            )
+            for row in rows
+            if metric is not None and row.get(metric) is not None
+        ]
+    except ValidationError as error:
+        raise _unsound("metrics.jsonl", error) from None
+    return {"train_seconds": float(seconds[-1]) if len(steps) > 1 else None, "curve": curve}
+
+
+def fields_of_run(run_dir: Path) -> dict[str, Any]:
+    """What a finished run and its checkpoint tell: facts, settings and content, as fields of `Quality`."""
+    saved = RunFolder(run_dir).saved_config()
+    identity = identity_of(saved)
+    measured_on = None if identity is None else identity.validation
+    return {**facts_of_run(run_dir), **settings_of(saved), "measured_on": measured_on}
+
+
+def validation_row(run_dir: Path, whose: Mapping[str, Any], family: object) -> Row:
+    """The row of what a finished run of a model's family found last in its own held-out data.
+
+    Raises:
+        UserError: If the run reported no validation value.
+    """
+    result = RunFolder(run_dir).result() or {}
+    metric = _best_metric(result)
+    if metric is None:
+        raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
+    text_task = "language" if FAMILIES[str(family)].causal else "masked"
+    task = whose["data"] if whose["data"] in SYNTHETIC_TASKS else text_task
+    return quality_row(whose, task, Score(metric=metric, value=result[metric]), run_dir=run_dir)
+
+
+def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
+    """The row of a finished training: the last validation value, its curve, and what the training took.
 
     Args:
         run_dir: The run's folder.
-        regime: What was held equal between it and the runs that it is compared with.
+        budget: What was held equal between it and the runs that it is compared with.
 
     Returns:
-        One row, of the machine that the run was made on and of the time when it was finished.
+        A row of the machine that the run was made on and of the time when it was finished.
 
     Raises:
         UserError: If the folder holds no finished run, or the run reported no validation value.
     """
-    folder = RunFolder(run_dir)
-    result, config = folder.result(), run_config(run_dir)
+    result = RunFolder(run_dir).result()
+    try:
+        config = read_yaml_mapping(run_dir / "config.yaml", what="run")
+    except UserError:
+        config = None
     if result is None or config is None:
         raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
     model = result.get("model")
     require(isinstance(model, str), f"run: {run_dir / 'result.json'}: model", "be a text", model)
-    metric = best_metric(result)
-    if metric is None:
-        raise UserError(f"run_dir must hold a run with a validation value; {str(run_dir)!r} has none")
-    # Its checkpoint says what it was trained on, and as what.
-    newest = History(folder.checkpoints).newest()
-    saved = {} if newest is None else section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
-    facts = with_settings(facts_of_run(run_dir, metric=metric), saved)
-    identity = identity_of(saved)
-    settings = _settings(config, where=f"run: {run_dir / 'config.yaml'}")
+    names = [field.name for field in dataclasses.fields(_Settings)]
+    told = {name: config[name] for name in names if name in config}
+    settings = from_mapping(_Settings, told, path=f"run: {run_dir / 'config.yaml'}")
     attention = variant_from_mapping(expand(settings.attention))
-    data = data_name(settings.data)
-    origin = Origin(
-        variant=series_name(attention),
-        attention=attention_json(attention),
-        model=str(model),
-        data=data,
-        regime=regime,
-        seed=settings.seed,
-        facts=facts,
-        measured_on=None if identity is None else identity.validation,
-    )
-    text_task = "language" if FAMILIES[settings.model["family"]].causal else "masked"
-    task = data if data in SYNTHETIC_TASKS else text_task
-    quality = origin.quality(task, Score(metric=metric, value=result[metric]))
-    return [quality_row(quality, machine=machine_of_run(run_dir), found_at=folder.finished_at())]
+    whose = {
+        **fields_of_run(run_dir),
+        "variant": series_name(attention),
+        "attention": attention_json(attention),
+        "data": settings.data["corpus"],
+        "regime": budget,
+        "seed": settings.seed,
+    }
+    return validation_row(run_dir, whose, settings.model["family"])
 
 
-def machine_of_run(run_dir: Path) -> Machine:
+def _machine_of_run(run_dir: Path) -> Machine:
     """The machine that a run was made on; this one if it does not say.
 
     Raises:
         UserError: If what it says is of no machine.
     """
-    facts = environment(run_dir)
     try:
-        return current_machine() if facts is None else machine_of(facts)
+        facts = read_json_mapping(run_dir / "environment.json", what="run")
+    except UserError:
+        return current_machine()
+    try:
+        return machine_of(facts)
     except (KeyError, TypeError, ValidationError):
         raise UserError(f"run: {run_dir / 'environment.json'} must tell of a machine, as train.py wrote it") from None
 
@@ -203,11 +280,10 @@ class _Settings:
         require(family in list(FAMILIES), "model.family", "be known", family, allowed=FAMILIES)
 
 
-def _settings(config: Mapping[str, Any], *, where: str) -> _Settings:
-    names = [field.name for field in dataclasses.fields(_Settings)]
-    return from_mapping(_Settings, {name: config[name] for name in names if name in config}, path=where)
-
-
-def data_name(mapping: Mapping[str, Any]) -> str:
-    """Name of the data that a configuration describes: the YAML's in `configs/data/`."""
-    return str(mapping["corpus"])
+def _unsound(file: str, error: ValidationError) -> UserError:
+    """What to say of a run's file whose values no record can hold."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return UserError(
+        f"run: {file} must hold values of a training; {field}: {first['msg']}, got {shortened(first['input'])}"
+    )

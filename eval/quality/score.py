@@ -1,4 +1,8 @@
-"""A score: one figure of a task under one setting, before it is known whose it is; and means with honest errors.
+"""Scores: the figures of a task, and means with the errors that they have.
+
+    bits per byte = sum(nats) / (ln 2 · bytes)        perplexity = exp(sum(nats) / tokens)
+
+The same sums as in `zoo.training.evaluation`, and so over the same batches the same figures as in training.
 
 The tokens of one row depend on each other, rows do not. With n rows, row r adding the sum s_r and the weight w_r, and
 m = sum(s_r) / sum(w_r):
@@ -6,13 +10,20 @@ m = sum(s_r) / sum(w_r):
     SE(m)² = n / (n - 1) · sum((s_r - m w_r)²) / sum(w_r)²
 
 The linearised variance of a ratio under cluster sampling (Cochran, "Sampling Techniques", 1977, chapters 2 and 9A). A
-row may add to the sum alone, as one whose only target is a document's end adds nats but no bytes.
+row may add to the sum alone, as one whose only target is a document's end adds nats but no bytes. The perplexity's
+error is that of the nats, carried over to first order.
 """
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
+
+from zoo.training.predictions import Predictions
+
+# Of a double.
+_LARGEST_EXPONENT = 709.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +41,7 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """One figure.
+    """One figure of a task under one setting, before it is known whose it is.
 
     Attributes:
         metric: What it is, for example bits_per_byte.
@@ -57,20 +68,20 @@ class Score:
     skipped: str | None = None
 
 
-def score_of(metric: str, mean: Mean, *, count: int, length: int | None = None, position: int | None = None) -> Score:
-    """The score that a mean over `count` tokens is; one that is no finite number says so instead of a value."""
-    finite = mean.value is not None and math.isfinite(mean.value)
+def score_of(metric: str, mean: Mean, *, count: int, **where: Any) -> Score:
+    """The score that a mean over `count` tokens or examples is; one that is no finite number says so instead.
+
+    Args:
+        metric: What it is.
+        mean: The figure.
+        count: What it is an average of.
+        where: The setting, by the fields of `Score`.
+    """
+    if mean.value is not None and math.isfinite(mean.value):
+        return Score(metric=metric, value=mean.value, standard_error=mean.standard_error, count=count, **where)
     nothing = "its targets stand for no bytes" if count else "nothing was counted"
     why = nothing if mean.value is None else f"it is {mean.value}"
-    return Score(
-        metric=metric,
-        value=mean.value if finite else None,
-        standard_error=mean.standard_error if finite else None,
-        count=count,
-        length=length,
-        position=position,
-        skipped=None if finite else f"{metric} must be a finite number; {why}",
-    )
+    return Score(metric=metric, count=count, skipped=f"{metric} must be a finite number; {why}", **where)
 
 
 def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
@@ -95,3 +106,24 @@ def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
     residuals = sums - value * weights
     variance = count / (count - 1) * float(residuals @ residuals) / total**2
     return Mean(value=value, standard_error=math.sqrt(variance))
+
+
+def scores_of(predictions: Predictions, *metrics: str, **where: Any) -> list[Score]:
+    """The figures of these metrics, in their order; `where` is the setting, as `score_of` takes it."""
+    count = round(float(predictions.weights_RL.sum()))
+    return [score_of(metric, _mean(predictions, metric), count=count, **where) for metric in metrics]
+
+
+def _mean(predictions: Predictions, metric: str) -> Mean:
+    nats_R, weights_R = predictions.nats_RL.sum(axis=1), predictions.weights_RL.sum(axis=1)
+    if metric == "bits_per_byte":
+        return clustered_mean(nats_R / math.log(2), predictions.bytes_RL.sum(axis=1))
+    if metric == "accuracy":
+        return clustered_mean(predictions.correct_RL.sum(axis=1), weights_R)
+    loss = clustered_mean(nats_R, weights_R)
+    if metric == "loss" or loss.value is None:
+        return loss
+    assert metric == "perplexity", metric
+    value = math.inf if loss.value >= _LARGEST_EXPONENT else math.exp(loss.value)
+    error = loss.standard_error
+    return Mean(value=value, standard_error=None if error is None else value * error)

@@ -30,7 +30,9 @@ from zoo.runtime.versions import describe
 SCHEMA_VERSION = 1
 Status = Literal["ok", "incorrect", "skipped", "out_of_memory", "crashed", "unavailable"]
 Kind = Literal["speed", "quality"]
-Regime = Literal["equal_tokens", "equal_seconds", "checkpoint"]
+Budget = Literal["equal_tokens", "equal_seconds", "checkpoint"]
+# By the name of the field in rows.
+Regime = Budget
 # SHA-256 of a content, as `zoo.data.identity` takes it.
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of two times that are within `Seconds`.

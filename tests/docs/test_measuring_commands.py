@@ -94,7 +94,7 @@ def test_the_command_would_start(
     runs = _starts(Path(script).stem, arguments, tmp_path / "run", monkeypatch)
     assert capfd.readouterr().err.splitlines()[-1] == f"error: {COMPOSED}"
     monkeypatch.setattr(recipes.train, "_train", _stop)
-    # Seeds and regimes change nothing that a configuration could refuse.
+    # Seeds and budgets change nothing that a configuration could refuse.
     for run in {each.variant: each for each in runs}.values():
         assert execute("train", recipes.train.main, [*run.overrides, f"run_dir={tmp_path / 'training'}"]) == 2
         assert capfd.readouterr().err.splitlines()[-1] == f"error: {COMPOSED}", run.name

@@ -62,7 +62,7 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     after = written(tmp_path)
-    # The first variant's seconds are its own: it is trained once for both regimes.
+    # The first variant's seconds are its own: it is trained once for both budgets.
     assert set(after) == {"equal_tokens-mha-seed3", "equal_tokens-swa-seed3", "equal_seconds-swa-seed3"}
     header, *table = done.stderr.strip().splitlines()[-5:]
     assert header.split()[:2] == ["regime", "variant"]
@@ -194,7 +194,7 @@ def test_further_seeds_take_the_steps_that_equal_seconds_were_begun_with(tmp_pat
     run = ComparisonRun(
         variant="swa(window_size=8)",
         seed=0,
-        regime="equal_seconds",
+        budget="equal_seconds",
         folder=tmp_path / "equal_seconds-swa(window_size=8)-seed0",
         overrides=("attention=swa", "training.steps=37"),
         evaluation=None,
@@ -264,7 +264,7 @@ def test_a_spoilt_figure_of_a_finished_run_is_named(name, value, words, tmp_path
     run = ComparisonRun(
         variant="mha",
         seed=1,
-        regime="equal_tokens",
+        budget="equal_tokens",
         folder=tmp_path,
         overrides=(),
         evaluation=None,
@@ -279,7 +279,7 @@ def begun_run(folder, **fields):
     kept = {
         "variant": "mha",
         "seed": 1,
-        "regime": "equal_tokens",
+        "budget": "equal_tokens",
         "folder": folder,
         "logs": folder / "logs",
         "data": DATA,

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import eval.quality.harness
 import recipes.evaluate
-from eval.quality.run_rows import rows_of_run
+from eval.quality.run_rows import row_of_training
 from eval.quality.score import Score
 from eval.rows import read_rows
 from recipes.app import execute
@@ -85,7 +85,7 @@ def test_all_that_fits_a_language_model_is_asked_and_agrees_with_its_training(ev
     assert result["tasks"]["language"]["details"][1]["value"] == pytest.approx(trained["val_loss"], rel=1e-6)
     rows = read_rows(Path(result["rows_path"]))
     assert len(rows) == sum(len(task["details"]) for task in result["tasks"].values())
-    (training,) = rows_of_run(run, regime="checkpoint")
+    training = row_of_training(run, budget="checkpoint")
     for row in rows:
         quality = row.quality
         assert (row.kind, row.status, quality.regime, quality.seed) == ("quality", "ok", "checkpoint", 4)
@@ -103,7 +103,7 @@ def test_settings_are_equal_where_only_the_seed_and_what_is_watched_differ(train
     found = []
     for number, more in enumerate(asked):
         train("training.steps=1", f"run_dir={tmp_path / str(number)}", *more)
-        found.append(rows_of_run(tmp_path / str(number), regime="checkpoint")[0].quality)
+        found.append(row_of_training(tmp_path / str(number), budget="checkpoint").quality)
     assert found[0].training == found[1].training
     assert len({quality.settings for quality in found}) == 3
     assert len({quality.trained_on for quality in found}) == 1
@@ -244,7 +244,7 @@ def test_another_attention_has_its_own_rows_without_the_trainings_speed(evaluate
     quality = read_rows(Path(result["rows_path"]))[0].quality
     assert (quality.tokens_per_second, quality.peak_bytes, quality.curve) == (None, None, [])
     assert quality.steps == 6
-    (trained,) = rows_of_run(run_of("gpt"), regime="checkpoint")
+    trained = row_of_training(run_of("gpt"), budget="checkpoint")
     assert quality.settings != trained.quality.settings
     # The very attention that was trained is no exchange.
     _, same, _ = evaluate(f"checkpoint={run_of('gpt')}", "attention=mha", *more[2:], run_dir="same")

@@ -142,7 +142,7 @@ def test_other_data_has_another_label_and_the_same_data_has_not(own, evaluate):
 )
 def test_a_strangers_checkpoint_opens_nothing_unasked(own, evaluate, monkeypatch, data, words):
     opened = []
-    monkeypatch.setattr(recipes.held_out, "prepare", lambda *args, **_: opened.append(args))
+    monkeypatch.setattr(recipes.held_out, "open_data", lambda *args, **_: opened.append(args))
     fields = {"corpus": "text", **data}
     checkpoint = rewritten(own, lambda run: run.update(data={"identity": run["data"]["identity"], **fields}))
     code, _, error = evaluate(checkpoint=checkpoint)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import recipes.training_run
-from recipes.samples import first_words
+from recipes.preview import first_words
 from zoo import load_model
 from zoo.checkpoints import load_checkpoint
 from zoo.data import Batch

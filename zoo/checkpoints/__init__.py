@@ -9,7 +9,7 @@ from zoo.checkpoints.load import (
     load_whole,
 )
 from zoo.checkpoints.manifest import VerifiedFiles, verify_manifest
-from zoo.checkpoints.opening import find_checkpoint, open_checkpoint, read_config
+from zoo.checkpoints.opening import find_checkpoint, identity_of, open_checkpoint, read_config, section
 from zoo.checkpoints.published import locate
 from zoo.checkpoints.restore import restore_model, restore_optimizer
 from zoo.checkpoints.save import save_checkpoint
@@ -23,6 +23,7 @@ __all__ = [
     "content_name",
     "exchanged",
     "find_checkpoint",
+    "identity_of",
     "load_checkpoint",
     "load_model",
     "load_whole",
@@ -32,6 +33,7 @@ __all__ = [
     "restore_model",
     "restore_optimizer",
     "save_checkpoint",
+    "section",
     "swap_attention",
     "verify_manifest",
 ]

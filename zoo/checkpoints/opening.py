@@ -1,6 +1,7 @@
 """Finds and opens checkpoints of ours, and reads what they say of themselves."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from zoo.checkpoints.manifest import MANIFEST, VerifiedFiles
 from zoo.checkpoints.save import CONFIG, FORMAT, FORMAT_VERSION
 from zoo.config import UserError, from_mapping
 from zoo.config.errors import shortened
+from zoo.data.identity import DataIdentity, data_identity_from_mapping
 
 RUN_CHECKPOINTS = "checkpoints"
 # How often a run may drop the checkpoint that was about to be opened; opening takes less than a millisecond.
@@ -99,3 +101,27 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise UserError(f"checkpoint: {path} must be readable; {error.strerror}") from None
+
+
+def identity_of(config: Mapping[str, Any]) -> DataIdentity | None:
+    """What a checkpoint was trained on; None if it does not say.
+
+    Raises:
+        UserError: If what it says is no identity.
+    """
+    data = section(config, "data")
+    if data.get("identity") is None:
+        return None
+    return data_identity_from_mapping(section(data, "identity", path="run.data."), path="checkpoint: run.data.identity")
+
+
+def section(config: Mapping[str, Any], name: str, *, path: str = "run.") -> Mapping[str, Any]:
+    """A section of a checkpoint's configuration, which stands under a path; empty if there is none.
+
+    Raises:
+        UserError: If it is no mapping.
+    """
+    found = config.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise UserError(f"checkpoint: {path}{name} must be a mapping; got {shortened(found)}")
+    return found or {}

@@ -10,7 +10,7 @@ import numpy as np
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, typed_path
 from zoo.data.cache import cached_folder, key_of
-from zoo.data.corpora import Corpus, DataConfig, Document, Split, documents_of
+from zoo.data.corpora import SPLITS, Corpus, DataConfig, Document, Split, documents_of
 from zoo.data.identity import DataIdentity, TextDigest, data_identity_from_mapping
 from zoo.data.shards import ShardWriter, TokenSplit, open_split, token_dtype
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig
@@ -24,7 +24,6 @@ _MEANING = 1
 _SUMMARY = "summary.json"
 # Text encoded at a time, in characters: bounds memory, and keeps every thread busy.
 _BATCH_LENGTH = 4 * 2**20
-_SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +82,7 @@ def prepare(
     key = key_of("shards", _FORMAT, *what)
     folder = cached_folder(root, "tokens", key, lambda partial: _write(partial, corpus, built))
     summary = read_json_mapping(folder / _SUMMARY, what="data.cache_dir")
-    train, validation = (open_split(folder, split, built, num_tokens=summary[split]["tokens"]) for split in _SPLITS)
+    train, validation = (open_split(folder, split, built, num_tokens=summary[split]["tokens"]) for split in SPLITS)
     return TokenCorpus(
         train=train,
         validation=validation,
@@ -133,7 +132,7 @@ def held_out_sample(data_config: DataConfig, tokenizer: Tokenizer, *, num_tokens
 def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
     token_byte_lengths_V = tokenizer.token_byte_lengths()
     num_threads = usable_cores()
-    digests: dict[Split, TextDigest] = {split: TextDigest() for split in _SPLITS}
+    digests: dict[Split, TextDigest] = {split: TextDigest() for split in SPLITS}
     with_text: set[Split] = set()
     with ShardWriter(folder, "train", tokenizer) as train, ShardWriter(folder, "validation", tokenizer) as validation:
         writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
@@ -182,7 +181,7 @@ def _require_exact(document: Document, num_bytes: int) -> None:
 
 def _require_text(corpus: Corpus, with_text: Set[Split], *, num_documents: int) -> None:
     """Refuses a corpus without text on both sides, with what would help."""
-    if len(with_text) == len(_SPLITS):
+    if len(with_text) == len(SPLITS):
         return
     field = corpus.validation_field
     if not with_text:

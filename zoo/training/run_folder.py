@@ -23,6 +23,8 @@ from typing import Any, Self
 import yaml
 
 from zoo.checkpoints.history import History
+from zoo.checkpoints.opening import section
+from zoo.checkpoints.save import CONFIG
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, replace_file
 
@@ -56,6 +58,12 @@ class RunFolder:
             raise UserError(f"run_dir must be a writable folder; got {str(parent)!r} ({error.strerror})") from None
         folder._made = [folder.path, *made]
         return folder
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> Self | None:
+        """The folder of the run that keeps a checkpoint, or None if the checkpoint stands by itself."""
+        run = cls(checkpoint.resolve().parent.parent)
+        return run if run.checkpoints == checkpoint.resolve().parent and run.holds_run else None
 
     def __enter__(self) -> Self:
         """Makes the folder if need be.
@@ -103,6 +111,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """File of the metrics."""
         return self.path / "metrics.jsonl"
+
+    def saved_config(self) -> Mapping[str, Any]:
+        """What the newest checkpoint says of the training; empty if there is none."""
+        newest = History(self.checkpoints).newest()
+        return {} if newest is None else section(read_json_mapping(newest / CONFIG, what="checkpoint"), "run")
 
     def write_description(
         self, config: Mapping[str, Any], command: Mapping[str, Any], environment: Mapping[str, Any]

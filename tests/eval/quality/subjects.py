@@ -8,64 +8,34 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from eval.quality.evaluated import Evaluated, HeldOutText
-from zoo.attention.catalog import variant_mapping
-from zoo.data import TokenCorpus, prepare
+from eval.quality.tasks import Evaluated
+from tests.zoo.training.tiny import tiny_model
+from zoo.data import TextData, open_data
 from zoo.data.corpora.text import TextConfig
 from zoo.data.synthetic import SyntheticTask
 from zoo.data.tokenizers import BytesTokenizer
-from zoo.models import build_model, model_config_from_mapping
 
 
 def random_model(family: str = "gpt", **choices: Any) -> Any:
     """An untrained model of odd sizes; equal calls give equal weights."""
-    mapping: dict[str, Any] = {
-        "family": family,
-        "attention": variant_mapping("mha"),
-        "num_layers": 1,
-        "hidden_size": 20,
-        "num_heads": 4,
-        "head_dim": 6,
-        "intermediate_size": 28,
-        "max_seq_len": 80,
-        "init_std": 0.5,
-    }
-    mx.random.seed(5)
-    config = model_config_from_mapping({**mapping, **choices}, tokenizer_vocab_size=BytesTokenizer().vocab_size)
-    return build_model(config).eval()
+    return tiny_model(**{"family": family, "num_layers": 1, "max_seq_len": 80, "init_std": 0.5, **choices}).eval()
 
 
-def bytes_corpus(folder: Path, cache: Path) -> TokenCorpus:
+def bytes_data(folder: Path, cache: Path) -> TextData:
     """The corpus of the tests, byte by byte, with much of it held out."""
-    return prepare(TextConfig(path=str(folder), validation_fraction=0.3), BytesTokenizer(), cache_dir=cache)
+    return open_data(TextConfig(path=str(folder), validation_fraction=0.3, cache_dir=str(cache)), BytesTokenizer())
 
 
-def reads_text(model: Any, corpus: TokenCorpus, **choices: Any) -> Evaluated:
+def reads_text(model: Any, data: TextData, **choices: Any) -> Evaluated:
     """A model with held-out text."""
     settings: dict[str, Any] = {"sequence_length": 37, "batch_size": 3, "max_batches": 4, "compile": False}
-    return Evaluated(
-        model=model,
-        data="text",
-        identity=corpus.identity,
-        tokenizer=corpus.tokenizer,
-        text=HeldOutText(split=corpus.validation),
-        task=None,
-        **{**settings, **choices},
-    )
+    return Evaluated(model=model, data=data, **{**settings, **choices})
 
 
 def recalls(model: Any, task: SyntheticTask, **choices: Any) -> Evaluated:
     """A model with a synthetic task."""
     settings: dict[str, Any] = {"sequence_length": task.length, "batch_size": 5, "max_batches": 3, "compile": False}
-    return Evaluated(
-        model=model,
-        data=task.name,
-        identity=task.identity,
-        tokenizer=None,
-        text=None,
-        task=task,
-        **{**settings, **choices},
-    )
+    return Evaluated(model=model, data=task, **{**settings, **choices})
 
 
 class Recaller(nn.Module):

@@ -1,11 +1,15 @@
 """The optional harness: what is missing is one line, and its results become scores."""
 
 import importlib.util
+import types
 
 import pytest
 
-from eval.quality.harness import HarnessConfig, scores_of
+from eval.quality.harness import HarnessAnswers, HarnessConfig, harness_scores
+from tests.eval.quality.subjects import random_model
 from zoo.config import UserError
+from zoo.data.tokenizers import BytesTokenizer
+from zoo.training.likelihood import Likelihood
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
@@ -32,10 +36,22 @@ def test_results_of_the_harness_become_scores_with_their_errors():
         "exact_match_stderr,strict": "N/A",
         "sample_len": 9,
     }
-    scores = scores_of(values, 16)
+    scores = harness_scores(values, 16)
     assert [(score.metric, score.value, score.standard_error) for score in scores] == [
         ("acc", 0.75, 0.125),
         ("acc_norm", 0.5, 0.25),
         ("exact_match (strict)", 1.0, None),
     ]
     assert {score.count for score in scores} == {16}
+
+
+def test_answers_come_in_the_order_of_the_questions():
+    tokenizer, model = BytesTokenizer(), random_model(max_seq_len=19)
+    ours, single = HarnessAnswers(model, tokenizer), Likelihood(model, tokenizer)
+    pairs = [("a", "b"), ("", "cd"), ("a", "e"), ("a" * 40, "f" * 30)]
+    requests = [types.SimpleNamespace(args=pair) for pair in pairs]
+    assert ours.loglikelihood(requests, disable_tqdm=True) == [single.of_answer(*pair) for pair in pairs]
+    texts = [types.SimpleNamespace(args=(answer,)) for _, answer in pairs]
+    assert ours.loglikelihood_rolling(texts, disable_tqdm=True) == [single.of_text(answer) for _, answer in pairs]
+    asked = [types.SimpleNamespace(args=(context, {"until": ["x"], "max_gen_toks": 3})) for context, _ in pairs]
+    assert len(ours.generate_until(asked, disable_tqdm=True)) == len(pairs)

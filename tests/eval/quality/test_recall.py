@@ -1,9 +1,12 @@
-"""Recall by the axes of a task: what a mechanism cannot see, it cannot recall, and the scores show where."""
+"""What a mechanism cannot see, it can neither recall nor write, and the scores show where."""
+
+import types
 
 import pytest
 
-from eval.quality.recall import recall
-from tests.eval.quality.subjects import Recaller, recalls
+import eval.quality.tasks.recall
+from eval.quality.tasks.recall import generated_needle, generated_recall, recall
+from tests.eval.quality.subjects import Recaller, bytes_data, random_model, reads_text, recalls
 from zoo.config import UserError
 from zoo.data.synthetic import SYNTHETIC_TASKS, MultiQueryRecall, Needle
 
@@ -69,3 +72,49 @@ def test_lengths_beyond_learned_positions_are_skipped_with_the_reason() -> None:
     assert "max_seq_len 30, before 41 tokens" in next(score.skipped for score in scores if score.length == 41)
     with pytest.raises(UserError, match="no setting that fits the model"):
         recall(recalls(Recaller(NEEDLE.vocab_size, window_size=9, position_limit=7), NEEDLE))
+
+
+@pytest.fixture(scope="module")
+def data(text_corpus, tmp_path_factory):
+    return bytes_data(text_corpus, tmp_path_factory.mktemp("cache"))
+
+
+def knowing(sight):
+    """Stands for a model that finds what its prompt's last line begins, among so many characters."""
+
+    def write(model, tokenizer, prompts, config):
+        return [types.SimpleNamespace(text=found(prompt)) for prompt in prompts]
+
+    def found(prompt):
+        *before, opening = prompt.split("\n")
+        seen = "\n".join(before)[-sight:]
+        return seen.partition(opening)[2][:6]
+
+    return write
+
+
+def test_recall_counts_what_was_written_by_number_of_pairs(data, monkeypatch):
+    monkeypatch.setattr(eval.quality.tasks.recall, "generate_batch", knowing(sight=12))
+    whole, *parts = generated_recall(reads_text(random_model(), data))
+    assert [(score.num_pairs, score.count) for score in (whole, *parts)] == [(None, 36), (2, 12), (4, 12), (8, 12)]
+    # The last pair is all that it sees, and half of the questions of two pairs ask for that.
+    assert 0 < parts[0].value < 1
+    assert parts[2].value < parts[0].value
+    assert whole.value == pytest.approx(sum(part.value for part in parts) / 3)
+
+
+def test_a_needle_out_of_sight_is_not_found(data, monkeypatch):
+    monkeypatch.setattr(eval.quality.tasks.recall, "generate_batch", knowing(sight=190))
+    whole, *parts = generated_needle(reads_text(random_model(max_seq_len=400), data, sequence_length=300))
+    assert [score.depth for score in parts] == [0.1, 0.5, 0.9]
+    # Lines differ in length, and so does what lies behind a depth.
+    first, middle, last = (score.value for score in parts)
+    assert first < 0.2 < 0.8 < middle <= last == 1
+    assert whole.value == pytest.approx((first + middle + last) / 3)
+    (skipped,) = generated_needle(reads_text(random_model(), data))
+    assert "no room" in skipped.skipped
+
+
+def test_a_model_writes_its_answers_itself(data):
+    scores = generated_recall(reads_text(random_model(max_seq_len=200), data, max_batches=1))
+    assert [score.value for score in scores] == [0.0] * 4

@@ -6,11 +6,9 @@ import os
 import pytest
 import yaml
 
-from eval.quality.run_facts import facts_of_checkpoint
-from eval.quality.run_rows import quality_identity, rows_of_run
-from eval.quality.series import attention_json
+from eval.quality.run_rows import facts_of_checkpoint, quality_identity, row_of_training
 from tests.eval.quality.subjects import random_model
-from zoo.attention.catalog import variant, variant_mapping
+from zoo.attention.catalog import attention_json, variant_mapping
 from zoo.checkpoints import load_checkpoint, save_checkpoint
 from zoo.config import UserError
 from zoo.runtime.versions import describe
@@ -57,28 +55,25 @@ def write_run(folder, result, metrics, **config):
     return folder
 
 
-def test_the_row_says_what_was_trained_how_and_where(run_dir):
-    (row,) = rows_of_run(run_dir, regime="equal_tokens")
-    assert (row.kind, row.status) == ("quality", "ok")
+def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_read(run_dir):
+    os.utime(run_dir / "result.json", (1_000_000_000, 1_000_000_000))
+    row = row_of_training(run_dir, budget="equal_tokens")
+    assert (row.kind, row.status, row.recorded_at) == ("quality", "ok", "2001-09-09T01:46:40+00:00")
     assert row.machine.device == "a machine of last year"
     quality = row.quality
     assert (quality.task, quality.metric, quality.value) == ("language", "val_bits_per_byte", 2.5)
     assert (quality.variant, quality.model, quality.data) == ("swa(window_size=9)", "gpt_tiny", "stdlib")
-    assert json.loads(quality.attention)["window_size"] == 9
+    # As the checkpoint names it: the row of a training and those of its evaluation stand in one series.
+    attention = random_model(attention={**variant_mapping("swa"), "window_size": 9}).config.attention
+    assert quality.attention == attention_json(attention)
     assert quality.implementation == "native"
     assert (quality.regime, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
     assert (quality.tokens_per_second, quality.peak_bytes, quality.num_parameters) == (50.0, 4321, 1234)
-
-
-def test_the_row_is_of_the_time_when_the_run_was_finished_however_often_it_is_read(run_dir):
-    os.utime(run_dir / "result.json", (1_000_000_000, 1_000_000_000))
-    (row,) = rows_of_run(run_dir, regime="equal_tokens")
-    assert row.recorded_at == "2001-09-09T01:46:40+00:00"
-    assert rows_of_run(run_dir, regime="equal_tokens") == [row]
+    assert row_of_training(run_dir, budget="equal_tokens") == row
 
 
 def test_the_curve_is_by_tokens_and_by_seconds_of_training_alone(run_dir):
-    quality = rows_of_run(run_dir, regime="checkpoint")[0].quality
+    quality = row_of_training(run_dir, budget="checkpoint").quality
     assert [(point.tokens, point.seconds, point.value) for point in quality.curve] == [
         (300, 22.5, 3.0),
         (600, 29.0, 2.5),
@@ -87,25 +82,29 @@ def test_the_curve_is_by_tokens_and_by_seconds_of_training_alone(run_dir):
     assert quality.train_seconds == 29.0
 
 
-def test_a_synthetic_runs_row_is_its_tasks_accuracy(tmp_path):
-    result = {**RESULT, "val_bits_per_byte": None, "val_accuracy": 0.75}
-    metrics = [{"step": 6, "val_loss": 2.0, "val_bits_per_byte": None, "val_accuracy": 0.75}]
-    run_dir = write_run(tmp_path / "run", result, metrics, data={"corpus": "mqar"})
-    quality = rows_of_run(run_dir, regime="equal_seconds")[0].quality
-    assert (quality.task, quality.metric, quality.value, quality.data) == ("mqar", "val_accuracy", 0.75, "mqar")
-
-
-def test_an_encoders_row_is_of_masked_tokens(tmp_path):
-    run_dir = write_run(tmp_path / "run", {**RESULT, "val_accuracy": 0.5}, METRICS, model={"family": "bert"})
-    quality = rows_of_run(run_dir, regime="equal_tokens")[0].quality
-    assert (quality.task, quality.metric) == ("masked", "val_bits_per_byte")
+@pytest.mark.parametrize(
+    ("config", "result", "told"),
+    [
+        (
+            {"data": {"corpus": "mqar"}},
+            {"val_bits_per_byte": None, "val_accuracy": 0.75},
+            ("mqar", "val_accuracy", 0.75),
+        ),
+        ({"model": {"family": "bert"}}, {"val_accuracy": 0.5}, ("masked", "val_bits_per_byte", 2.5)),
+    ],
+    ids=["synthetic", "encoder"],
+)
+def test_the_row_is_of_the_task_that_was_trained(tmp_path, config, result, told):
+    run_dir = write_run(tmp_path / "run", {**RESULT, **result}, METRICS, **config)
+    quality = row_of_training(run_dir, budget="equal_seconds").quality
+    assert (quality.task, quality.metric, quality.value) == told
 
 
 @pytest.mark.parametrize("missing", ["result.json", "config.yaml"])
 def test_an_unfinished_run_has_no_row(run_dir, missing):
     (run_dir / missing).unlink()
     with pytest.raises(UserError, match="run_dir must be the folder of a finished training run"):
-        rows_of_run(run_dir, regime="equal_tokens")
+        row_of_training(run_dir, budget="equal_tokens")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +127,11 @@ def test_what_a_run_tells_otherwise_than_it_was_written_is_named(run_dir, name, 
     read, write = (yaml.safe_load, yaml.safe_dump) if name == "config.yaml" else (json.loads, json.dumps)
     (run_dir / name).write_text(write({**read((run_dir / name).read_text()), **change}))
     with pytest.raises(UserError, match=f"run: .*{name}"):
-        rows_of_run(run_dir, regime="equal_tokens")
+        row_of_training(run_dir, budget="equal_tokens")
 
 
 def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
-    (row,) = rows_of_run(run_dir, regime="equal_tokens")
+    row = row_of_training(run_dir, budget="equal_tokens")
     quality = row.quality
     found = {"value": 9.0, "standard_error": 1.0, "count": 4, "train_seconds": 1.0, "curve": []}
     assert quality_identity(quality.model_copy(update=found)) == row.identity
@@ -141,32 +140,22 @@ def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
     assert quality_identity(quality, evaluated="other weights") != row.identity
 
 
+STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
+
+
 def test_an_earlier_checkpoint_is_not_told_what_the_run_reached_later(run_dir):
-    state = {"step": 4, "tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
+    state = {**STATE, "step": 4}
     folder = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(folder, load_checkpoint(folder).training_state)
-    assert (facts.steps, facts.tokens, facts.tokens_per_second, facts.train_seconds) == (4, 400, 40.0, 25.0)
-    assert [(point.tokens, point.value) for point in facts.curve] == [(300, 3.0)]
-    assert (facts.peak_bytes, facts.model) == (None, "gpt_tiny")
+    assert [facts[name] for name in ("steps", "tokens", "tokens_per_second", "train_seconds")] == [4, 400, 40.0, 25.0]
+    assert [(point.tokens, point.value) for point in facts["curve"]] == [(300, 3.0)]
+    assert (facts["peak_bytes"], facts["model"]) == (None, "gpt_tiny")
 
 
-def test_the_last_checkpoint_has_all_that_its_run_has(run_dir):
-    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400, "random_state": [0, 1]}
-    folder = save_checkpoint(run_dir / "checkpoints" / "step_000006", model=random_model(), training_state=state)
-    facts = facts_of_checkpoint(folder, state)
-    assert (facts.peak_bytes, facts.tokens_per_second, len(facts.curve)) == (4321, 50.0, 2)
-
-
-def test_a_checkpoint_by_itself_knows_what_was_saved_with_it(tmp_path):
-    state = {"step": 6, "tokens": 600, "timed_seconds": 8.0, "timed_tokens": 400, "random_state": [0, 1]}
-    folder = save_checkpoint(tmp_path / "alone", model=random_model(), training_state=state)
-    facts = facts_of_checkpoint(folder, state)
-    assert (facts.model, facts.steps, facts.curve, facts.train_seconds) == (None, 6, (), None)
-    assert facts_of_checkpoint(folder, None).steps is None
-
-
-def test_attention_is_named_as_the_checkpoint_would_name_it(run_dir):
-    """The row of a training and those of its evaluation stand in one series."""
-    attention = random_model(attention={**variant_mapping("swa"), "window_size": 9}).config.attention
-    assert rows_of_run(run_dir, regime="equal_tokens")[0].quality.attention == attention_json(attention)
-    assert attention_json(attention) != attention_json(variant("swa"))
+def test_the_last_checkpoint_has_all_that_its_run_has_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
+    last, alone = run_dir / "checkpoints" / "step_000006", tmp_path / "alone"
+    facts = facts_of_checkpoint(last, {**STATE, "step": 6})
+    assert (facts["peak_bytes"], facts["tokens_per_second"], len(facts["curve"])) == (4321, 40.0, 2)
+    facts = facts_of_checkpoint(alone, {**STATE, "step": 6})
+    assert (facts.get("model"), facts["steps"], facts["curve"], facts["train_seconds"]) == (None, 6, [], None)
+    assert facts_of_checkpoint(alone, None) == {}

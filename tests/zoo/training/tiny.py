@@ -1,6 +1,6 @@
 """A run small enough for a moment: a model of odd sizes on text that can be learned quickly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,11 @@ class TinyLoader:
         yield from (self.batch(1_000_000 + index) for index in range(min(limit or 2, 2)))
 
 
-def tiny_model(attention: str = "mha", **choices: Any) -> Any:
+def tiny_model(attention: str | Mapping[str, Any] = "mha", **choices: Any) -> Any:
     """A fresh language model; equal calls give equal weights."""
     mapping: dict[str, Any] = {
         "family": "gpt",
-        "attention": variant_mapping(attention),
+        "attention": variant_mapping(attention) if isinstance(attention, str) else attention,
         "num_layers": 2,
         "hidden_size": 20,
         "num_heads": 4,

@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo.config import UserError, from_mapping
 from zoo.data.corpora.config import DataConfig
-from zoo.data.corpora.document import Corpus, Document, Split, documents_of
+from zoo.data.corpora.document import SPLITS, Corpus, Document, Split, documents_of
 from zoo.data.corpora.hub import HubConfig
 from zoo.data.corpora.jsonl import JsonlConfig
 from zoo.data.corpora.parquet import ParquetConfig
@@ -14,6 +14,7 @@ from zoo.data.corpora.text import TextConfig
 
 __all__ = [
     "CORPORA",
+    "SPLITS",
     "Corpus",
     "DataConfig",
     "Document",

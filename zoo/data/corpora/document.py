@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from zoo.config import UserError
 
 Split = Literal["train", "validation"]
+SPLITS: tuple[Split, Split] = ("train", "validation")
 # A document that has to be cut is cut at an end of a line within this many characters, if there is one.
 _SEARCHED = 2000
 

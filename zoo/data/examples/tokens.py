@@ -11,7 +11,7 @@ import numpy as np
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, read_text, typed_path
 from zoo.data.cache import cached_folder, key_of
-from zoo.data.corpora import Split
+from zoo.data.corpora import SPLITS, Split
 from zoo.data.examples.config import ExamplesConfig
 from zoo.data.examples.encoding import ExampleEncoder, Row
 from zoo.data.examples.records import Labelled, Records
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 # A change of which tokens examples become, or of how they are written, makes older folders stale.
 _FORMAT = 2
 _SUMMARY = "summary.json"
-_SPLITS: tuple[Split, Split] = ("train", "validation")
 # A program of a megabyte is none that renders messages.
 _LONGEST_TEMPLATE = 2**20
 
@@ -108,7 +107,7 @@ def prepare_examples(config: ExamplesConfig, tokenizer: Tokenizer, *, cache_dir:
     for note in summary["notes"]:
         logger.warning("data: %s", note)
     labels = tuple(summary["labels"])
-    train, validation = (_open(folder, split, labelled=bool(labels)) for split in _SPLITS)
+    train, validation = (_open(folder, split, labelled=bool(labels)) for split in SPLITS)
     return ExampleCorpus(
         train=train,
         validation=validation,
@@ -122,9 +121,9 @@ def prepare_examples(config: ExamplesConfig, tokenizer: Tokenizer, *, cache_dir:
 def _write(folder: Path, records: Records, tokenizer: Tokenizer, config: ExamplesConfig) -> None:
     template = tokenizer.chat_template()
     encoder = ExampleEncoder(tokenizer, template, config.loss_on)
-    rows: dict[Split, list[Row]] = {split: [] for split in _SPLITS}
-    digests: dict[Split, TextDigest] = {split: TextDigest() for split in _SPLITS}
-    labels: dict[Split, list[str | int]] = {split: [] for split in _SPLITS}
+    rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
+    digests: dict[Split, TextDigest] = {split: TextDigest() for split in SPLITS}
+    labels: dict[Split, list[str | int]] = {split: [] for split in SPLITS}
     num_empty = num_records = 0
     try:
         for document, record in records.read():
@@ -149,16 +148,16 @@ def _write(folder: Path, records: Records, tokenizer: Tokenizer, config: Example
             f"the chat template changes earlier turns once later ones are there; {encoder.num_own_rows} more rows have "
             "one turn each, as it was when it was answered"
         )
-    for split in _SPLITS:
+    for split in SPLITS:
         if not rows[split]:
             raise UserError(f"data: the {split} split must hold something to learn; of its records nothing is left")
         np.save(folder / f"{split}.tokens.npy", np.concatenate([tokens for tokens, _ in rows[split]]))
         np.save(folder / f"{split}.marks.npy", np.concatenate([marks for _, marks in rows[split]]))
         np.save(folder / f"{split}.ends.npy", np.cumsum([len(tokens) for tokens, _ in rows[split]], dtype=np.int64))
     # A class may be called "1" in one data set and be 1 in another.
-    found = sorted({label for split in _SPLITS for label in labels[split]}, key=lambda each: (str(type(each)), each))
+    found = sorted({label for split in SPLITS for label in labels[split]}, key=lambda each: (str(type(each)), each))
     places = {label: place for place, label in enumerate(found)}
-    for split in _SPLITS:
+    for split in SPLITS:
         if found:
             np.save(
                 folder / f"{split}.labels.npy", np.array([places[label] for label in labels[split]], dtype=np.int64)

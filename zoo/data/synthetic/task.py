@@ -21,6 +21,7 @@ import numpy as np
 
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.data.cache import key_of
+from zoo.data.corpora.document import Split
 from zoo.data.identity import DataIdentity
 from zoo.data.loader import Batch, ProcessShare
 from zoo.data.randomness import key_from
@@ -100,6 +101,19 @@ class SyntheticTask(abc.ABC):
             for split, what in splits.items()
         }
         return DataIdentity(**digests)
+
+    @property
+    def tokenizer(self) -> None:
+        """None: its tokens stand for no text."""
+        return None
+
+    def loader(
+        self, split: Split, *, causal: bool, batch_size: int, sequence_length: int, seed: int
+    ) -> "SyntheticLoader":
+        """Batches, as `zoo.data.TextData.loader` has them; one loader has those of both splits."""
+        assert causal, f"{split} rows are read left to right"
+        assert sequence_length == self.length, f"{split} rows are read whole"
+        return SyntheticLoader(self, batch_size=batch_size, seed=seed)
 
     def as_mapping(self) -> dict[str, Any]:
         """The plain mapping from which `synthetic_task_from_mapping` builds an equal task."""

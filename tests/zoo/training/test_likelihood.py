@@ -1,19 +1,15 @@
 """Exactly the answer's bytes are scored, for every cut of a text into context and answer, and every tokenizer."""
 
-import importlib
-import sys
-import types
-
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from eval.quality import likelihood
-from eval.quality.likelihood import Likelihood, windows
-from tests.eval.quality.subjects import random_model
 from tests.zoo.data.listed import ListedCorpus
 from tests.zoo.data.tokenizers.checkpoints import byte_level_checkpoint, metaspace_checkpoint
+from tests.zoo.training.tiny import tiny_model
 from zoo.data.tokenizers import BytesTokenizer, PretrainedConfig, SentencePieceConfig, load_tokenizer
+from zoo.training import likelihood
+from zoo.training.likelihood import Likelihood, windows
 
 TEXT = "for i in range(len(é▁x)): 🙂  in\n"
 CORPUS = ListedCorpus(["for i in range(n):\n    for j in range(i):\n", "in range(len(x))"] * 9)
@@ -38,7 +34,8 @@ def tokenizer(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    return random_model("llama", vocab_size=tokenizer.vocab_size, max_seq_len=LONGEST)
+    sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": LONGEST, "num_layers": 1, "init_std": 0.5}
+    return tiny_model(family="llama", **sizes).eval()
 
 
 @pytest.fixture
@@ -123,24 +120,3 @@ def test_windows_predict_each_token_once_and_read_no_more_than_the_model_can(num
     for start, first, end in found:
         assert 0 <= start < first
         assert end - 1 - start == min(7, end - 1)
-
-
-def test_the_harness_gets_answers_in_the_order_of_its_questions(monkeypatch):
-    stub = types.ModuleType("lm_eval.api.model")
-    stub.LM = object
-    for name in ("lm_eval", "lm_eval.api"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "lm_eval.api.model", stub)
-    monkeypatch.delitem(sys.modules, "eval.quality.harness_model", raising=False)
-    adapter = importlib.import_module("eval.quality.harness_model")
-    monkeypatch.delitem(sys.modules, "eval.quality.harness_model")
-    tokenizer = BytesTokenizer()
-    model = random_model("gpt", max_seq_len=LONGEST)
-    ours, single = adapter.HarnessModel(model, tokenizer), Likelihood(model, tokenizer)
-    pairs = [("a", "b"), ("", "cd"), ("a", "e"), ("a" * 40, "f" * 30)]
-    requests = [types.SimpleNamespace(args=pair) for pair in pairs]
-    assert ours.loglikelihood(requests, disable_tqdm=True) == [single.of_answer(*pair) for pair in pairs]
-    texts = [types.SimpleNamespace(args=(answer,)) for _, answer in pairs]
-    assert ours.loglikelihood_rolling(texts, disable_tqdm=True) == [single.of_text(answer) for _, answer in pairs]
-    asked = [types.SimpleNamespace(args=(context, {"until": ["x"], "max_gen_toks": 3})) for context, _ in pairs]
-    assert len(ours.generate_until(asked, disable_tqdm=True)) == len(pairs)

@@ -11,9 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.data import Batch
-from zoo.training import token_nats
 from zoo.training.batches import to_arrays
-from zoo.training.loss import Arrays, predicted_scores
+from zoo.training.loss import Arrays, predicted_scores, token_nats
 from zoo.training.step import cast_floats
 
 
@@ -33,6 +32,10 @@ class Predictions:
     weights_RL: np.ndarray
     bytes_RL: np.ndarray
 
+    def between(self, start: int, end: int) -> "Predictions":
+        """Those of the positions from `start` to before `end`."""
+        return Predictions(**{name: array_RL[:, start:end] for name, array_RL in vars(self).items()})
+
 
 class Predictor:
     """Runs a model over batches without gradients; the model must be in evaluation mode."""
@@ -49,9 +52,19 @@ class Predictor:
         self._model, self._dtype, self._lengths_V = model, dtype, token_byte_lengths_V
         self._run = mx.compile(self._compute, inputs=model.state) if compiled else self._compute
 
-    def __call__(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
-        """The predictions of each batch."""
+    def __call__(self, batches: Iterable[Batch]) -> Predictions:
+        """The predictions of all batches, as long as the longest."""
         assert not self._model.training, "an evaluation must not drop anything out"
+        parts = list(self._each(batches))
+        length = max(part.nats_RL.shape[1] for part in parts)
+
+        def joined(name: str) -> np.ndarray:
+            arrays = [getattr(part, name) for part in parts]
+            return np.concatenate([np.pad(each, ((0, 0), (0, length - each.shape[1]))) for each in arrays])
+
+        return Predictions(**{field.name: joined(field.name) for field in dataclasses.fields(Predictions)})
+
+    def _each(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         for batch in batches:
             (arrays,) = to_arrays(batch)
             nats_P, correct_P = self._run(arrays)
@@ -65,17 +78,6 @@ class Predictor:
                 weights_RL=weights_BL,
                 bytes_RL=bytes_BL * weights_BL,
             )
-
-    def all(self, batches: Iterable[Batch]) -> Predictions:
-        """The predictions of all batches, as long as the longest."""
-        parts = list(self(batches))
-        length = max(part.nats_RL.shape[1] for part in parts)
-
-        def joined(name: str) -> np.ndarray:
-            arrays = [getattr(part, name) for part in parts]
-            return np.concatenate([np.pad(each, ((0, 0), (0, length - each.shape[1]))) for each in arrays])
-
-        return Predictions(**{field.name: joined(field.name) for field in dataclasses.fields(Predictions)})
 
     def _compute(self, batch: Arrays) -> tuple[mx.array, mx.array]:
         model = self._model

@@ -1,12 +1,11 @@
-"""A trained attention is called by its YAML's name, and by what was changed."""
+"""An attention is called by its YAML's name, and by what was changed."""
 
 import json
 
 import pytest
 
-from eval.quality.series import attention_json, series_name
 from zoo.attention import variant_from_mapping
-from zoo.attention.catalog import attention_names, variant, variant_mapping
+from zoo.attention.catalog import attention_json, attention_names, series_name, variant, variant_mapping
 
 
 @pytest.mark.parametrize("name", attention_names())

@@ -18,8 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from zoo.data import Tokenizer
-from zoo.training import token_nats
-from zoo.training.loss import predicted_scores
+from zoo.training.loss import predicted_scores, token_nats
 
 
 class Likelihood:

@@ -1,0 +1,226 @@
+"""The tasks that a trained model can be asked: each file of this folder offers some, under `TASKS`, and is found here.
+
+A task says which models and data it fits, and measures its figures. It asks about the held-out data of what is
+evaluated, or brings questions of its own.
+"""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from eval.quality.score import Score
+from zoo.config import UserError, require
+from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
+from zoo.training.predictions import Predictions, Predictor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluated:
+    """A trained model with what it is asked about.
+
+    Attributes:
+        model: Of `zoo.models`, in evaluation mode.
+        data: Text or examples, of which the held-out part is asked about, or the synthetic task of the training.
+        original: The model before its attention was exchanged, or None if it was not.
+        surgery: What exchanging it did, JSON-ready, or None.
+        sequence_length: Tokens of a row in training.
+        batch_size: Rows at a time.
+        max_batches: Most batches of one figure, or None for all there are.
+        max_rows: Most rows of text of the trained length, whatever the size of a batch; None for no other limit.
+        seed: Of whatever a task draws.
+        dtype: Of the forward pass.
+        compile: Whether graphs are compiled.
+    """
+
+    model: Any
+    data: Data
+    original: Any = None
+    surgery: Mapping[str, Any] | None = None
+    sequence_length: int
+    batch_size: int
+    max_batches: int | None = None
+    max_rows: int | None = None
+    seed: int = 0
+    dtype: mx.Dtype = mx.float32
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", "be at least 1", self.batch_size)
+        require(self.sequence_length >= 1, "sequence_length", "be at least 1", self.sequence_length)
+        enough = self.max_batches is None or self.max_batches >= 1
+        require(enough, "max_batches", "be at least 1 or null", self.max_batches)
+        fits = not self.is_text or self.too_long(self.sequence_length) is None
+        limit = f"be at most the model's max_seq_len {self.model.config.position_limit} with learned positions"
+        require(fits, "sequence_length", limit, self.sequence_length)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether tokens stand for text."""
+        return not isinstance(self.data, SyntheticTask)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the model, which is one of text."""
+        assert self.data.tokenizer is not None, "tasks that need it ask for text"
+        return self.data.tokenizer
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model reads left to right."""
+        return bool(self.model.config.causal)
+
+    @property
+    def family(self) -> str:
+        """The model's family."""
+        return str(self.model.config.family)
+
+    def too_long(self, length: int) -> str | None:
+        """Why the model cannot process a row of this length at all; None if it can."""
+        limit = self.model.config.position_limit
+        if limit is None or length <= limit:
+            return None
+        return f"learned positions end at max_seq_len {limit}, before {length} tokens"
+
+    def predictor(self, model: Any = None) -> Predictor:
+        """The model, or one made of it, ready to be asked."""
+        chosen, lengths_V = self.model if model is None else model, self.token_byte_lengths()
+        return Predictor(chosen, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+
+    def token_byte_lengths(self) -> np.ndarray | None:
+        """UTF-8 bytes of what the model predicts, int32; None where that stands for no text."""
+        return self.tokenizer.token_byte_lengths() if self.is_text and not self.model.config.classifies else None
+
+    @functools.cached_property
+    def text_predictions(self) -> Predictions:
+        """The predictions of the held-out text in rows as long as in training: several tasks look at the same ones.
+
+        Raises:
+            UserError: If the text is too short for one row.
+        """
+        return self.predictor()(self.text_batches())
+
+    def text_batches(self, *, shrink: int = 1) -> Iterator[Batch]:
+        """Rows of the held-out text, with what to predict as in training.
+
+        Args:
+            shrink: Rows are this many times longer than in training, and so many fewer: the same amount of text.
+
+        Raises:
+            UserError: If the text is too short for one row.
+        """
+        loader, num_rows = self._loader(shrink), self._num_wanted_rows(shrink)
+        batch_size = max(1, self.batch_size // shrink)
+        limit = None if num_rows is None else -(-num_rows // batch_size)
+        for number, batch in enumerate(loader.validation_batches(limit)):
+            weights_BL = batch.weights_BL
+            if num_rows is not None and (rest := num_rows - number * batch_size) < batch_size:
+                weights_BL = weights_BL * (np.arange(batch_size) < rest)[:, None].astype(np.float32)
+            yield dataclasses.replace(batch, weights_BL=weights_BL)
+
+    @property
+    def num_text_rows(self) -> int:
+        """Rows that `text_batches` looks at."""
+        wanted, there = self._num_wanted_rows(1), self._loader(1).num_validation_rows
+        return there if wanted is None else min(wanted, there)
+
+    def _num_wanted_rows(self, shrink: int) -> int | None:
+        limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
+        limits += [] if self.max_rows is None else [self.max_rows]
+        return -(-min(limits) // shrink) if limits else None
+
+    def _loader(self, shrink: int) -> Any:
+        assert not isinstance(self.data, SyntheticTask), "text is asked for by tasks of text only"
+        return self.data.loader(
+            "validation",
+            causal=self.causal,
+            batch_size=max(1, self.batch_size // shrink),
+            sequence_length=self.sequence_length * shrink,
+            seed=self.seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QualityTask:
+    """A task.
+
+    Attributes:
+        name: As in `tasks=[NAME]`.
+        unfit: Why the task does not fit what is evaluated; None if it does.
+        measure: The figures, the one that stands for the task first.
+        on_request: Whether it is left out where no task is named.
+    """
+
+    name: str
+    unfit: Callable[[Evaluated], str | None]
+    measure: Callable[[Evaluated], Sequence[Score]]
+    on_request: bool = False
+
+
+def unless_text(evaluated: Evaluated) -> str | None:
+    """Why a task about text does not fit."""
+    if evaluated.is_text:
+        return None
+    return f"it asks for text; the model was trained on {evaluated.data.name}, whose tokens are none"
+
+
+def unless_language_model(evaluated: Evaluated) -> str | None:
+    """Why a task about the next token does not fit."""
+    unfit = None if evaluated.causal else f"it asks for the next token; a {evaluated.family} model is an encoder"
+    return unless_text(evaluated) or unfit
+
+
+def unless_running_text(evaluated: Evaluated) -> str | None:
+    """Why a language model's task that cuts text at will does not fit."""
+    runs = isinstance(evaluated.data, TextData)
+    unfit = None if runs else "it asks for running text, and examples are rows of their own; choose one, as data=text"
+    return unless_language_model(evaluated) or unfit
+
+
+def unless_decoding(evaluated: Evaluated) -> str | None:
+    """Why a task in which the model writes does not fit."""
+    able = all(layer.self_attn.capabilities.decode for layer in evaluated.model.layers)
+    return unless_language_model(evaluated) or (None if able else "its attention cannot write token by token")
+
+
+def all_tasks() -> Mapping[str, QualityTask]:
+    """Every task by its name."""
+    names = [module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")]
+    tasks = [task for name in names for task in importlib.import_module(name).TASKS]
+    found = {task.name: task for task in tasks}
+    assert len(found) == len(tasks), "two tasks have the same name"
+    return found
+
+
+def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[QualityTask]:
+    """The tasks of these names, or all that fit.
+
+    Raises:
+        UserError: On an unknown name, or a task that does not fit; says why.
+    """
+    tasks = all_tasks()
+    if names is None:
+        return [task for task in tasks.values() if not task.on_request and task.unfit(evaluated) is None]
+    require_known(names)
+    for name in names:
+        reason = tasks[name].unfit(evaluated)
+        if reason is not None:
+            raise UserError(f"tasks: {name} must fit the checkpoint; {reason}")
+    return [tasks[name] for name in names]
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuses names of no task.
+
+    Raises:
+        UserError: Lists the tasks.
+    """
+    tasks = all_tasks()
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"tasks must be known ones; got {name!r} (choices: {', '.join(tasks)})")

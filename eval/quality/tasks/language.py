@@ -1,0 +1,103 @@
+"""How well a model predicts held-out text: the next token, hidden ones, or labels.
+
+By position in the context, bins double in width, [0, 1), [1, 2), [2, 4), [4, 8), …: context matters most where there
+is little of it. Position 0 is the target after the first token of a row. Weighted by their counts, the bins' losses
+average to the loss over all; weighted by the bytes of their targets, their bits per byte to those over all. Where all
+targets of a bin are ends of documents there are no bytes, and its nats are in the loss alone.
+
+Beyond the length seen in training it is the same amount of text at each length. Learned positions end at max_seq_len:
+longer rows are skipped, not tried.
+"""
+
+from eval.quality.score import Score, scores_of
+from eval.quality.tasks import Evaluated, QualityTask, unless_language_model, unless_running_text, unless_text
+from zoo.data import ExampleData, TextData
+
+_FACTORS = (4, 2, 1)
+
+
+def language(evaluated: Evaluated) -> list[Score]:
+    """Of a language model: bits_per_byte first, then loss (nats per token) and perplexity.
+
+    Raises:
+        UserError: If the text is too short for one row, as the other tasks here do.
+    """
+    return scores_of(evaluated.text_predictions, "bits_per_byte", "loss", "perplexity")
+
+
+def masked(evaluated: Evaluated) -> list[Score]:
+    """Of an encoder: accuracy first (the most probable token is the hidden one), then loss and bits_per_byte of those.
+
+    Raises:
+        UserError: If the tokenizer has no mask token.
+    """
+    return scores_of(evaluated.text_predictions, "accuracy", "loss", "bits_per_byte")
+
+
+def classification(evaluated: Evaluated) -> list[Score]:
+    """Of a classifier: accuracy first (the most probable class is the text's own), then loss (nats per text)."""
+    return scores_of(evaluated.text_predictions, "accuracy", "loss")
+
+
+def positions(evaluated: Evaluated) -> list[Score]:
+    """Of a language model: bits_per_byte over all first; then loss (nats per token) and bits_per_byte of each bin."""
+    predictions = evaluated.text_predictions
+    scores = scores_of(predictions, "bits_per_byte")
+    for start, end in bins(evaluated.sequence_length):
+        scores += scores_of(predictions.between(start, end), "loss", "bits_per_byte", position=start)
+    return scores
+
+
+def bins(length: int) -> list[tuple[int, int]]:
+    """First position and the one after the last of each bin of a row."""
+    starts = [0, *(2**power for power in range(length.bit_length()) if 2**power < length)]
+    return list(zip(starts, [*starts[1:], length], strict=True))
+
+
+def extrapolation(evaluated: Evaluated) -> list[Score]:
+    """Of a language model: bits_per_byte at 4, 2 and 1 times the trained length, the longest first.
+
+    Behind these stand the lengths that the model cannot process or that no text fills, each with the reason.
+    """
+    scores = [_at(evaluated, factor) for factor in _FACTORS]
+    return sorted(scores, key=lambda score: score.skipped is not None)
+
+
+def _at(evaluated: Evaluated, factor: int) -> Score:
+    assert isinstance(evaluated.data, TextData), "the task asks for running text"
+    length = factor * evaluated.sequence_length
+    reason = evaluated.too_long(length)
+    tokens = len(evaluated.data.corpus.validation.tokens_T) - 1
+    if reason is None and factor > 1 and tokens < length:
+        reason = f"the held-out text has {tokens} tokens, fewer than {length}"
+    if reason is not None:
+        return Score(metric="bits_per_byte", length=length, skipped=reason)
+    if factor == 1:
+        predictions = evaluated.text_predictions
+    else:
+        predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor))
+    return scores_of(predictions, "bits_per_byte", length=length)[0]
+
+
+def _unless_encoder(evaluated: Evaluated) -> str | None:
+    reason = unless_text(evaluated)
+    if reason is None and evaluated.causal:
+        reason = f"it asks for hidden tokens; a {evaluated.family} model reads left to right"
+    if reason is None and not evaluated.model.config.masked_token_head:
+        reason = "it asks for hidden tokens; this encoder has no masked-token head"
+    return reason
+
+
+def _unless_classifier(evaluated: Evaluated) -> str | None:
+    if isinstance(evaluated.data, ExampleData) and evaluated.data.classes:
+        return None
+    return "it asks what texts are, a classifier and about texts with labels"
+
+
+TASKS = (
+    QualityTask(name="language", unfit=unless_language_model, measure=language),
+    QualityTask(name="positions", unfit=unless_running_text, measure=positions),
+    QualityTask(name="extrapolation", unfit=unless_running_text, measure=extrapolation),
+    QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
+    QualityTask(name="classification", unfit=_unless_classifier, measure=classification),
+)
