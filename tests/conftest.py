@@ -34,6 +34,12 @@ os.fsync = _skip_sync
 # What a test leaves in cycles is little, and looking for it among all that is imported took a tenth of the time.
 gc.set_threshold(50_000, 20, 100)
 
+
+def pytest_collection_finish() -> None:
+    """Nothing that is there before the first test is ever garbage; each search for garbage would look at all of it."""
+    gc.freeze()
+
+
 # The same examples in every run, and no deadline: a shared machine may stall.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")

@@ -79,11 +79,13 @@ def repeated(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [q, np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)]
 
 
-def peak_bytes(op: Op, spec: Any, *, B: int = 1, N: int, L: int, H: int, compiled: bool = False) -> int:
+def peak_bytes(
+    op: Op, spec: Any, *, B: int = 1, N: int, L: int, H: int, compiled: bool = False, num_runs: int = 5
+) -> int:
     """Most memory that values and gradients of q, k and v need at once, beyond their inputs.
 
     How far MLX plans ahead of its worker varies with the machine's load, and so does what is alive at once: the most
-    of several runs repeats, any one does not.
+    of several runs repeats, any one does not. Where one array is most of it, one run does.
     """
     inputs = [mx.array(array) for array in (*qkv(0, B=B, N=N, L=L, H=H), qkv(1, B=B, N=N, L=L, H=H)[0])]
 
@@ -94,7 +96,7 @@ def peak_bytes(op: Op, spec: Any, *, B: int = 1, N: int, L: int, H: int, compile
     if compiled:
         both = mx.compile(both)
     peaks = []
-    for _ in range(5):
+    for _ in range(num_runs):
         mx.synchronize()
         before = mx.get_active_memory()
         mx.reset_peak_memory()

@@ -174,8 +174,12 @@ def test_tiles_that_do_not_wait_for_each_other_would_take_more_memory(monkeypatc
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_at_4096_tokens_the_peak_is_at_most_15_percent_of_the_dense_form(compiled: bool) -> None:
     spec = _spec(causal=True, H=64)
-    peaks = [peak_bytes(op, spec, N=1, L=4096, H=64, compiled=compiled) for op in (tiled.tiled, softmax.manual)]
-    assert peaks[0] <= 0.15 * peaks[1]
+    sizes = {"N": 1, "L": 4096, "H": 64, "compiled": compiled}
+    # They are near 5 and 7 percent. The dense form's is that of its scores, the same in every run.
+    tiled_peak, dense_peak = (
+        peak_bytes(op, spec, num_runs=num_runs, **sizes) for op, num_runs in ((tiled.tiled, 2), (softmax.manual, 1))
+    )
+    assert tiled_peak <= 0.15 * dense_peak
 
 
 def test_one_compiled_op_serves_changing_masks(small_tiles: None) -> None:

@@ -55,6 +55,12 @@ inline void fail(const std::string& what) {
   if (problem.empty()) problem = what;
 }
 
+// Apart, because a kernel checks hundreds of accesses and each would be compiled with the making of these texts.
+[[gnu::noinline, gnu::cold]] inline void fail_at(const char* name, long index, long size) {
+  fail(std::string(name) + "[" + std::to_string(index) + "] is outside of its " + std::to_string(size));
+}
+[[gnu::noinline, gnu::cold]] inline void fail_because(const char* what) { fail(what); }
+
 inline void yield() {
   if (_setjmp((*threads)[current].place) == 0) _longjmp(scheduler, 1);
 }
@@ -112,7 +118,7 @@ class Buffer {
 
   T& operator[](long index) const {
     if (index < 0 || index >= size_) {
-      fail(std::string(name_) + "[" + std::to_string(index) + "] is outside of its " + std::to_string(size_));
+      fail_at(name_, index, size_);
       static T nothing{};
       return nothing;
     }
@@ -129,9 +135,9 @@ class Buffer {
 class Cell {
  public:
   operator real() const {
-    if (writer_ < 0) fail("threadgroup memory is read that nobody wrote");
+    if (writer_ < 0) fail_because("threadgroup memory is read that nobody wrote");
     const long now = epoch();
-    if (written_ == now && writer_ != current) fail("a race: a thread reads what another one wrote after the last barrier");
+    if (written_ == now && writer_ != current) fail_because("a race: a thread reads what another one wrote after the last barrier");
     if (read_ != now) {
       read_ = now;
       reader_ = current;
@@ -145,7 +151,7 @@ class Cell {
     const long now = epoch();
     const bool read_by_other = read_ == now && reader_ != current;
     const bool written_by_other = written_ == now && writer_ != current;
-    if (read_by_other || written_by_other) fail("a race: a thread writes what another one used after the last barrier");
+    if (read_by_other || written_by_other) fail_because("a race: a thread writes what another one used after the last barrier");
     value_ = value;
     writer_ = current;
     written_ = now;
@@ -171,7 +177,7 @@ class Number {
   Number(const T& value) : value_(static_cast<real>(value)), is_set_(true) {}
 
   operator real() const {
-    if (!is_set_) fail("a variable is read that was never set");
+    if (!is_set_) fail_because("a variable is read that was never set");
     return value_;
   }
   Number& operator+=(real value) { return *this = *this + value; }
@@ -186,7 +192,7 @@ class Memory {
  public:
   Cell& operator[](long index) {
     if (index < 0 || index >= static_cast<long>(cells_.size())) {
-      fail("staged[" + std::to_string(index) + "] is outside of its " + std::to_string(cells_.size()));
+      fail_at("staged", index, cells_.size());
       return cells_[0];
     }
     return cells_[index];

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -23,6 +23,8 @@ _HERE = Path(__file__).parent
 _TYPES = {np.dtype(np.float32): "metal_on_cpu::real", np.dtype(np.int32): "int32_t", np.dtype(np.uint8): "uint8_t"}
 # What a text says -> what it is to say instead, to plant a fault.
 Fault = tuple[str, str]
+# A kernel by its name, as it is or with a fault.
+Kernel = tuple[str, Fault | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,19 @@ class Outcome:
     arrays: Mapping[str, np.ndarray]
 
 
-def run(name: str, arrays: Mapping[str, np.ndarray], folder: Path, fault: Fault | None = None) -> Outcome:
+def run(
+    kernel: Kernel, arrays: Mapping[str, np.ndarray], folder: Path, *, together: Sequence[Kernel] | None = None
+) -> Outcome:
     """Runs a kernel.
 
     Args:
-        name: Of the kernel.
+        kernel: The kernel.
         arrays: All its inputs.
         folder: For what is compiled; libraries that are there already are used.
-        fault: To plant in the text.
+        together: What is compiled in one go, the kernel among it: most of what is compiled is the headers. None for all
+            kernels as they are.
     """
+    name, _ = kernel
     _, N, L, H = arrays["q"].shape
     B, K, S, _ = arrays["k"].shape
     shapes = {"log_sums": (B, N, L), "dk": (B, K, S, H), "dv": (B, K, S, H)}
@@ -54,9 +60,8 @@ def run(name: str, arrays: Mapping[str, np.ndarray], folder: Path, fault: Fault 
     given = [np.ascontiguousarray(arrays[each]) for each in INPUTS[name]] + [*outputs.values()]
     tiles, heads = (-(-S // TILE), K) if name == "attention_keys" else (-(-L // TILE), N)
     kinds = {each: _TYPES[array.dtype] for each, array in {**arrays, **outputs}.items()}
-    # All kernels at once, but for a fault: most of what is compiled is the headers.
-    library = _compiled([name] if fault else [*INPUTS], H, kinds, folder, fault)
-    function: Callable[..., bytes] = getattr(library, name)
+    kernels = [(each, None) for each in INPUTS] if together is None else together
+    function: Callable[..., bytes] = getattr(_compiled(kernels, H, kinds, folder), f"kernel_{kernels.index(kernel)}")
     function.restype = ctypes.c_char_p
     pointers = (ctypes.c_void_p * len(given))(*(each.ctypes.data for each in given))
     extents = (ctypes.c_long * len(given))(*(each.size for each in given))
@@ -64,31 +69,30 @@ def run(name: str, arrays: Mapping[str, np.ndarray], folder: Path, fault: Fault 
     return Outcome(problem=problem, arrays=outputs)
 
 
-def _compiled(names: list[str], H: int, kinds: Mapping[str, str], folder: Path, fault: Fault | None) -> ctypes.CDLL:
-    header, _ = kernel_text(names[0], "metal")
-    bodies = {name: kernel_text(name, "metal")[1] for name in names}
-    if fault is not None:
-        changed = header.replace(*fault), {name: body.replace(*fault) for name, body in bodies.items()}
-        assert changed != (header, bodies), f"the text holds no {fault[0]!r}"
-        header, bodies = changed
+def _compiled(kernels: Sequence[Kernel], H: int, kinds: Mapping[str, str], folder: Path) -> ctypes.CDLL:
     source = f"""
 #include "{_HERE / "metal_on_cpu.h"}"
 constexpr int HEAD_DIM = {H};
 constexpr long metal_on_cpu_memory_size = (HEAD_DIM < 64 ? HEAD_DIM : 64) * ({TILE} + 1);
-{header}
-""" + "".join(_function(name, body, kinds) for name, body in bodies.items())
+""" + "".join(_function(f"kernel_{index}", *kernel, kinds) for index, kernel in enumerate(kernels))
     stem = folder / hashlib.sha256((source + (_HERE / "metal_on_cpu.h").read_text()).encode()).hexdigest()[:16]
     library = stem.with_suffix(".so")
     if not library.exists():
         stem.with_suffix(".cpp").write_text(source)
         assert COMPILER is not None
-        flags = ["-std=c++20", "-O1", "-fPIC", "-shared"]
+        # Each kernel defines the macros of its header anew, of which it warns where a fault changed one.
+        flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w"]
         subprocess.run([COMPILER, *flags, str(stem.with_suffix(".cpp")), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
-def _function(name: str, body: str, kinds: Mapping[str, str]) -> str:
-    """What MLX makes of a body, in C++: the kernel with its arrays as arguments, and with its place in the grid."""
+def _function(symbol: str, name: str, fault: Fault | None, kinds: Mapping[str, str]) -> str:
+    """What MLX makes of a kernel, in C++, with its arrays as arguments, and with its place in the grid."""
+    header, body = kernel_text(name, "metal")
+    if fault is not None:
+        changed = header.replace(*fault), body.replace(*fault)
+        assert changed != (header, body), f"the text holds no {fault[0]!r}"
+        header, body = changed
     arrays = [(each, "const ") for each in INPUTS[name]] + [(each, "") for each in OUTPUTS[name]]
     # What this call does not have, another kernel's outputs, are numbers.
     typed = [(each, constant, kinds.get(each, "metal_on_cpu::real")) for each, constant in arrays]
@@ -98,7 +102,8 @@ def _function(name: str, body: str, kinds: Mapping[str, str]) -> str:
         for index, (each, constant, kind) in enumerate(typed)
     )
     return f"""
-extern "C" const char* {name}(void** arrays, const long* extents, int groups_x, int groups_y, int groups_z) {{
+{header}
+extern "C" const char* {symbol}(void** arrays, const long* extents, int groups_x, int groups_y, int groups_z) {{
 {buffers}
   return metal_on_cpu::run(
       {THREADS}, groups_x, groups_y, groups_z, metal_on_cpu_memory_size,
@@ -128,9 +133,9 @@ def forward_and_backward(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """y, dq, dk and dv of all three kernels, one after the other, and what went wrong in each."""
     given = inputs_of(spec, arrays)
-    forward = run("attention_forward", given, folder)
+    forward = run(("attention_forward", None), given, folder)
     y, log_sums = forward.arrays["y"], forward.arrays["log_sums"]
     given |= {"dy": dy, "log_sums": log_sums, "deltas": (dy * y).sum(-1).astype(np.float32)}
-    queries, keys = (run(name, given, folder) for name in ("attention_queries", "attention_keys"))
+    queries, keys = (run((name, None), given, folder) for name in ("attention_queries", "attention_keys"))
     found = {"y": y, **queries.arrays, **keys.arrays}
     return found, [each.problem for each in (forward, queries, keys)]

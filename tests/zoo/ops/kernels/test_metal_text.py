@@ -101,61 +101,83 @@ def test_masks_agree(case, folder):
     )
 
 
-def faulty(name, fault, folder):
-    """What a kernel with a fault gives, and what it is to give."""
+# In the text of all of them and in one: what no longer waits, reads or writes elsewhere, and computes something else.
+KERNELS = ["attention_forward", "attention_queries", "attention_keys"]
+BARRIERS = {"before": ("BARRIER;", ";"), "after": ("\n  BARRIER\n", "\n")}
+INDICES = {
+    "an entry too many": (
+        *("attention_forward", "outside"),
+        ("entry < row_starts[group_x + 1]", "entry <= row_starts[group_x + 1]"),
+    ),
+    "a row too many": (
+        *("attention_forward", "outside"),
+        ("(first) + staged_row < (num_rows)", "(first) + staged_row <= (num_rows)"),
+    ),
+    "a row too many written": (
+        *("attention_queries", "outside"),
+        ("first_row + r < (num_rows) && dim", "first_row + r <= (num_rows) && dim"),
+    ),
+    "a query too many": (
+        *("attention_keys", "outside"),
+        ("(query) < SIZE_L && (key) < SIZE_S", "(query) <= SIZE_L && (key) < SIZE_S"),
+    ),
+    "a column too many": (
+        *("attention_keys", "nobody wrote"),
+        ("staged[dim * STRIDE + lane]", "staged[dim * STRIDE + lane + 1]"),
+    ),
+}
+RESULTS = {
+    "sums without a beginning": ("attention_forward", ("    sums[r * SLOTS + slot] = 0.0f;", "")),
+    "scores without a beginning": ("attention_forward", ("    weights[r] = 0.0f;\n", "")),
+    "sums that are not scaled anew": ("attention_forward", ("      sums[r * SLOTS + slot] *= kept;", "")),
+    "a gradient without a beginning": ("attention_queries", ("  sums[at] = 0.0f;", "")),
+    "a value's without a beginning": ("attention_keys", ("  value_sums[at] = 0.0f;", "")),
+    "another head": ("attention_keys", ("head = group_y * group_size + member", "head = group_y + member * SIZE_K")),
+    "a transposed mask": ("attention_forward", ("% TILE) * TILE + (query)", "% TILE) + TILE * (query)")),
+}
+FAULTY = [
+    *((name, fault) for name in KERNELS for fault in BARRIERS.values()),
+    *((name, fault) for name, _, fault in INDICES.values()),
+    *RESULTS.values(),
+]
+
+
+@pytest.fixture(scope="module")
+def right(folder):
+    """What all kernels are given, and what each gives as it is."""
     spec = spec_of("softmax", MaskSpec(causal=True), 20)
     arrays, dy = drawn(45, 45, 20)
     given = inputs_of(spec, arrays)
-    right = run("attention_forward", given, folder)
-    y = right.arrays["y"]
-    given |= {"dy": dy, "log_sums": right.arrays["log_sums"], "deltas": (dy * y).sum(-1).astype(np.float32)}
-    return run(name, given, folder, fault), run(name, given, folder)
+    forward = run(("attention_forward", None), given, folder)
+    deltas = (dy * forward.arrays["y"]).sum(-1).astype(np.float32)
+    given |= {"dy": dy, "log_sums": forward.arrays["log_sums"], "deltas": deltas}
+    return given, {name: run((name, None), given, folder) for name in KERNELS}
 
 
-@pytest.mark.parametrize("name", ["attention_forward", "attention_queries", "attention_keys"])
-@pytest.mark.parametrize("fault", [("BARRIER;", ";"), ("\n  BARRIER\n", "\n")], ids=["before", "after"])
-def test_a_missing_barrier_is_caught(name, fault, folder):
-    wrong, _ = faulty(name, fault, folder)
+@pytest.fixture
+def faulty(right, folder):
+    """What a kernel with a fault gives."""
+    return lambda name, fault: run((name, fault), right[0], folder, together=FAULTY)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("fault", BARRIERS.values(), ids=BARRIERS)
+def test_a_missing_barrier_is_caught(name, fault, faulty):
+    wrong = faulty(name, fault)
     assert "race" in wrong.problem or "nobody wrote" in wrong.problem
 
 
-@pytest.mark.parametrize(
-    ("name", "fault", "said"),
-    [
-        ("attention_forward", ("entry < row_starts[group_x + 1]", "entry <= row_starts[group_x + 1]"), "outside"),
-        ("attention_forward", ("(first) + staged_row < (num_rows)", "(first) + staged_row <= (num_rows)"), "outside"),
-        ("attention_queries", ("first_row + r < (num_rows) && dim", "first_row + r <= (num_rows) && dim"), "outside"),
-        ("attention_keys", ("(query) < SIZE_L && (key) < SIZE_S", "(query) <= SIZE_L && (key) < SIZE_S"), "outside"),
-        ("attention_keys", ("staged[dim * STRIDE + lane]", "staged[dim * STRIDE + lane + 1]"), "nobody wrote"),
-    ],
-    ids=["an entry too many", "a row too many", "a row too many written", "a query too many", "a column too many"],
-)
-def test_an_index_off_by_one_is_caught(name, fault, said, folder):
-    wrong, _ = faulty(name, fault, folder)
-    assert said in wrong.problem
+@pytest.mark.parametrize(("name", "said", "fault"), INDICES.values(), ids=INDICES)
+def test_an_index_off_by_one_is_caught(name, said, fault, faulty):
+    assert said in faulty(name, fault).problem
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("attention_forward", ("    sums[r * SLOTS + slot] = 0.0f;", "")),
-        ("attention_forward", ("    weights[r] = 0.0f;\n", "")),
-        ("attention_forward", ("      sums[r * SLOTS + slot] *= kept;", "")),
-        ("attention_queries", ("  sums[at] = 0.0f;", "")),
-        ("attention_keys", ("  value_sums[at] = 0.0f;", "")),
-        ("attention_keys", ("head = group_y * group_size + member", "head = group_y + member * SIZE_K")),
-        ("attention_forward", ("% TILE) * TILE + (query)", "% TILE) + TILE * (query)")),
-    ],
-    ids=[
-        *("sums without a beginning", "scores without a beginning", "sums that are not scaled anew"),
-        *("a gradient without a beginning", "a value's without a beginning", "another head", "a transposed mask"),
-    ],
-)
-def test_a_wrong_result_is_seen(name, fault, folder):
-    wrong, right = faulty(name, fault, folder)
-    assert right.problem == ""
+@pytest.mark.parametrize(("name", "fault"), RESULTS.values(), ids=RESULTS)
+def test_a_wrong_result_is_seen(name, fault, right, faulty):
+    wrong, expected = faulty(name, fault), right[1][name]
+    assert expected.problem == ""
     different = [
-        not np.allclose(wrong.arrays[each], right.arrays[each], atol=TOLERANCE, equal_nan=False)
-        for each in right.arrays
+        not np.allclose(wrong.arrays[each], expected.arrays[each], atol=TOLERANCE, equal_nan=False)
+        for each in expected.arrays
     ]
     assert wrong.problem or any(different)
