@@ -2,12 +2,15 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from eval.claims.claim import MissingRowsError
 from eval.query import Measured, Pair, pairs_of
 from eval.rows import Cell, Row
 from zoo.attention.mechanism import resolved_kv_heads
+
+
+class MissingRowsError(Exception):
+    """The rows that a claim needs are not there, or hold no times; says which and why."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,10 @@ class Evidence:
             raise MissingRowsError(_absence(series.label, where, found))
         return timed
 
+    def timed_at(self, lengths: Sequence[int], where: Where, series: Series) -> list[Measured]:
+        """The same at each length."""
+        return [self.timed(where.at(length), series) for length in lengths]
+
     def pairs(self, above: Series, below: Series, where: Where) -> list[Pair]:
         """Every pair of two series that were timed against each other."""
         return pairs_of(self.find(where, above), self.find(where, below))
@@ -157,7 +164,7 @@ def variant_kv_heads(cell: Cell) -> int | None:
     return resolved_kv_heads(cell.attention_mapping, num_heads=cell.num_heads, num_kv_heads=None)
 
 
-def identities(pairs: Sequence[Pair]) -> tuple[str, ...]:
+def identities(pairs: Iterable[Pair]) -> tuple[str, ...]:
     """Of all rows of some pairs."""
     return tuple(identity for pair in pairs for identity in pair.identities)
 

@@ -1,15 +1,12 @@
 """Rules about what is no time: bytes, outputs that are equal, arithmetic, and what nothing settles."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-from eval.claims.claim import MissingRowsError
-from eval.claims.evidence import Evidence, Series, Where, variant_kv_heads
+from eval.claims.claim import ELSEWHERE, FIGURE_TOLERANCE, Outcome, Rule, point
+from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, variant_kv_heads
 from eval.claims.ratios import Ratio
-from eval.claims.rule import ELSEWHERE, Outcome, Rule
-from eval.claims.verdict import FIGURE_TOLERANCE
 from eval.query import Measured
 from eval.rows import Cell
 from eval.statistics.intervals import constant_relative_spread
@@ -44,7 +41,7 @@ class Caches(Rule):
                 f"{saving:.1%} at {fewer[group].cell.length} tokens ({ours:,} against {theirs:,} bytes)"
                 for (group, saving), (ours, theirs) in zip(savings.items(), held.values(), strict=True)
             ),
-            value=worst,
+            figure=point(worst),
             reason=f"Bytes held by the real decoding caches of one model with {self.num_heads} query heads; counted, "
             "so without an interval.",
             evidence=tuple(each[group].identity for group in groups for each in (fewer, full)),
@@ -92,7 +89,7 @@ class PeakSaving(Rule):
             held=savings[best] >= self.saving - FIGURE_TOLERANCE,
             ours=f"largest {savings[best]:.1%} ({', '.join(best)}), smallest {min(savings.values()):.1%}, over "
             f"{len(savings)} cells",
-            value=savings[best],
+            figure=point(savings[best]),
             reason="Peaks of MLX's allocator in a process of its own, inputs and outputs included.",
             evidence=tuple(each[key].identity for key in shared for each in (theirs, ours)),
         )
@@ -114,7 +111,7 @@ class EqualOutputs(Rule):
         return Outcome(
             held=max(errors) == 0 and all(check is None or check.passed for _, check in checks),
             ours=f"largest difference {max(errors):.2g} over {len(errors)} cells",
-            value=max(errors),
+            figure=point(max(errors)),
             reason="Compared in the same run, before the clock.",
             evidence=tuple(identity for identity, _ in checks),
         )
@@ -128,14 +125,12 @@ class Unsettled(Rule):
         series: Whose.
         where: The cells.
         lengths: All of them.
-        shows: What of each.
         needs: What is to be explained; where it is not there, the explanation does not hold.
     """
 
     series: Series | None = None
     where: Where
     lengths: tuple[int, ...] = ()
-    shows: Literal["milliseconds", "operations", "count"] = "count"
     needs: Ratio | None = None
 
     def outcome(self, evidence: Evidence) -> Outcome:
@@ -146,14 +141,12 @@ class Unsettled(Rule):
             held = ELSEWHERE if found.held else False
             return dataclasses.replace(found, held=held, reason=reason, undecided="")
         assert self.series is not None, "rows stand beside, or a ratio that is to be explained"
-        rows = [evidence.timed(self.where.at(length), self.series) for length in self.lengths]
-        texts = [f"{self.series.label} timed at {len(rows)} lengths, on the {evidence.backend} back end"]
-        if self.shows == "milliseconds":
-            texts = [f"N={each.cell.length}: {1000 * each.times.median_seconds:.2f} ms" for each in rows]
-        elif self.shows == "operations":
-            nodes = [None if each.row.work is None else each.row.work.graph_nodes for each in rows]
-            counted = ["uncounted" if count is None else str(count) for count in nodes]
-            texts = [f"N={each.cell.length}: {count} operations" for each, count in zip(rows, counted, strict=True)]
+        rows = evidence.timed_at(self.lengths, self.where, self.series)
+        nodes = [each.row.work.graph_nodes if each.row.work else None for each in rows]
+        texts = [
+            f"N={each.cell.length}: {1000 * each.times.median_seconds:.2f} ms, {count or 'uncounted'} operations"
+            for each, count in zip(rows, nodes, strict=True)
+        ]
         return Outcome(held=ELSEWHERE, ours="; ".join(texts), evidence=tuple(each.identity for each in rows))
 
 
@@ -188,7 +181,9 @@ class ScoreBytes(Rule):
     def outcome(self, evidence: Evidence) -> Outcome:
         mebibytes = self.num_heads * self.length**2 * np.dtype(np.float32).itemsize / 2**20
         shape = f"{self.num_heads} heads of {self.length} x {self.length} float32 scores"
-        return Outcome(held=mebibytes <= self.cache_mebibytes, ours=f"{mebibytes:.0f} MiB for {shape}", value=mebibytes)
+        return Outcome(
+            held=mebibytes <= self.cache_mebibytes, ours=f"{mebibytes:.0f} MiB for {shape}", figure=point(mebibytes)
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,5 +198,5 @@ class HalfPrecisionElu(Rule):
         return Outcome(
             held=as_published >= 0,
             ours=f"elu({self.x:g}) + 1 in float16: {as_published:.6f} as published, {rearranged:.6f} as exp(x) below 0",
-            value=as_published,
+            figure=point(as_published),
         )

@@ -1,19 +1,27 @@
 """Rules about growth with the length: exponents, elbows, and the length from which on something is faster."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from eval.claims.claim import MissingRowsError
-from eval.claims.evidence import Evidence, Series, Where, identities
+from eval.claims.claim import (
+    FIGURE_TOLERANCE,
+    SLOPE_TOLERANCE,
+    Outcome,
+    Rule,
+    in_range,
+    known,
+    point,
+    same_figure,
+    same_side,
+    same_slope,
+    with_interval,
+)
+from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
 from eval.claims.ratios import at_lengths
-from eval.claims.rule import Outcome, Rule, with_interval
-from eval.claims.verdict import FIGURE_TOLERANCE, SLOPE_TOLERANCE, in_range, known, same_figure, same_slope
 from eval.query import Pair
-from eval.statistics.intervals import MIN_BOOTSTRAP_SAMPLES, contrast, logarithms
-from eval.statistics.ratios import unpaired_ratio
+from eval.statistics.intervals import MIN_BOOTSTRAP_SAMPLES, Contrast, contrast, logarithms
 from eval.statistics.scaling import Crossover, crossover, scaling_exponent
 
 # A line of a published table: lengths and seconds.
@@ -22,19 +30,21 @@ Line = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slope(Rule):
-    """Time as a power of the length.
+    """Time as a power of the length, or a ratio of times, which is claimed to grow.
 
     Attributes:
-        figure: The published exponent.
+        figure: The published exponent; None: above 0.
         line: Of the source's own table, if its text is judged by that; None: it is judged by rows.
         series: Whose rows.
+        over: Whose rows are below, of a ratio.
         where: Their cells.
         lengths: All of them.
     """
 
-    figure: float
+    figure: float | None = None
     line: Line | None = None
     series: Series | None = None
+    over: Series | None = None
     where: Where
     lengths: tuple[int, ...] = ()
 
@@ -42,84 +52,64 @@ class Slope(Rule):
         if self.line is not None:
             slope = scaling_exponent(self.line["lengths"], [[each] for each in self.line["seconds"]]).value
             return Outcome(
-                held=same_slope(slope, slope, self.figure),
+                held=same_slope(Contrast(value=slope, low=slope, high=slope), self.figure or 0.0),
                 ours=f"{slope:.2f} by least squares from the printed milliseconds",
-                value=slope,
+                figure=point(slope),
                 reason=f"Computed from the document's own table; the text says {self.figure}. Single means have no "
                 "interval.",
             )
         assert self.series is not None, "a slope is of a line or of rows"
-        rows = [evidence.timed(self.where.at(length), self.series) for length in self.lengths]
-        found = scaling_exponent(self.lengths, [row.samples for row in rows])
-        low, high = known(found.low, found.high)
+        if self.over is not None:
+            pairs = evidence.by_length(self.series, self.over, self.where, self.lengths)
+            found = scaling_exponent(list(pairs), [pair.ratios for pair in pairs.values()])
+            listed, used = f"{at_lengths(pairs)}; slope ", identities(pairs.values())
+        else:
+            rows = evidence.timed_at(self.lengths, self.where, self.series)
+            found = scaling_exponent(self.lengths, [row.samples for row in rows])
+            listed, used = "", tuple(row.identity for row in rows)
+        published = (
+            f"N = {self.lengths[0]} to {self.lengths[-1]}, published {self.figure} give or take {SLOPE_TOLERANCE}."
+        )
+        grows = "The ratio grows with the power of N that stands here; above 0 is growth."
         return Outcome(
-            held=same_slope(low, high, self.figure),
-            ours=with_interval(found.value, low, high),
-            value=found.value,
-            low=low,
-            high=high,
-            reason=f"N = {self.lengths[0]} to {self.lengths[-1]}, published {self.figure} give or take "
-            f"{SLOPE_TOLERANCE}.",
-            evidence=tuple(row.identity for row in rows),
+            held=known(found)[0] > 0 if self.figure is None else same_slope(found, self.figure),
+            ours=listed + with_interval(found),
+            figure=found,
+            reason=grows if self.figure is None else published,
+            evidence=used,
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Step(Rule):
-    """How many times as long the last of some lengths takes as the one before."""
-
-    series: Series
-    where: Where
-    lengths: tuple[int, ...]
-    figure: float
-
-    def outcome(self, evidence: Evidence) -> Outcome:
-        rows = [evidence.timed(self.where.at(length), self.series) for length in self.lengths]
-        steps = [unpaired_ratio(after.samples, before.samples) for before, after in itertools.pairwise(rows)]
-        low, high = known(steps[-1].low, steps[-1].high)
-        named = zip(itertools.pairwise(self.lengths), steps, strict=True)
-        return Outcome(
-            held=same_figure(low, high, self.figure),
-            ours="; ".join(
-                f"N={a} to {b}: {with_interval(each.ratio, each.low, each.high)}x" for (a, b), each in named
-            ),
-            value=steps[-1].ratio,
-            low=low,
-            high=high,
-            evidence=tuple(row.identity for row in rows),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bend(Rule):
-    """A product of powers of times, such as one step over another, against 1.
+class Product(Rule):
+    """A product of powers of times, such as one step over another.
 
     Attributes:
         terms: A series, a length and a power each.
         where: The cells.
-        side: Of 1, on which it is claimed to lie.
-        what: Before the figure, in words; after it stands `against`.
-        against: What it is that many times of.
+        figure: The published one; None: it is claimed to lie on a side of 1.
+        above: Whether above.
+        what: Before the figure, in words.
+        against: What it is that many times of, after it.
     """
 
     terms: tuple[tuple[Series, int, float], ...]
     where: Where
-    side: Literal["above", "below"]
+    figure: float | None = None
+    above: bool = True
     what: str
-    against: str
+    against: str = ""
 
     def outcome(self, evidence: Evidence) -> Outcome:
         rows = [evidence.timed(self.where.at(length), series) for series, length, _ in self.terms]
         powers = [power for _, _, power in self.terms]
         found = contrast([logarithms(row.samples) for row in rows], powers).exponential
-        low, high = known(found.low, found.high)
+        claimed = f"Claimed to be {'above' if self.above else 'below'} 1."
         return Outcome(
-            held=low > 1 if self.side == "above" else high < 1,
-            ours=f"{self.what} is {with_interval(found.value, low, high)} times {self.against}",
-            value=found.value,
-            low=low,
-            high=high,
-            reason=f"Claimed to be {self.side} 1.",
+            held=same_side(found, above=self.above) if self.figure is None else same_figure(found, self.figure),
+            ours=f"{self.what} is {with_interval(found)} times {self.against}".rstrip(),
+            figure=found,
+            reason=claimed if self.figure is None else f"Published {self.figure}.",
             evidence=tuple(row.identity for row in rows),
         )
 
@@ -150,27 +140,26 @@ class Crossing(Rule):
 
     def outcome(self, evidence: Evidence) -> Outcome:
         found, pairs = self._crossover(evidence, self.series, self.baseline)
-        used = identities(list(pairs.values()))
+        used = identities(pairs.values())
         if self.after is not None:
             other, others = self._crossover(evidence, self.after, self.baseline)
             # What is faster at short lengths crosses the other way.
             falls_behind = "short lengths" in (found.faster_at, other.faster_at)
             held = not falls_behind and _ends(found)[0] > _ends(other)[1]
             ours = f"{self.series.label}: {_words(found)}; {self.after.label}: {_words(other)}"
-            reason, used = "The intervals have to lie apart.", (*identities(list(others.values())), *used)
+            reason, used = "The intervals have to lie apart.", (*identities(others.values()), *used)
         else:
             assert self.range is not None, "a crossover has a range, or another one to be later than"
             least, most = self.range
             # A crossing that the point estimates do not show is not reproduced, even if its interval allows one.
             shown = found.length is not None and found.faster_at == "long lengths"
-            held = shown and in_range(*_ends(found), least, most)
+            low, high = _ends(found)
+            held = shown and in_range(Contrast(value=found.length or 0.0, low=low, high=high), least, most)
             ours = f"{_words(found)}; {self.series.label} over {self.baseline.label}: {at_lengths(pairs)}"
             ours += "" if self.beside is None else f"; over {self.beside.label}: {self._beside(evidence, self.beside)}"
             claimed = f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
             reason = f"Published {claimed}, give or take {FIGURE_TOLERANCE:.0%}{self._own()}."
-        return Outcome(
-            held=held, ours=ours, value=found.length, low=found.low, high=found.high, reason=reason, evidence=used
-        )
+        return Outcome(held=held, ours=ours, figure=found, reason=reason, evidence=used)
 
     def _crossover(self, evidence: Evidence, series: Series, baseline: Series) -> tuple[Crossover, dict[int, Pair]]:
         pairs = evidence.by_length(series, baseline, self.where, self.lengths)
@@ -197,11 +186,11 @@ class Crossing(Rule):
 
 def _ends(found: Crossover) -> tuple[float, float]:
     """The interval; open ends are 0 and infinity."""
+    never = math.inf if found.faster_at != "every length" else 0.0
     if found.length is None and found.low is None and found.high is None:
-        return (0.0, 0.0) if found.faster_at == "every length" else (math.inf, math.inf)
-    if found.faster_at == "every length":
-        return 0.0, math.inf if found.high is None else found.high
-    return 0.0 if found.low is None else found.low, math.inf if found.high is None else found.high
+        return never, never
+    low = 0.0 if found.low is None or found.faster_at == "every length" else found.low
+    return low, math.inf if found.high is None else found.high
 
 
 def _words(found: Crossover) -> str:

@@ -1,4 +1,4 @@
-"""Rules about many cells at a time: means of ratios, rates, and spreads."""
+"""Rules about many cells at a time: means of ratios, rates, spreads, and which of a field is the fastest."""
 
 import dataclasses
 import statistics
@@ -7,11 +7,22 @@ from typing import Literal
 
 import numpy as np
 
-from eval.claims.claim import MissingRowsError
-from eval.claims.evidence import Evidence, Series, Where, identities
-from eval.claims.rule import ELSEWHERE, Outcome, Rule, with_interval
-from eval.claims.verdict import EQUALITY, known, overlaps, same_figure, ties
+from eval.claims.claim import (
+    ELSEWHERE,
+    EQUALITY,
+    Outcome,
+    Rule,
+    in_range,
+    known,
+    point,
+    same_figure,
+    same_side,
+    ties,
+    with_interval,
+)
+from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
 from eval.query import Measured, Pair
+from eval.rows import Row
 from eval.statistics.intervals import Contrast, contrast, logarithms
 
 
@@ -56,24 +67,20 @@ class Mean(Rule):
 
     def _overall(self, pairs: Sequence[Pair]) -> Outcome:
         mean = _mean(pairs)
-        low, high = known(mean.low, mean.high)
         match self.kind:
             case "near":
                 # Two builds of one thing differ by fractions of a percent: that is not the difference claimed.
-                held = low > 1 and abs(mean.value - (self.figure or 1)) <= EQUALITY
+                held = same_side(mean, above=True) and abs(mean.value - (self.figure or 1)) <= EQUALITY
             case "tie":
-                held = ties(low, high)
+                held = ties(mean)
             case _:
-                held = same_figure(low, high, self.figure or 1)
-        what = (
-            f"{self.above.label} over {self.below.label}" if self.below is not None else "A/A controls, over themselves"
-        )
+                held = same_figure(mean, self.figure or 1)
+        below = "" if self.below is None else self.below.label
+        what = f"{self.above.label} over {below}" if below else "A/A controls, over themselves"
         return Outcome(
             held=held,
-            ours=f"{with_interval(mean.value, low, high)}x, geometric mean of {len(pairs)} cells ({what})",
-            value=mean.value,
-            low=low,
-            high=high,
+            ours=f"{with_interval(mean)}x, geometric mean of {len(pairs)} cells ({what})",
+            figure=mean,
             reason="" if self.figure is None else f"Published {self.figure:.2f}.",
         )
 
@@ -87,15 +94,12 @@ class Mean(Rule):
         (least, first), *_, (greatest, last) = groups.items()
         weights = [1 / len(first)] * len(first) + [-1 / len(last)] * len(last)
         gap = contrast([logarithms(pair.ratios) for pair in (*first, *last)], weights).exponential
-        low, high = known(gap.low, gap.high)
         centres = [mean.value for mean in means.values()]
-        texts = (f"{self.axis} {at}: {with_interval(mean.value, mean.low, mean.high)}x" for at, mean in means.items())
+        extreme = centres[0] == max(centres) and centres[-1] == min(centres)
         return Outcome(
-            held=centres[0] == max(centres) and centres[-1] == min(centres) and low > 1,
-            ours="; ".join(texts),
-            value=gap.value,
-            low=low,
-            high=high,
+            held=same_side(gap, above=True) and extreme,
+            ours="; ".join(f"{self.axis} {at}: {with_interval(mean)}x" for at, mean in means.items()),
+            figure=gap,
             reason=f"The figure is the ratio at {least} over that at {greatest}; the rule: the first is the largest, "
             "the last the smallest, and the interval above 1.",
         )
@@ -134,25 +138,26 @@ class Rate(Rule):
         value = max(values) if self.of == "largest" else statistics.fmean(values)
         largest = f" (largest {max(values):.1%})" if self.quantity == "utilisation" else ""
         return Outcome(
-            held=overlaps(value, value, self.figure),
+            held=in_range(Contrast(value=value, low=value, high=value), self.figure, self.figure),
             ours=f"{self._words(value)}, {self.of} of {len(rows)} cells{largest} ({self.series.label})",
-            value=value,
+            figure=point(value),
             reason="A summary of many cells has no interval.",
             evidence=tuple(each.identity for each in rows),
         )
 
     def _longest(self, found: Measured) -> Outcome:
-        ends = known(found.times.interval_low, found.times.interval_high)
-        value, low, high = self._of(found, found.times.median_seconds), *sorted(self._of(found, end) for end in ends)
+        seconds = Contrast(
+            value=found.times.median_seconds, low=found.times.interval_low, high=found.times.interval_high
+        )
+        low, high = sorted(self._of(found, end) for end in known(seconds))
+        figure = Contrast(value=self._of(found, seconds.value), low=low, high=high)
         cell = found.cell
         place = ", ".join([*([cell.model] if cell.model else []), f"B={cell.batch_size}", f"L={cell.length}"])
-        held = overlaps(low, high, self.figure)
+        settled = self.model is None or cell.model == self.model
         return Outcome(
-            held=held if self.model is None or cell.model == self.model else "not measured",
-            ours=f"{self._words(value)} ({self._words(low)} to {self._words(high)}; {place})",
-            value=value,
-            low=low,
-            high=high,
+            held=in_range(figure, self.figure, self.figure) if settled else "not measured",
+            ours=f"{self._words(figure.value)} ({self._words(low)} to {self._words(high)}; {place})",
+            figure=figure,
             evidence=(found.identity,),
         )
 
@@ -191,7 +196,7 @@ class Spread(Rule):
             held=worst < self.bound,
             ours=f"{below} of {len(values)} cells below {self.bound:.0%}; largest {worst:.1%} ({row.cell.variant}, "
             f"N={row.cell.length}), median {np.median(values):.1%}",
-            value=worst,
+            figure=point(worst),
             reason="Standard deviation over mean of the rounds, at the published lengths; one slow round is enough to "
             f"break {self.bound:.0%}.",
             evidence=tuple(each.identity for _, each in known_ones),
@@ -201,3 +206,113 @@ class Spread(Rule):
 def _mean(pairs: Sequence[Pair]) -> Contrast:
     """Geometric mean of the ratios."""
     return contrast([logarithms(pair.ratios) for pair in pairs], [1 / len(pairs)] * len(pairs)).exponential
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Contender:
+    """One of a field.
+
+    Attributes:
+        series: Which.
+        timed: In the rounds that all of the field share.
+        link: Of what ran in rounds of its own: its pair with what `timed` holds.
+    """
+
+    series: Series
+    timed: Measured
+    link: Pair | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Median; with a link, as many times the shared rounds' as it took times the other's in its own rounds."""
+        factor = 1.0 if self.link is None else self.link.ratio.ratio
+        return factor * self.timed.times.median_seconds
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All that it rests on."""
+        link = () if self.link is None else (self.link.numerator.row, self.link.denominator.row)
+        return (self.timed.row, *link)
+
+    def ties(self, other: "_Contender") -> bool:
+        """Whether the interval of the ratio to another holds 1."""
+        parts, weights = [], []
+        if self.timed.identity != other.timed.identity:
+            pairs = zip(self.timed.samples, other.timed.samples, strict=True)
+            parts.append(logarithms([mine / theirs for mine, theirs in pairs]))
+            weights.append(1.0)
+        for contender, weight in ((self, 1.0), (other, -1.0)):
+            if contender.link is not None:
+                parts.append(logarithms(contender.link.ratios))
+                weights.append(weight)
+        low, high = known(contrast(parts, weights).exponential)
+        return low <= 1 <= high
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranking(Rule):
+    """Which is the fastest, every other one's interval being apart from it; or that none is at every length.
+
+    Attributes:
+        field: Who competes.
+        shared: Whose rounds all share.
+        linked: Of what was timed in rounds of its own, with whom of the field.
+        needed: Who has to be there.
+        where: The cells.
+        lengths: All of them.
+        claimed: Who is said to be the fastest; None: that none is the fastest, or tied with it, at every length.
+    """
+
+    field: tuple[Series, ...]
+    shared: Series
+    linked: tuple[tuple[Series, Series], ...] = ()
+    needed: tuple[Series, ...]
+    where: Where
+    lengths: tuple[int, ...]
+    claimed: Series | None = None
+
+    def outcome(self, evidence: Evidence) -> Outcome:
+        found = {length: self._podium(evidence, self.where.at(length)) for length in self.lengths}
+        rows = dict.fromkeys(row.identity for _, _, field in found.values() for each in field for row in each.rows)
+        texts = {
+            length: fastest + (f" (tied: {', '.join(tied)})" if tied else "")
+            for length, (fastest, tied, _) in found.items()
+        }
+        if self.claimed is None:
+            always = set.intersection(*({fastest, *tied} for fastest, tied, _ in found.values()))
+            return Outcome(
+                held=not always,
+                ours="; ".join(f"N={length}: {text}" for length, text in texts.items()),
+                reason=f"Best or tied at every length: {', '.join(sorted(always))}." if always else "",
+                evidence=tuple(rows),
+            )
+        ((fastest, tied, field),) = found.values()
+        claimed, best = self.claimed.label, {fastest, *tied}
+        return Outcome(
+            held=fastest == claimed and not tied,
+            ours=f"{texts[self.lengths[0]]}, of {len(field)} mechanisms and settings",
+            reason=f"Claimed: {claimed}.",
+            undecided=f"ties with {', '.join(sorted(best - {claimed}))}" if claimed in best and tied else "",
+            evidence=tuple(rows),
+        )
+
+    def _podium(self, evidence: Evidence, where: Where) -> tuple[str, tuple[str, ...], list[_Contender]]:
+        """The fastest, those that tie with it, and all that were timed in one group."""
+        field = []
+        for series in self.field:
+            try:
+                field.append(self._contender(evidence, series, where))
+            except MissingRowsError:
+                if series in self.needed:
+                    raise
+        first = min(field, key=lambda contender: contender.seconds)
+        if len(first.timed.samples) < 2:
+            raise MissingRowsError("a single sample has no interval")
+        tied = tuple(each.series.label for each in field if each is not first and each.ties(first))
+        return first.series.label, tied, field
+
+    def _contender(self, evidence: Evidence, series: Series, where: Where) -> _Contender:
+        other = {one.label: two for one, two in self.linked}.get(series.label)
+        link = None if other is None else evidence.pair(series, other, where)
+        shared = evidence.pair(series if other is None else other, self.shared, where)
+        return _Contender(series=series, timed=shared.numerator, link=link)

@@ -3,13 +3,22 @@
 import dataclasses
 from typing import Literal
 
-from eval.claims.claim import MissingRowsError
-from eval.claims.evidence import Evidence, Series, Where, identities
-from eval.claims.rule import Outcome, Rule, times, with_interval
-from eval.claims.verdict import in_range, is_tie, known, may_tie, overlaps, same_figure, same_side, ties, verdict
+from eval.claims.claim import (
+    Outcome,
+    Rule,
+    in_range,
+    is_tie,
+    known,
+    point,
+    same_figure,
+    same_side,
+    ties,
+    times,
+    verdict,
+)
+from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
 from eval.query import Pair
 from eval.statistics.ratios import holm
-from eval.statistics.scaling import scaling_exponent
 
 Kind = Literal["figure", "range", "above", "below", "tie"]
 Show = Literal["last", "least", "largest", "farthest"]
@@ -28,8 +37,7 @@ class Beside:
 
     def words(self, evidence: Evidence, where: Where) -> str:
         """The ratio, or that it was not measured."""
-        changed = {key: value for key in ("length", "mode") if (value := getattr(self, key)) is not None}
-        there = dataclasses.replace(where, **changed)
+        there = dataclasses.replace(where, length=self.length or where.length, mode=self.mode or where.mode)
         try:
             figure = times(evidence.pair(self.above, self.below, there))
         except MissingRowsError:
@@ -76,59 +84,57 @@ class Ratio(Rule):
 
     def outcome(self, evidence: Evidence) -> Outcome:
         pairs = self._pairs(evidence)
-        figures = self.figures if self.kind == "figure" and len(self.figures) == len(pairs) else self.figures[:1]
-        claimed = dict(zip(pairs, figures * (len(pairs) if len(figures) == 1 else 1), strict=False))
-        held = {name: self._holds(pair, claimed.get(name)) for name, pair in pairs.items()}
-        shown = self._shown(pairs, held)
-        pair = pairs[shown]
+        # One figure for each length, or all of them for each pair.
+        each_its_own = self.kind == "figure" and len(self.figures) == len(pairs) and not self._has_several
+        claimed = {name: self.figures[i : i + 1] if each_its_own else self.figures for i, name in enumerate(pairs)}
+        held = {name: self._holds(pair, claimed[name]) for name, pair in pairs.items()}
         if self.judged == "most":
             return self._most(pairs, held)
+        shown = self._shown(pairs, held)
         asked = [shown] if self.judged == "shown" else list(pairs)
         failing = [name for name in asked if not held[name]]
-        is_open = {name: self._is_open(pairs[name], claimed.get(name)) for name in failing}
+        is_open = {name: self._is_open(pairs[name], claimed[name]) for name in failing}
+        notes = (self._rule(pairs[shown]), self._against(pairs, is_open), self._target(pairs))
         return Outcome(
             held=not failing,
-            ours=self._ours(evidence, pairs, pair),
-            value=pair.ratio.ratio,
-            low=pair.ratio.low,
-            high=pair.ratio.high,
-            reason=" ".join(
-                part for part in (self._rule(pair), self._against(pairs, is_open), self._target(pairs)) if part
-            ),
+            ours=self._ours(evidence, pairs, pairs[shown]),
+            figure=pairs[shown].ratio.figure,
+            reason=" ".join(note for note in notes if note),
             undecided=self._what_is_open() if failing and all(is_open.values()) else "",
-            evidence=identities(list(pairs.values())),
+            evidence=identities(pairs.values()),
         )
 
-    def _pairs(self, evidence: Evidence) -> dict[str, Pair]:
-        belows = self.below if isinstance(self.below, tuple) else (self.below,)
-        if not self.lengths:
-            found = [pair for below in belows for pair in evidence.some_pairs(self.above, below, self.where)]
-            return {pair.cell.group: pair for pair in found}
-        return {
-            (f"{self.above.label} over {below.label}, " if len(belows) > 1 else "") + f"N={length}": evidence.pair(
-                self.above, below, self.where.at(length)
-            )
-            for below in belows
-            for length in self.lengths
-        }
-
-    def _holds(self, pair: Pair, figure: float | None) -> bool:
-        low, high = known(pair.ratio.low, pair.ratio.high)
-        match self.kind:
-            case "figure":
-                published = self.figures if figure is None or self._has_several else (figure,)
-                return all(same_figure(low, high, each) for each in published)
-            case "range":
-                return same_side(low, high, above=True) and in_range(
-                    low, high, self.figures[0], self.figures[1], self.tolerance
-                )
-            case "tie":
-                return ties(low, high)
-        return same_side(low, high, above=self.kind == "above")
+    @property
+    def _belows(self) -> tuple[Series, ...]:
+        return self.below if isinstance(self.below, tuple) else (self.below,)
 
     @property
     def _has_several(self) -> bool:
         return self.kind == "figure" and len(self.figures) > max(1, len(self.lengths))
+
+    def _pairs(self, evidence: Evidence) -> dict[str, Pair]:
+        if not self.lengths:
+            found = [pair for below in self._belows for pair in evidence.some_pairs(self.above, below, self.where)]
+            return {pair.cell.group: pair for pair in found}
+        return {
+            (f"{self.above.label} over {below.label}, " if len(self._belows) > 1 else "") + f"N={length}": (
+                evidence.pair(self.above, below, self.where.at(length))
+            )
+            for below in self._belows
+            for length in self.lengths
+        }
+
+    def _holds(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
+        found = pair.ratio.figure
+        match self.kind:
+            case "figure":
+                return all(same_figure(found, each) for each in claimed)
+            case "range":
+                least, most = claimed
+                return same_side(found, above=True) and in_range(found, least, most, self.tolerance)
+            case "tie":
+                return ties(found)
+        return same_side(found, above=self.kind == "above")
 
     def _shown(self, pairs: dict[str, Pair], held: dict[str, bool]) -> str:
         match self.show:
@@ -140,19 +146,19 @@ class Ratio(Rule):
                 return max(pairs, key=lambda name: abs(pairs[name].ratio.ratio - 1))
         return next((name for name in pairs if not held[name]), list(pairs)[-1])
 
-    def _is_open(self, pair: Pair, figure: float | None) -> bool:
+    def _is_open(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
         """Whether a ratio that does not bear the claim out does not refute it either."""
-        low, high = known(pair.ratio.low, pair.ratio.high)
+        low, high = known(pair.ratio.figure)
         if self.kind in ("above", "below"):
             return low <= 1 <= high
-        if self.kind == "tie" or (figure is not None and is_tie(figure)):
-            return may_tie(low, high)
-        return self.kind == "figure" and figure is not None and overlaps(low, high, figure) and low <= 1 <= high
+        if self.kind == "tie" or any(map(is_tie, claimed[:1])):
+            return in_range(pair.ratio.figure, 1, 1)
+        return self.kind == "figure" and in_range(pair.ratio.figure, claimed[0], claimed[0]) and low <= 1 <= high
 
     def _what_is_open(self) -> str:
         if self.kind in ("above", "below"):
             return "an interval holds 1"
-        if self.kind == "figure" and not any(is_tie(figure) for figure in self.figures):
+        if self.kind == "figure" and not any(map(is_tie, self.figures)):
             return "an interval holds both the published figure and 1"
         return "an interval reaches beyond 10 % of 1"
 
@@ -177,9 +183,9 @@ class Ratio(Rule):
 
     def _rule(self, shown: Pair) -> str:
         published = ", ".join(f"{figure:.2f}" for figure in self.figures)
-        low, high = known(shown.ratio.low, shown.ratio.high)
         if self._has_several:
-            published = ", ".join(f"{each} ({verdict(same_figure(low, high, each))})" for each in self.figures)
+            judged = {each: verdict(same_figure(shown.ratio.figure, each)) for each in self.figures}
+            published = ", ".join(f"{figure} ({found})" for figure, found in judged.items())
         rule = {
             "figure": f"published {published}",
             "range": f"published {' to '.join(f'{each:g}' for each in self.figures)}",
@@ -187,8 +193,7 @@ class Ratio(Rule):
             "below": "claimed to be below 1",
             "tie": "claimed to be about 1",
         }[self.kind]
-        belows = self.below if isinstance(self.below, tuple) else (self.below,)
-        return f"{self.above.label} over {' and '.join(each.label for each in belows)}, {rule}."
+        return f"{self.above.label} over {' and '.join(each.label for each in self._belows)}, {rule}."
 
     def _against(self, pairs: dict[str, Pair], is_open: dict[str, bool]) -> str:
         """The cells of many that speak against a tie, or where none does those that leave it open."""
@@ -201,7 +206,7 @@ class Ratio(Rule):
     def _target(self, pairs: dict[str, Pair]) -> str:
         if self.own_target is None:
             return ""
-        ends = [known(pair.ratio.low, pair.ratio.high) for pair in pairs.values()]
+        ends = [known(pair.ratio.figure) for pair in pairs.values()]
         met, missed = sum(high <= self.own_target for _, high in ends), sum(low > self.own_target for low, _ in ends)
         return (
             f"This library's own target is a ratio of at most {self.own_target}: the interval lies below it in {met}, "
@@ -209,15 +214,15 @@ class Ratio(Rule):
         )
 
     def _most(self, pairs: dict[str, Pair], held: dict[str, bool]) -> Outcome:
-        ends = [known(pair.ratio.low, pair.ratio.high) for pair in pairs.values()]
-        faster, slower = sum(held.values()), sum(high < 1 for _, high in ends)
+        faster = sum(held.values())
+        slower = sum(same_side(pair.ratio.figure, above=False) for pair in pairs.values())
         return Outcome(
             held=2 * faster > len(pairs),
             ours=f"faster in {faster}, slower in {slower}, undecided in {len(pairs) - faster - slower} of {len(pairs)} "
             "cells",
-            value=faster / len(pairs),
+            figure=point(faster / len(pairs)),
             reason="Most: more than half of the intervals above 1.",
-            evidence=identities(list(pairs.values())),
+            evidence=identities(pairs.values()),
         )
 
 
@@ -238,30 +243,6 @@ class All(Rule):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trend(Rule):
-    """Whether a ratio grows with the length: the slope of its logarithm, over all measured lengths."""
-
-    above: Series
-    below: Series
-    where: Where
-    lengths: tuple[int, ...]
-
-    def outcome(self, evidence: Evidence) -> Outcome:
-        pairs = evidence.by_length(self.above, self.below, self.where, self.lengths)
-        slope = scaling_exponent(list(pairs), [pair.ratios for pair in pairs.values()])
-        low, high = known(slope.low, slope.high)
-        return Outcome(
-            held=low > 0,
-            ours=f"{at_lengths(pairs)}; slope {with_interval(slope.value, low, high)}",
-            value=slope.value,
-            low=low,
-            high=high,
-            reason="The ratio grows with the power of N that stands here; above 0 is growth.",
-            evidence=identities(list(pairs.values())),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class NeverBeaten(Rule):
     """Whether at each length a series beats, or ties with, each of some others."""
 
@@ -272,22 +253,14 @@ class NeverBeaten(Rule):
 
     def outcome(self, evidence: Evidence) -> Outcome:
         found = {other.label: evidence.by_length(other, self.series, self.where, self.lengths) for other in self.others}
-        pairs = [pair for each in found.values() for pair in each.values()]
-        beaten = [
-            f"{label} at N={length}"
-            for label, each in found.items()
-            for length, pair in each.items()
-            if known(pair.ratio.low, pair.ratio.high)[1] < 1
-        ]
-        fastest = min(pairs, key=lambda pair: pair.ratio.ratio).ratio
+        pairs = {f"{label} at N={length}": pair for label, each in found.items() for length, pair in each.items()}
+        beaten = [name for name, pair in pairs.items() if same_side(pair.ratio.figure, above=False)]
         return Outcome(
             held=not beaten,
             ours=" | ".join(f"{label} over {self.series.label}: {at_lengths(each)}" for label, each in found.items()),
-            value=fastest.ratio,
-            low=fastest.low,
-            high=fastest.high,
+            figure=min((pair.ratio.figure for pair in pairs.values()), key=lambda figure: figure.value),
             reason=f"Beaten by {', '.join(beaten)}." if beaten else "No other implementation of the same is faster.",
-            evidence=identities(pairs),
+            evidence=identities(pairs.values()),
         )
 
 
@@ -311,9 +284,9 @@ class Significance(Rule):
             held=p_value < self.level and pairs[self.length].ratio.ratio < 1,
             ours=f"p = {p_value:.2g} after Holm's correction over {len(tested)} lengths; ratio "
             f"{times(pairs[self.length])}",
-            value=p_value,
+            figure=point(p_value),
             reason=f"Faster, with p < {self.level}.",
-            evidence=identities(list(pairs.values())),
+            evidence=identities(pairs.values()),
         )
 
 

@@ -8,13 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from eval.claims.claim import MissingRowsError
-from eval.claims.evidence import Evidence, Series, Where
-from eval.claims.rule import Outcome, Rule, with_interval
-from eval.claims.verdict import in_range, known, same_figure, same_side
+from eval.claims.claim import Outcome, Rule, in_range, known, point, same_figure, same_side, with_interval
+from eval.claims.evidence import Evidence, MissingRowsError, Series, Where
 from eval.rows import Row
 from eval.statistics.intervals import Contrast, paired_difference
-from eval.statistics.ratios import RatioEstimate, paired_ratio
+from eval.statistics.ratios import paired_ratio
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.function import function_of
 
@@ -37,7 +35,7 @@ class _Compared:
     """What trained, a ratio of times, and the rows it comes from."""
 
     where: str
-    ratio: RatioEstimate
+    ratio: Contrast
     identities: tuple[str, ...]
 
 
@@ -67,27 +65,22 @@ class Training(Rule):
         compared, how = self._finetunings(evidence), FINETUNED
         if not compared:
             compared, how = self._steps(evidence), SCALED
-        ratio = compared[-1].ratio
-        ends = [known(each.ratio.low, each.ratio.high) for each in compared]
+        last = compared[-1].ratio
         if self.kind == "figure":
-            held = same_figure(*ends[-1], *self.figures)
+            held = same_figure(last, self.figures[0])
             rule = f"Published {self.figures[0]:.2f}; judged by the last."
         else:
+            least, most = self.figures
             held = all(
-                same_side(*each, above=True) and in_range(*each, self.figures[0], self.figures[1], 0.0) for each in ends
+                same_side(each.ratio, above=True) and in_range(each.ratio, least, most, 0.0) for each in compared
             )
             rule = (
                 f"Every interval has to reach into {self.figures[0]} to {self.figures[1]} times the tokens per second."
             )
-        texts = (
-            f"{each.where}: {with_interval(each.ratio.ratio, each.ratio.low, each.ratio.high)}x" for each in compared
-        )
         return Outcome(
             held=held,
-            ours=f"{self.what}: {'; '.join(texts)}",
-            value=ratio.ratio,
-            low=ratio.low,
-            high=ratio.high,
+            ours=f"{self.what}: {'; '.join(f'{each.where}: {with_interval(each.ratio)}x' for each in compared)}",
+            figure=last,
             reason=f"{how} {rule}",
             evidence=tuple(identity for each in compared for identity in each.identities),
         )
@@ -105,7 +98,7 @@ class Training(Rule):
         return [
             _Compared(
                 where=f"{pair.cell.model}, B={pair.cell.batch_size}, L={pair.cell.length}",
-                ratio=pair.ratio,
+                ratio=pair.ratio.figure,
                 identities=pair.identities,
             )
             for pair in pairs
@@ -125,7 +118,7 @@ class Training(Rule):
             above, below = rows.get(self.above[0], {}), rows.get(self.below[0], {})
             seeds = sorted(set(above) & set(below))
             if len(seeds) > 1:
-                ratio = paired_ratio(*([_seconds(each[seed]) for seed in seeds] for each in (above, below)))
+                ratio = paired_ratio(*([_seconds(each[seed]) for seed in seeds] for each in (above, below))).figure
                 computed = [_computed_by(rows[name][seeds[0]]) for name in sorted((self.above[0], self.below[0]))]
                 where = f"{model} ({steps} steps, {len(seeds)} seeds, {' and '.join(computed)})"
                 used = tuple(each[seed].identity for seed in seeds for each in (above, below))
@@ -146,20 +139,14 @@ class Quality(Rule):
             names = f"{self.variant} and {self.baseline}"
             raise MissingRowsError(f"no bits per byte of {names} at equal tokens, of two seeds at least")
         recall = self._differences(evidence, "accuracy")
-        worst = max(losses.values(), key=lambda found: found[0].value)[0]
-        low, high = known(worst.low, worst.high)
-        costs = [known(found.low, found.high)[0] > 0 for found, _ in losses.values()]
-        costs += [known(found.low, found.high)[1] < 0 for found, _ in recall.values()]
-        texts = [
-            f"{name}: {with_interval(found.value, found.low, found.high, digits=3)}"
-            for name, (found, _) in (*losses.items(), *recall.items())
-        ]
+        worst = max((found for found, _ in losses.values()), key=lambda found: found.value)
+        costs = [known(found)[0] > 0 for found, _ in losses.values()]
+        costs += [known(found)[1] < 0 for found, _ in recall.values()]
+        texts = [f"{name}: {with_interval(found, digits=3)}" for name, (found, _) in (*losses.items(), *recall.items())]
         return Outcome(
             held=any(costs),
             ours=f"{self.variant} minus {self.baseline}: {'; '.join(texts)}",
-            value=worst.value,
-            low=low,
-            high=high,
+            figure=worst,
             reason="At equal tokens, differences paired by seed: more bits per byte or less accuracy is worse. It may "
             "cost quality: one of the intervals has to lie wholly on the worse side of 0.",
             evidence=tuple(row.identity for _, rows in (*losses.values(), *recall.values()) for row in rows),
@@ -198,17 +185,9 @@ class Exchange(Rule):
 
     Attributes:
         variant: Whose function it is.
-        above: Of a series of whole models that were built and not exchanged: stated where no row is of an exchange.
-        below: Of another.
-        where: Their cells.
-        with_models: Words in their names.
     """
 
     variant: str
-    above: Series
-    below: Series
-    where: Where
-    with_models: str
 
     def outcome(self, evidence: Evidence) -> Outcome:
         wanted = function_of(variant_mapping(self.variant))
@@ -221,7 +200,7 @@ class Exchange(Rule):
             and function_of(json.loads(row.quality.attention)) == wanted
         ]
         if not exact:
-            return self._built(evidence)
+            raise MissingRowsError("no row is of a model whose attention was exchanged")
         differences = [surgery["damage"]["largest_logit_difference"] for _, _, surgery in exact]
         whole = all(len(surgery["layers"]) == surgery["num_layers"] for _, _, surgery in exact)
         # Of one model after one prompt, which is taken from the data.
@@ -236,26 +215,10 @@ class Exchange(Rule):
             held=whole and same and max(differences) <= EXACT,
             ours=f"{names} in {'every layer' if whole else 'some layers'} of {models}: largest logit difference "
             f"{max(differences):.1e}, greedy texts {'equal' if same else 'not equal'}",
-            value=max(differences),
+            figure=point(max(differences)),
             reason="Exchanged in trained checkpoints, for other ways to compute the same function. Reproduced if every "
             f"layer was exchanged, no logit moved by more than {EXACT:.0e} and the greedy texts are equal.",
             evidence=tuple(row.identity for row, _, _ in exact),
-        )
-
-    def _built(self, evidence: Evidence) -> Outcome:
-        """What was checked instead."""
-        pairs = evidence.some_pairs(self.above, self.below, self.where)
-        checked = [each for pair in pairs for each in (pair.numerator, pair.denominator)]
-        checked = [each for each in checked if self.with_models in (each.cell.model or "")]
-        checks = [each.row.correctness for each in checked]
-        errors = [check.max_error for check in checks if check is not None and check.max_error is not None]
-        return Outcome(
-            held="not measured",
-            ours=f"{len(checked)} whole models, built with either attention, checked before their clock"
-            + (f"; largest error {max(errors):.1e}" if errors else ""),
-            value=max(errors) if errors else None,
-            reason="No row is of a model whose attention was exchanged.",
-            evidence=tuple(each.identity for each in checked),
         )
 
 

@@ -26,6 +26,11 @@ class RatioEstimate:
     p_value: float | None
 
     @property
+    def figure(self) -> Contrast:
+        """The ratio without its test."""
+        return Contrast(value=self.ratio, low=self.low, high=self.high)
+
+    @property
     def differs(self) -> bool:
         """Whether the interval excludes 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high

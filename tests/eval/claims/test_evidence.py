@@ -16,7 +16,6 @@ def is_inlined(row):
 @pytest.mark.parametrize("names", [("a", "b"), ("a", None), (None, "b")])
 def test_rows_of_other_rounds_do_not_pair(names):
     rows = [renamed(row, names[is_inlined(row)]) for row in wrapper_rows()]
-
     assert findings_of(rows, "wrapper-fixed")["wrapper-fixed"].verdict == "not measured"
 
 
@@ -28,12 +27,10 @@ def test_rows_of_the_same_rounds_pair_whatever_the_code_they_were_stored_from():
         else row
         for row in rows
     ]
-
     assert findings_of(moved, "wrapper-fixed")["wrapper-fixed"].verdict == "different functions compared"
 
 
 def test_rows_of_unequal_sample_counts_do_not_pair():
     longer = {row.identity: row for row in wrapper_rows(rounds=12)}
     rows = [longer[row.identity] if is_inlined(row) else row for row in wrapper_rows()]
-
     assert findings_of(rows, "wrapper-fixed")["wrapper-fixed"].verdict == "not measured"

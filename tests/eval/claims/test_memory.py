@@ -2,24 +2,16 @@
 
 import pytest
 
-from tests.eval.claims.worlds import NO, YES, decode_rows, findings_of
+from tests.eval.claims.worlds import YES, decode_rows, findings_of
 
 NAMES = ("mqa-cache", "gqa-memory")
 
 
 def test_caches_as_small_as_published_are_reproduced_from_measured_bytes():
     findings = findings_of(decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000}), *NAMES)
-
     assert [findings[name].verdict for name in NAMES] == [YES, YES]
     assert [findings[name].value for name in NAMES] == [0.875, 0.5]
     assert "(1,000 against 8,000 bytes)" in findings["mqa-cache"].ours
-
-
-def test_a_cache_that_is_not_smaller_is_not_reproduced():
-    findings = findings_of(decode_rows({8: 8000, 4: 8000, 2: 8000, 1: 8000}), *NAMES)
-
-    assert [findings[name].verdict for name in NAMES] == [NO, NO]
-    assert [findings[name].value for name in NAMES] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, None), (4, 8), (8, 2)])
@@ -29,7 +21,6 @@ def test_a_model_of_other_heads_settles_nothing(num_heads, num_kv_heads):
         row.model_copy(update={"cell": row.cell.model_copy(update=heads)})
         for row in decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000})
     ]
-
     assert {finding.verdict for finding in findings_of(rows, *NAMES).values()} == {"not measured"}
 
 
@@ -38,5 +29,4 @@ def test_caches_of_two_groups_are_not_compared():
         row.model_copy(update={"cell": row.cell.model_copy(update={"group": row.cell.variant})})
         for row in decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000})
     ]
-
     assert {finding.verdict for finding in findings_of(rows, *NAMES).values()} == {"not measured"}

@@ -13,9 +13,7 @@ def test_outputs_that_differ_in_a_bit_are_not_bit_identical():
     rows[index] = rows[index].model_copy(
         update={"status": "incorrect", "correctness": failed, "timing": None, "comparison": None}
     )
-
     finding = findings_of(rows, "wrapper-bits")["wrapper-bits"]
-
     assert like_for_like(finding) == NO
     assert finding.value == 1e-9
 
@@ -35,9 +33,7 @@ def test_an_interval_that_reaches_beyond_a_tie_leaves_it_open_and_the_cell_is_na
         rows[rows.index(layer)] = layer.model_copy(
             update={"timing": layer.timing.model_copy(update={"samples_seconds": samples})}
         )
-
         reason = findings_of(rows, "wrapper-fixed")["wrapper-fixed"].reason
-
         assert f"Like for like: {NO}" in reason
         assert ("Undecided: an interval reaches beyond 10 % of 1." in reason) is is_open
         assert layer.cell.group in reason
@@ -50,13 +46,11 @@ def test_a_layers_own_rounding_is_no_difference_from_the_inlined_code():
         else row
         for row in wrapper_rows()
     ]
-
     assert like_for_like(findings_of(rows, "wrapper-bits")["wrapper-bits"]) == YES
 
 
 def test_a_layers_target_is_stated_and_counted_in_cells():
     finding = findings_of(wrapper_rows(), "wrapper-fixed")["wrapper-fixed"]
-
     assert finding.ours.startswith("of this library's layer: ")
     assert finding.ours.count(" cells;") == 1
     assert "a ratio of at most 1.02" in finding.reason

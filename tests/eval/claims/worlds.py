@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.claims import Finding, all_claims, judge
-from eval.claims.catalog import FOLDER, printed_lines
 from eval.claims.evidence import variant_kv_heads
+from eval.claims.judge import FOLDER, printed_lines
 from eval.replications import attnbench, grid48, layouts, wrapper
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
 from eval.speed.group import Group
