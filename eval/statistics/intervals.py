@@ -91,12 +91,7 @@ def expanded_confidence(size: int) -> float:
 
 
 def contrast(sets: Sequence[Floats], weights: Sequence[float]) -> Contrast:
-    """Sum over the sets of weight times median, the sets being independent of each other.
-
-    Args:
-        sets: Values of each set; at least one value in each.
-        weights: One for each set.
-    """
+    """Sum over the sets of weight times median; the sets are independent of each other, and none is empty."""
     factors = np.asarray(weights, dtype=np.float64)
     value = float(sum(weight * np.median(values) for weight, values in zip(factors, sets, strict=True)))
     sizes = [values.size for values in sets]

@@ -90,10 +90,10 @@ class Suite:
             UserError: If the request sets what the suite sets itself, or what its plan refuses.
         """
         chosen = {name: value for name, value in vars(request).items() if value is not None}
-        for field in dataclasses.fields(request):
-            if field.name in chosen and field.name not in self._axes:
+        for name in chosen:
+            if name not in self._axes:
                 choices = f"it leaves {', '.join(self._axes) or 'nothing'} open"
-                raise UserError(f"{field.name} must not be given to suite={self.name}, which sets it itself; {choices}")
+                raise UserError(f"{name} must not be given to suite={self.name}, which sets it itself; {choices}")
         modes = self._axes["modes"].default if "modes" in chosen else None
         fits = modes is None or set(chosen["modes"]) <= set(modes)
         require(fits, "modes", "suit this suite", chosen.get("modes"), allowed=modes or ())
