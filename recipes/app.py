@@ -138,10 +138,12 @@ def _run(config_name: str, main: Main, arguments: Sequence[str]) -> int:
             raise
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
+    codes = [0]
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
-    return max(outcomes, default=0)
+        codes.append(outcome)
+    return max(codes)
 
 
 def _outcomes(
