@@ -11,13 +11,12 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.bench import Group
+from eval.bench.job import MeasureOptions
+from eval.bench.records import device_group
+from eval.bench.runner import is_finished, measure
 from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
-from eval.speed.assembly import recorded_cells
-from eval.speed.group import Group
-from eval.speed.protocol import MeasureOptions
-from eval.speed.reference import measured_cells, reference_group
-from eval.speed.runner import is_finished, measure
 from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named
@@ -161,9 +160,9 @@ def _write_schema(path: Path) -> None:
 def _result(
     suite: Suite, groups: Sequence[Group], store: RowStore, other_rows: Sequence[Row] | None, *, interrupted: bool
 ) -> dict[str, Any]:
-    cells = [cell for group in groups for cell in recorded_cells(group)]
+    cells = [cell for group in groups for cell in group.recorded_cells]
     rows = [store.rows[cell.identity] for cell in cells if cell.identity in store.rows]
-    limits = reference_group(measured_cells(groups)).cells
+    limits = device_group(cell for group in groups for cell in group.cells).cells
     device = [store.rows[cell.identity] for cell in limits if cell.identity in store.rows]
     machine = current_machine()
     kept: Mapping[str, Any] = {}

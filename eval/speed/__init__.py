@@ -1,1 +1,1 @@
-"""Speed and memory: cells become subjects, subjects are checked, then timed in interleaved rounds."""
+"""Published experiments that are repeated here."""

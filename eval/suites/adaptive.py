@@ -8,10 +8,10 @@ their paired ratio reaches down to 1.
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
-from eval.speed.group import Group
 from eval.statistics.ratios import paired_ratio
 from eval.suites.implementations import PHASES, choosable_mechanisms, implementation_cells, member_of, op_cell
 from eval.suites.suite import Suite, SuiteRequest

@@ -10,9 +10,9 @@ same rounds.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured, pairs_of
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.statistics.scaling import crossover, scaling_exponent
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of

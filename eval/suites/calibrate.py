@@ -9,8 +9,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Cell, Row
-from eval.speed.group import Group
 from eval.suites.implementations import PHASES, choosable_mechanisms, implementation_cells
 from eval.suites.suite import Suite, SuiteRequest
 from zoo.attention.calibration import (

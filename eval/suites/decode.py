@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import model_shape

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Cell, Row
-from eval.speed.group import Group
 from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.series import published_series

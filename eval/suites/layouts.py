@@ -8,9 +8,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Cell, Row
 from eval.speed.builders.layouts import LAYOUTS, SUBJECTS
-from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, SuiteRequest, require_free

@@ -7,8 +7,8 @@ only the forward pass is measured, of those whose memory grows with L, against o
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.statistics.scaling import scaling_exponent
 from eval.suites.findings import by_group, statuses, timed_rows
 from eval.suites.groups import cells_of

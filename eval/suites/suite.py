@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Row
-from eval.speed.group import Group
 from zoo.config import UserError
 
 

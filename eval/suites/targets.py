@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured
 from eval.rows import Row
 from eval.rows.cell import Mode
-from eval.speed.group import Group
 from eval.suites.findings import Ratio, by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.series import series

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.model_shape import ModelShape, model_shape, num_layers_of

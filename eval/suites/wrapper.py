@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.suites.findings import by_group, ratio_of, statuses, timed_rows
 from eval.suites.groups import cells_of
 from eval.suites.series import published_series

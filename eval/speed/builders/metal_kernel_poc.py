@@ -14,15 +14,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from eval.bench import Workload
+from eval.checks import Finding, as_numpy, relative_error, tolerance, verdict
 from eval.rows import Cell
-from eval.speed.correctness import Finding, relative_error, tolerance, verdict
-from eval.speed.op_setting import OpSetting
-from eval.speed.subject import Subject
-from eval.speed.work import work_of
+from eval.workloads import computed_function, work_of
+from eval.workloads.op import OpSetting, layer_shape
 from zoo.attention import variant_from_mapping
 from zoo.attention.variant import VariantConfig
 from zoo.config import UserError, require
-from zoo.runtime.backend import parse_dtype
 
 # The body of the kernel; `T` and `H` are template arguments, and MLX declares the arrays and their shapes.
 SOURCE = """
@@ -51,7 +50,7 @@ SOURCE = """
 _GROUP_THREADS = 32
 
 
-def build(cell: Cell) -> Subject:
+def build(cell: Cell) -> Workload:
     """Builds the kernel for a cell of full attention, forward, without a mask.
 
     Raises:
@@ -62,28 +61,17 @@ def build(cell: Cell) -> Subject:
     require(cell.mode == "forward" and not cell.causal, "modes", "be forward, without a mask", cell.mode)
     variant = variant_from_mapping({"name": cell.variant, "mechanism": "softmax"})
     assert isinstance(variant, VariantConfig)
-    setting = OpSetting(
-        variant=variant,
-        batch_size=cell.batch_size,
-        length=cell.length,
-        num_heads=cell.num_heads,
-        num_kv_heads=cell.num_heads,
-        head_dim=cell.head_dim,
-        causal=False,
-        dtype=parse_dtype(cell.dtype),
-        compiled=cell.compiled,
-        seed=cell.seed,
-    )
+    setting = OpSetting(variant=variant, shape=layer_shape(cell), cell=cell)
     attend = attention_kernel(cell.head_dim)
     arrays = setting.inputs()
     call = functools.partial(mx.compile(attend) if cell.compiled else attend, *arrays)
     bound = tolerance(setting.dtype).value
 
     def error() -> float:
-        expected = setting.declared.reference(*(_numpy(array) for array in arrays), setting.spec)
-        return relative_error(_numpy(call()), expected)
+        expected = setting.declared.reference(*(as_numpy(array, np.float64) for array in arrays), setting.spec)
+        return relative_error(as_numpy(call()), expected)
 
-    return Subject(
+    return Workload(
         call=call,
         check=lambda: verdict([Finding(check="values against the float64 reference", error=error(), tolerance=bound)]),
         work=work_of(
@@ -91,12 +79,8 @@ def build(cell: Cell) -> Subject:
             useful_flops=4 * cell.batch_size * cell.num_heads * cell.head_dim * cell.length**2,
             tokens=cell.batch_size * cell.length,
         ),
-        exact_class=variant.capabilities.exact_class,
+        function=computed_function(cell, variant.capabilities.exact_class),
     )
-
-
-def _numpy(array: mx.array) -> np.ndarray:
-    return np.array(array.astype(mx.float32), dtype=np.float64)
 
 
 def attention_kernel(head_dim: int) -> Callable[[mx.array, mx.array, mx.array], mx.array]:

@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from eval.bench import Group
 from eval.claims import Finding, all_claims, judge
 from eval.claims.catalog import FOLDER, printed_lines
 from eval.claims.evidence import variant_kv_heads
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
-from eval.speed.group import Group
 from eval.suites import attnbench, decode, grid48, layouts, long, transfer, wrapper
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest

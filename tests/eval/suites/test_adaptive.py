@@ -6,7 +6,6 @@ import pytest
 
 import eval.suites.adaptive as suite
 from eval.rows import Cell, Row
-from eval.speed.assembly import control_cell
 from eval.suites import calibrate
 from eval.suites.implementations import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
@@ -117,7 +116,7 @@ def test_each_phase_has_one_control_which_is_no_choice() -> None:
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows(_cells(), adaptive_seconds=1e-3)
-    controls = [speed_row(control_cell(group), noisy(1e-6)) for group in suite.groups(ONE) if group.control]
+    controls = [speed_row(group.control_cell, noisy(1e-6)) for group in suite.groups(ONE) if group.control]
     assert len(controls) == len(PHASES)
     assert suite.summary([*rows, *controls]) == suite.summary(rows)
 

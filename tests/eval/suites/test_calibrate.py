@@ -6,7 +6,6 @@ import pytest
 
 import eval.suites.calibrate as suite
 from eval.rows import Cell, Row, current_machine
-from eval.speed.assembly import control_cell
 from eval.suites.implementations import MOST_TOKENS, PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import speed_row, untimed_row
@@ -115,7 +114,7 @@ def test_each_phase_has_one_control_which_is_no_calibration() -> None:
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows([cell for group in groups for cell in group.cells])
     # Faster than anything: it would be chosen if it counted.
-    (control, *_) = _rows([control_cell(group) for group in controlled])
+    (control, *_) = _rows([group.control_cell for group in controlled])
     fast = control.model_copy(update={"timing": control.timing.model_copy(update={"median_seconds": 1e-9})})
     assert suite.summary([*rows, fast]) == suite.summary(rows)
     suite.conclude([*rows, fast])

@@ -4,12 +4,11 @@ import json
 import mlx.core as mx
 import pytest
 
+from eval.bench import Group
 from eval.rows import Cell, Row
-from eval.speed.builders import BUILDERS
-from eval.speed.group import Group
-from eval.speed.prediction import inability
 from eval.suites import SUITES, Suite, SuiteRequest
 from eval.suites.series import series
+from eval.workloads.registry import build, inability
 from tests.eval.rows_factory import group_rows, untimed_row
 from zoo.config import UserError
 
@@ -47,9 +46,9 @@ def builds(cell: Cell) -> bool:
         return False
     if cell.builder == "metal_kernel_poc" and not mx.metal.is_available():
         with pytest.raises(UserError, match="Metal"):
-            BUILDERS[cell.builder](cell)
+            build(cell)
         return False
-    assert BUILDERS[cell.builder](cell).work.graph_nodes
+    assert build(cell).work.graph_nodes
     return True
 
 

@@ -3,8 +3,8 @@ import pytest
 
 from eval.rows import Cell
 from eval.speed.builders import hand_inlined
-from eval.speed.layer_setting import layer_setting
 from eval.suites.series import published_series, series
+from eval.workloads.layer import layer_setting
 from zoo.config import UserError
 
 CELL = Cell(
