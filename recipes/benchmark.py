@@ -21,7 +21,7 @@ from eval.statistics.changes import Change, changes
 from eval.suites import SUITES
 from eval.suites.series import series_named
 from eval.suites.suite import GridChoices, Suite, SuiteRequest
-from recipes.benchmark_table import GroupBar, change_lines, table_lines
+from recipes.benchmark_table import change_lines, group_bar, table_lines
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import replace_file, typed_path
@@ -135,13 +135,13 @@ def main(config: DictConfig) -> dict[str, Any]:
     suite = SUITES[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())
     folder = recipe.folder
-    with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, GroupBar() as bar:
+    with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, group_bar() as show:
         _write_schema(folder / "rows.schema.json")
         measure(
             groups,
             store=store,
             options=recipe.options(),
-            progress=bar.show,
+            progress=show,
             should_stop=lambda: request.name is not None,
         )
         interrupted = request.name is not None

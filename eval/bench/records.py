@@ -66,7 +66,7 @@ def device_limits(group: Group, rows: Mapping[str, Row]) -> Limits:
         found = rows.get(cell.identity)
         if found is None or found.timing is None:
             continue
-        # A limit is the best that the device ever did.
+        # A peak is the best that it ever did, a floor what is usual.
         best = min(found.timing.samples_seconds)
         if cell.mode == "null":
             floor[cell.execution] = found.timing.median_seconds

@@ -10,7 +10,7 @@ import pytest
 
 from eval.bench import Group, runner
 from eval.bench.job import Job, MeasureOptions, MemoryJob, TimingJob
-from eval.bench.process import Worker, WorkerDeathError
+from eval.bench.process import Worker
 from eval.bench.runner import MEMORY_NOT_MEASURED, TIME_BUDGET, measure
 from eval.rows import Row, RowStore, read_rows
 from tests.eval.bench.cells import planted, planted_group
@@ -58,8 +58,9 @@ def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
         "no_memory",
         "no_memory_to_build",
         "wrong",
+        "large",
     )
-    rows = _measure([group], path, dataclasses.replace(OPTIONS, step_seconds=3.0))
+    rows = _measure([group], path, dataclasses.replace(OPTIONS, step_seconds=3.0, available_bytes=1))
     assert {variant: row.status for variant, row in rows.items()} == {
         "adds": "ok",
         "sleeps": "ok",
@@ -72,10 +73,12 @@ def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
         "no_memory": "out_of_memory",
         "no_memory_to_build": "out_of_memory",
         "wrong": "incorrect",
+        "large": "skipped",
         "adds (A/A)": "ok",
     }
     for row in rows.values():
         assert (row.timing is None) == (row.status != "ok") == (row.reason is not None)
+    assert rows["large"].reason == "too large"
     assert "exit code 3" in rows["exits"].reason
     assert "longer than 3 s" in rows["hangs"].reason
     assert rows["refuses"].reason == "attention must be causal here; got False"
@@ -121,15 +124,6 @@ def test_a_group_that_grew_is_measured_as_a_whole_for_its_rows_pair_by_round(pat
     new = _measure([planted_group("adds", "adds too", "adds more", control=False)], path)
     for variant in old:
         assert new[variant].recorded_at > old[variant].recorded_at
-
-
-def test_rows_of_another_machine_are_not_this_ones(path: Path) -> None:
-    group = planted_group("adds", control=False)
-    (row,) = _measure([group], path).values()
-    elsewhere = row.model_copy(update={"machine": row.machine.model_copy(update={"device": "another"})})
-    RowStore(path).append([elsewhere])
-    (again,) = _measure([group], path).values()
-    assert again.machine.device == row.machine.device
 
 
 def test_a_budget_that_is_used_up_leaves_rows_that_a_later_run_replaces(path: Path) -> None:
@@ -241,11 +235,3 @@ def test_a_fault_before_any_cell_is_ours(path: Path, monkeypatch: pytest.MonkeyP
     _cannot_start(monkeypatch, TimingJob)
     with pytest.raises(RuntimeError, match="before it was at any cell"):
         _measure([planted_group("adds")], path)
-
-
-def test_the_cell_at_work_is_named_when_a_worker_dies() -> None:
-    cells = (planted("adds"), planted("exits"))
-    job = TimingJob(cells=cells, options=OPTIONS, rounds=5, seconds=None, label="")
-    with pytest.raises(WorkerDeathError) as death:
-        list(Worker(job).reports(step_seconds=60.0, should_stop=lambda: False))
-    assert death.value.index == 1

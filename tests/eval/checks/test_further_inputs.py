@@ -83,13 +83,13 @@ def test_ops_and_layers_with_a_fourth_learned_input_pass(
     monkeypatch: pytest.MonkeyPatch, level: str, shape: str
 ) -> None:
     for mode in ("forward", "forward_backward"):
-        subject = BUILDERS[level](_cell(monkeypatch, level, shape, mode=mode))
-        subject.call()
-        found = subject.check()
+        workload = BUILDERS[level](_cell(monkeypatch, level, shape, mode=mode))
+        workload.call()
+        found = workload.check()
         assert found.passed, found.checks
         if level == "layer":
             assert "around the reference" in found.checks
-        assert subject.analytic_bytes > 0
+        assert workload.analytic_bytes > 0
 
 
 @pytest.mark.parametrize("mode", ["forward", "step", "decode"])

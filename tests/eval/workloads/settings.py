@@ -51,9 +51,9 @@ def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: 
     monkeypatch.setattr(models, "VOCAB_SIZE", vocab_size)
 
 
-def called(subject: Workload) -> Any:
+def called(workload: Workload) -> Any:
     """What one call returns, loosely typed: an array, or arrays in lists."""
-    return subject.call()
+    return workload.call()
 
 
 def is_hybrid(name: str) -> bool:
@@ -61,7 +61,6 @@ def is_hybrid(name: str) -> bool:
 
 
 SINGLE = [name for name in attention_names() if not is_hybrid(name)]
-HYBRID = [name for name in attention_names() if is_hybrid(name)]
 DIRECTED = [
     (name, causal)
     for name in SINGLE

@@ -22,9 +22,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("mode", device.MODES)
 def test_every_mode_passes_its_check(mode: str, compiled: bool) -> None:
-    subject = BUILDERS["device"](_cell(mode, compiled=compiled))
-    assert subject.check().passed
-    assert subject.work.graph_nodes == 1
+    workload = BUILDERS["device"](_cell(mode, compiled=compiled))
+    assert workload.check().passed
+    assert workload.work.graph_nodes == 1
 
 
 def test_a_matrix_product_says_its_operations_and_a_copy_its_traffic() -> None:
@@ -35,8 +35,8 @@ def test_a_matrix_product_says_its_operations_and_a_copy_its_traffic() -> None:
 
 
 def test_a_wrong_product_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = BUILDERS["device"](_cell("matmul"))
-    right = subject.call()
+    workload = BUILDERS["device"](_cell("matmul"))
+    right = workload.call()
     monkeypatch.setattr(device, "_chosen", lambda function, arguments, cell: lambda: mx.where(right > 20, 0, right))
     assert not BUILDERS["device"](_cell("matmul")).check().passed
 

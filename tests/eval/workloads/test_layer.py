@@ -6,27 +6,27 @@ import pytest
 from eval.workloads import arrays_of
 from eval.workloads.layer import layer_setting
 from eval.workloads.registry import BUILDERS
-from tests.eval.workloads.settings import BATCH_SIZE, DIRECTED, HYBRID, LENGTH, called, cell, directed_id
+from tests.eval.workloads.settings import BATCH_SIZE, DIRECTED, LENGTH, called, cell, directed_id
 from zoo.config import UserError
 
 
 @pytest.mark.parametrize(("name", "causal"), DIRECTED, ids=directed_id)
 def test_every_variant_passes_the_gate(name: str, causal: bool) -> None:
-    subject = BUILDERS["layer"](cell("layer", name, mode="forward_backward", causal=causal))
-    y_BLD, gradients = called(subject)
+    workload = BUILDERS["layer"](cell("layer", name, mode="forward_backward", causal=causal))
+    y_BLD, gradients = called(workload)
     assert y_BLD.shape == gradients[0].shape == (BATCH_SIZE, LENGTH, 34)
-    verdict = subject.check()
+    verdict = workload.check()
     assert verdict.passed, verdict.checks
-    assert subject.work.useful_flops > 0
+    assert workload.work.useful_flops > 0
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_forward_call_is_the_layers_own(compiled: bool) -> None:
     asked = cell("layer", "swa", compiled=compiled, detail="positions=rotary")
-    subject, setting = BUILDERS["layer"](asked), layer_setting(asked)
+    workload, setting = BUILDERS["layer"](asked), layer_setting(asked)
     expected = setting.layer()(setting.hidden_states(), mask=setting.mask)
-    assert mx.allclose(called(subject), expected, atol=1e-5).item()
-    assert subject.check().passed
+    assert mx.allclose(called(workload), expected, atol=1e-5).item()
+    assert workload.check().passed
 
 
 def test_gradients_reach_x_and_every_parameter() -> None:
@@ -43,9 +43,3 @@ def test_positions_come_from_the_detail_and_change_the_outputs() -> None:
     assert not mx.allclose(called(plain), called(rotary), atol=1e-3).item()
     with pytest.raises(UserError, match="detail must be empty or positions=KIND"):
         BUILDERS["layer"](cell("layer", "mha", detail="layout=strided"))
-
-
-@pytest.mark.parametrize("name", HYBRID)
-def test_a_hybrid_has_no_single_layer(name: str) -> None:
-    with pytest.raises(UserError, match="hybrid"):
-        BUILDERS["layer"](cell("layer", name))

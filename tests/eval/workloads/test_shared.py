@@ -1,9 +1,12 @@
-"""What a graph holds is read from the graph itself."""
+"""What a graph holds is read from the graph itself; two cells compute one function if attention and setting do."""
+
+from typing import Any
 
 import mlx.core as mx
 import pytest
 
-from eval.workloads import operations, work_of
+from eval.workloads import computed_function, operations, work_of
+from tests.eval.workloads import settings
 from zoo.runtime.backend import backend
 
 
@@ -35,3 +38,21 @@ def test_the_path_of_attention_is_the_one_that_mlx_takes_on_this_back_end(gradie
     elif not gradient:
         assert path == "fused"
     assert work_of(q + k, useful_flops=1, tokens=1).attention_path is None
+
+
+def _function(name: str, **changes: Any) -> tuple[object, ...]:
+    return computed_function(settings.cell("layer", name, length=100).model_copy(update=changes), "softmax")
+
+
+def test_attention_counts_but_for_how_it_is_computed() -> None:
+    assert _function("mha") == _function("mha_tiled") == _function("adaptive")
+    assert len({_function(name) for name in ("mha", "gqa", "mqa", "swa")}) == 4
+
+
+@pytest.mark.parametrize("changes", [{"causal": False}, {"length": 99}, {"dtype": "bfloat16"}, {"num_kv_heads": 2}])
+def test_settings_count(changes: dict[str, Any]) -> None:
+    assert _function("mha", **changes) != _function("mha")
+
+
+def test_compiled_or_not_is_the_same_function() -> None:
+    assert _function("mha", compiled=False) == _function("mha", compiled=True)

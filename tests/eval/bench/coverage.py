@@ -1,8 +1,8 @@
-"""How honest the intervals are on this very machine; needs a quiet one and minutes, so it is run by hand.
+"""How often the intervals are right on this very machine; needs a quiet one and minutes, so it is run by hand.
 
-    python -m tests.eval.bench.honesty slowdown   # a tenth more work, 20 repetitions: how often is it found?
-    python -m tests.eval.bench.honesty control    # 48 cells against themselves: how often does the interval hold 1?
-    python -m tests.eval.bench.honesty rows FILE  # the same of the controls in any rows
+    python -m tests.eval.bench.coverage slowdown   # a tenth more work, 20 repetitions: how often is it found?
+    python -m tests.eval.bench.coverage control    # 48 cells against themselves: how often does the interval hold 1?
+    python -m tests.eval.bench.coverage rows FILE  # the same of the controls in any rows
 
 The last line on stdout is one JSON object.
 """
@@ -79,7 +79,7 @@ def _cell(*, group: str, name: str, batch_size: int, length: int, mode: str, see
     mapping = {"name": name, "mechanism": name} if name in SLOW else variant_mapping(name)
     return Cell.model_validate(
         {
-            "suite": "honesty",
+            "suite": "coverage",
             "group": group,
             "builder": "op",
             "variant": name,
