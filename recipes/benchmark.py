@@ -11,18 +11,17 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.bench import Group
+from eval.bench.job import MeasureOptions
+from eval.bench.records import device_group
+from eval.bench.runner import is_finished, measure
 from eval.query import Change, changes
 from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
-from eval.speed.assembly import recorded_cells
-from eval.speed.group import Group
-from eval.speed.protocol import MeasureOptions
-from eval.speed.reference import measured_cells, reference_group
-from eval.speed.runner import is_finished, measure
 from eval.suites import suites
 from eval.suites.series import series_named
 from eval.suites.suite import GridChoices, Suite, SuiteRequest
-from recipes.benchmark_table import GroupBar, change_lines, table_lines
+from recipes.benchmark_table import change_lines, group_bar, table_lines
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import replace_file, typed_path
@@ -136,13 +135,13 @@ def main(config: DictConfig) -> dict[str, Any]:
     suite = suites()[recipe.suite or OWN_GRID]
     groups = suite.groups(recipe.request())
     folder = recipe.folder
-    with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, GroupBar() as bar:
+    with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, group_bar() as show:
         _write_schema(folder / "rows.schema.json")
         measure(
             groups,
             store=store,
             options=recipe.options(),
-            progress=bar.show,
+            progress=show,
             should_stop=lambda: request.name is not None,
         )
         interrupted = request.name is not None
@@ -161,9 +160,9 @@ def _write_schema(path: Path) -> None:
 def _result(
     suite: Suite, groups: Sequence[Group], store: RowStore, other_rows: Sequence[Row] | None, *, interrupted: bool
 ) -> dict[str, Any]:
-    cells = [cell for group in groups for cell in recorded_cells(group)]
+    cells = [cell for group in groups for cell in group.recorded_cells]
     rows = [store.rows[cell.identity] for cell in cells if cell.identity in store.rows]
-    limits = reference_group(measured_cells(groups)).cells
+    limits = device_group(cell for group in groups for cell in group.cells).cells
     device = [store.rows[cell.identity] for cell in limits if cell.identity in store.rows]
     machine = current_machine()
     kept: Mapping[str, Any] = {}

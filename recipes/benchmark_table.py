@@ -1,41 +1,32 @@
 """What a person sees of a benchmark: a bar while it runs, and a table of rows at its end."""
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tqdm import tqdm
 
+from eval.bench.runner import Progress
 from eval.query import Change
 from eval.rows import Row
 from zoo.config.errors import printable
 
 
-class GroupBar:
-    """A bar of groups on stderr, drawn once there is something to measure."""
+@contextlib.contextmanager
+def group_bar() -> Iterator[Progress]:
+    """What shows the group at work in a bar on stderr, drawn once there is something to measure."""
+    bars: list[tqdm[Any]] = []
 
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
+    def show(done: int, total: int, name: str) -> None:
+        if not bars:
+            bars.append(stack.enter_context(tqdm(total=total, unit="group", file=sys.stderr, dynamic_ncols=True)))
+        bars[0].set_description(name, refresh=False)
+        bars[0].update(done - bars[0].n)
+        bars[0].refresh()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, done: int, total: int, name: str) -> None:
-        """Shows what is measured next."""
-        bar = self._bar
-        if bar is None:
-            bar = tqdm(total=total, unit="group", file=sys.stderr, dynamic_ncols=True)
-        bar.set_description(name, refresh=False)
-        bar.update(done - bar.n)
-        bar.refresh()
-        self._bar = bar
+    with contextlib.ExitStack() as stack:
+        yield show
 
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from eval.speed.correctness import Finding
-from eval.speed.model_correctness import check_continuation, check_tokens
+from eval.checks import Finding
+from eval.checks.model import check_continuation, check_tokens
 from zoo.attention import variant_from_mapping
 from zoo.checkpoints import Surgery, exchanged
 from zoo.config import MOST, UserError, require_within

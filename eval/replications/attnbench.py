@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.speed.group import Group
+from eval.bench import Group
 from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, fewest_rounds, over_groups

@@ -18,15 +18,15 @@ from typing import Any
 
 import mlx.core as mx
 
+from eval.bench import Group, Workload
+from eval.checks import verdict
+from eval.checks.op import check_op
 from eval.rows import Cell
-from eval.speed.correctness import check_op, verdict
-from eval.speed.group import Group
-from eval.speed.op_setting import op_setting
-from eval.speed.subject import Subject
-from eval.speed.work import work_of
 from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_groups
+from eval.workloads import computed_function, work_of
+from eval.workloads.op import op_setting
 from zoo.config import UserError, require
 
 NAME = "grid48"
@@ -79,7 +79,7 @@ SOURCE = """
 _GROUP_THREADS = 32
 
 
-def build(cell: Cell) -> Subject:
+def build(cell: Cell) -> Workload:
     """Builds the kernel for a cell of full attention, forward, without a mask.
 
     Raises:
@@ -92,7 +92,7 @@ def build(cell: Cell) -> Subject:
     setting = op_setting(cell.model_copy(update={"attention": softmax}))
     attend, arrays = attention_kernel(cell.head_dim), setting.inputs()
     timed = mx.compile(attend) if cell.compiled else attend
-    return Subject(
+    return Workload(
         call=functools.partial(timed, *arrays),
         check=lambda: verdict(check_op(setting, gradient=False, timed=timed)),
         work=work_of(
@@ -100,7 +100,7 @@ def build(cell: Cell) -> Subject:
             useful_flops=4 * cell.batch_size * cell.num_heads * cell.head_dim * cell.length**2,
             tokens=cell.batch_size * cell.length,
         ),
-        exact_class=setting.variant.capabilities.exact_class,
+        function=computed_function(cell, setting.variant.capabilities.exact_class),
     )
 
 

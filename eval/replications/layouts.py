@@ -18,15 +18,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from eval.bench import Group, Workload
+from eval.checks import Finding, relative_error, tolerance, verdict
 from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
-from eval.speed.correctness import Finding, relative_error, tolerance, verdict
-from eval.speed.group import Group
-from eval.speed.layer_setting import layer_setting
-from eval.speed.subject import Subject
-from eval.speed.work import work_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_groups
+from eval.workloads import computed_function, work_of
+from eval.workloads.layer import layer_setting
 from zoo.config import require
 from zoo.runtime.backend import parse_dtype
 
@@ -89,7 +88,7 @@ def plan() -> list[Group]:
     return found
 
 
-def build(cell: Cell) -> Subject:
+def build(cell: Cell) -> Workload:
     """Builds a cell whose detail is `SUBJECT: LAYOUT`; only forward, without a mask.
 
     Raises:
@@ -103,7 +102,7 @@ def build(cell: Cell) -> Subject:
     return _linear(cell, layout) if subject == "linear" else _attention(cell, layout)
 
 
-def _linear(cell: Cell, layout: str) -> Subject:
+def _linear(cell: Cell, layout: str) -> Workload:
     D = cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size
     dtype = parse_dtype(cell.dtype)
     generator = np.random.default_rng(cell.seed)
@@ -118,15 +117,15 @@ def _linear(cell: Cell, layout: str) -> Subject:
 
     call = functools.partial(mx.compile(project) if cell.compiled else project, given, weight)
     tokens = cell.batch_size * cell.length
-    return Subject(
+    return Workload(
         call=call,
         check=lambda: _verdict(call(), x_BLD @ weight.T, exchanged=layout != _NATIVE),
         work=work_of([project(given, weight)], useful_flops=2 * tokens * D * D, tokens=tokens),
-        exact_class="linear layer",
+        function=computed_function(cell, "linear layer"),
     )
 
 
-def _attention(cell: Cell, layout: str) -> Subject:
+def _attention(cell: Cell, layout: str) -> Workload:
     setting = layer_setting(cell.model_copy(update={"detail": ""}))
     layer, x_BLD = setting.layer(), setting.hidden_states()
     B, L, N, H = cell.batch_size, cell.length, cell.num_heads, cell.head_dim
@@ -156,11 +155,11 @@ def _attention(cell: Cell, layout: str) -> Subject:
     else:
         function, arguments = given_batch_first, (x_BLD, *projections(layer))
     call = functools.partial(mx.compile(function) if cell.compiled else function, *arguments)
-    return Subject(
+    return Workload(
         call=call,
         check=lambda: _verdict(call(), native(x_BLD), exchanged=layout == _SEQUENCE_FIRST),
         work=work_of([function(*arguments)], useful_flops=B * layer.flops(query_length=L, key_length=L), tokens=B * L),
-        exact_class=layer.capabilities.exact_class,
+        function=computed_function(cell, layer.capabilities.exact_class),
     )
 
 

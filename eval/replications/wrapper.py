@@ -14,15 +14,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from eval.bench import Group, Workload
+from eval.checks import Finding, verdict
 from eval.rows import Cell, Correctness
-from eval.speed.correctness import Finding, verdict
-from eval.speed.group import Group
-from eval.speed.layer_setting import layer_setting
-from eval.speed.subject import Subject
-from eval.speed.work import work_of
 from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_groups
+from eval.workloads import computed_function, work_of
+from eval.workloads.layer import layer_setting
 from zoo.attention import Attention
 from zoo.attention.projected import ProjectedAttention
 from zoo.config import require
@@ -47,7 +46,7 @@ def plan() -> list[Group]:
     return found
 
 
-def build(cell: Cell) -> Subject:
+def build(cell: Cell) -> Workload:
     """Builds the code of `mha` with the registry layer's own weights; only forward, with no mask and no positions.
 
     The check asks for no difference at all to the registry's layer, run as the cell says: compiled or not.
@@ -58,7 +57,7 @@ def build(cell: Cell) -> Subject:
     require(cell.mode == "forward", "modes", "suit the hand-inlined layer", cell.mode, allowed=["forward"])
     require(not cell.causal and not cell.detail, "causal", "be false, and detail empty", (cell.causal, cell.detail))
     setting = layer_setting(cell)
-    variant = setting.op.variant
+    variant = setting.variant
     named = f"{variant.mechanism}, {variant.implementation}"
     require(named == "softmax, fused", "variants", "be what was written out by hand", named, allowed=["softmax, fused"])
     layer, x_BLD = setting.layer(), setting.hidden_states()
@@ -76,11 +75,11 @@ def build(cell: Cell) -> Subject:
         return verdict([finding])
 
     flops = cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length)
-    return Subject(
+    return Workload(
         call=call,
         check=check,
         work=work_of([inlined(x_BLD, *weights)], useful_flops=flops, tokens=cell.batch_size * cell.length),
-        exact_class=layer.capabilities.exact_class,
+        function=computed_function(cell, layer.capabilities.exact_class),
     )
 
 

@@ -71,7 +71,7 @@ class Cell(Strict):
 
     suite: Name = Field(description="suite that asked for it")
     group: Name = Field(description="cells of one suite and group are timed against each other")
-    builder: Name = Field(description="how it is built: a key of eval.speed.builders.BUILDERS")
+    builder: Name = Field(description="how it is built: a name of eval.workloads.registry")
     variant: Name = Field(description="name of the series in tables, for example swa or swa(window_size=32)")
     attention: AttentionJson | None = Field(
         default=None, description="the variant's whole mapping as JSON, its name included"

@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Cell, Row
-from eval.speed.group import Group
 from eval.statistics.ratios import paired_ratio
 from eval.suites.calibrate import (
     PHASES,

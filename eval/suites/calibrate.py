@@ -12,9 +12,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
-from eval.speed.group import Group
 from eval.suites import cells
 from eval.suites.suite import Figure, Suite
 from zoo.attention import VariantConfig, mechanism, mechanism_names

@@ -8,9 +8,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import measured
 from eval.rows import Cell, Row
-from eval.speed.group import Group
 from eval.suites.cells import cells_of, model_fields
 from eval.suites.series import Series, chosen_series, published_series
 from eval.suites.suite import Figure, Suite, by_group, statuses

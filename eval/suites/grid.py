@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.speed.group import Group
+from eval.bench import Group
 from eval.suites.cells import cells_of, model_fields
 from eval.suites.series import chosen_series
 from eval.suites.suite import Suite, over_baseline

@@ -7,8 +7,8 @@ only the forward pass is measured, of those whose memory grows with L, against o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.statistics.scaling import scaling_exponent
 from eval.suites.cells import cells_of
 from eval.suites.series import chosen_series

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from eval import query
+from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Comparison, Row
-from eval.speed.group import Group
 from zoo.config import UserError, require
 
 # JSON-ready; those of equal keys become lines of one table.

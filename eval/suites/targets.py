@@ -7,10 +7,10 @@ and what MLX's products make with another BLAS, is measured by `make peers`.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from eval.bench import Group
 from eval.query import Measured
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
-from eval.speed.group import Group
 from eval.suites.cells import cells_of
 from eval.suites.series import series
 from eval.suites.suite import Figure, Ratio, Suite, by_group, ratio_of, statuses

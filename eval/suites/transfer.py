@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.bench import Group
 from eval.query import Measured
 from eval.rows import Row
-from eval.speed.group import Group
 from eval.statistics.ratios import amdahl
 from eval.suites.cells import cells_of, layer_detail, model_fields, num_layers_of
 from eval.suites.series import chosen_series, published_series

@@ -18,7 +18,7 @@ NAMES = ("strided", "kerple", "sigmoid")
 TRAIN_AND_CHECK = """
 import json, sys
 from eval.rows import Cell
-from eval.speed.builders import BUILDERS
+from eval.workloads.registry import BUILDERS
 from recipes.app import execute
 from recipes.train import main
 

@@ -4,7 +4,6 @@ import dataclasses
 import multiprocessing
 import multiprocessing.forkserver
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,18 +12,22 @@ from unittest.mock import patch
 # Here, and not at its first use in each process that is forked.
 import scipy.stats  # noqa: F401
 
-import eval.speed.process
+import eval.bench.process
+from eval.bench import Workload
+from eval.bench.job import MeasureOptions
 from eval.rows import Cell, read_rows
-from eval.speed.builders import op
-from eval.speed.protocol import MeasureOptions
-from eval.speed.subject import Subject
+from eval.workloads import op, registry
 from recipes.app import execute
 from recipes.benchmark import BenchmarkRecipe, main
-from tests.eval.speed import planted
+from tests.eval.bench import planted
 
-# The device's own limits take seconds to measure.
-BUILDERS: Mapping[str, Callable[[Cell], Subject]] = {"op": op.build, "device": planted.build}
+refusal = registry.refusal
 _GRID = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]", "lengths=[17,18,19]", "rounds=5")
+
+
+def build(cell: Cell) -> Workload:
+    """The device's own limits take seconds to measure, and are planted."""
+    return planted.build(cell) if cell.builder == "device" else op.build(cell)
 
 
 class Benchmarks:
@@ -43,7 +46,7 @@ class Benchmarks:
 
         def quick(recipe: BenchmarkRecipe) -> MeasureOptions:
             return dataclasses.replace(
-                options(recipe), builders=__name__, min_warmup=1, max_warmup=2, sample_seconds=0.0005
+                options(recipe), workloads=__name__, min_warmup=1, max_warmup=2, sample_seconds=0.0005
             )
 
         with (
@@ -51,7 +54,7 @@ class Benchmarks:
             patch.object(self._server, "ensure_running", lambda: None),
             # Workers would import it, and need nothing of it.
             patch.dict(sys.modules, {"__main__": ModuleType("__main__")}),
-            patch.object(eval.speed.process, "multiprocessing", SimpleNamespace(get_context=lambda _: serving)),
+            patch.object(eval.bench.process, "multiprocessing", SimpleNamespace(get_context=lambda _: serving)),
             patch.object(BenchmarkRecipe, "options", quick),
         ):
             return execute("benchmark", main, [*_GRID, f"run_dir={run}"])

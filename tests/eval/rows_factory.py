@@ -3,9 +3,9 @@
 import random
 from collections.abc import Callable, Sequence
 
+from eval.bench import Group
 from eval.rows import Cell, Comparison, Correctness, Machine, Memory, Row, Timing, Work
 from eval.rows.schema import Status
-from eval.speed.group import Group
 from eval.statistics.intervals import estimate
 from eval.statistics.ratios import paired_ratio
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval.rows import RowStore, read_rows
-from tests.eval.speed.outside import WRONG, lay_out
+from tests.eval.bench.outside import WRONG, lay_out
 
 ROOT = Path(__file__).resolve().parents[2]
 # A null call, a matrix product, a copy.

@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from eval.bench import Group
 from eval.claims import Finding, all_claims, judge
 from eval.claims.evidence import variant_kv_heads
 from eval.claims.judge import FOLDER, printed_lines
 from eval.replications import attnbench, grid48, layouts, wrapper
 from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
-from eval.speed.group import Group
 from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest

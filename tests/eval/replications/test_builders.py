@@ -6,8 +6,8 @@ import pytest
 
 from eval.replications import grid48, layouts, wrapper
 from eval.rows import Cell
-from eval.speed.layer_setting import layer_setting
 from eval.suites.series import series
+from eval.workloads.layer import layer_setting
 from zoo.config import UserError
 
 LAYER = Cell(
@@ -40,7 +40,7 @@ def test_every_layout_gives_the_same_output(subject: str, batch_size: int) -> No
     assert native.call().shape == (batch_size, 17, 28)
     for each in (native, *others):
         assert each.check().passed
-        assert each.exact_class == native.exact_class
+        assert each.function == native.function
         assert each.work.useful_flops == native.work.useful_flops
 
 

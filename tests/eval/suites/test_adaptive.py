@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from eval.rows import Cell, Row
-from eval.speed.assembly import control_cell
 from eval.suites import adaptive, calibrate
 from eval.suites.calibrate import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
@@ -105,7 +104,7 @@ def test_each_phase_has_one_control_which_is_no_choice() -> None:
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows(_cells(), adaptive_seconds=1e-3)
-    controls = [speed_row(control_cell(group), noisy(1e-6)) for group in SUITE.groups(ONE) if group.control]
+    controls = [speed_row(group.control_cell, noisy(1e-6)) for group in SUITE.groups(ONE) if group.control]
     assert len(controls) == len(PHASES)
     assert SUITE.summary([*rows, *controls]) == SUITE.summary(rows)
 

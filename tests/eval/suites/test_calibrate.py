@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from eval.rows import Cell, Row, current_machine
-from eval.speed.assembly import control_cell
 from eval.suites import calibrate
 from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
@@ -113,7 +112,7 @@ def test_each_phase_has_one_control_which_is_no_calibration() -> None:
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows([cell for group in groups for cell in group.cells])
     # Faster than anything: it would be chosen if it counted.
-    (control, *_) = _rows([control_cell(group) for group in controlled])
+    (control, *_) = _rows([group.control_cell for group in controlled])
     fast = control.model_copy(update={"timing": control.timing.model_copy(update={"median_seconds": 1e-9})})
     assert calibrate.SUITE.summary([*rows, fast]) == calibrate.SUITE.summary(rows)
     calibrate.conclude([*rows, fast])

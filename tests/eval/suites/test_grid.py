@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 
-from eval.speed.prediction import refusal
 from eval.suites.grid import MODES, SUITE
 from eval.suites.series import series
 from eval.suites.suite import SuiteRequest
+from eval.workloads.registry import refusal
 from tests.eval.rows_factory import group_rows
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError

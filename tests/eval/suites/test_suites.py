@@ -8,12 +8,11 @@ import mlx.core as mx
 import pytest
 
 import eval.suites
+from eval.bench import Group
 from eval.rows import Cell, Row, RowStore
-from eval.speed.builders import BUILDERS
-from eval.speed.group import Group
-from eval.speed.prediction import inability
 from eval.suites import Suite, SuiteRequest, suites
 from eval.suites.series import series
+from eval.workloads.registry import build, inability
 from recipes import benchmark
 from recipes.app import execute
 from tests.eval.rows_factory import group_rows, untimed_row
@@ -54,9 +53,9 @@ def builds(cell: Cell) -> bool:
         return False
     if cell.builder == "metal_kernel_poc" and not mx.metal.is_available():
         with pytest.raises(UserError, match="Metal"):
-            BUILDERS[cell.builder](cell)
+            build(cell)
         return False
-    assert BUILDERS[cell.builder](cell).work.graph_nodes
+    assert build(cell).work.graph_nodes
     return True
 
 

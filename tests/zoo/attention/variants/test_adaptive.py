@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from eval.speed.work import operations
+from eval.workloads import operations
 from tests.tolerances import tolerance
 from tests.zoo.attention import test_contract_decode as decoding
 from tests.zoo.attention import test_contract_layer as layers

@@ -1,0 +1,96 @@
+"""The clock: times workloads against each other in processes of their own; it knows neither models nor attention.
+
+What it times comes from a module that the run names (see `Source`), so that a worker process can import it.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Hashable, Mapping
+from typing import Protocol, cast
+
+from eval.rows import Cell, Correctness, Work
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A cell, built and ready: something to call, a check that comes before the clock, and how much work it is.
+
+    Attributes:
+        call: One call; returns arrays that the timer evaluates before the clock stops. Compiled if the cell says so.
+        check: Compares with a reference; run once, before any timing, in the same process.
+        work: Useful FLOPs, tokens and graph nodes; peak and utilisation are filled in by the run.
+        function: Names the function computed; only equal ones are compared on speed alone.
+        analytic_bytes: Peak bytes by formula, or None.
+        cache_bytes: Measured bytes of the decoding cache after some calls, or None where there is no cache.
+        analytic_cache_bytes: The same by formula.
+    """
+
+    call: Callable[[], object]
+    check: Callable[[], Correctness]
+    work: Work
+    function: Hashable
+    analytic_bytes: int | None = None
+    cache_bytes: Callable[[], int] | None = None
+    analytic_cache_bytes: int | None = None
+
+
+class Source(Protocol):
+    """A module that makes workloads of cells."""
+
+    def build(self, cell: Cell) -> Workload:
+        """Builds a cell.
+
+        Raises:
+            UserError: If it cannot be, with the reason.
+        """
+
+    def refusal(self, cell: Cell, available_bytes: int) -> str | None:
+        """Why a cell is not worth building with so many bytes to use, in one line; None if it is."""
+
+
+def source(name: str) -> Source:
+    """Imports a module of workloads."""
+    return cast(Source, importlib.import_module(name))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Cells that are timed against each other, in one process, round by round.
+
+    Attributes:
+        cells: At least one; exactly one has the role "baseline", unless there is only one cell.
+        memory: Whether each cell's peak is measured too, in a process of its own.
+        control: Whether the baseline is timed a second time, as A/A control.
+        max_rounds: Most rounds, where cells are slow; None for the run's own number.
+        skipped: Cells that the suite itself leaves out, and why: identity -> reason, which becomes their row's.
+    """
+
+    cells: tuple[Cell, ...]
+    memory: bool = False
+    control: bool = True
+    max_rounds: int | None = None
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Suite and group of the cells."""
+        return f"{self.cells[0].suite}/{self.cells[0].group}"
+
+    @property
+    def baseline(self) -> Cell:
+        """The cell that the others are compared with."""
+        return next((cell for cell in self.cells if cell.role == "baseline"), self.cells[0])
+
+    @property
+    def control_cell(self) -> Cell:
+        """The baseline once more, as A/A control."""
+        return self.baseline.model_copy(update={"role": "control", "variant": f"{self.baseline.variant} (A/A)"})
+
+    @property
+    def recorded_cells(self) -> list[Cell]:
+        """The cells of which the group leaves rows: its own, and its control."""
+        return [*self.cells, *([self.control_cell] if self.control else [])]
+
+    def built_as(self, cell: Cell) -> Cell:
+        """The cell that is built for a recorded one: a control is the baseline under another name."""
+        return self.baseline if cell.role == "control" else cell

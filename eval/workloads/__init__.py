@@ -1,0 +1,160 @@
+"""What is timed: ops, layers, models and the device itself; here what all of them share.
+
+Useful work: a multiply-add counts as 2. A backward pass counts as twice its forward pass: each matrix product has two
+gradients, each as large as itself. What an implementation recomputes or masks away is not useful and counts as nothing.
+"""
+
+import collections
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Self, cast
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from eval.rows import Cell, Work
+from zoo.attention.function import function_of
+from zoo.models import Model
+from zoo.runtime.backend import parse_dtype
+from zoo.training.loss import Arrays, summed_nats
+from zoo.training.step import cast_floats
+
+# Forward passes that a call is worth.
+FORWARDS: Mapping[str, int] = {"forward": 1, "forward_backward": 3, "step": 3, "prefill": 1, "decode": 1}
+
+
+def useful_flops(model: Model, cell: Cell, *, predicted: int) -> int:
+    """Useful operations of one call of a model; the output projection counts at the positions that get logits."""
+    queries, keys = (1, cell.length + 1) if cell.mode == "decode" else (cell.length, cell.length)
+    row = sum(
+        layer.self_attn.flops(query_length=queries, key_length=keys) + queries * layer.mlp.flops_per_token
+        for layer in model.layers
+    )
+    return FORWARDS[cell.mode] * (cell.batch_size * row + predicted * model.head_flops_per_token())
+
+
+def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Work:
+    """The work of a call, with the nodes of its graph.
+
+    Args:
+        outputs: What the uncompiled call returned, not evaluated: arrays in lists, tuples or mappings.
+        useful_flops: Of the call.
+        tokens: That the call processes.
+
+    Returns:
+        With `attention_path` "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
+        None if neither: `mx.fast.scaled_dot_product_attention` decides for itself whether it has a kernel for a call.
+    """
+    names = operations(arrays_of(outputs))
+    fused = any(name.startswith("ScaledDotProductAttention") for name in names)
+    return Work(
+        useful_flops=useful_flops,
+        tokens=tokens,
+        graph_nodes=sum(names.values()),
+        attention_path="fused" if fused else "fallback" if "Softmax" in names else None,
+    )
+
+
+def operations(outputs: mx.array | list[mx.array]) -> collections.Counter[str]:
+    """Counts the operations that evaluating the outputs would run.
+
+    Args:
+        outputs: Arrays not evaluated yet; what was evaluated before them does not count.
+
+    Returns:
+        Name of an operation, in MLX's words, to the number of its nodes.
+    """
+    text = io.StringIO()
+    mx.export_to_dot(text, *([outputs] if isinstance(outputs, mx.array) else outputs))
+    return collections.Counter(re.findall(r'label\s*=\s*"(\w+)[^"]*", shape=rectangle', text.getvalue()))
+
+
+def named_arrays(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a tree by their paths, such as `layers.0.weight`; what is no array is left out."""
+    leaves: dict[str, Any] = dict(tree_flatten(tree))
+    return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, mx.array)}
+
+
+def arrays_of(tree: Any) -> list[mx.array]:
+    """The arrays of a tree, in order."""
+    return list(named_arrays(tree).values())
+
+
+def are_finite(tree: Any) -> bool:
+    """Whether every array of a tree is finite everywhere."""
+    return all(mx.isfinite(array).all().item() for array in arrays_of(tree))
+
+
+def scalar(array: mx.array) -> float:
+    """The value of an array of one element."""
+    return cast(float, array.item())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What decides a call: a cell, and what follows from it."""
+
+    cell: Cell
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of fields of the cell."""
+        return dataclasses.replace(self, cell=self.cell.model_copy(update=changes))
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of arrays, weights and activations."""
+        return parse_dtype(self.cell.dtype)
+
+
+def random_normal(*shape: int, seed: int, dtype: mx.Dtype) -> mx.array:
+    """Standard-normal values, the same for every dtype but for their rounding; evaluated."""
+    values = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    array = mx.array(values).astype(dtype)
+    mx.eval(array)
+    return array
+
+
+def with_gradients(forward: Callable[..., mx.array]) -> Callable[..., tuple[mx.array, list[mx.array]]]:
+    """From `(*arrays) -> y` to `(cotangent, *arrays) -> (y, gradients)`: those of the sum of y times the cotangent."""
+
+    def backward(cotangent: mx.array, *arrays: mx.array) -> tuple[mx.array, list[mx.array]]:
+        outputs, gradients = mx.vjp(forward, list(arrays), [cotangent])
+        return outputs[0], gradients
+
+    return backward
+
+
+def mean_nats(model: Model, batch: Arrays) -> mx.array:
+    """Loss of a training batch, per predicted token."""
+    return summed_nats(model, batch, causal=model.config.causal) / batch["weights_P"].sum()
+
+
+def loss_and_gradients(model: Model, batch: Arrays, dtype: mx.Dtype | None = None) -> tuple[mx.array, Any]:
+    """`mean_nats` and its gradient of every parameter, with the weights cast to a dtype if one is given."""
+    own = model.trainable_parameters()
+
+    def loss(parameters: Any) -> mx.array:
+        model.update(parameters if dtype is None else cast_floats(parameters, dtype))
+        return mean_nats(model, batch)
+
+    found: tuple[mx.array, Any] = mx.value_and_grad(loss)(own)
+    model.update(own)
+    return found
+
+
+def computed_function(cell: Cell, exact_class: str) -> tuple[object, ...]:
+    """Equal for two cells that compute the same values from the same inputs and weights.
+
+    Args:
+        cell: What is measured.
+        exact_class: As the capabilities of its attention have it.
+    """
+    what = (cell.level, cell.mode, cell.model, cell.causal, cell.dtype, exact_class)
+    shape = (cell.batch_size, cell.length, cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
+    if cell.attention is None:
+        return (*what, *shape)
+    heads = {"num_heads": cell.num_heads, "num_kv_heads": cell.num_kv_heads}
+    return (*what, *shape, function_of(cell.attention_mapping, **heads))

@@ -1,0 +1,330 @@
+"""A whole model: what an attention costs where it is used, and how fast it reads and writes.
+
+Letters: B batch, L length, V vocabulary.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import numpy as np
+import yaml
+from mlx.utils import tree_map
+
+from eval.bench import Workload
+from eval.checks import Finding, verdict
+from eval.checks.model import check_decoding, check_forward, check_gradients, check_step
+from eval.rows import Cell, Work
+from eval.workloads import (
+    Setting,
+    arrays_of,
+    computed_function,
+    loss_and_gradients,
+    scalar,
+    useful_flops,
+    work_of,
+)
+from eval.workloads.op import OpSetting, large_bytes
+from zoo.attention import Cache
+from zoo.config import require
+from zoo.data.loader import Batch
+from zoo.layers.caches import RotatingKVCache
+from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
+from zoo.ops.masks import MaskSpec
+from zoo.training.batches import to_arrays
+from zoo.training.loss import Arrays
+from zoo.training.step import StepOptions, TrainStep
+
+_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "model"
+# Of every model, whatever its YAML says, so that the output projection weighs alike in all of them.
+VOCAB_SIZE = 2048
+# Learned positions must reach past the tokens that decoding is timed and checked with.
+DECODE_HEADROOM = 8
+# BERT's, https://arxiv.org/abs/1810.04805.
+_MASKED_SHARE = 0.15
+# Any small rate: the same batch comes again and again, and the weights must stay finite.
+LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
+# Tokens that the cache is filled with at a time, as generation does by default.
+_PREFILL_CHUNK = 512
+
+
+def build(cell: Cell) -> Workload:
+    """Builds a cell of level model.
+
+    Modes: `forward` returns all logits; `forward_backward` the mean loss and the gradient of every parameter; `step`
+    is a whole training step with AdamW and clipping, whose weights move on from call to call; `prefill` reads L
+    tokens into an empty cache and returns the logits of the last, which is the time to the first token; `decode`
+    reads one more token in each row with L tokens in the cache.
+
+    Decoding takes its token back wherever a cache can, so that every call meets L tokens: caches of keys and values
+    give it up, those of windows too. Recurrent states cannot; they move on by a token a call, which is equal work.
+    Decoding is never compiled as a whole, whatever the cell says, since its shapes change from token to token.
+
+    Raises:
+        UserError: If the model or its attention cannot do what the cell asks for.
+    """
+    setting = model_setting(cell)
+    model = setting.model()
+    parts = _BUILD[cell.mode](setting, model)
+    decodes = cell.mode == "decode"
+    tokens = cell.batch_size * (1 if decodes else cell.length)
+    work = work_of(parts.outputs, useful_flops=useful_flops(model, cell, predicted=parts.predicted), tokens=tokens)
+    if decodes:
+        # The cache that the calls go on with.
+        mx.eval(parts.outputs)
+    peak, cached = _peak_bytes(setting, model, work, parts.predicted), None
+    if parts.cache_bytes is not None:
+        cached = model.cache_bytes(batch_size=cell.batch_size, length=cell.length + decodes, dtype=setting.dtype)
+    classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
+    return Workload(
+        call=parts.call,
+        check=lambda: verdict(parts.check()),
+        work=work,
+        function=computed_function(cell, "+".join(dict.fromkeys(classes))),
+        analytic_bytes=peak + (cached or 0),
+        cache_bytes=parts.cache_bytes,
+        analytic_cache_bytes=cached,
+    )
+
+
+def model_setting(cell: Cell) -> "ModelSetting":
+    """The setting of a cell of level model.
+
+    The model's own sizes count, not the cell's; the vocabulary is `VOCAB_SIZE`, and `max_seq_len` is raised to the
+    cell's length where it is less.
+
+    Raises:
+        UserError: If there is no such model, the cell contradicts it, or its attention cannot do what is asked for.
+    """
+    names = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    require(cell.model in names, "models", "be in configs/model", cell.model, allowed=names)
+    require(cell.mode in _BUILD, "modes", "suit a model", cell.mode, allowed=tuple(_BUILD))
+    values = yaml.safe_load((_FOLDER / f"{cell.model}.yaml").read_text(encoding="utf-8"))
+    needed = cell.length + (DECODE_HEADROOM if cell.mode == "decode" else 0)
+    changes = {
+        "vocab_size": VOCAB_SIZE,
+        "max_seq_len": max(values["max_seq_len"], needed),
+        "attention": cell.attention_mapping,
+        # A timed step is compared with another one.
+        "dropout": 0.0,
+    }
+    config = model_config_from_mapping({**values, **changes})
+    require(config.causal == cell.causal, "causal", f"be {config.causal} in a {config.family} model", cell.causal)
+    built = build_model(config)
+    if cell.mode in ("prefill", "decode"):
+        require(config.causal, "modes", f"suit a {config.family} model, which is an encoder", cell.mode)
+        built.make_cache()
+    return ModelSetting(config=config, cell=cell)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSetting(Setting):
+    """What decides a call of a model.
+
+    The cell says the mode, B, L (in decoding the tokens already in the cache), the dtype of weights and activations (in
+    a training step of activations alone), the seed of weights and tokens, and whether the call is compiled.
+
+    Attributes:
+        config: Family, sizes and attention.
+    """
+
+    config: ModelConfig
+
+    def op_settings(self) -> list[OpSetting]:
+        """The op of each distinct variant at the model's shape."""
+        shape = self.config.layer_shape
+        return [OpSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()]
+
+    def model(self) -> Model:
+        """The model with the seed's weights, evaluated; a training step's stay float32."""
+        mx.random.seed(self.cell.seed)
+        built = build_model(self.config)
+        if self.cell.mode != "step":
+            built.set_dtype(self.dtype)
+        built.train(self.cell.mode == "step")
+        mx.eval(built.parameters())
+        return built
+
+    def tokens(self) -> mx.array:
+        """Random token ids, int32 [B, L], evaluated."""
+        B, L = self.cell.batch_size, self.cell.length
+        tokens_BL = mx.array(np.random.default_rng(self.cell.seed).integers(0, VOCAB_SIZE, (B, L), dtype=np.int32))
+        mx.eval(tokens_BL)
+        return tokens_BL
+
+    def batch(self) -> Arrays:
+        """A training batch of random tokens: the next token everywhere, or of an encoder 15 % masked tokens."""
+        B, L = self.cell.batch_size, self.cell.length
+        generator = np.random.default_rng(self.cell.seed)
+        tokens_BL = generator.integers(0, VOCAB_SIZE, (B, L + 1), dtype=np.int32)
+        weights_BL = np.ones((B, L), dtype=np.float32)
+        inputs_BL, targets_BL = tokens_BL[:, :-1], tokens_BL[:, 1:]
+        if not self.config.causal:
+            targets_BL, inputs_BL = inputs_BL, inputs_BL.copy()
+            order_BL = generator.permuted(np.tile(np.arange(L), (B, 1)), axis=1)
+            weights_BL = (order_BL < max(1, round(_MASKED_SHARE * L))).astype(np.float32)
+            # Which token stands for a hidden one does not matter to the work.
+            inputs_BL[weights_BL == 1] = 0
+        tokens = {"inputs_BL": inputs_BL, "targets_BL": targets_BL, "weights_BL": weights_BL}
+        arrays = to_arrays(Batch(**tokens, segments_BL=None, lengths_B=None, identity="random tokens"))[0]
+        mx.eval(arrays)
+        return arrays
+
+    def compiled(self, function: Callable[..., Any], model: Model) -> Callable[..., Any]:
+        """The function of the model's state, compiled if the cell says so."""
+        return mx.compile(function, inputs=model.state) if self.cell.compiled else function
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a mode makes of a model: call and check, the uncompiled call's outputs, positions that get logits, cache."""
+
+    call: Callable[[], object]
+    check: Callable[[], list[Finding]]
+    outputs: Any
+    predicted: int
+    cache_bytes: Callable[[], int] | None = None
+
+
+def _forward(setting: ModelSetting, model: Model) -> _Parts:
+    tokens_BL = setting.tokens()
+    timed = setting.compiled(model, model)
+    return _Parts(
+        call=lambda: timed(tokens_BL),
+        check=lambda: check_forward(setting, model, timed(tokens_BL)),
+        outputs=model(tokens_BL),
+        predicted=tokens_BL.size,
+    )
+
+
+def _forward_backward(setting: ModelSetting, model: Model) -> _Parts:
+    batch = setting.batch()
+    gradients = functools.partial(loss_and_gradients, model)
+    timed = setting.compiled(gradients, model)
+    return _Parts(
+        call=lambda: timed(batch),
+        check=lambda: check_gradients(setting, model, timed(batch)),
+        outputs=gradients(batch),
+        predicted=batch["targets_P"].size,
+    )
+
+
+def _step(setting: ModelSetting, model: Model) -> _Parts:
+    batch = setting.batch()
+    optimizer = optim.AdamW(LEARNING_RATE)
+    optimizer.init(model.trainable_parameters())
+    weight = scalar(batch["weights_P"].sum())
+    causal, dtype = setting.config.causal, setting.dtype
+
+    def step_of(*, compiled: bool) -> Callable[[], list[Any]]:
+        options = StepOptions(causal=causal, dtype=dtype, max_grad_norm=MAX_GRAD_NORM, compile=compiled)
+        step = TrainStep(model, optimizer, options)
+        return lambda: [*step([batch], weight)[:2], step.state]
+
+    mx.eval(model.state, optimizer.state, mx.random.state)
+    # Counting operations takes a step that is never evaluated; model and optimizer are then put back.
+    before = model.parameters(), tree_map(lambda array: array, optimizer.state)
+    outputs = arrays_of(step_of(compiled=False)())
+    model.update(before[0])
+    optimizer.state = before[1]
+    call = step_of(compiled=setting.cell.compiled)
+    return _Parts(
+        call=call,
+        check=lambda: check_step(setting, model, optimizer, call, max_grad_norm=MAX_GRAD_NORM),
+        outputs=outputs,
+        predicted=batch["targets_P"].size,
+    )
+
+
+def _prefill(setting: ModelSetting, model: Model) -> _Parts:
+    tokens_BL = setting.tokens()
+
+    def prefill(tokens_BL: mx.array) -> list[mx.array]:
+        cache = model.make_cache()
+        logits = model.logits(model.hidden(tokens_BL, cache=cache)[:, -1:])
+        return [logits, *arrays_of([each.state for each in cache])]
+
+    timed = setting.compiled(prefill, model)
+
+    def cache_bytes() -> int:
+        cache = model.make_cache()
+        mx.eval(model.hidden(tokens_BL, cache=cache))
+        return sum(each.nbytes for each in cache)
+
+    return _Parts(
+        call=lambda: timed(tokens_BL),
+        check=lambda: check_decoding(setting, model, timed(tokens_BL)[0]),
+        outputs=prefill(tokens_BL),
+        predicted=setting.cell.batch_size,
+        cache_bytes=cache_bytes,
+    )
+
+
+def _decode(setting: ModelSetting, model: Model) -> _Parts:
+    length = setting.cell.length
+    tokens_BL = setting.changed(length=length + 1).tokens()
+    next_B1 = tokens_BL[:, -1:]
+    mx.eval(next_B1)
+    cache = model.make_cache()
+    for start in range(0, length, _PREFILL_CHUNK):
+        model(tokens_BL[:, start : min(start + _PREFILL_CHUNK, length)], cache=cache)
+        mx.eval([each.state for each in cache])
+
+    # Said outright, since caches that move on would count their own tokens into everyone's positions.
+    mask = MaskSpec(causal=True, offset=length)
+
+    def decode() -> mx.array:
+        logits = model(next_B1, mask=mask, cache=cache)
+        for each in cache:
+            _take_back(each)
+        return logits
+
+    # Evaluated, so that the graph counted next begins at the filled cache; this also settles how large the caches are.
+    first = decode()
+    mx.eval(first)
+    return _Parts(
+        call=decode,
+        check=lambda: check_decoding(setting, model, first),
+        outputs=decode(),
+        predicted=setting.cell.batch_size,
+        cache_bytes=lambda: sum(each.nbytes for each in cache),
+    )
+
+
+_BUILD: dict[str, Callable[[ModelSetting, Model], _Parts]] = {
+    "forward": _forward,
+    "forward_backward": _forward_backward,
+    "step": _step,
+    "prefill": _prefill,
+    "decode": _decode,
+}
+
+
+def _take_back(cache: Cache) -> None:
+    """Lets the next token lie where the last one does.
+
+    A window's cache that is full has lost what the last token overwrote, so it is not trimmable in general. But that
+    was a token that no query at the last one's position may see.
+    """
+    if cache.is_trimmable() or isinstance(cache, RotatingKVCache):
+        cache.trim(1)
+
+
+def _peak_bytes(setting: ModelSetting, model: Model, work: Work, predicted: int) -> int:
+    """By formula, the decoding cache left out.
+
+    Forward: weights, logits and the large array of one layer. Backward: weights and logits twice, and the large arrays
+    that wait for it in every layer. A step holds AdamW's two moments as well.
+    """
+    mode, config = setting.cell.mode, setting.config
+    weights = sum(array.nbytes for array in arrays_of(model.parameters()))
+    logits = predicted * VOCAB_SIZE * setting.dtype.size
+    large = {op.variant.name: large_bytes(op, work, gradient=False) for op in setting.op_settings()}
+    if mode in ("forward_backward", "step"):
+        layers = [large[config.attention.layer(index).name] for index in range(config.num_layers)]
+        return (4 if mode == "step" else 2) * weights + 2 * logits + sum(layers)
+    return weights + logits + (0 if mode == "decode" else max(large.values()))

@@ -1,0 +1,193 @@
+"""Builds cells by the names of their builders, and says beforehand which are not worth building.
+
+A cell is refused if its variant cannot do it, if it would not fit, or if its graph would be absurdly large. Bytes are
+predicted from the cell itself and not from a table of mechanisms, so that a new one needs no line here: the same cell
+is built and called at three short lengths in one row, and the measured peaks are continued as
+
+    bytes(B, L) = constant + B (linear L + quadratic L²)
+
+whose constant is the weights, whose linear part is tokens, chunks, windows and states, and whose quadratic part is
+score matrices. It takes a second at most, and none for cells that fit whatever their variant does.
+
+Letters: B batch, L length, N query heads, H head_dim.
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from eval.bench import Workload
+from eval.plugins import declared
+from eval.rows import Cell
+from eval.workloads import device, layer, model, op
+from zoo.config import UserError
+from zoo.models import build_model
+
+logger = logging.getLogger(__name__)
+
+BUILDERS: Mapping[str, Callable[[Cell], Workload]] = {
+    "device": device.build,
+    "op": op.build,
+    "layer": layer.build,
+    "model": model.build,
+}
+# Raise what a cell's variant, level or model cannot do, from declarations alone.
+_SETTINGS: Mapping[str, Callable[[Cell], object]] = {
+    "op": op.op_setting,
+    "layer": layer.layer_setting,
+    "model": model.model_setting,
+}
+
+PROBE_LENGTHS = (128, 256, 512)
+# The rest is for the interpreter, for what the allocator keeps, and for the error of the prediction.
+USABLE_SHARE = 0.8
+# MLX takes about 50 microseconds to trace and compile an operation: a quarter of a minute, and gigabytes beyond.
+MAX_GRAPH_NODES = 300_000
+# The most that any variant holds is one H-wide vector per score or per state entry, in as many copies as the slowest
+# form of gathering keeps for its backward pass.
+_MOST_COPIES = 8
+_PROBE_CALLS = 5
+
+
+def build(cell: Cell) -> Workload:
+    """Builds a cell.
+
+    Raises:
+        UserError: If its variant, level or model cannot do what it asks for.
+    """
+    builders = dict(BUILDERS)
+    # Those that suites bring along are imported when a cell asks for one.
+    if cell.builder not in builders:
+        for each in declared("BUILDERS"):
+            builders |= each
+    return builders[cell.builder](cell)
+
+
+def refusal(cell: Cell, available_bytes: int) -> str | None:
+    """Why a cell is not worth building, in one line, or None if it is.
+
+    Args:
+        cell: What would be built.
+        available_bytes: That the process may use.
+    """
+    if cell.level == "device" or cell.attention is None:
+        return None
+    usable = int(USABLE_SHARE * available_bytes)
+    try:
+        reason = inability(cell)
+        if reason is not None or _most_bytes(cell) <= usable:
+            return reason
+        found = footprint(cell)
+    # A mechanism of any package may be asked for: nobody can name what it raises. Whatever is wrong with it, at short
+    # lengths too, building it in a process of its own will say.
+    except Exception:
+        logger.debug("%s was not predicted", cell.variant, exc_info=True)
+        return None
+    needed, nodes = found.peak_bytes(cell.batch_size, cell.length), found.graph_nodes(cell.length)
+    if needed > usable:
+        share = f"{USABLE_SHARE:.0%} of the {_gigabytes(available_bytes)} available"
+        return f"does not fit: {_gigabytes(needed)} predicted from lengths up to {PROBE_LENGTHS[-1]}, more than {share}"
+    if nodes > MAX_GRAPH_NODES:
+        return f"takes absurdly long: a graph of {nodes:,} operations predicted, more than {MAX_GRAPH_NODES:,}"
+    return None
+
+
+def inability(cell: Cell) -> str | None:
+    """What the cell asks for that its variant, level or model cannot do, from declarations alone; None for nothing."""
+    try:
+        if cell.builder in _SETTINGS:
+            _SETTINGS[cell.builder](cell)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes and operations of a call at any batch size and length.
+
+    Attributes:
+        bytes_by_power: Of L: those of L⁰ are paid once, the others by each row.
+        nodes_by_power: Operations of the uncompiled graph, of L⁰ and L¹; they do not depend on B.
+    """
+
+    bytes_by_power: tuple[float, float, float]
+    nodes_by_power: tuple[float, float]
+
+    def peak_bytes(self, batch_size: int, length: int) -> int:
+        """Predicted peak."""
+        constant, linear, quadratic = self.bytes_by_power
+        return round(constant + batch_size * length * (linear + quadratic * length))
+
+    def graph_nodes(self, length: int) -> int:
+        """Predicted operations."""
+        constant, linear = self.nodes_by_power
+        return round(constant + linear * length)
+
+
+def footprint(cell: Cell) -> Footprint:
+    """Measures a cell in one row at the probe lengths, in this process; its batch size and length do not matter."""
+    unimportant = {"suite": "", "group": "", "variant": "", "role": "candidate", "execution": "latency", "seed": 0}
+    return _measured(cell.model_copy(update={**unimportant, "batch_size": 1, "length": PROBE_LENGTHS[0]}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _measured(cell: Cell) -> Footprint:
+    found = [_probe(cell.model_copy(update={"length": length})) for length in PROBE_LENGTHS]
+    bytes_, nodes = zip(*found, strict=True)
+    slope = (nodes[-1] - nodes[-2]) / (PROBE_LENGTHS[-1] - PROBE_LENGTHS[-2])
+    return Footprint(
+        bytes_by_power=fit(PROBE_LENGTHS, bytes_), nodes_by_power=(nodes[-1] - slope * PROBE_LENGTHS[-1], slope)
+    )
+
+
+def _probe(cell: Cell) -> tuple[int, int]:
+    """Peak bytes of a few calls beyond what was held before the cell was built, and nodes of its graph."""
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    workload = build(cell)
+    mx.reset_peak_memory()
+    # Main and computing thread race, so that the peak differs from call to call; more so on a busy machine.
+    for _ in range(_PROBE_CALLS):
+        mx.eval(workload.call())
+    peak = max(mx.get_peak_memory(), mx.get_active_memory()) - before
+    nodes = workload.work.graph_nodes or 0
+    del workload
+    mx.clear_cache()
+    return peak, nodes
+
+
+def fit(lengths: Sequence[int], bytes_: Sequence[int]) -> tuple[float, float, float]:
+    """Constant, linear and quadratic coefficient, none negative, through three points.
+
+    Where the three points bend downwards, as when blocks are rounded up, the last two count alone: memory that grows
+    slower than L among short lengths still may not be expected to do so for ever.
+    """
+    constant, linear, quadratic = np.polynomial.polynomial.polyfit(lengths, bytes_, 2)
+    if quadratic > 0 and linear >= 0:
+        return float(max(constant, 0.0)), float(linear), float(quadratic)
+    powers = 2 if quadratic > 0 else 1
+    low, high = ((length**powers, held) for length, held in zip(lengths[-2:], bytes_[-2:], strict=True))
+    slope = max(0.0, (high[1] - low[1]) / (high[0] - low[0]))
+    constant = max(0.0, high[1] - slope * high[0])
+    return (float(constant), 0.0, float(slope)) if powers == 2 else (float(constant), float(slope), 0.0)
+
+
+def _most_bytes(cell: Cell) -> int:
+    """More than any variant takes."""
+    per_token = max(cell.length, cell.head_dim) * (cell.head_dim + 1) * mx.float32.size
+    ops = _MOST_COPIES * cell.batch_size * cell.num_heads * cell.length * per_token
+    if cell.builder != "model":
+        return ops
+    # Training keeps what every layer did; weights come with their gradients and two moments.
+    config = model.model_setting(cell).config
+    layers = config.num_layers if cell.mode in ("forward_backward", "step") else 1
+    return layers * ops + 4 * build_model(config).num_parameters() * mx.float32.size
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

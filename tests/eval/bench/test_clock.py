@@ -1,0 +1,83 @@
+"""Warm-up ends when times are stable, a sample is long enough for the clock, and rounds fit the time."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from eval.bench import clock
+from eval.bench.clock import MAX_CALLS, MIN_THROUGHPUT_CALLS, Pace, Warmth, calls_per_sample, sample, warm_up
+from eval.bench.job import MIN_ROUNDS, MeasureOptions
+
+
+class _Script:
+    """A clock that a call moves by scripted seconds."""
+
+    def __init__(self, seconds: Iterator[float]) -> None:
+        self._seconds, self._now, self.calls = seconds, 0.0, 0
+
+    def clock(self) -> float:
+        return self._now
+
+    def call(self) -> None:
+        self.calls += 1
+        self._now += next(self._seconds)
+
+
+def _falling(seconds: float) -> Iterator[float]:
+    while True:
+        yield seconds
+        seconds *= 0.8
+
+
+# From the tenth call on it is fast; three of five are so from the twelfth on, and of the five before at 17.
+SETTLING = itertools.chain((0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02), itertools.repeat(0.01))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [(itertools.repeat(0.01), 10), (_falling(0.1), 30), (_falling(100.0), 10), (SETTLING, 17)],
+    ids=["constant", "falling", "slow", "settling"],
+)
+def test_warm_up_ends_when_five_calls_are_as_fast_as_the_five_before(seconds: Iterator[float], calls: int) -> None:
+    script = _Script(seconds)
+    announced: list[int] = []
+    before = lambda: announced.append(script.calls)  # noqa: E731
+    warmth = warm_up(script.call, MeasureOptions(), before=before, clock=script.clock)
+    assert warmth.calls == script.calls == calls
+    assert announced == list(range(calls))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "execution", "calls"),
+    [
+        (0.5, "latency", 1),
+        (0.5, "throughput", MIN_THROUGHPUT_CALLS),
+        (0.0003, "latency", 7),
+        (0.0003, "throughput", 7),
+        (1e-12, "latency", MAX_CALLS),
+    ],
+)
+def test_a_sample_lasts_two_milliseconds(seconds: float, execution: str, calls: int) -> None:
+    assert calls_per_sample(Warmth(calls=10, seconds=seconds), execution, 0.002) == calls
+
+
+@pytest.mark.parametrize(("execution", "evaluations"), [("latency", 3), ("throughput", 1)])
+def test_latency_evaluates_every_call_and_throughput_all_at_once(
+    execution: str, evaluations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = _Script(itertools.repeat(0.01))
+    evaluated: list[object] = []
+    monkeypatch.setattr(clock.mx, "eval", evaluated.append)
+    assert sample(script.call, execution, 3, script.clock) == pytest.approx(0.01)
+    assert (len(evaluated), script.calls) == (evaluations, 3)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(15.0, 12), (0.0, MIN_ROUNDS), (1000.0, 20), (None, 20)])
+def test_rounds_fit_the_time_but_are_at_least_five(seconds: float | None, rounds: int) -> None:
+    done = 0
+    # Three of the seconds were spent before the first round, and each round takes one.
+    pace = Pace(rounds=20, seconds=seconds, started=97.0, clock=lambda: 100.0 + done)
+    while pace.allows(done):
+        done += 1
+    assert done == rounds

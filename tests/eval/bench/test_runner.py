@@ -1,0 +1,237 @@
+"""Groups in real worker processes: faults become rows, what is finished is not measured again, budgets hold."""
+
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eval.bench import Group, runner
+from eval.bench.job import Job, MeasureOptions, MemoryJob, TimingJob
+from eval.bench.process import Worker
+from eval.bench.runner import MEMORY_NOT_MEASURED, TIME_BUDGET, measure
+from eval.rows import Row, RowStore, read_rows
+from tests.eval.bench.cells import planted, planted_group
+from tests.eval.bench.planted import listen
+
+# A null call, a matrix product, a copy.
+NUM_DEVICE_ROWS = 3
+OPTIONS = MeasureOptions(workloads="tests.eval.bench.planted", rounds=5, sample_seconds=1e-4)
+
+
+def _measure(groups: list[Group], path: Path, options: MeasureOptions = OPTIONS) -> dict[str, Row]:
+    """Rows by variant, the device's own left out."""
+    store = RowStore(path)
+    measure(groups, store=store, options=options)
+    return {row.cell.variant: row for row in store.rows.values() if row.cell.suite != "device"}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one group in an empty folder."""
+    path = tmp_path_factory.mktemp("first") / "rows.jsonl"
+    _measure([planted_group("adds", "adds too")], path)
+    return path
+
+
+@pytest.fixture
+def path(first: Path, tmp_path: Path) -> Path:
+    """Where a run finds the device's own limits, and does not measure them again."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[:NUM_DEVICE_ROWS]))
+    return path
+
+
+@pytest.mark.slow
+def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
+    group = planted_group(
+        "adds",
+        "sleeps",
+        "exits",
+        "is_killed",
+        "aborts_in_check",
+        "hangs",
+        "raises",
+        "refuses",
+        "no_memory",
+        "no_memory_to_build",
+        "wrong",
+        "large",
+    )
+    rows = _measure([group], path, dataclasses.replace(OPTIONS, step_seconds=3.0, available_bytes=1))
+    assert {variant: row.status for variant, row in rows.items()} == {
+        "adds": "ok",
+        "sleeps": "ok",
+        "exits": "crashed",
+        "is_killed": "out_of_memory",
+        "aborts_in_check": "crashed",
+        "hangs": "crashed",
+        "raises": "crashed",
+        "refuses": "unavailable",
+        "no_memory": "out_of_memory",
+        "no_memory_to_build": "out_of_memory",
+        "wrong": "incorrect",
+        "large": "skipped",
+        "adds (A/A)": "ok",
+    }
+    for row in rows.values():
+        assert (row.timing is None) == (row.status != "ok") == (row.reason is not None)
+    assert rows["large"].reason == "too large"
+    assert "exit code 3" in rows["exits"].reason
+    assert "longer than 3 s" in rows["hangs"].reason
+    assert rows["refuses"].reason == "attention must be causal here; got False"
+    # It sleeps for two milliseconds, which no addition of a mebibyte takes.
+    assert rows["sleeps"].timing.median_seconds >= 0.002
+    assert rows["sleeps"].comparison.baseline == "adds"
+    assert rows["adds (A/A)"].comparison.same_function
+
+
+def test_every_row_is_one_line_with_equally_many_samples(first: Path) -> None:
+    rows = read_rows(first)
+    assert [row.cell.variant for row in rows] == [
+        "null call",
+        "matrix product",
+        "copy",
+        "adds",
+        "adds too",
+        "adds (A/A)",
+    ]
+    for row in rows[NUM_DEVICE_ROWS:]:
+        assert len(row.timing.samples_seconds) == OPTIONS.rounds
+        assert row.timing.warmup_calls >= 10
+        assert row.timing.median_seconds > 0
+        assert row.timing.first_call_seconds > 0
+        assert row.work.peak_flops_per_second > 0
+        assert row.machine.mlx is not None
+
+
+def test_what_is_finished_is_not_measured_again(path: Path) -> None:
+    first = planted_group("adds", "wrong", "refuses", group="first", control=False)
+    _measure([first], path)
+    before = path.read_bytes()
+    _measure([first], path)
+    assert path.read_bytes() == before
+    _measure([first, planted_group("adds", group="second", control=False)], path)
+    added = path.read_bytes().removeprefix(before).splitlines()
+    assert len(added) == 1
+    assert b'"group":"second"' in added[0]
+
+
+def test_a_group_that_grew_is_measured_as_a_whole_for_its_rows_pair_by_round(path: Path) -> None:
+    old = _measure([planted_group("adds", "adds too", control=False)], path)
+    new = _measure([planted_group("adds", "adds too", "adds more", control=False)], path)
+    for variant in old:
+        assert new[variant].recorded_at > old[variant].recorded_at
+
+
+def test_a_budget_that_is_used_up_leaves_rows_that_a_later_run_replaces(path: Path) -> None:
+    groups = [planted_group("adds", "wrong", group=name, control=False) for name in ("one", "two")]
+    rows = _measure(groups, path, dataclasses.replace(OPTIONS, budget_seconds=1e-9))
+    assert {row.status for row in rows.values()} == {"skipped"}
+    assert all(row.reason.startswith(TIME_BUDGET) for row in rows.values())
+    rows = _measure(groups, path)
+    assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "wrong": "incorrect"}
+
+
+def test_a_budget_shortens_the_rounds_to_five_at_least(path: Path) -> None:
+    tight = dataclasses.replace(OPTIONS, rounds=1000, budget_seconds=0.05, sample_seconds=0.002)
+    rows = _measure([planted_group("sleeps", control=False)], path, tight)
+    # The device's own limits come first and use it up; or they do not, and the cell gets its five rounds.
+    samples = [len(row.timing.samples_seconds) for row in RowStore(path).rows.values() if row.timing is not None]
+    assert min(samples) >= 5
+    assert max(samples) < 1000
+    assert set(rows) == {"sleeps"}
+
+
+def test_the_peak_is_that_of_a_process_of_its_own_and_repeats(path: Path, tmp_path: Path) -> None:
+    first, second = (
+        _measure([planted_group("adds", memory=True, control=False)], where)["adds"].memory
+        for where in (path, tmp_path / "again.jsonl")
+    )
+    # One mebibyte in, one out.
+    assert first.peak_bytes == pytest.approx(2 * 2**20, rel=0.01)
+    assert second.peak_bytes == pytest.approx(first.peak_bytes, rel=0.01)
+    assert (first.cache_bytes, first.analytic_cache_bytes, first.analytic_bytes) == (20, 20, 2 * 2**20)
+
+
+def test_a_group_that_is_interrupted_leaves_no_rows_and_no_process(path: Path) -> None:
+    store = RowStore(path)
+    groups = [planted_group("adds", group="done", control=False), planted_group("hangs", group="lost", control=False)]
+    begun: list[float] = []
+
+    def stop_in_the_last_group() -> bool:
+        return bool(begun) and time.monotonic() > begun[0] + 1.0
+
+    def progress(done: int, total: int, name: str) -> None:
+        if done == total - 1:
+            begun.append(time.monotonic())
+
+    measure(groups, store=store, options=OPTIONS, progress=progress, should_stop=stop_in_the_last_group)
+    assert {row.cell.group for row in store.rows.values()} == {"device", "done"}
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_ends_when_its_listener_is_killed(tmp_path: Path) -> None:
+    beats = tmp_path / "beats"
+    cell = planted("beats").model_copy(update={"detail": str(beats)})
+    job = TimingJob(cells=(cell,), options=OPTIONS, rounds=10**6, seconds=None, label="")
+    listener = multiprocessing.get_context("spawn").Process(target=listen, args=(job,))
+    listener.start()
+    _wait_until(lambda: beats.is_file() and beats.stat().st_size > 20)
+    listener.kill()
+    listener.join()
+
+    def is_silent() -> bool:
+        before = beats.stat().st_size
+        time.sleep(0.5)
+        return beats.stat().st_size == before
+
+    _wait_until(is_silent)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _cannot_start(monkeypatch: pytest.MonkeyPatch, kind: type[Job]) -> None:
+    """Workers for jobs of one kind end in their imports."""
+
+    def start(job: Job) -> Worker:
+        if isinstance(job, kind):
+            missing = dataclasses.replace(job.options, workloads="tests.eval.bench.missing")
+            return Worker(dataclasses.replace(job, options=missing))
+        return Worker(job)
+
+    monkeypatch.setattr(runner, "Worker", start)
+
+
+def test_a_memory_process_that_dies_at_its_start_costs_the_peak_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cannot_start(monkeypatch, MemoryJob)
+    (row,) = _measure([planted_group("adds", memory=True, control=False)], path).values()
+    assert (row.status, len(row.timing.samples_seconds)) == ("ok", OPTIONS.rounds)
+    assert row.memory.peak_bytes is None
+    (flag,) = [flag for flag in row.flags if flag.startswith(MEMORY_NOT_MEASURED)]
+    assert "before it was at any cell" in flag
+
+
+@pytest.mark.slow
+def test_a_cell_that_was_killed_once_but_lives_alone_is_not_blamed(path: Path, tmp_path: Path) -> None:
+    killed = planted("is_killed_once").model_copy(update={"detail": str(tmp_path / "killed")})
+    group = Group(cells=(planted("adds", role="baseline"), killed), control=False)
+    rows = _measure([group], path)
+    assert (tmp_path / "killed").exists()
+    assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "is_killed_once": "ok"}
+    assert rows["adds"].timing.rounds_id == rows["is_killed_once"].timing.rounds_id
+
+
+def test_a_fault_before_any_cell_is_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _cannot_start(monkeypatch, TimingJob)
+    with pytest.raises(RuntimeError, match="before it was at any cell"):
+        _measure([planted_group("adds")], path)

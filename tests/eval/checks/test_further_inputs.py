@@ -1,0 +1,153 @@
+"""Mechanisms whose op takes more than q, k and v are checked and built at every level, whatever the shape of it."""
+
+import dataclasses
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from eval.checks import op as op_checks
+from eval.rows import Cell
+from eval.workloads.op import op_setting
+from eval.workloads.registry import BUILDERS
+from tests.eval.workloads import settings
+from zoo.attention import registry
+from zoo.attention.mechanism import Mechanism
+from zoo.attention.pattern import PatternMixer, pattern_mechanism
+from zoo.ops import softmax
+from zoo.ops.masks import MaskSpec
+from zoo.ops.scores import ScoreHook
+
+# One factor for each output channel of a head, learned, in the shapes that a mechanism may choose to keep it in.
+SHAPES = {
+    "per_head": lambda N, H: (N, H),
+    "broadcast": lambda N, H: (N, 1, 1),
+    "fixed": lambda N, H: (3,),
+    "scalar": lambda N, H: (),
+    "mixed": lambda N, H: (N * H,),
+}
+
+
+def _factors(gain: Any, N: int, H: int) -> Any:
+    if gain.size == N * H:
+        return gain.reshape(N, 1, H)
+    return gain.reshape(N, 1, 1) if gain.size == N else gain.mean()
+
+
+def _scaled(shape: str, wrong: str) -> Mechanism:
+    full = registry.mechanism("softmax")
+
+    def op(q: mx.array, k: mx.array, v: mx.array, gain: mx.array, spec: Any) -> mx.array:
+        y = softmax.manual(q, k, v, spec)
+        if wrong == "gradient":
+            gain = mx.stop_gradient(gain)
+        if wrong == "value":
+            gain = gain * 1.01
+        return y * _factors(gain, q.shape[1], q.shape[3])
+
+    def reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, gain: np.ndarray, spec: Any) -> np.ndarray:
+        return softmax.reference(q, k, v, spec) * _factors(gain, q.shape[1], q.shape[3])
+
+    class Scaled(PatternMixer):
+        def learned(self) -> dict[str, mx.array]:
+            return {"gain": mx.ones(SHAPES[shape](self.shape.num_heads, self.shape.head_dim))}
+
+        def __call__(self, *inputs: mx.array, **rest: Any) -> mx.array:
+            q, k, v, gain = inputs
+            factors = _factors(gain * (1.01 if wrong == "layer" else 1.0), q.shape[1], q.shape[3])
+            return super().__call__(q, k, v, **rest) * factors
+
+    def mixer(parameters: Any, implementation: str, layer_shape: Any) -> Scaled:
+        capable = full.capabilities(parameters, "manual")
+        spec = full.make_spec(parameters, MaskSpec(causal=layer_shape.causal), layer_shape.head_dim, None)
+        return Scaled(capable, layer_shape, spec=spec, op=softmax.manual, cached=softmax.manual)
+
+    def samples(generator: np.random.Generator, B: int, L: int, N: int, K: int, H: int) -> tuple[np.ndarray, ...]:
+        return (*full.sample_inputs(generator, B, L, N, K, H), generator.uniform(0.5, 1.5, SHAPES[shape](N, H)))
+
+    implementations = {"plain": lambda _: op}
+    changed = {"name": "scaled", "implementations": implementations, "mixer": mixer, "sample_inputs": samples}
+    return dataclasses.replace(full, reference=reference, **changed)
+
+
+def _cell(monkeypatch: pytest.MonkeyPatch, level: str, shape: str, *, wrong: str = "", **changes: Any) -> Cell:
+    every = {**registry.mechanisms(), "scaled": _scaled(shape, wrong)}
+    monkeypatch.setattr(registry, "mechanisms", lambda: every)
+    return settings.cell(level, "scaled", attention={"name": "scaled", "mechanism": "scaled"}, **changes)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_ops_and_layers_with_a_fourth_learned_input_pass(
+    monkeypatch: pytest.MonkeyPatch, level: str, shape: str
+) -> None:
+    for mode in ("forward", "forward_backward"):
+        workload = BUILDERS[level](_cell(monkeypatch, level, shape, mode=mode))
+        workload.call()
+        found = workload.check()
+        assert found.passed, found.checks
+        if level == "layer":
+            assert "around the reference" in found.checks
+        assert workload.analytic_bytes > 0
+
+
+@pytest.mark.parametrize("mode", ["forward", "step", "decode"])
+def test_a_model_with_one_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, mode: str) -> None:
+    settings.shrink_models(monkeypatch, tmp_path, vocab_size=41)
+    asked = _cell(monkeypatch, "model", "per_head", mode=mode, model="gpt_tiny")
+    found = BUILDERS["model"](asked).check()
+    assert found.passed, found.checks
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("wrong", ["value", "gradient"])
+def test_a_wrong_use_of_it_does_not_pass(monkeypatch: pytest.MonkeyPatch, shape: str, wrong: str) -> None:
+    asked = _cell(monkeypatch, "op", shape, wrong=wrong, mode="forward_backward")
+    assert not BUILDERS["op"](asked).check().passed
+
+
+def test_a_layer_that_uses_it_otherwise_than_the_op_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = BUILDERS["layer"](_cell(monkeypatch, "layer", "per_head", wrong="layer")).check()
+    assert not found.passed
+    assert "around the reference" in found.checks
+
+
+@pytest.mark.parametrize("shape", ["per_head", "mixed"])
+def test_long_texts_are_compared_as_far_as_the_reference_goes(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    monkeypatch.setattr(op_checks, "MAX_REFERENCE_LENGTH", 36)
+    asked = _cell(monkeypatch, "op", shape)
+    setting = op_setting(asked)
+    findings = op_checks.check_op(setting, gradient=True)
+    assert all(finding.passed for finding in findings)
+    limit = op_checks.reference_length(setting)
+    assert limit == (36 if shape == "per_head" else int(36 / (asked.num_heads * asked.batch_size) ** 0.5))
+    assert f"{limit}" in findings[0].check
+
+
+def _steeper(scores: mx.array, query_index: mx.array, key_index: mx.array, config: Any) -> mx.array:
+    """ALiBi-like slopes, which depend on how many heads there are."""
+    heads = mx.arange(1, scores.shape[1] + 1)[:, None, None]
+    return scores - mx.abs(query_index - key_index) * (heads / (4 * scores.shape[1]))
+
+
+def _register_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An implementation that knows nothing of the hook, before the two that come for free.
+    deaf = {"deaf": lambda _: lambda q, k, v, spec: softmax.fused(q, k, v, dataclasses.replace(spec, hook=None))}
+    slopes = pattern_mechanism(name="slopes", allowed=None, hook=ScoreHook(score=_steeper), implementations=deaf)
+    every = {**registry.mechanisms(), "slopes": slopes}
+    monkeypatch.setattr(registry, "mechanisms", lambda: every)
+
+
+@pytest.mark.parametrize("limit", [4096, 30])
+@pytest.mark.parametrize(("implementation", "right"), [("masked", True), ("tiled", True), ("deaf", False)])
+@pytest.mark.parametrize("level", ["op", "layer"])
+def test_heads_that_differ_by_their_number_are_compared_together(
+    monkeypatch: pytest.MonkeyPatch, level: str, implementation: str, right: bool, limit: int
+) -> None:
+    _register_slopes(monkeypatch)
+    monkeypatch.setattr(op_checks, "MAX_REFERENCE_LENGTH", limit)
+    attention = {"name": "slopes", "mechanism": "slopes", "implementation": implementation, "num_kv_heads": 2}
+    asked = settings.cell(level, "slopes", attention=attention, mode="forward_backward")
+    found = BUILDERS[level](asked).check()
+    assert found.passed == right, found.checks

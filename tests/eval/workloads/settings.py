@@ -1,0 +1,73 @@
+"""Cells for the builders' tests: every variant of the catalogue, at sizes that differ pairwise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eval.bench import Workload
+from eval.rows import Cell
+from eval.workloads import model as models
+from zoo.attention import LayerPattern
+from zoo.attention.catalog import attention_names, variant, variant_mapping
+
+LENGTH, BATCH_SIZE, NUM_HEADS, HEAD_DIM = 37, 3, 4, 10
+# Windows, blocks and chunks, so that short texts cross their borders.
+SHRUNK = 5
+
+
+def cell(level: str, name: str, **changes: Any) -> Cell:
+    """A small cell of a shipped variant, or of the mapping given as `attention`."""
+    mapping = changes.pop("attention", None) or {
+        key: min(value, SHRUNK) if isinstance(value, int) else value for key, value in variant_mapping(name).items()
+    }
+    plain = {
+        "suite": "test",
+        "group": "test",
+        "builder": level,
+        "level": level,
+        "variant": name,
+        "attention": json.dumps(mapping),
+        "mode": "forward",
+        "length": LENGTH,
+        "batch_size": BATCH_SIZE,
+        "num_heads": NUM_HEADS,
+        "head_dim": HEAD_DIM,
+        "hidden_size": 34,
+        "compiled": False,
+    }
+    return Cell.model_validate({**plain, **changes})
+
+
+def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
+    """Makes the shipped models narrow and shallow."""
+    small = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
+    for name in ("gpt_tiny", "llama_tiny", "bert_tiny"):
+        values = yaml.safe_load((models._FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, **small}), encoding="utf-8")
+    monkeypatch.setattr(models, "_FOLDER", folder)
+    monkeypatch.setattr(models, "VOCAB_SIZE", vocab_size)
+
+
+def called(workload: Workload) -> Any:
+    """What one call returns, loosely typed: an array, or arrays in lists."""
+    return workload.call()
+
+
+def is_hybrid(name: str) -> bool:
+    return isinstance(variant(name), LayerPattern)
+
+
+SINGLE = [name for name in attention_names() if not is_hybrid(name)]
+DIRECTED = [
+    (name, causal)
+    for name in SINGLE
+    for causal in (True, False)
+    if all(each.capabilities.causal if causal else each.capabilities.bidirectional for each in variant(name).variants())
+]
+
+
+def directed_id(value: Any) -> str:
+    return {True: "causal", False: "bidirectional"}.get(value, str(value)) if isinstance(value, bool) else str(value)
