@@ -5,7 +5,6 @@ Progress and logs go to stderr; the last line on stdout is one JSON object. Exit
 130 for an interruption before there is anything to save.
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -13,23 +12,23 @@ import tempfile
 import threading
 import time
 import traceback
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
-from recipes.help import help_text
 from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
+from recipes.keys import help_text
 from recipes.streams import configure_logging, open_streams, print_json, show
 from zoo.attention.catalog import expand
 from zoo.attention.registry import external_mechanism_names, left_out_names
@@ -40,7 +39,6 @@ from zoo.data.synthetic import SYNTHETIC_TASKS
 from zoo.runtime.memory import is_exhaustion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
 # Set for scripts that another script runs, to its process: if that one is killed, they save what they have and end.
 END_WITH_PARENT = "ZOO_END_WITH_PARENT"
@@ -57,10 +55,12 @@ _QUIET = (
 _MISTAKES = (UserError, HydraException, OmegaConfBaseException)
 
 Main = Callable[[DictConfig], Mapping[str, Any]]
+# A job's exit code, or the fault of ours that ended it: returned, for Hydra would say of one that is raised.
+Outcome = int | Exception
 
 
 class _EndOfSweep(BaseException):
-    """Leaves a sweep after an interrupted job; no Exception, for Hydra's launcher keeps those and goes on."""
+    """Leaves a sweep after an interrupted job, with the exit code; no Exception, for launchers keep those and go on."""
 
 
 def run(config_name: str, main: Main) -> None:
@@ -90,64 +90,10 @@ def execute(config_name: str, main: Main, arguments: Sequence[str]) -> int:
         arguments: The command line after the script's name.
 
     Returns:
-        The exit code.
+        The exit code. Our own faults pass through, which makes Python's exit code 1.
     """
     configure_logging()
-    wants_traceback = os.environ.get(FULL_ERROR) == "1"
-    codes: list[int] = []
-    begun: list[bool] = []
-
-    def compose_and_run() -> None:
-        # In files, for a launcher may run the jobs of a sweep in processes of their own.
-        with _temporary_folder() as kept:
-            job = _job(main, kept, begun, wants_traceback)
-            decorated = hydra.main(config_path=str(CONFIGS), config_name=config_name, version_base="1.3")(job)
-            sweeps = MULTIRUN in arguments or "-m" in arguments
-
-            def composed(flags: Sequence[str], overrides: Sequence[str]) -> None:
-                try:
-                    if flags or any(override.lstrip("+~").startswith("hydra") for override in overrides):
-                        decorated()
-                    else:
-                        _run_once(job, config_name, overrides)
-                # Hydra alone is called here: what it lets out before a job begins, of whatever kind, comes from the
-                # YAMLs or the command line. A launcher's other processes tell nothing of when their jobs began.
-                except Exception as error:
-                    if begun or sweeps or isinstance(error, _MISTAKES):
-                        raise
-                    reason = f"{type(error).__name__}: {error}"
-                    raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
-
-            try:
-                _with_arguments(composed, config_name, arguments)
-            finally:
-                codes.extend(int(each.read_text(encoding="ascii")) for each in kept.iterdir())
-
-    # Our own faults pass through with their traceback, which makes Python's exit code 1.
-    return max([_guarded(compose_and_run, wants_traceback), *codes])
-
-
-def _job(main: Main, codes: Path, begun: list[bool], wants_traceback: bool) -> Callable[[DictConfig], None]:
-    """What Hydra is to run, once or for each job of a sweep; leaves the exit code in a file."""
-
-    def job(config: DictConfig) -> None:
-        begun.append(True)
-        # Hydra would print an exception's story before ours; so none leaves the job.
-        interrupted: list[bool] = []
-
-        def print_result() -> None:
-            result = main(_with_attention(config))
-            if in_a_sweep():
-                result = {"overrides": list(job_overrides()), **result}
-            interrupted.append(bool(result.get("interrupted")))
-            print_json(result)
-
-        code = _guarded(print_result, wants_traceback)
-        (codes / uuid.uuid4().hex).write_text(str(code), encoding="ascii")
-        if code == INTERRUPTED or any(interrupted):
-            raise _EndOfSweep
-
-    return job
+    return _exit_code(lambda: _run(config_name, main, arguments))
 
 
 def choice_name(group: str) -> str:
@@ -155,27 +101,135 @@ def choice_name(group: str) -> str:
     return str(HydraConfig.get().runtime.choices[group])
 
 
-def _guarded(action: Callable[[], None], wants_traceback: bool) -> int:
+def config_groups(script: str) -> dict[str, list[str]]:
+    """The choices that a script has in each config group."""
+    groups = {path.name: sorted(yaml.stem for yaml in path.glob("*.yaml")) for path in CONFIGS.iterdir()}
+    groups["attention"] = sorted({*groups["attention"], *external_mechanism_names()})
+    if script == "finetune":
+        # Their tokens are no text, and no checkpoint's.
+        groups["data"] = [name for name in groups["data"] if name not in SYNTHETIC_TASKS]
+    return {group: choices for group, choices in groups.items() if choices}
+
+
+def _run(config_name: str, main: Main, arguments: Sequence[str]) -> int:
+    flags, overrides = split_flags(arguments)
+    groups = config_groups(config_name)
+    if "--help" in flags:
+        show(help_text(config_name, CONFIGS, groups))
+        return 0
+    TYPED.set(tuple(overrides))
+    sweep = MULTIRUN in flags or "hydra.mode=MULTIRUN" in overrides
+    # Those left out too: who asks for one is told why.
+    for name in (*external_mechanism_names(), *left_out_names()):
+        ConfigStore.instance().store(group="attention", name=name, node={"mechanism": name})
+    yaml = CONFIGS / f"{config_name}.yaml"
+    wanted = rewritten(overrides, script=config_name, config=yaml, groups=groups, sweep=sweep)
+    if folder := flags.get("--config-dir"):
+        wanted.insert(0, f"hydra.searchpath=[{quoted(str(Path(folder).absolute()))}]")
+    configs = Path(flags.get("--config-path", CONFIGS)).absolute()
     try:
-        action()
+        _require_sound_yamls(yaml, groups, flags, overrides)
+        with hydra.initialize_config_dir(str(configs), version_base="1.3", job_name=config_name):
+            outcomes = _outcomes(flags.get("--config-name", config_name), _job(main), flags, wanted, sweep=sweep)
+    # No job raises one. Of whatever kind it is, it comes from the YAMLs or the command line; in a sweep, perhaps from a
+    # launcher.
+    except Exception as error:
+        if sweep or isinstance(error, _MISTAKES):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the configuration must be one that Hydra can compose; {reason}") from error
+    codes = [0]
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        codes.append(outcome)
+    return max(codes)
+
+
+def _outcomes(
+    config_name: str, job: Callable[[DictConfig], Outcome], flags: Mapping[str, str], wanted: list[str], *, sweep: bool
+) -> list[Outcome]:
+    """Does what the flags ask Hydra for.
+
+    Returns:
+        What became of each job.
+    """
+    application = GlobalHydra.instance().hydra
+    overrides = [*_QUIET, *wanted]
+    if "--version" in flags:
+        show(f"Hydra {hydra.__version__}\n")
+    elif "--hydra-help" in flags:
+        application.hydra_help(config_name, get_args_parser(), Namespace(overrides=overrides))
+    elif "--cfg" in flags:
+        resolve = "--resolve" in flags
+        application.show_cfg(config_name, overrides, flags["--cfg"], flags.get("--package"), resolve=resolve)
+    elif "--resolve" in flags:
+        raise UserError("--resolve must stand beside --cfg, whose values it fills in")
+    elif "--info" in flags:
+        application.show_info(flags["--info"], config_name, overrides)
+    elif not sweep:
+        return [application.run(config_name, job, overrides).return_value]
+    else:
+        try:
+            folder = tempfile.TemporaryDirectory()
+        except OSError as error:
+            raise UserError(f"TMPDIR must name a folder that can be written; got {error.strerror}") from None
+        # Hydra keeps an account of a sweep, whose place can be moved but not be empty.
+        with folder as account:
+            place = [f"hydra.sweep.dir={quoted(account)}", "hydra.sweep.subdir=."]
+            fixed = [fixed_in_a_sweep(wanted), "hydra.mode=MULTIRUN"]
+            batches = application.multirun(config_name, job, [*_QUIET, *place, *wanted, *fixed])
+        return [each.return_value for batch in batches for each in batch]
+    return []
+
+
+def _job(main: Main) -> Callable[[DictConfig], Outcome]:
+    """What Hydra is to run, once or for each job of a sweep, perhaps in other processes."""
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> Outcome:
+        interrupted = False
+
+        def print_result() -> int:
+            nonlocal interrupted
+            result = main(_with_attention(config))
+            interrupted = bool(result.get("interrupted"))
+            print_json({"overrides": list(job_overrides()), **result} if in_a_sweep() else result)
+            return 0
+
+        try:
+            codes.append(_exit_code(print_result))
+        except Exception as fault:  # noqa: BLE001
+            fault.add_note(f"in the job {' '.join(job_overrides())}")
+            return fault
+        if interrupted or codes[-1] == INTERRUPTED:
+            raise _EndOfSweep(max(codes))
+        return codes[-1]
+
+    return job
+
+
+def _exit_code(action: Callable[[], int]) -> int:
+    """The exit code that an action returns, or that belongs to how it ended, said in one line on stderr."""
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        return action()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except _EndOfSweep as end:
+        return int(end.args[0])
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except _EndOfSweep:
-        return 0
     except _MISTAKES as error:
         if wants_traceback:
             traceback.print_exc()
         print(f"error: {printable(_one_line(error)[:LONGEST_MESSAGE])}", file=sys.stderr)
-        return 2
     except (MemoryError, RuntimeError) as error:
         if wants_traceback or not is_exhaustion(error):
             raise
         print(f"error: memory ran out ({' '.join(str(error).split())})", file=sys.stderr)
-        return 2
-    return 0
+    return 2
 
 
 def _end_with_parent(parent: int) -> None:
@@ -185,106 +239,23 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run_once(job: Callable[[DictConfig], None], config_name: str, overrides: Sequence[str]) -> None:
-    """Runs a single job as Hydra does, which composes twice: first to see whether it is a single one."""
-    hydra_config, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=config_name):
-        loader = GlobalHydra.instance().hydra
-        assert loader is not None
-        config = loader.compose_config(
-            config_name, [*_QUIET, *overrides], run_mode=RunMode.RUN, with_log_configuration=False
-        )
-        try:
-            hydra_config.set_config(config)
-            with read_write(config), open_dict(config):
-                del config["hydra"]
-            job(config)
-        finally:
-            hydra_config.cfg = before
-
-
-def _with_arguments(
-    action: Callable[[Sequence[str], Sequence[str]], None], config_name: str, arguments: Sequence[str]
+def _require_sound_yamls(
+    yaml: Path, groups: Mapping[str, Sequence[str]], flags: Mapping[str, str], overrides: Sequence[str]
 ) -> None:
-    """Lets Hydra see the rewritten command line, and raise its errors instead of printing them."""
-    flags, overrides = split_flags(arguments)
-    TYPED.set(tuple(overrides))
-    if "--help" in flags:
-        show(help_text(config_name, CONFIGS, config_groups(config_name)))
-        return
-    sweep = MULTIRUN in flags
-    _offer_external_mechanisms()
-    wanted = rewritten(
-        overrides,
-        script=config_name,
-        config=CONFIGS / f"{config_name}.yaml",
-        groups=config_groups(config_name),
-        sweep=sweep,
-    )
-    _require_sound_yamls(config_name, flags, overrides)
-    for name in dict(override.partition("=")[::2] for override in overrides).get("data", "").split(","):
-        if name in SYNTHETIC_TASKS and name not in config_groups(config_name)["data"]:
-            raise UserError(one_of("data", name, config_groups(config_name)["data"]))
-    before, full_error = sys.argv, os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"
-    try:
-        with _temporary_folder() as elsewhere:
-            # Hydra keeps an account of a sweep, whose place can be moved but not be empty.
-            place = [f"hydra.sweep.dir={quoted(str(elsewhere))}", "hydra.sweep.subdir=."]
-            for_sweep = [*place, fixed_in_a_sweep(wanted)] if sweep else []
-            sys.argv = [before[0], *flags, *_QUIET, *for_sweep, *wanted]
-            action(flags, wanted)
-    finally:
-        sys.argv = before
-        if full_error is None:
-            del os.environ[FULL_ERROR]
-        else:
-            os.environ[FULL_ERROR] = full_error
-
-
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    try:
-        folder = tempfile.TemporaryDirectory()
-    except OSError as error:
-        raise UserError(f"TMPDIR must name a folder that can be written; got {error.strerror}") from None
-    with folder as name:
-        yield Path(name)
-
-
-def config_groups(script: str) -> dict[str, list[str]]:
-    """The choices that a script has in each config group."""
-    groups = {path.name: sorted(yaml.stem for yaml in path.glob("*.yaml")) for path in CONFIGS.iterdir()}
-    if script == "finetune":
-        # Their tokens are no text, and no checkpoint's.
-        groups["data"] = [name for name in groups["data"] if name not in SYNTHETIC_TASKS]
-    names = sorted({*groups["attention"], *external_mechanism_names()})
-    return {**{group: choices for group, choices in groups.items() if choices}, "attention": names}
-
-
-def _require_sound_yamls(config_name: str, flags: Sequence[str], overrides: Sequence[str]) -> None:
     """Refuses YAMLs of the user's own that Hydra would read without a limit: a few lines can stand for a billion."""
-    written = dict(override.partition("=")[::2] for override in overrides)
-    chosen = [CONFIGS / f"{config_name}.yaml"]
-    chosen += [
-        CONFIGS / group / f"{written[group]}.yaml"
-        for group in config_groups(config_name)
-        if written.get(group, "").isidentifier()
-    ]
-    for folder in (Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--config-dir=")):
-        chosen += [
-            *folder.glob("*.yaml"),
-            *(path for group in config_groups(config_name) for path in folder.glob(f"{group}/*.yaml")),
-        ]
-    for path in chosen:
+    paths = [yaml]
+    for key, _, value in (override.partition("=") for override in overrides):
+        for name in value.split(",") if key in groups else ():
+            if name in SYNTHETIC_TASKS and name not in groups[key]:
+                raise UserError(one_of(key, name, groups[key]))
+            paths.append(CONFIGS / key / f"{name}.yaml")
+    if folder := flags.get("--config-dir"):
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir must be a folder; got {shortened(folder)}")
+        paths += [path for group in ("", *groups) for path in Path(folder, group).glob("*.yaml")]
+    for path in paths:
         if path.is_file():
             read_yaml(path, what="configuration")
-
-
-def _offer_external_mechanisms() -> None:
-    # Those left out too: who asks for one is told why.
-    for name in (*external_mechanism_names(), *left_out_names()):
-        ConfigStore.instance().store(group="attention", name=name, node={"mechanism": name})
 
 
 def _with_attention(config: DictConfig) -> DictConfig:

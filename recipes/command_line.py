@@ -2,7 +2,7 @@ r"""The command line as a user types it -> the one that Hydra takes.
 
 - Flags may stand anywhere, and an unknown one is named.
 - `attention=` and the other config groups take the name of a YAML and nothing else.
-- A value whose field is a text is taken as typed, `${…}` included; the field's type decides (see `recipes.fields`).
+- A value whose field is a text is taken as typed, `${…}` included; the field's type decides (see `recipes.keys`).
   `null` is no value, and a text that stands in quotes as a whole is what stands between them. Where a field takes a
   list, `[a,b]` is one; there, and between the runs of a sweep, commas separate. In prompts and stop texts `\n` is a
   new line.
@@ -13,7 +13,7 @@ r"""The command line as a user types it -> the one that Hydra takes.
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from recipes.fields import is_section, is_text, is_texts, key_types
+from recipes.keys import is_section, is_text, is_texts, key_types
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import LIMIT_DEPTH
@@ -30,9 +30,14 @@ from zoo.config.files import LIMIT_DEPTH
 # Texts that a model reads or writes: a shell makes new lines awkward to type, and these need them.
 _WITH_NEW_LINES = frozenset({"prompt", "prompts", "stop", "system", "training.sample_prompt"})
 _KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
-_QUOTES = ("'", '"', "")
-_QUOTED = re.compile(r""" *(?:'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)") *""", re.DOTALL)
-_OPENING = re.compile(r" *\[ *")
+_QUOTED = r"""(?P<quoted>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*") *"""
+# What stands between commas: in quotes, or as it is typed; between the runs of a sweep a list in brackets as well.
+_ITEM = rf" *(?:{_QUOTED}|(?P<bare>(?![ '\"])[^,]+))"
+_LISTED = re.sub(r"\?P<\w+>", "?:", _ITEM.replace("[^,]", r"[^,\]]"))
+_BRACKETS = rf" *\[ *(?P<list>(?:{_LISTED}(?:,{_LISTED})*)?)\] *"
+_ITEMS, _ITEMS_OR_LISTS = (
+    re.compile(f"{item}(?:,|(?P<end>\\Z))", re.DOTALL) for item in (_ITEM, rf"(?:{_BRACKETS}|(?! *\[){_ITEM})")
+)
 # Longest value that follows Hydra's grammar, whose parser is slow: a list of thousands of numbers.
 _LIMIT_CHARACTERS = 20_000
 # How to say of a group that may be left out that it is: "keep" the attention that a checkpoint has.
@@ -41,41 +46,37 @@ _NOTHING = {"attention": ("null", "keep")}
 _LONGEST_NAME = 200
 
 MULTIRUN = "--multirun"
-_SHORT = {
-    "-h": "--help",
-    "-c": "--cfg",
-    "-p": "--package",
-    "-r": "--run",
-    "-m": MULTIRUN,
-    "-cp": "--config-path",
-    "-cn": "--config-name",
-    "-cd": "--config-dir",
-    "-i": "--info",
+# Short forms of flags, and the values that these take: None for none, nothing for any.
+_FLAGS: Mapping[str, tuple[str | None, tuple[str, ...] | None]] = {
+    "--help": ("-h", None),
+    "--hydra-help": (None, None),
+    "--version": (None, None),
+    "--resolve": (None, None),
+    "--package": ("-p", ()),
+    "--config-path": ("-cp", ()),
+    "--config-name": ("-cn", ()),
+    "--config-dir": ("-cd", ()),
+    "--run": ("-r", None),
+    MULTIRUN: ("-m", None),
+    "--cfg": ("-c", ("job", "hydra", "all")),
+    "--info": ("-i", ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
 }
-_SWITCHES = ("--help", "--hydra-help", "--version", "--resolve", "--run", MULTIRUN)
-_ANY: tuple[str, ...] = ()
-_VALUES: Mapping[str, tuple[str, ...]] = {
-    "--cfg": ("job", "hydra", "all"),
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-    "--package": _ANY,
-    "--config-path": _ANY,
-    "--config-name": _ANY,
-    "--config-dir": _ANY,
-}
+_LONG = {short or name: name for name, (short, _) in _FLAGS.items()} | {name: name for name in _FLAGS}
 # Of these Hydra does one.
 _COMMANDS = ("--run", MULTIRUN, "--cfg", "--info")
 
 
-def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Separates flags from overrides.
 
     Returns:
-        The flags, in their long form and as one argument each, and the overrides.
+        The flags, in their long form and with their values, and the overrides.
 
     Raises:
         UserError: On an unknown flag, a missing or wrong value, or two flags that exclude each other.
     """
-    flags, overrides = {}, []
+    flags: dict[str, str] = {}
+    overrides = []
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -83,26 +84,25 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(argument)
             continue
         written, equals, value = argument.partition("=")
-        name = _SHORT.get(written, written)
-        if name in _SWITCHES and not equals:
-            flags[name] = name
-        elif name in _VALUES:
-            if not equals:
-                value = _following(name, rest)
-            choices = _VALUES[name]
+        name = _LONG.get(written, "")
+        choices = _FLAGS[name][1] if name else None
+        if not name or (choices is None and equals):
+            close = difflib.get_close_matches(written, _LONG, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"{written} must be a flag that exists{hint} (choices: {', '.join(sorted(_LONG))})")
+        if choices is not None:
+            if name == "--info" and not equals and not (rest and rest[0] in choices):
+                value = "all"
+            elif not equals:
+                value = rest.pop(0) if rest else ""
             if not value or (choices and value not in choices):
                 among = f"one of {', '.join(choices)}" if choices else "given"
                 raise UserError(f"{written} must be followed by its value, {among}; got {value!r}")
-            flags[name] = f"{name}={value}"
-        else:
-            known = sorted({*_SHORT, *_SWITCHES, *_VALUES})
-            close = difflib.get_close_matches(written, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"{written} must be a flag that exists{hint} (choices: {', '.join(known)})")
+        flags[name] = value
     commands = [name for name in _COMMANDS if name in flags]
     if len(commands) > 1:
         raise UserError(f"{' and '.join(commands)} exclude each other; give one")
-    return list(flags.values()), overrides
+    return flags, overrides
 
 
 def rewritten(
@@ -123,29 +123,30 @@ def rewritten(
     """
     result = []
     for override in overrides:
-        _require_characters(override)
+        if "\0" in override or override.encode(errors="replace").decode() != override:
+            raise UserError(
+                f"{shortened(override)} must be UTF-8, as everything that is saved, without null characters"
+            )
         key, equals, value = override.partition("=")
         bare = key.lstrip("+~")
         group = bare.partition("@")[0]
+        chooses = bool(equals) and (group in groups or "/" in group)
         if not bare or len(key) > _LONGEST_NAME:
             raise UserError(f"{shortened(override)} must begin with a key, as in training.steps=300")
-        if not equals:
-            _parsed(override)
-            result.append(override)
-        elif group in groups or "/" in group:
-            # Hydra takes no null for a group, even where that is the default.
-            if value not in _NOTHING.get(group, ("null",)) or not _has_no_default(config, key):
-                _require_names(override, bare, groups.get(group))
-                result.append(override)
-        elif bare == "hydra":
+        if equals and bare == "hydra":
             raise UserError(f"hydra must be set by its keys, as in hydra.verbose=true; got {value!r}")
-        elif key.startswith("~") or "@" in key or key.split(".")[0] == "hydra":
-            _parsed(override)
+        if chooses and value in _NOTHING.get(group, ("null",)) and _has_no_default(config, key):
+            # Hydra takes no null for a group, even where that is the default.
+            continue
+        if chooses or not equals or key.startswith("~") or "@" in key or key.split(".")[0] == "hydra":
+            parsed = _parsed(override)
+            if chooses:
+                _require_names(parsed, bare, groups.get(group))
             result.append(override)
-        elif not _KEY.fullmatch(bare):
-            raise UserError(f"{shortened(key)} must be a key, as in training.steps=300")
-        else:
+        elif _KEY.fullmatch(bare):
             result.append(f"++{bare}={_value(script, bare, value, sweep=sweep)}")
+        else:
+            raise UserError(f"{shortened(key)} must be a key, as in training.steps=300")
     return result
 
 
@@ -166,13 +167,6 @@ def quoted(text: str) -> str:
     return in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
 
 
-def _following(flag: str, rest: list[str]) -> str:
-    choices = _VALUES[flag]
-    if flag == "--info" and not (rest and rest[0] in choices):
-        return "all"
-    return rest.pop(0) if rest else ""
-
-
 def _value(script: str, key: str, value: str, *, sweep: bool) -> str:
     """A value in Hydra's grammar: of texts each as typed, of all else what was typed."""
     types = key_types(script)
@@ -186,13 +180,12 @@ def _value(script: str, key: str, value: str, *, sweep: bool) -> str:
         _parsed(f"{key}={value}")
         return value
     texts = any(map(is_texts, hints))
-    if sweep and value:
-        return ",".join(_written(key, item) for item in _items(key, value, lists=texts)[0])
+    if sweep and value.strip():
+        return ",".join(_written(key, item) for item in _items(key, value, _ITEMS_OR_LISTS if texts else _ITEMS))
     if texts and value.startswith("[") and value.endswith("]"):
-        return _written(key, _items(key, value[1:-1])[0] if value[1:-1].strip() else [])
-    quotation = _QUOTED.fullmatch(value) if value[:1] in _QUOTES else None
-    if quotation is not None:
-        return _written(key, _unquoted(quotation))
+        return _written(key, _items(key, value[1:-1]))
+    if re.fullmatch(_QUOTED, value, re.DOTALL):
+        return _written(key, _unquoted(value.rstrip(" ")))
     return _written(key, None if value == "null" else value)
 
 
@@ -202,66 +195,39 @@ def _written(key: str, value: Any) -> str:
         return "null"
     if isinstance(value, list):
         return f"[{','.join(_written(key, item) for item in value)}]"
-    return quoted(_with_new_lines(value) if key in _WITH_NEW_LINES else value)
+    if key in _WITH_NEW_LINES:
+        # One more backslash keeps it as it is.
+        value = re.sub(r"(\\+)n", lambda found: "\n" if len(found[1]) == 1 else f"{found[1][1:]}n", value)
+    return quoted(value)
 
 
-def _with_new_lines(text: str) -> str:
-    r"""`\n` as a new line; one more backslash before it keeps it as it is."""
-    return re.sub(r"(\\+)n", lambda found: "\n" if len(found[1]) == 1 else f"{found[1][1:]}n", text)
-
-
-def _items(key: str, text: str, start: int = 0, *, lists: bool = False, closing: str = "") -> tuple[list[Any], int]:
-    """What commas separate, and where it ends: texts as typed or in quotes, None for null, lists where there may be.
+def _items(key: str, text: str, pattern: re.Pattern[str] = _ITEMS) -> list[Any]:
+    """What commas separate: texts as typed or in quotes, None for null, lists where the pattern has them.
 
     Raises:
         UserError: On an empty item, or a quote or bracket that is not closed.
     """
     items: list[Any] = []
-    position = start
-    while True:
-        item: Any
-        quotation = _QUOTED.match(text, position)
-        opening = _OPENING.match(text, position) if lists else None
-        if quotation is not None:
-            item, position = _unquoted(quotation), quotation.end()
-        elif opening is not None:
-            item, position = _items(key, text, opening.end(), closing="]")
+    position, ended = 0, not text.strip()
+    while not ended:
+        found = pattern.match(text, position)
+        if found is None:
+            raise UserError(f"{key} must be items between commas, each quote and bracket closed; got {shortened(text)}")
+        parts = found.groupdict()
+        if parts.get("list") is not None:
+            items.append(_items(key, parts["list"]))
+        elif parts["quoted"] is not None:
+            items.append(_unquoted(parts["quoted"]))
         else:
-            begin, position = position, _end(text, position, closing)
-            item = text[begin:position].strip(" ")
-            if closing and not item and not items and text[position:].startswith(closing):
-                return [], position + 1
-            if item[:1] in _QUOTES:
-                raise UserError(f"{key} must be items between commas, each quote closed; got {shortened(text)}")
-            item = None if item == "null" else item
-        items.append(item)
-        following = text[position : position + 1]
-        if following == closing:
-            return items, position + len(closing)
-        if following != ",":
-            raise UserError(f"{key} must be items between commas, each bracket closed; got {shortened(text)}")
-        position += 1
+            bare = parts["bare"].rstrip(" ")
+            items.append(None if bare == "null" else bare)
+        position, ended = found.end(), parts["end"] is not None
+    return items
 
 
-def _end(text: str, position: int, closing: str) -> int:
-    """Where an item without quotes ends."""
-    found = re.compile(f"[,{re.escape(closing)}]").search(text, position)
-    return len(text) if found is None else found.start()
-
-
-def _unquoted(found: re.Match[str]) -> str:
+def _unquoted(text: str) -> str:
     """Backslashes before a quote, or before the end, stand for half as many, as in Hydra's grammar."""
-    quote, text = ("'", found[1]) if found[1] is not None else ('"', found[2])
-    return re.sub(rf"(\\+)({quote}|\Z)", lambda run: run[1][: len(run[1]) // 2] + run[2], text)
-
-
-def _require_characters(override: str) -> None:
-    try:
-        override.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{shortened(override)} must be UTF-8, as everything that is saved") from None
-    if "\0" in override:
-        raise UserError(f"{shortened(override)} must hold no null character")
+    return re.sub(rf"(\\+)({text[0]}|\Z)", lambda run: run[1][: len(run[1]) // 2] + run[2], text[1:-1])
 
 
 def _parsed(override: str) -> Override:
@@ -287,18 +253,13 @@ def _parsed(override: str) -> Override:
 
 
 def _has_no_default(config: Path, group: str) -> bool:
-    defaults: Iterable[object] = yaml.safe_load(config.read_text(encoding="utf-8")).get("defaults", [])
-    return {group: None} in defaults
+    return {group: None} in yaml.safe_load(config.read_text(encoding="utf-8")).get("defaults", [])
 
 
-def _require_names(override: str, group: str, choices: Sequence[str] | None) -> None:
+def _require_names(parsed: Override, group: str, choices: Sequence[str] | None) -> None:
     """Refuses what is no name; a name that does not exist is for Hydra, which also searches elsewhere, to find."""
-    parsed = _parsed(override)
-    values = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
-    for value in values:
+    for value in parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]:
         names = value.split("/") if isinstance(value, str) else [""]
-        if all(name not in ("", ".", "..") and len(name) <= _LONGEST_NAME for name in names):
-            continue
-        raise UserError(
-            f"{group} must be a name; got {shortened(value)}" if choices is None else one_of(group, value, choices)
-        )
+        if any(name in ("", ".", "..") or len(name) > _LONGEST_NAME for name in names):
+            said = f"{group} must be a name; got {shortened(value)}"
+            raise UserError(said if choices is None else one_of(group, value, choices))

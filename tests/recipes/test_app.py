@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -49,32 +50,40 @@ def test_the_attention_gets_its_name_and_a_hybrid_its_variants(capsys):
     assert run(arguments, main, capsys)[1] == {"name": "hybrid_swa", "layers": ["softmax", "sliding_window"]}
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(capsys):
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_mistake_is_one_line_and_exit_code_2_with_a_traceback_on_demand(wanted, capsys, monkeypatch):
     def main(_):
         raise UserError("section: field must be this; got that")
 
-    assert run([], main, capsys) == (2, None, "error: section: field must be this; got that\n")
-
-
-def test_a_traceback_comes_only_on_demand(capsys, monkeypatch):
-    def main(_):
-        raise UserError("section: field must be this; got that")
-
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    code, _, errors = run([], main, capsys)
-    assert code == 2
-    assert "Traceback" in errors
-    assert errors.endswith("error: section: field must be this; got that\n")
-    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+    if wanted:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    code, result, errors = run([], main, capsys)
+    assert (code, result) == (2, None)
+    assert errors.splitlines()[-1] == "error: section: field must be this; got that"
+    assert ("Traceback" in errors, errors.count("\n") > 1) == (wanted, wanted)
 
 
 def test_our_own_faults_are_not_dressed_up_as_the_users(capsys):
     def main(_):
         raise ZeroDivisionError("ours")
 
-    with pytest.raises(ZeroDivisionError, match="ours"):
-        run([], main, capsys)
-    assert "HYDRA_FULL_ERROR" not in os.environ
+    with pytest.raises(ZeroDivisionError, match="ours") as fault:
+        run(["seed=3"], main, capsys)
+    assert fault.value.__notes__ == ["in the job seed=3"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["hydra.verbose=false"], ["--multirun", "seed=1,2"]])
+def test_the_process_stays_as_it_is_while_a_recipe_runs(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.argv), dict(os.environ), Path.cwd()
+
+    def main(_):
+        assert (sys.argv, dict(os.environ), Path.cwd()) == before
+        return {}
+
+    assert run(arguments, main, capsys)[0] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_result_that_is_no_number_is_our_fault(capsys):
@@ -127,62 +136,56 @@ def test_external_mechanisms_are_offered_as_attention(capsys, monkeypatch):
     assert run(["attention=softmax"], main, capsys)[1] == {"name": "softmax", "mechanism": "softmax"}
 
 
-def test_no_folder_appears_where_the_script_is_started(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run([], lambda _: {}, capsys)[0] == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("flag", ["--multirun", "-m"])
-@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("flag", "position"), [("--multirun", 0), ("-m", 1), ("--multirun", 2), ("hydra.mode=MULTIRUN", 0)]
+)
 def test_a_sweep_prints_one_result_a_job_and_leaves_nothing(flag, position, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = ["seed=3,5", "training.new=7"]
+    arguments = ["seed=3,5", "run_dir='a,b'"]
     arguments.insert(position, flag)
-    code = execute("train", lambda config: {"seed": config.seed}, arguments)
+    code = execute("train", lambda config: {"run_dir": config.run_dir}, arguments)
     assert code == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        {"overrides": [f"seed={seed}", "training.new=7"], "seed": seed} for seed in (3, 5)
+        {"overrides": [f"seed={seed}", "run_dir=a,b"], "run_dir": "a,b"} for seed in (3, 5)
     ]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_ends_the_whole_sweep(capsys):
+MISTAKE, SIGNAL, CTRL_C = 100, 200, 300
+
+
+@pytest.mark.parametrize(
+    ("seeds", "code", "done", "errors"),
+    [
+        ([3, SIGNAL, 7], 0, [3, SIGNAL], []),
+        ([CTRL_C, 5], 130, [], ["error: interrupted"]),
+        ([MISTAKE, 5], 2, [5], ["error: seed must be another; got 100"]),
+        ([MISTAKE, SIGNAL, 7], 2, [SIGNAL], ["error: seed must be another; got 100"]),
+        ([MISTAKE, CTRL_C, 7], 130, [], ["error: seed must be another; got 100", "error: interrupted"]),
+    ],
+)
+def test_a_sweep_goes_on_after_a_mistake_and_ends_with_an_interruption(seeds, code, done, errors, capsys):
     def main(config):
-        return {"seed": config.seed, "interrupted": config.seed == 5}
+        if config.seed == MISTAKE:
+            raise UserError(f"seed must be another; got {config.seed}")
+        if config.seed == CTRL_C:
+            raise KeyboardInterrupt
+        return {"seed": config.seed, "interrupted": config.seed == SIGNAL}
 
-    code = execute("train", main, ["--multirun", "seed=3,5,7"])
-    assert code == 0
-    assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [3, 5]
+    assert execute("train", main, ["--multirun", f"seed={','.join(map(str, seeds))}"]) == code
+    shown = capsys.readouterr()
+    assert [json.loads(line)["seed"] for line in shown.out.splitlines()] == done
+    assert shown.err.splitlines() == errors
 
 
-def test_an_interruption_inside_a_job_ends_the_whole_sweep(capsys):
-    begun = []
-
+def test_a_fault_of_ours_does_not_keep_a_sweep_from_the_other_jobs(capsys):
     def main(config):
-        begun.append(config.seed)
-        raise KeyboardInterrupt
+        return {"seed": 1 // (config.seed - 3)}
 
-    assert run(["--multirun", "seed=3,5"], main, capsys) == (
-        130,
-        None,
-        "error: interrupted\n",
-    )
-    assert begun == [3]
-
-
-def test_a_mistake_in_one_job_does_not_keep_a_sweep_from_the_others(capsys):
-    def main(config):
-        if config.seed == 3:
-            raise UserError("seed must be another; got 3")
-        return {"seed": config.seed}
-
-    arguments = ["--multirun", "seed=3,5"]
-    assert run(arguments, main, capsys) == (
-        2,
-        {"overrides": ["seed=5"], "seed": 5},
-        "error: seed must be another; got 3\n",
-    )
+    with pytest.raises(ZeroDivisionError) as fault:
+        execute("train", main, ["--multirun", "seed=3,4"])
+    assert fault.value.__notes__ == ["in the job seed=3"]
+    assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [1]
 
 
 def test_flags_that_exclude_each_other_are_refused(capsys):
@@ -190,11 +193,46 @@ def test_flags_that_exclude_each_other_are_refused(capsys):
     assert (code, errors) == (2, "error: --multirun and --cfg exclude each other; give one\n")
 
 
-def test_a_flag_takes_its_value_wherever_it_stands(capsys):
-    assert execute("train", lambda _: {}, ["seed=3", "-c", "job", "dtype=float32"]) == 0
-    shown = capsys.readouterr().out
-    assert "seed: 3" in shown
-    assert "dtype: float32" in shown
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["seed=3", "-c", "job", "dtype=float32"], ["seed: 3", "dtype: float32", "steps:"]),
+        (["--cfg", "job", "--package", "training"], ["# @package training", "steps:"]),
+        (["--cfg=job", "--resolve", "run_dir=${seed}"], ["run_dir: ${seed}"]),
+        (["--cfg=hydra", "-p", "hydra.run"], ["dir: ."]),
+        (["--info", "seed=4"], ["Config search path", "seed: 4"]),
+        (["-i", "searchpath"], ["Config search path"]),
+        (["--version"], ["Hydra 1."]),
+        (["--hydra-help"], ["--multirun", "hydra/launcher: basic"]),
+    ],
+    ids=" ".join,
+)
+def test_flags_show_instead_of_running(arguments, words, capsys, monkeypatch):
+    def main(_):
+        raise AssertionError("nothing runs")
+
+    # Hydra shows information through a logger of this process.
+    monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    assert execute("train", main, arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for word in words:
+        assert word in shown.out
+
+
+def test_folders_of_the_users_own_are_searched(capsys, tmp_path):
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "mine.yaml").write_text("mechanism: softmax")
+    (tmp_path / "other.yaml").write_text("seed: 9")
+
+    def main(config):
+        return {"attention": config.attention.name} if "attention" in config else {"seed": config.seed}
+
+    assert run(["--config-dir", str(tmp_path), "attention=mine"], main, capsys)[1] == {"attention": "mine"}
+    sweep = ["-m", "-cd", str(tmp_path), "attention=mha,mine"]
+    assert run(sweep, main, capsys)[1] == {"overrides": ["attention=mine"], "attention": "mine"}
+    assert run([f"--config-path={tmp_path}", "-cn", "other"], main, capsys)[1] == {"seed": 9}
 
 
 SCRIPT = """
@@ -236,11 +274,6 @@ def test_characters_that_stdout_cannot_show_are_escaped(encoding, monkeypatch):
         {"ascii": "a text that says zo\\xeb", "utf-8": "a text that says zoë"}[encoding] + " and \\udcff"
     )
     assert json.loads(last) == {"done": True}
-
-
-def test_help_names_the_choices(capsys):
-    assert execute("train", lambda _: {}, ["--help"]) == 0
-    assert "gpt_tiny" in capsys.readouterr().out
 
 
 def test_the_exit_code_of_a_job_in_another_process_counts():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from recipes.app import CONFIGS, execute
-from recipes.fields import is_section, recipe_classes
+from recipes.keys import is_section, recipe_classes
 from zoo.config.files import read_yaml_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
 

@@ -41,6 +41,10 @@ OVERRIDES = {
     "another one": "--experimental-rerun=x",
     "a third one": "--resolve",
     "a folder that is none": "--config-dir=/dev/null",
+    "a folder of a long name": f"--config-dir={'a' * LONG}",
+    "a folder of a null character": "--config-dir=a\0b",
+    "a folder that is not there": "--config-path=missing",
+    "a YAML that is not there": "--config-name=missing",
 }
 
 
@@ -122,4 +126,4 @@ def test_a_hybrid_of_itself_ends(tmp_path, monkeypatch):
 
 def test_a_temporary_folder_that_cannot_be_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    assert refused([], capsys).startswith("error: TMPDIR must name a folder that can be written")
+    assert refused(["--multirun"], capsys).startswith("error: TMPDIR must name a folder that can be written")

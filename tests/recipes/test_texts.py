@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import recipes
 from recipes.app import CONFIGS, execute
 from recipes.command_line import in_quotes, quoted, rewritten
-from recipes.fields import is_text, is_texts, key_types
+from recipes.keys import is_text, is_texts, key_types
 from zoo.config import UserError
 
 SCRIPTS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
