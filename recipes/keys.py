@@ -97,17 +97,15 @@ def help_text(script: str, configs: Path, groups: Mapping[str, Sequence[str]]) -
     """
     purpose = inspect.getdoc(importlib.import_module(f"recipes.{script}")) or ""
     pages = _pages(script, configs)
-    chosen: dict[str, Any] = {}
-    for page in pages:
-        chosen.update(_chosen(page))
-    keys = {key: (value, comment) for page in pages for key, value, comment in _keys(page)}
-    default = chosen.get(_SHOWN_GROUP)
-    if default is not None:
-        page = configs / _SHOWN_GROUP / f"{default}.yaml"
-        keys |= {f"{_SHOWN_GROUP}.{key}": (value, comment) for key, value, comment in _keys(page)}
+    mappings = (each for page in pages for each in _defaults(page) if isinstance(each, dict))
+    chosen = {group: name for each in mappings for group, name in each.items()}
+    sources = [("", page) for page in pages]
+    if _SHOWN_GROUP in chosen:
+        sources.append((f"{_SHOWN_GROUP}.", configs / _SHOWN_GROUP / f"{chosen[_SHOWN_GROUP]}.yaml"))
+    keys = {f"{prefix}{key}": shown for prefix, page in sources for key, *shown in _values_and_comments(page)}
     documented = _documented(script)
-    shown = re.findall(r"^# .*?(python scripts/.*)$", pages[-1].read_text(encoding="utf-8"), flags=re.MULTILINE)
-    usage = [f"python scripts/{script}.py [KEY=VALUE …]", *shown]
+    examples = re.findall(r"^# .*?(python scripts/.*)$", pages[-1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+    usage = [f"python scripts/{script}.py [KEY=VALUE …]", *examples]
     lines = [purpose.partition("\n")[0], "", *(f"  {line}" for line in usage), ""]
     if chosen:
         lines += [
@@ -165,15 +163,11 @@ def _pages(script: str, configs: Path) -> list[Path]:
     return [*(path for other in others for path in _pages(other, configs)), page]
 
 
-def _chosen(page: Path) -> dict[str, Any]:
-    return {group: name for each in _defaults(page) if isinstance(each, dict) for group, name in each.items()}
-
-
 def _defaults(page: Path) -> list[Any]:
     return list((yaml.safe_load(page.read_text(encoding="utf-8")) or {}).get("defaults", []))
 
 
-def _keys(page: Path) -> Iterator[tuple[str, str, str]]:
+def _values_and_comments(page: Path) -> Iterator[tuple[str, str, str]]:
     """Keys with their values and comments, as they are written."""
     section = ""
     for line in page.read_text(encoding="utf-8").splitlines():

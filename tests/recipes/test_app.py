@@ -92,7 +92,7 @@ def test_a_result_that_is_no_number_is_our_fault(capsys):
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"),
+    ("typed", "words"),
     [
         ("attention=blockspare", ["attention must be one of its choices", "'blockspare'", "mha_manual"]),
         ("model=gpt_tinny", ["model must be one of its choices", "did you mean 'gpt_tiny'?", "bert_tiny"]),
@@ -112,12 +112,14 @@ def test_a_result_that_is_no_number_is_our_fault(capsys):
         ("--foo", ["--foo must be a flag that exists", "--multirun"]),
         ("--multi", ["--multi must be a flag that exists", "did you mean '--multirun'?"]),
         ("--cfg=jobs", ["--cfg must be followed by its value, one of job, hydra, all; got 'jobs'"]),
+        ("--multirun seed=3 --cfg job", ["--multirun and --cfg exclude each other; give one"]),
+        ("--resolve", ["--resolve must stand beside --cfg"]),
         ("--package", ["--package must be followed by its value"]),
         ("training.steps=???", ["training.steps must be given"]),
     ],
 )
-def test_mistakes_in_composition_are_one_line_with_the_choices(argument, words, capsys):
-    code, result, errors = run([argument], lambda _: {}, capsys)
+def test_mistakes_in_composition_are_one_line_with_the_choices(typed, words, capsys):
+    code, result, errors = run(typed.split(), lambda _: {}, capsys)
     assert (code, result) == (2, None)
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
@@ -188,11 +190,6 @@ def test_a_fault_of_ours_does_not_keep_a_sweep_from_the_other_jobs(capsys):
     assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [1]
 
 
-def test_flags_that_exclude_each_other_are_refused(capsys):
-    code, _, errors = run(["--multirun", "seed=3", "--cfg", "job"], lambda _: {}, capsys)
-    assert (code, errors) == (2, "error: --multirun and --cfg exclude each other; give one\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -233,47 +230,6 @@ def test_folders_of_the_users_own_are_searched(capsys, tmp_path):
     sweep = ["-m", "-cd", str(tmp_path), "attention=mha,mine"]
     assert run(sweep, main, capsys)[1] == {"overrides": ["attention=mine"], "attention": "mine"}
     assert run([f"--config-path={tmp_path}", "-cn", "other"], main, capsys)[1] == {"seed": 9}
-
-
-SCRIPT = """
-from recipes.app import run
-from recipes.streams import show
-
-def main(config):
-    for _ in range(3000):
-        show("a text that says zo\\u00eb and \\udcff, ")
-    show("\\n")
-    return {"done": True}
-
-run("variants", main)
-"""
-
-
-def script(**more):
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stderr=subprocess.PIPE, **more)
-
-
-def test_a_reader_that_has_enough_ends_the_script_quietly():
-    with script(stdout=subprocess.PIPE) as process:
-        assert process.stdout.read(3) == b"a t"
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_characters_that_stdout_cannot_show_are_escaped(encoding, monkeypatch):
-    monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    with script(stdout=subprocess.PIPE) as process:
-        shown, errors = process.communicate()
-    assert (process.returncode, errors) == (0, b"")
-    text, last = shown.decode(encoding).splitlines()
-    assert text.startswith(
-        {"ascii": "a text that says zo\\xeb", "utf-8": "a text that says zoë"}[encoding] + " and \\udcff"
-    )
-    assert json.loads(last) == {"done": True}
 
 
 def test_the_exit_code_of_a_job_in_another_process_counts():

@@ -1,6 +1,7 @@
 """Nobody has to read what a script says: neither a closed terminal nor a full disk costs the run."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -16,14 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 from recipes.app import run
+from recipes.streams import show
 
 def main(config):
-    for number in range(2000):
-        print("progress", number, file=sys.stderr, flush=True)
-    return {"done": True}
+    for number in range(3000):
+        {}
+    show("\\n")
+    return {{"done": True}}
 
 run("variants", main)
 """
+PROGRESS = SCRIPT.format('print("progress", number, file=sys.stderr, flush=True)')
+TEXTS = SCRIPT.format('show("a text that says zo\\u00eb and \\udcff, ")')
 
 
 @pytest.mark.parametrize(
@@ -33,9 +38,25 @@ def test_a_stderr_that_takes_nothing_does_not_end_the_run(redirection, tmp_path)
     if "/dev/full" in redirection and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full on this system")
     command = f'"$PYTHON" -c "$SCRIPT" {redirection.format(out=tmp_path / "out")}'
-    variables = {**os.environ, "PYTHON": sys.executable, "SCRIPT": SCRIPT, "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "PYTHON": sys.executable, "SCRIPT": PROGRESS, "PYTHONPATH": str(ROOT)}
     subprocess.run(["/bin/sh", "-c", command], env=variables, check=True, capture_output=True)
-    assert (tmp_path / "out").read_text() == '{"done": true}\n'
+    assert (tmp_path / "out").read_text() == '\n{"done": true}\n'
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_characters_that_stdout_cannot_show_are_escaped_and_a_reader_may_leave(encoding):
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", TEXTS]
+    done = subprocess.run(command, env=variables, capture_output=True, check=True)
+    text, last = done.stdout.decode(encoding).splitlines()
+    assert text.startswith(f"a text that says zo{'ë' if encoding == 'utf-8' else chr(92) + 'xeb'} and \\udcff, ")
+    assert json.loads(last) == {"done": True}
+    assert done.stderr == b""
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.read(3) == b"a t"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 class Full(io.StringIO):
