@@ -37,7 +37,7 @@ from recipes.comparison_run import (
     machine_overrides,
 )
 from recipes.exchanges import Arm, Exchanges
-from recipes.job import TYPED
+from recipes.job import job_overrides
 from recipes.material import open_material
 from recipes.scripts import ScriptRunner, stopping_at_the_end
 from recipes.training_plan import checked_plan
@@ -166,7 +166,7 @@ def _of_checkpoint(recipe: CompareRecipe) -> dict[str, Any]:
     """What becomes of a trained model whose attention is exchanged."""
     assert recipe.checkpoint is not None
     own = {field.name for field in dataclasses.fields(CompareRecipe)} - {"regimes"}
-    typed = [each for each in TYPED.get() if each.partition("=")[0].lstrip("+~") not in own]
+    typed = [each for each in job_overrides() if each.partition("=")[0].lstrip("+~") not in own]
     asked = Exchanges(
         checkpoint=recipe.checkpoint,
         variants=recipe.variants,
@@ -191,7 +191,7 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
     """
     own = {field.name for field in dataclasses.fields(CompareRecipe)}
     kept = []
-    for override in TYPED.get():
+    for override in job_overrides():
         key = override.partition("=")[0].lstrip("+~")
         if key.partition(".")[0] in _ITS_OWN and key != "run_dir":
             raise UserError(f"{key} must not be given: a comparison sets it for each run; use variants and seeds")

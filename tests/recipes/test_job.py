@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recipes import compare
+from recipes.app import execute
 from recipes.job import file_name
 from zoo.checkpoints import load_checkpoint
 from zoo.config import UserError
@@ -140,3 +142,16 @@ def test_a_run_from_before_its_command_was_kept_goes_on(train, tmp_path):
     (tmp_path / "run" / "command.json").unlink()
     result = train.bare(run_dir, "resume=auto", "training.steps=2")
     assert (result["attention"], result["model"], result["steps"]) == ("mha", "gpt", 2)
+
+
+def test_a_comparison_in_a_sweep_trains_by_the_overrides_of_its_job(capsys):
+    def main(config):
+        recipe = compare.CompareRecipe(
+            variants=("mha",), seeds=(0,), regimes=("equal_tokens",), run_dir="x", benchmark=False
+        )
+        return {"typed": compare._training_overrides(recipe)}
+
+    arguments = ["--multirun", "variants=[mha]", "benchmark=false", "training.steps=10,20"]
+    assert execute("compare", main, arguments) == 0
+    typed = [json.loads(line)["typed"] for line in capsys.readouterr().out.splitlines()]
+    assert typed == [["training.steps=10"], ["training.steps=20"]]
