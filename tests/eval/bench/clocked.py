@@ -7,7 +7,7 @@ from eval.bench import Workload
 from eval.rows import Cell, Correctness, Work
 
 BASE_SECONDS = 0.004
-# A first call, and a warm-up of at least ten, are behind `breaks` by then.
+# More than a first call and the longest warm-up: `breaks` fails in a round, or between two.
 CALLS_BEFORE_BREAKING = 35
 
 

@@ -72,8 +72,8 @@ def test_each_round_takes_every_cell_once_in_an_order_of_its_own_that_repeats_wi
 
 
 def test_a_cell_that_fails_is_out_and_the_others_go_on() -> None:
-    reports = {report.index: report for report in _run(planted("base"), planted("breaks"), rounds=BLOCK)}
-    assert len(reports[0].samples_seconds) == BLOCK
+    reports = {report.index: report for report in _run(planted("base"), planted("breaks"), rounds=6 * BLOCK)}
+    assert len(reports[0].samples_seconds) == 6 * BLOCK
     assert (reports[1].status, reports[1].correctness.passed) == ("crashed", True)
     assert CLOCK.called.count("breaks") == clocked.CALLS_BEFORE_BREAKING
 
