@@ -65,8 +65,7 @@ class Where:
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is there."""
-        fields = dataclasses.asdict(self).items()
-        return all(value is None or value == getattr(cell, name) for name, value in fields)
+        return all(value is None or value == getattr(cell, name) for name, value in vars(self).items())
 
     def at(self, length: int) -> "Where":
         """The same at one length."""

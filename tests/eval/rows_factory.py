@@ -1,13 +1,17 @@
-"""Makes speed rows without a clock: plausible samples in, whole rows out."""
+"""Makes rows without a clock or a training: plausible figures in, whole rows out."""
 
+import functools
+import json
+import math
 import random
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from eval.bench import Group
-from eval.rows import Cell, Comparison, Correctness, Machine, Memory, Row, Timing, Work
+from eval.rows import Cell, Comparison, Correctness, CurvePoint, Machine, Memory, Quality, Row, Timing, Work
 from eval.rows.schema import Status
-from eval.statistics.intervals import estimate
-from eval.statistics.ratios import paired_ratio
+from eval.suites.series import series
 
 MACHINE = Machine(
     device="Planted Processor, 2 cores, Linux CPU",
@@ -25,6 +29,34 @@ MACHINE = Machine(
     uncommitted_changes=False,
 )
 RECORDED_AT = "2026-01-01T00:00:00.000+00:00"
+CURVE = (CurvePoint(tokens=10, seconds=0.5, value=3.0), CurvePoint(tokens=20, seconds=1.0, value=2.5))
+
+
+def plain_cell(length: int = 64, **fields: Any) -> Cell:
+    """A cell of an op that no test builds."""
+    plain = {"suite": "s", "group": f"L={length}", "builder": "op", "variant": "mha", "level": "op", "mode": "forward"}
+    return Cell.model_validate({**plain, "length": length, **fields})
+
+
+def speed(length: int, seconds: float = 0.25) -> Row:
+    """Three samples, and half the time of a baseline."""
+    return speed_row(
+        plain_cell(length), noisy(seconds, rounds=3), baseline=("mha_manual", noisy(2 * seconds, rounds=3))
+    )
+
+
+def skipped(length: int) -> Row:
+    return untimed_row(plain_cell(length), reason="128 MiB do not fit")
+
+
+def altered(row: Row, part: str, **fields: object) -> Row:
+    """The row with other fields in one of its parts, such as its cell or its timing."""
+    return row.model_copy(update={part: getattr(row, part).model_copy(update=fields)})
+
+
+def altered_where(rows: Iterable[Row], is_meant: Callable[[Row], bool], part: str, **fields: object) -> list[Row]:
+    """Alters those rows that are meant, and leaves the others as they are."""
+    return [altered(row, part, **fields) if is_meant(row) else row for row in rows]
 
 
 def speed_row(
@@ -46,28 +78,29 @@ def speed_row(
         memory: Peak and cache bytes, or None.
         work: FLOPs and tokens; None for the tokens alone.
     """
-    seconds = estimate(samples)
+    median, low, high = _interval(samples)
+    mean = statistics.fmean(samples)
     timing = Timing(
-        first_call_seconds=3 * seconds.median,
+        first_call_seconds=3 * median,
         warmup_calls=10,
         calls_per_sample=1,
         samples_seconds=list(samples),
-        median_seconds=seconds.median,
-        mean_seconds=seconds.mean,
-        interval_low=seconds.interval_low,
-        interval_high=seconds.interval_high,
-        coefficient_of_variation=seconds.coefficient_of_variation,
+        median_seconds=median,
+        mean_seconds=mean,
+        interval_low=low,
+        interval_high=high,
+        coefficient_of_variation=None if low is None else statistics.stdev(samples) / mean,
     )
     comparison = None
     if baseline is not None:
-        ratio = paired_ratio(samples, baseline[1])
+        ratio, low, high = _interval([above / below for above, below in zip(samples, baseline[1], strict=True)])
         comparison = Comparison(
             baseline=baseline[0],
             same_function=same_function,
-            ratio=ratio.ratio,
-            ratio_low=ratio.low,
-            ratio_high=ratio.high,
-            p_value=ratio.p_value,
+            ratio=ratio,
+            ratio_low=low,
+            ratio_high=high,
+            p_value=None if low is None else 0.5,
         )
     return Row(
         kind="speed",
@@ -84,6 +117,15 @@ def speed_row(
     )
 
 
+def _interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """A median between plausible ends. The bootstrap of a real row takes a hundred times as long."""
+    median = statistics.median(values)
+    if len(values) < 2:
+        return median, None, None
+    half = 2.5 * statistics.stdev(map(math.log, values)) / math.sqrt(len(values))
+    return median, median * math.exp(-half), median * math.exp(half)
+
+
 def untimed_row(cell: Cell, *, status: Status = "skipped", reason: str = "it would not fit") -> Row:
     """A row without a measurement."""
     return Row(
@@ -95,6 +137,48 @@ def untimed_row(cell: Cell, *, status: Status = "skipped", reason: str = "it wou
         machine=MACHINE,
         cell=cell,
     )
+
+
+def quality_row(variant: str, seed: int, value: float | None, **fields: object) -> Row:
+    """The bits per byte of a training on equal tokens, or what the fields say."""
+    asked = {
+        "task": "language",
+        "metric": "bits_per_byte",
+        "standard_error": None,
+        "count": None,
+        "variant": variant,
+        "attention": None if "attention" in fields else attention(variant),
+        "model": "gpt_tiny",
+        "data": "stdlib",
+        "regime": "equal_tokens",
+        "seed": seed,
+        **fields,
+    }
+    return _quality_row(Quality.model_validate({**asked, "value": value}))
+
+
+def changed(row: Row, **fields: object) -> Row:
+    """A quality row with other fields, and the name that they give it."""
+    assert row.quality is not None
+    return _quality_row(row.quality.model_copy(update=fields))
+
+
+def _quality_row(quality: Quality) -> Row:
+    named = quality.model_dump(exclude={"value", "curve"})
+    return Row(
+        kind="quality",
+        identity=f"quality {json.dumps(named, sort_keys=True)}",
+        status="ok",
+        recorded_at=RECORDED_AT,
+        machine=MACHINE,
+        quality=quality,
+    )
+
+
+@functools.cache
+def attention(name: str) -> str:
+    """What a shipped variant computes, as rows have it."""
+    return series(name).attention
 
 
 def noisy(seconds: float, *, rounds: int = 15, seed: object = 0, noise: float = 0.01) -> list[float]:
@@ -113,12 +197,9 @@ def group_rows(group: Group, seconds: Callable[[Cell], float], *, rounds: int = 
         noise: Standard deviation of the logarithm of a sample.
     """
     base = group.baseline
-    cells = list(group.cells)
-    if group.control:
-        cells.append(base.model_copy(update={"role": "control", "variant": f"{base.variant} (A/A)"}))
     base_samples = noisy(seconds(base), rounds=rounds, seed=base.identity, noise=noise)
     rows = []
-    for cell in cells:
+    for cell in group.recorded_cells:
         if cell == base:
             rows.append(speed_row(cell, base_samples))
             continue

@@ -1,17 +1,12 @@
 import pytest
 
 from eval.query import changes
-from eval.rows import Cell, Quality, Row
-from tests.eval.rows_factory import MACHINE, RECORDED_AT, noisy, speed_row, untimed_row
-
-
-def cell(length=64):
-    return Cell(suite="s", group=f"L={length}", builder="op", variant="mha", level="op", mode="forward", length=length)
+from tests.eval.rows_factory import altered, noisy, plain_cell, quality_row, speed_row, untimed_row
 
 
 def row(length=64, seconds=1.0, seed=0, **machine):
-    made = speed_row(cell(length), noisy(seconds, seed=seed, noise=0.02))
-    return made.model_copy(update={"machine": MACHINE.model_copy(update=machine)})
+    made = speed_row(plain_cell(length), noisy(seconds, seed=seed, noise=0.02))
+    return altered(made, "machine", **machine)
 
 
 def test_what_became_slower_is_flagged_and_what_did_not_is_not():
@@ -36,7 +31,7 @@ def test_cells_of_one_run_only_are_left_out():
 
 
 def test_a_cell_that_stopped_working_is_a_change():
-    (found,) = changes([untimed_row(cell(), status="crashed", reason="signal 11")], [row()])
+    (found,) = changes([untimed_row(plain_cell(), status="crashed", reason="signal 11")], [row()])
     assert found.changed
     assert (found.row.status, found.other.status, found.ratio) == ("crashed", "ok", None)
 
@@ -64,18 +59,5 @@ def test_of_merged_rows_the_same_devices_is_taken():
 
 
 def test_quality_rows_are_no_speeds():
-    quality = Quality(
-        task="language",
-        metric="bits_per_byte",
-        value=2.0,
-        standard_error=None,
-        count=None,
-        variant="mha",
-        attention=None,
-        model="gpt_tiny",
-        data="stdlib",
-        regime="equal_tokens",
-        seed=0,
-    )
-    fact = Row(kind="quality", identity="q", status="ok", recorded_at=RECORDED_AT, machine=MACHINE, quality=quality)
-    assert changes([fact], [fact]) == []
+    trained = quality_row("mha", 0, 2.0)
+    assert changes([trained], [trained]) == []

@@ -9,7 +9,7 @@ import pytest
 from eval.rows import RowStore
 from recipes.app import execute
 from recipes.report import main
-from tests.eval.rows.made import skipped, speed
+from tests.eval.rows_factory import skipped, speed
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

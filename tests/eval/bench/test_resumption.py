@@ -8,14 +8,14 @@ from eval.bench import Group
 from eval.bench.runner import TIME_BUDGET, is_finished, is_group_finished
 from eval.rows import Cell, Row
 from tests.eval.bench.cells import planted_group
-from tests.eval.rows_factory import MACHINE, noisy, speed_row
+from tests.eval.rows_factory import MACHINE, altered, noisy, speed_row
 
 GROUP = planted_group("base", "other")
 
 
 def _timed(cell: Cell, rounds_id: str | None = "one") -> Row:
     row = speed_row(cell, noisy(0.01, rounds=3))
-    return row.model_copy(update={"timing": row.timing.model_copy(update={"rounds_id": rounds_id})})
+    return altered(row, "timing", rounds_id=rounds_id)
 
 
 def _failed(status: str, reason: str = "because", cell: Cell = GROUP.cells[0]) -> Row:

@@ -21,6 +21,7 @@ from tests.eval.claims.worlds import (
     step_rows,
     wrapper_rows,
 )
+from tests.eval.rows_factory import altered
 
 ELSEWHERE = "not measurable on this device"
 
@@ -109,7 +110,8 @@ def other_world():
             *decode_rows({8: 8000, 4: 8000, 2: 8000, 1: 8000}),
             *memory_rows({"mha_manual": 2000, "mha": 1000}),
             *quality_rows({"mha": (2.0, 2.1), "linear": (2.02, 2.08)}),
-        ]
+        ],
+        *FALL_IN_ANOTHER_WORLD,
     )
 
 
@@ -156,7 +158,7 @@ def test_only_what_ran_in_the_same_rounds_can_win():
 
 def test_one_cell_that_scatters_breaks_the_claim_about_spread():
     row, *rows = published_attnbench()
-    wild = row.model_copy(update={"timing": row.timing.model_copy(update={"coefficient_of_variation": 0.3})})
+    wild = altered(row, "timing", coefficient_of_variation=0.3)
     finding = findings_of(on_metal([wild, *rows]), "spread")["spread"]
     assert finding.verdict == NO
     assert finding.value == 0.3
@@ -167,14 +169,15 @@ def test_on_apples_gpu_its_claims_are_judged():
         return 1e-3 * ({1: 8.6, 4: 1.3}[cell.batch_size] if cell.variant == "mha" else 1)
 
     layout = layout_rows({"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6})
-    findings = findings_of(
-        on_metal([*wrapper_rows(overhead), *layout, *published_attnbench(), *grid_rows(batch_sizes=(1,))])
-    )
-    for name in ("wrapper-b1", "wrapper-b4", "wrapper-batch", "layouts", "layouts-reshape"):
+    overheads = ("wrapper-b1", "wrapper-b4", "wrapper-batch", "layouts", "layouts-reshape")
+    hold = ("m4-times", "masked-optimal", "spread")
+    rows = on_metal([*wrapper_rows(overhead), *layout, *published_attnbench(), *grid_rows(batch_sizes=(1,))])
+    findings = findings_of(rows, *overheads, *hold, "flash-peak-demo", "wrapper-cpu")
+    for name in overheads:
         assert (findings[name].verdict, like_for_like(findings[name])) == (OTHER, YES), name
     assert findings["flash-peak-demo"].verdict == OTHER
     assert like_for_like(findings["flash-peak-demo"]) == NO
-    for name in ("m4-times", "masked-optimal", "spread"):
+    for name in hold:
         assert findings[name].verdict == YES, name
     assert findings["wrapper-cpu"].verdict == ELSEWHERE
 

@@ -1,18 +1,20 @@
 """Whole sets of rows from planted times: the suites' own cells, with times as published, or as we please."""
 
 import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from eval.bench import Group
 from eval.claims import Finding, all_claims, judge
 from eval.claims.evidence import variant_kv_heads
 from eval.claims.judge import FOLDER, printed_lines
 from eval.replications import attnbench, grid48, layouts, wrapper
-from eval.rows import Cell, CurvePoint, Memory, Quality, Row, Work
+from eval.rows import Cell, Memory, Row, Work
 from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import MACHINE, RECORDED_AT, group_rows, untimed_row
+from tests.eval.rows_factory import altered, group_rows, quality_row, untimed_row
 from zoo.config.files import read_yaml_mapping
 
 NOISE = 0.004
@@ -70,9 +72,23 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
     return [row for group in groups for row in group_rows(group, seconds, rounds=rounds, noise=NOISE)]
 
 
+@functools.cache
+def planned(module: types.ModuleType, **request: Any) -> tuple[Group, ...]:
+    """What a suite measures, planned once for all worlds."""
+    return tuple(module.SUITE.groups(SuiteRequest(**request)))
+
+
+@functools.cache
+def planned_steps() -> tuple[Group, ...]:
+    variants = {name: published_series(name).mapping for name in ("mha_manual", "mha", "blocksparse", "linear")}
+    return tuple(transfer.SUITE.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny"))))
+
+
 def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
-    request = SuiteRequest(modes=("forward",), lengths=lengths)
-    return suite_rows(attnbench.SUITE.groups(request), seconds, rounds=rounds)
+    groups = [
+        group for group in planned(attnbench, modes=("forward",), lengths=LENGTHS) if group.baseline.length in lengths
+    ]
+    return suite_rows(groups, seconds, rounds=rounds)
 
 
 @functools.cache
@@ -90,7 +106,8 @@ def grid_rows(
 ) -> list[Row]:
     """The grid, with or without the kernel that only Metal has."""
     found = []
-    for row in suite_rows(grid48.SUITE.groups(SuiteRequest(batch_sizes=batch_sizes, lengths=(64, 128, 256))), seconds):
+    groups = planned(grid48, batch_sizes=(1, 2, 4), lengths=(64, 128, 256))
+    for row in suite_rows([each for each in groups if each.baseline.batch_size in batch_sizes], seconds):
         assert row.cell is not None
         if row.cell.variant == grid48.KERNEL and not kernel:
             found.append(untimed_row(row.cell, status="unavailable", reason="there is no Metal here"))
@@ -101,7 +118,7 @@ def grid_rows(
 
 
 def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) -> list[Row]:
-    return suite_rows(wrapper.SUITE.groups(SuiteRequest()), seconds, rounds=rounds)
+    return suite_rows(planned(wrapper), seconds, rounds=rounds)
 
 
 def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
@@ -110,25 +127,19 @@ def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
     def time(cell: Cell) -> float:
         return next(value for name, value in seconds.items() if name in cell.variant)
 
-    return suite_rows(layouts.SUITE.groups(SuiteRequest()), time)
+    return suite_rows(planned(layouts), time)
 
 
 def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
     """Ops, layers and models; the models' training steps too. The others take a second."""
-    names = ("mha_manual", "mha", "blocksparse", "linear")
-    groups = transfer.SUITE.groups(
-        SuiteRequest(
-            variants={name: published_series(name).mapping for name in names}, models=("llama_tiny", "gpt_tiny")
-        )
-    )
     seconds = {"mha": fused_over_manual, "blocksparse": blocks}
-    return suite_rows(groups, lambda cell: seconds.get(cell.variant, 1.0))
+    return suite_rows(planned_steps(), lambda cell: seconds.get(cell.variant, 1.0))
 
 
 def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MODEL) -> list[Row]:
     """Caches of the models that are decoded; those of one model by their KV heads."""
     rows = []
-    for row in suite_rows([group for group in decode.SUITE.groups(SuiteRequest()) if group.memory], lambda cell: 1e-3):
+    for row in suite_rows([group for group in planned(decode) if group.memory], lambda cell: 1e-3):
         assert row.cell is not None
         if row.cell.role != "control" and row.cell.model == model:
             size = cache_bytes.get(variant_kv_heads(row.cell) or row.cell.num_heads, 1)
@@ -150,27 +161,7 @@ def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
 def quality_rows(losses: Mapping[str, Sequence[float]]) -> list[Row]:
     """Bits per byte of each variant, one value for each seed."""
     return [
-        Row(
-            kind="quality",
-            identity=f"{variant}-{seed}",
-            status="ok",
-            recorded_at=RECORDED_AT,
-            machine=MACHINE,
-            quality=Quality(
-                task="language",
-                metric="bits_per_byte",
-                value=value,
-                standard_error=0.01,
-                count=1000,
-                variant=variant,
-                attention=None,
-                model="gpt_tiny",
-                data="stdlib",
-                regime="equal_tokens",
-                seed=seed,
-                curve=[CurvePoint(tokens=1, seconds=1.0, value=value)],
-            ),
-        )
+        quality_row(variant, seed, value, standard_error=0.01, count=1000)
         for variant, values in losses.items()
         for seed, value in enumerate(values)
     ]
@@ -205,8 +196,7 @@ def findings_of(rows: Sequence[Row], *names: str) -> Mapping[str, Finding]:
 
 def on_metal(rows: Sequence[Row]) -> list[Row]:
     """The same rows from Apple's GPU."""
-    machine = MACHINE.model_copy(update={"device": "Apple M4", "backend": "metal"})
-    return [row.model_copy(update={"machine": machine}) for row in rows]
+    return [altered(row, "machine", device="Apple M4", backend="metal") for row in rows]
 
 
 YES, NO, OTHER = "reproduced", "not reproduced", "different functions compared"

@@ -1,7 +1,8 @@
-"""One report of planted rows for all tests."""
+"""One report and one judgement of planted rows for all tests."""
 
 import pytest
 
+from eval.claims import Finding, judge
 from eval.report import ReportFiles, write_report
 from eval.rows import Row
 from tests.eval.report.planted import all_rows
@@ -10,6 +11,11 @@ from tests.eval.report.planted import all_rows
 @pytest.fixture(scope="package")
 def rows() -> list[Row]:
     return all_rows()
+
+
+@pytest.fixture(scope="package")
+def judged(rows: list[Row]) -> list[Finding]:
+    return judge(rows)
 
 
 @pytest.fixture(scope="package")

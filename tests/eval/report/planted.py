@@ -1,29 +1,22 @@
 """Planted rows of every suite and kind, as a whole run leaves them: a report of everything, without a clock."""
 
-import json
 import random
 
 from eval.replications import attnbench
-from eval.rows import Cell, CurvePoint, Memory, Quality, Row
-from eval.suites.series import series
+from eval.rows import Cell, CurvePoint, Memory, Row
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import MACHINE, RECORDED_AT, noisy, speed_row, untimed_row
-from tests.eval.rows_factory import group_rows as rows_of_group
+from tests.eval.rows_factory import attention, changed, group_rows, noisy, quality_row, speed_row, untimed_row
 
 VARIANTS = ("mha_manual", "mha", "mqa", "swa", "linear", "gated_delta")
 SPEEDS = {"mha_manual": 1.0, "mha": 0.8, "mqa": 0.75, "swa": 0.6, "linear": 0.5, "gated_delta": 1.4}
 LOSSES = {"mha": 2.1, "mqa": 2.15, "swa": 2.12, "linear": 2.4, "gated_delta": 2.2}
 
 
-def attention(name: str) -> str:
-    return series(name).attention
-
-
 def attnbench_rows() -> list[Row]:
     """The AttnBench grid with noise, a skipped cell, a wrong one, and one that ran out of memory."""
     rows = []
     for group in attnbench.SUITE.groups(SuiteRequest(lengths=(128, 512, 1024))):
-        for row in rows_of_group(group, _layer_seconds, rounds=6, noise=0.02):
+        for row in group_rows(group, _layer_seconds, rounds=6, noise=0.02):
             cell = row.cell
             assert cell is not None
             if cell.identity in group.skipped:
@@ -129,44 +122,9 @@ def quality_rows(seeds: int = 3) -> list[Row]:
     return rows
 
 
-def quality_row(name: str, seed: int, value: float | None, **fields: object) -> Row:
-    asked = {
-        "task": "language",
-        "metric": "bits_per_byte",
-        "value": value,
-        "standard_error": None,
-        "count": None,
-        "variant": name,
-        "attention": attention(name),
-        "model": "gpt_tiny",
-        "data": "stdlib",
-        "regime": "equal_tokens",
-        "seed": seed,
-        **fields,
-    }
-    return _row(Quality.model_validate(asked))
-
-
 def recall_row(name: str, seed: int, value: float | None, num_pairs: int | None = None) -> Row:
     found = quality_row(name, seed, value, metric="accuracy", task="mqar", data="mqar", model="gpt_recall")
     return changed(found, num_pairs=num_pairs, length=None if num_pairs is None else 128)
-
-
-def changed(row: Row, **fields: object) -> Row:
-    assert row.quality is not None
-    return _row(row.quality.model_copy(update=fields))
-
-
-def _row(quality: Quality) -> Row:
-    asked = quality.model_dump(exclude={"value", "curve"})
-    return Row(
-        kind="quality",
-        identity=f"quality {json.dumps(asked, sort_keys=True)}",
-        status="ok",
-        recorded_at=RECORDED_AT,
-        machine=MACHINE,
-        quality=quality,
-    )
 
 
 def all_rows() -> list[Row]:
@@ -181,4 +139,4 @@ def crossing_rows() -> list[Row]:
         return 1e-3 * cell.length / 512 if cell.variant.startswith("blocksparse") else 1e-3 * (cell.length / 512) ** 2
 
     groups = attnbench.SUITE.groups(SuiteRequest(lengths=(256, 512, 1024), modes=("forward",)))
-    return [row for group in groups[::2] for row in rows_of_group(group, seconds, rounds=6, noise=0.005)]
+    return [row for group in groups[::2] for row in group_rows(group, seconds, rounds=6, noise=0.005)]

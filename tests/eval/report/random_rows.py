@@ -7,8 +7,7 @@ from typing import Any, get_args
 from eval.rows import Row
 from eval.rows.cell import Level, Mode, Role
 from eval.rows.schema import Regime, Status
-from tests.eval.report.planted import attention
-from tests.eval.rows_factory import MACHINE, RECORDED_AT
+from tests.eval.rows_factory import MACHINE, RECORDED_AT, attention
 
 SUITES = ("attnbench", "transfer", "decode", "long", "grid", "grid48", "op", "nobody's")
 VARIANTS = (

@@ -24,9 +24,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=SCREENS)
 def opened(request: pytest.FixtureRequest, browser: Browser, report: ReportFiles) -> Iterator[Page]:
-    """The page, which must load nothing but itself and stay silent until the test's end."""
+    """The page on each screen, which must load nothing but itself and stay silent until the last test's end."""
     viewport, scheme = SCREENS[request.param]
     context = browser.new_context(viewport=viewport, color_scheme=scheme)
     page = context.new_page()
@@ -42,12 +42,6 @@ def opened(request: pytest.FixtureRequest, browser: Browser, report: ReportFiles
     assert said == []
 
 
-def on(*screens: str) -> pytest.MarkDecorator:
-    """Where a test looks at the page: on those screens that can make a difference to it."""
-    return pytest.mark.parametrize("opened", screens, indirect=True)
-
-
-@on("desktop", "dark phone")
 def test_a_claim_shows_its_details_on_demand(opened: Page) -> None:
     claim = opened.locator("details.claim").first
     detail = claim.locator("p").first
@@ -56,7 +50,6 @@ def test_a_claim_shows_its_details_on_demand(opened: Page) -> None:
     assert detail.is_visible()
 
 
-@on("desktop", "phone")
 def test_the_page_is_no_wider_than_the_screen_and_every_figure_is_seen(opened: Page, report: ReportFiles) -> None:
     overflow = opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow == 0
@@ -69,7 +62,6 @@ def test_the_page_is_no_wider_than_the_screen_and_every_figure_is_seen(opened: P
         assert min(box["width"], box["height"]) > 100
 
 
-@on("desktop", "dark phone")
 def test_figures_take_the_text_colour_of_light_and_dark(opened: Page) -> None:
     colours = opened.evaluate(
         """() => {

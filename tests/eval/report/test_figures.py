@@ -13,7 +13,8 @@ from eval.report.layer_figures import controls, crossover_of, exponents, main_ro
 from eval.report.model_figures import Spot, curves, front, mean_cells, mean_curve, predictions
 from eval.report.qualities import Subject
 from eval.rows import Row
-from tests.eval.report.planted import SPEEDS, changed, crossing_rows, quality_rows, recall_row
+from tests.eval.report.planted import SPEEDS, crossing_rows, quality_rows, recall_row
+from tests.eval.rows_factory import changed
 
 KINDS = {kind.name: kind for kind in FIGURES}
 

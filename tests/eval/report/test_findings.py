@@ -1,14 +1,13 @@
 """The first screen and the last: sentences computed from rows, every claim a verdict, every row counted."""
 
-from eval.claims import judge
+from eval.claims import Finding, judge
 from eval.report.findings import claim_lines, commits, coverage_table, findings, machines_table, reasons_table
 from eval.rows import Row
-from tests.eval.report.planted import quality_row
-from tests.eval.rows.made import skipped, speed
+from tests.eval.rows_factory import quality_row, skipped, speed
 
 
-def test_each_finding_is_a_sentence_with_its_figures(rows: list[Row]) -> None:
-    found = findings(rows, judge(rows))
+def test_each_finding_is_a_sentence_with_its_figures(rows: list[Row], judged: list[Finding]) -> None:
+    found = findings(rows, judged)
     fastest, same, smallest, recall, claims, sure = found
     assert fastest.startswith("On Planted Processor, 2 cores, Linux CPU (cpu), linear trains fastest: 1.1")
     assert "bits per byte: +0.3" in fastest
@@ -25,10 +24,9 @@ def test_rows_that_say_little_give_few_sentences() -> None:
         assert "published claims" in claims
 
 
-def test_every_claim_has_one_line_with_a_verdict_and_a_reason(rows: list[Row]) -> None:
-    claims = judge(rows)
-    lines = [line for own in claim_lines(claims).values() for line in own]
-    assert sorted(line["id"] for line in lines) == sorted(each.claim.id for each in claims)
+def test_every_claim_has_one_line_with_a_verdict_and_a_reason(judged: list[Finding]) -> None:
+    lines = [line for own in claim_lines(judged).values() for line in own]
+    assert sorted(line["id"] for line in lines) == sorted(each.claim.id for each in judged)
     assert all(line["verdict"] and line["reason"] for line in lines)
 
 

@@ -7,7 +7,8 @@ import pytest
 from eval.report.model_figures import accuracies, mean_cells
 from eval.report.qualities import RECALL_TASK, QualityBook, of_main_subject, qualities
 from eval.report.trainings import named_comparisons, trainings, trainings_table
-from tests.eval.report.planted import attention, changed, quality_row, recall_row
+from tests.eval.report.planted import recall_row
+from tests.eval.rows_factory import attention, changed, quality_row
 
 
 def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_own_value() -> None:

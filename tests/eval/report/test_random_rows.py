@@ -10,8 +10,7 @@ from eval.report import write_report
 from eval.report.readme import PARTS, regenerated
 from eval.rows import Row, read_rows
 from tests.eval.report.random_rows import random_rows
-from tests.eval.rows.made import quality, skipped, speed
-from tests.eval.rows_factory import speed_row, untimed_row
+from tests.eval.rows_factory import CURVE, quality_row, skipped, speed, speed_row, untimed_row
 
 DOCUMENT = "".join(f"<!-- results:{name} -->\n<!-- /results:{name} -->\n" for name in PARTS)
 
@@ -53,6 +52,14 @@ def test_a_short_benchmark_can_be_reported(suite: str, mode: str, tmp_path: Path
     _reported([alone, _named(alone, variant="swa"), untimed_row(one.cell.model_copy(update={"length": 2}))], tmp_path)
 
 
-@pytest.mark.parametrize("rows", [[skipped(1)], [quality(0)], [quality(0, value=None)], [skipped(1), quality(0)]])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [skipped(1)],
+        [quality_row("mha", 0, 2.5, curve=CURVE)],
+        [quality_row("mha", 0, None)],
+        [skipped(1), quality_row("mha", 0, 2.5, curve=CURVE)],
+    ],
+)
 def test_rows_without_times_can_be_reported(rows: list[Row], tmp_path: Path) -> None:
     _reported(rows, tmp_path)

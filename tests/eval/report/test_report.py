@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,10 @@ from eval.report import ReportFiles, write_report
 from eval.report.drawing import PALETTE
 from eval.report.figures import FIGURES
 from eval.rows import Row, read_rows
-from tests.eval.report.planted import quality_row
-from tests.eval.rows.made import skipped, speed
+from tests.eval.rows_factory import altered, quality_row, skipped, speed
 from zoo.config import UserError
 
 SAME = ("language", 0, "equal_tokens")
-
-
-def _moved(row: Row, device: str) -> Row:
-    return row.model_copy(update={"machine": row.machine.model_copy(update={"device": device})})
 
 
 def test_every_row_is_a_line_of_the_csv_with_its_status(report: ReportFiles, rows: list[Row]) -> None:
@@ -54,30 +50,23 @@ def test_the_page_names_no_address_to_load_from(report: ReportFiles) -> None:
     assert loading == [("data:,", "")]
 
 
-def test_nothing_is_called_apple_unless_a_row_says_so(rows: list[Row], report: ReportFiles, tmp_path: Path) -> None:
+def test_nothing_is_called_apple_unless_a_row_says_so(report: ReportFiles) -> None:
     page = report.html.read_text(encoding="utf-8")
     assert "Planted Processor, 2 cores, Linux CPU (cpu)" in page
     data = json.loads(report.json.read_text(encoding="utf-8"))
     for device in data["devices"]:
         del device["claims"]
     assert "apple" not in json.dumps(data).lower()
-    few = [_moved(speed(64), "Apple M4 Pro"), speed(64)]
-    both = write_report(few, tmp_path, title="Two")
-    named = json.loads(both.json.read_text(encoding="utf-8"))["devices"]
-    assert sorted(device["device"] for device in named) == [
-        "Apple M4 Pro (cpu)",
-        "Planted Processor, 2 cores, Linux CPU (cpu)",
-    ]
 
 
 def test_devices_never_mix(tmp_path: Path, rows: list[Row]) -> None:
     steps = [row for row in rows if row.cell is not None and row.cell.suite == "transfer"][:12]
-    other = [_moved(row, "Other Processor") for row in steps[:6]]
+    other = [altered(row, "machine", device="Apple M4 Pro") for row in steps[:6]]
     files = write_report([*steps, *other], tmp_path, title="Two")
     first, second = json.loads(files.json.read_text(encoding="utf-8"))["devices"]
-    assert first["device"].startswith("Planted")
-    assert sum(int(line["rows"]) for line in first["coverage"] if line["suite"] == "all") == 12
-    assert sum(int(line["rows"]) for line in second["coverage"] if line["suite"] == "all") == 6
+    for device, name, count in ((first, "Planted Processor, 2 cores, Linux CPU", 12), (second, "Apple M4 Pro", 6)):
+        assert device["device"] == f"{name} (cpu)"
+        assert sum(int(line["rows"]) for line in device["coverage"] if line["suite"] == "all") == count
 
 
 def test_the_first_screen_has_the_findings_then_the_figure_then_the_table(report: ReportFiles) -> None:
@@ -98,9 +87,12 @@ def test_the_shipped_page_is_short() -> None:
     assert len(lines) <= 300
 
 
-def test_few_rows_give_a_report_whose_other_figures_say_what_is_missing(tmp_path: Path) -> None:
+def test_few_rows_give_a_report_whose_figures_say_what_is_missing_and_none_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "latency.svg").write_text("old", encoding="utf-8")
     files = write_report([speed(64), skipped(128), quality_row("mha", 0, None)], tmp_path, title="Few")
     assert files.figures == ()
+    assert not (tmp_path / "figures" / "latency.svg").exists()
     figures = json.loads(files.json.read_text(encoding="utf-8"))["devices"][0]["figures"]
     assert [figure["drawn"] for figure in figures] == [False] * len(FIGURES)
     assert all(figure["reason"] for figure in figures)
@@ -123,20 +115,20 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path, rows: list[Row]) -> None:
         assert before.read_bytes() == after.read_bytes(), before.name
 
 
-def test_an_earlier_reports_figures_do_not_stay(tmp_path: Path) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "latency.svg").write_text("old", encoding="utf-8")
-    write_report([speed(64)], tmp_path, title="New")
-    assert not (tmp_path / "figures" / "latency.svg").exists()
+@pytest.fixture(scope="module")
+def old_and_new(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folders = tmp_path_factory.mktemp("old"), tmp_path_factory.mktemp("new")
+    for folder in folders:
+        write_report([speed(64)], folder, title=folder.name)
+    return folders
 
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_write_that_fails_is_one_line_and_leaves_every_file_whole(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, old_and_new: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = write_report([speed(64)], tmp_path / "out", title="Old")
-    old = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    write_report([speed(64)], tmp_path / "new", title="New")
+    old, new = old_and_new
+    out = shutil.copytree(old, tmp_path / "out")
     calls = itertools.count()
 
     def full(_: int) -> None:
@@ -145,11 +137,12 @@ def test_a_write_that_fails_is_one_line_and_leaves_every_file_whole(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"out must be a folder that can be written.*No space left on device"):
-        write_report([speed(64)], tmp_path / "out", title="New")
-    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(old)
-    for path, content in old.items():
-        assert path.read_bytes() in (content, (tmp_path / "new" / path.name).read_bytes())
-    assert files.rows.read_bytes() == old[files.rows]
+        write_report([speed(64)], out, title=new.name)
+    names = [path.relative_to(old) for path in old.rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file()) == sorted(names)
+    for name in names:
+        assert (out / name).read_bytes() in ((old / name).read_bytes(), (new / name).read_bytes())
+    assert (out / "rows.jsonl.gz").read_bytes() == (old / "rows.jsonl.gz").read_bytes()
 
 
 def test_no_rows_are_a_mistake(tmp_path: Path) -> None:

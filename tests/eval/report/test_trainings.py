@@ -7,8 +7,8 @@ import pytest
 from eval.report.readme import regenerated
 from eval.report.trainings import exchanges, exchanges_table, mended_table, originals, trainings_table
 from eval.rows import Row
-from tests.eval.report.planted import changed, model_rows, quality_row
-from tests.eval.rows_factory import MACHINE
+from tests.eval.report.planted import model_rows
+from tests.eval.rows_factory import altered, changed, quality_row
 
 
 def _trained(name: str, values: list[float], **fields: object) -> list[Row]:
@@ -124,8 +124,7 @@ def test_shares_come_back_over_seeds_and_arms_are_never_pooled():
 def test_a_document_shows_each_exchange_with_what_its_arms_reached():
     document = "<!-- results:exchanges -->\n<!-- /results:exchanges -->\n"
     # On another device than what is timed.
-    machine = MACHINE.model_copy(update={"device": "Another Processor"})
-    elsewhere = [row.model_copy(update={"machine": machine}) for row in model_rows()]
+    elsewhere = [altered(row, "machine", device="Another Processor") for row in model_rows()]
     text = regenerated(document, [*elsewhere, *rows()], report="docs")
     (line,) = [line for line in text.splitlines() if "`linear`" in line]
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -136,8 +135,7 @@ def test_a_document_shows_each_exchange_with_what_its_arms_reached():
 
 
 def test_a_document_shows_the_exchanges_of_every_device_and_times_none_of_them():
-    machine = MACHINE.model_copy(update={"device": "Another Processor"})
-    elsewhere = [row.model_copy(update={"machine": machine}) for row in rows()]
+    elsewhere = [altered(row, "machine", device="Another Processor") for row in rows()]
     parts = ("exchanges", "variants")
     document = "".join(f"<!-- results:{name} -->\n<!-- /results:{name} -->\n" for name in parts)
     text, timed = regenerated(document, [*model_rows(), *rows(), *elsewhere], report="docs").split(

@@ -6,7 +6,8 @@ from eval.query import Measured, measured
 from eval.report.variants import same_by_heads, setting_of, variant_facts, variants_table
 from eval.rows import Row
 from eval.statistics.ratios import paired_ratio
-from tests.eval.report.planted import changed, quality_row, recall_row
+from tests.eval.report.planted import recall_row
+from tests.eval.rows_factory import changed, quality_row
 
 
 def test_the_speed_over_mha_is_the_paired_ratio_of_the_training_steps(rows: list[Row]) -> None:

@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from tests.eval.rows.made import cell
+from tests.eval.rows_factory import plain_cell
 
+CELL = plain_cell()
 OTHERS = {
     "suite": "t",
     "group": "g",
@@ -29,27 +30,27 @@ OTHERS = {
 
 
 def test_every_field_of_a_cell_is_tried():
-    assert set(OTHERS) == set(type(cell(64)).model_fields)
+    assert set(OTHERS) == set(type(CELL).model_fields)
 
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_cells_that_differ_in_one_field_have_different_names(field):
-    assert cell(64).model_copy(update={field: OTHERS[field]}).identity != cell(64).identity
+    assert CELL.model_copy(update={field: OTHERS[field]}).identity != CELL.identity
 
 
 def test_a_cells_name_is_the_same_in_every_process_and_version():
     # Stored rows are found again by this name: whoever changes it, orphans them.
-    assert cell(64).identity == cell(64).identity
-    assert type(cell(64)).model_validate_json(cell(64).model_dump_json()).identity == cell(64).identity
+    assert CELL.identity == CELL.identity
+    assert type(CELL).model_validate_json(CELL.model_dump_json()).identity == CELL.identity
 
 
 def test_a_cell_does_not_change_and_takes_no_unknown_key():
     with pytest.raises(ValidationError, match="frozen"):
-        cell(64).length = 65
+        CELL.length = 65
     with pytest.raises(ValidationError, match="Extra inputs"):
-        type(cell(64)).model_validate({**cell(64).model_dump(), "colour": "red"})
+        type(CELL).model_validate({**CELL.model_dump(), "colour": "red"})
 
 
 def test_a_cell_without_attention_says_so():
     with pytest.raises(ValueError, match="'mha' of suite 's' has no attention"):
-        _ = cell(64).attention_mapping
+        _ = CELL.attention_mapping

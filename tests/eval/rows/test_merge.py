@@ -1,9 +1,9 @@
 from eval.rows.store import merge
-from tests.eval.rows.made import speed
+from tests.eval.rows_factory import altered, speed
 
 
 def of(row, *, recorded_at="2026-01-01T00:00:00.000+00:00", **machine):
-    return row.model_copy(update={"recorded_at": recorded_at, "machine": row.machine.model_copy(update=machine)})
+    return altered(row, "machine", **machine).model_copy(update={"recorded_at": recorded_at})
 
 
 def test_one_cell_on_two_machines_is_two_facts():

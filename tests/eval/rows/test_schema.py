@@ -6,12 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from eval.rows import Row, RowStore, current_machine, json_schema
-from tests.eval.rows.made import quality, skipped, speed
 from tests.eval.rows.schema_checker import faults
+from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
 
 
 def mixed():
-    return [speed(64), skipped(128), quality(0), quality(1, value=None)]
+    return [speed(64), skipped(128), quality_row("mha", 0, 2.5, curve=CURVE), quality_row("mha", 1, None)]
 
 
 def schema_faults(line):

@@ -8,14 +8,16 @@ import pytest
 
 from eval.rows import Row, RowStore, only_writer, packed, read_rows, rows_file
 from tests.eval.report.random_rows import mutants
-from tests.eval.rows.made import quality, skipped, speed
+from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
 from zoo.config import UserError
 
 WRONG = {"passed": False, "checks": "outputs", "tolerance": 1e-4}
 
+TRAINED = quality_row("mha", 0, 2.5, standard_error=0.01, count=100, curve=CURVE)
+
 
 def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [speed(64), skipped(128), quality(0)]
+    rows = [speed(64), skipped(128), TRAINED]
     RowStore(tmp_path / "new" / "rows.jsonl").append(rows)
 
     assert read_rows(tmp_path / "new" / "rows.jsonl") == rows
@@ -27,7 +29,7 @@ def test_a_file_is_only_ever_appended_to(tmp_path):
     store.append([speed(64)])
     before = path.read_bytes()
 
-    RowStore(path).append([speed(64, seconds=9.0), quality(1)])
+    RowStore(path).append([speed(64, seconds=9.0), TRAINED])
 
     assert path.read_bytes().startswith(before)
     assert len(path.read_text().splitlines()) == 3
@@ -149,7 +151,7 @@ def test_only_a_known_version_of_the_schema_is_read(tmp_path, version):
         read_rows(path)
 
 
-@pytest.mark.parametrize("made", [speed(64), skipped(64), quality(0)], ids=["speed", "skipped", "quality"])
+@pytest.mark.parametrize("made", [speed(64), skipped(64), TRAINED], ids=["speed", "skipped", "quality"])
 def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names_file_and_line(tmp_path, made):
     path = tmp_path / "rows.jsonl"
     unlike = (None, True, -1, 0, 1.5, -1e300, 10**400, "", "x" * 2000, [], {}, [[]], {"a": 1})

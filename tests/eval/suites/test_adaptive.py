@@ -8,7 +8,7 @@ from eval.rows import Cell, Row
 from eval.suites import adaptive, calibrate
 from eval.suites.calibrate import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import noisy, speed_row
+from tests.eval.rows_factory import altered_where, noisy, speed_row
 from tests.zoo.attention.planted import times, write_own
 
 SUITE = adaptive.SUITE
@@ -76,14 +76,13 @@ def test_the_best_choice_meets_the_target() -> None:
     assert all(each["chosen"] == each["best"] for each in found)
 
 
+def _is_chosen(row: Row) -> bool:
+    return row.cell is not None and bool(row.cell.detail)
+
+
 def _with_another_choice(rows: list[Row]) -> list[Row]:
     """The rows as if adaptive attention had chosen something else."""
-    return [
-        row.model_copy(update={"cell": row.cell.model_copy(update={"detail": "chosen=another"})})
-        if row.cell is not None and row.cell.detail
-        else row
-        for row in rows
-    ]
+    return altered_where(rows, _is_chosen, "cell", detail="chosen=another")
 
 
 @pytest.mark.parametrize(("seconds", "share"), [(0.999e-3, 1.0), (1.1e-3, 0.0)])
@@ -111,11 +110,6 @@ def test_each_phase_has_one_control_which_is_no_choice() -> None:
 
 def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
     rows = _rows(_cells(), adaptive_seconds=1e-3)
-    others = [
-        row.model_copy(update={"timing": row.timing.model_copy(update={"rounds_id": "others"})})
-        if row.timing is not None and row.cell is not None and row.cell.detail
-        else row
-        for row in rows
-    ]
+    others = altered_where(rows, _is_chosen, "timing", rounds_id="others")
     assert SUITE.summary(rows)
     assert SUITE.summary(others) == []

@@ -8,7 +8,7 @@ from eval.rows import Cell, Row, current_machine
 from eval.suites import calibrate
 from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import speed_row, untimed_row
+from tests.eval.rows_factory import altered, speed_row, untimed_row
 from zoo.attention import mechanism
 from zoo.attention.calibration import calibration_path, load_calibration
 from zoo.attention.variants.adaptive import AdaptiveConfig
@@ -113,7 +113,7 @@ def test_each_phase_has_one_control_which_is_no_calibration() -> None:
     rows = _rows([cell for group in groups for cell in group.cells])
     # Faster than anything: it would be chosen if it counted.
     (control, *_) = _rows([group.control_cell for group in controlled])
-    fast = control.model_copy(update={"timing": control.timing.model_copy(update={"median_seconds": 1e-9})})
+    fast = altered(control, "timing", median_seconds=1e-9)
     assert calibrate.SUITE.summary([*rows, fast]) == calibrate.SUITE.summary(rows)
     calibrate.conclude([*rows, fast])
     known = load_calibration(None)
