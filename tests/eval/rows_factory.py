@@ -11,6 +11,7 @@ from typing import Any
 from eval.bench import Group
 from eval.rows import Cell, Comparison, Correctness, CurvePoint, Machine, Memory, Quality, Row, Timing, Work
 from eval.rows.schema import Status
+from eval.suites import SuiteRequest, suites
 from eval.suites.series import series
 
 MACHINE = Machine(
@@ -36,6 +37,19 @@ def plain_cell(length: int = 64, **fields: Any) -> Cell:
     """A cell of an op that no test builds."""
     plain = {"suite": "s", "group": f"L={length}", "builder": "op", "variant": "mha", "level": "op", "mode": "forward"}
     return Cell.model_validate({**plain, "length": length, **fields})
+
+
+def planted(variant: str, *, role: str = "candidate", length: int = 5, group: str = "planted") -> Cell:
+    """A cell of the builders that tests of the clock time."""
+    fields = {"suite": "tests", "builder": "planted", "level": "device", "mode": "null"}
+    return plain_cell(length, variant=variant, role=role, group=group, **fields)
+
+
+def planted_group(*variants: str, group: str = "planted", memory: bool = False, control: bool = True) -> Group:
+    """The first is the baseline."""
+    first, *others = variants
+    cells = (planted(first, role="baseline", group=group), *(planted(name, group=group) for name in others))
+    return Group(cells=cells, memory=memory, control=control)
 
 
 def speed(length: int, seconds: float = 0.25) -> Row:
@@ -179,6 +193,12 @@ def _quality_row(quality: Quality) -> Row:
 def attention(name: str) -> str:
     """What a shipped variant computes, as rows have it."""
     return series(name).attention
+
+
+@functools.cache
+def planned(name: str, **request: Any) -> tuple[Group, ...]:
+    """What a suite measures for a request whose fields are hashable; planned once for all tests."""
+    return tuple(suites()[name].groups(SuiteRequest(**request)))
 
 
 def noisy(seconds: float, *, rounds: int = 15, seed: object = 0, noise: float = 0.01) -> list[float]:

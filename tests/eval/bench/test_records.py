@@ -5,8 +5,7 @@ import pytest
 from eval.bench.job import Failed, Timed
 from eval.bench.records import Limits, device_group, device_limits, outcome_row
 from eval.rows import Cell, Correctness, Memory, Work
-from tests.eval.bench.cells import planted, planted_group
-from tests.eval.rows_factory import MACHINE, speed_row
+from tests.eval.rows_factory import MACHINE, planted, planted_group, speed_row
 
 LIMITS = Limits(
     floor_seconds={"latency": 0.001},
@@ -42,12 +41,6 @@ def test_the_ratio_is_paired_by_round() -> None:
     assert (row.status, row.comparison.baseline, row.comparison.same_function) == ("ok", "base", True)
     assert row.comparison.ratio == pytest.approx(2.0)
     assert not _row(_timed(1.0, function="linear"), _timed(1.0)).comparison.same_function
-
-
-def test_one_sample_has_no_interval() -> None:
-    row = _row(_timed(2.0), _timed(1.0))
-    assert (row.timing.interval_low, row.timing.interval_high, row.timing.coefficient_of_variation) == (None,) * 3
-    assert (row.comparison.ratio_low, row.comparison.ratio_high, row.comparison.p_value) == (None,) * 3
 
 
 def test_work_and_traffic_are_held_against_the_limits_of_the_cells_dtype() -> None:

@@ -7,8 +7,7 @@ import pytest
 from eval.bench import Group
 from eval.bench.runner import TIME_BUDGET, is_finished, is_group_finished
 from eval.rows import Cell, Row
-from tests.eval.bench.cells import planted_group
-from tests.eval.rows_factory import MACHINE, altered, noisy, speed_row
+from tests.eval.rows_factory import MACHINE, altered, noisy, planted_group, speed_row
 
 GROUP = planted_group("base", "other")
 

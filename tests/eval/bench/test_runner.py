@@ -13,8 +13,8 @@ from eval.bench.job import Job, MeasureOptions, MemoryJob, TimingJob
 from eval.bench.process import Worker
 from eval.bench.runner import MEMORY_NOT_MEASURED, TIME_BUDGET, measure
 from eval.rows import Row, RowStore, read_rows
-from tests.eval.bench.cells import planted, planted_group
 from tests.eval.bench.planted import listen
+from tests.eval.rows_factory import planted, planted_group
 
 # A null call, a matrix product, a copy.
 NUM_DEVICE_ROWS = 3
@@ -32,7 +32,7 @@ def _measure(groups: list[Group], path: Path, options: MeasureOptions = OPTIONS)
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one group in an empty folder."""
     path = tmp_path_factory.mktemp("first") / "rows.jsonl"
-    _measure([planted_group("adds", "adds too")], path)
+    _measure([planted_group("adds", "adds too", memory=True)], path)
     return path
 
 
@@ -107,32 +107,32 @@ def test_every_row_is_one_line_with_equally_many_samples(first: Path) -> None:
         assert row.machine.mlx is not None
 
 
-def test_what_is_finished_is_not_measured_again(path: Path) -> None:
-    first = planted_group("adds", "wrong", "refuses", group="first", control=False)
-    _measure([first], path)
+def test_a_run_measures_what_there_was_no_time_for_and_groups_that_grew_and_nothing_that_is_finished(
+    path: Path,
+) -> None:
+    group = planted_group("adds", "wrong", "refuses", group="first", control=False)
+    late = _measure([group], path, dataclasses.replace(OPTIONS, budget_seconds=1e-9))
+    assert {row.status for row in late.values()} == {"skipped"}
+    assert all(row.reason.startswith(TIME_BUDGET) for row in late.values())
+    old = _measure([group], path)
+    statuses = {"adds": "ok", "wrong": "incorrect", "refuses": "unavailable"}
+    assert {variant: row.status for variant, row in old.items()} == statuses
     before = path.read_bytes()
-    _measure([first], path)
+    _measure([group], path)
     assert path.read_bytes() == before
-    _measure([first, planted_group("adds", group="second", control=False)], path)
-    added = path.read_bytes().removeprefix(before).splitlines()
-    assert len(added) == 1
-    assert b'"group":"second"' in added[0]
-
-
-def test_a_group_that_grew_is_measured_as_a_whole_for_its_rows_pair_by_round(path: Path) -> None:
-    old = _measure([planted_group("adds", "adds too", control=False)], path)
-    new = _measure([planted_group("adds", "adds too", "adds more", control=False)], path)
-    for variant in old:
-        assert new[variant].recorded_at > old[variant].recorded_at
-
-
-def test_a_budget_that_is_used_up_leaves_rows_that_a_later_run_replaces(path: Path) -> None:
-    groups = [planted_group("adds", "wrong", group=name, control=False) for name in ("one", "two")]
-    rows = _measure(groups, path, dataclasses.replace(OPTIONS, budget_seconds=1e-9))
-    assert {row.status for row in rows.values()} == {"skipped"}
-    assert all(row.reason.startswith(TIME_BUDGET) for row in rows.values())
-    rows = _measure(groups, path)
-    assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "wrong": "incorrect"}
+    # As a whole, for its rows pair by round.
+    new = _measure([planted_group("adds", "adds too", group="first", control=False)], path)
+    assert new["adds"].recorded_at > old["adds"].recorded_at
+    before = path.read_bytes()
+    _measure(
+        [
+            planted_group("adds", "adds too", group="first", control=False),
+            planted_group("adds", group="second", control=False),
+        ],
+        path,
+    )
+    (added,) = path.read_bytes().removeprefix(before).splitlines()
+    assert b'"group":"second"' in added
 
 
 def test_a_budget_shortens_the_rounds_to_five_at_least(path: Path) -> None:
@@ -145,15 +145,12 @@ def test_a_budget_shortens_the_rounds_to_five_at_least(path: Path) -> None:
     assert set(rows) == {"sleeps"}
 
 
-def test_the_peak_is_that_of_a_process_of_its_own_and_repeats(path: Path, tmp_path: Path) -> None:
-    first, second = (
-        _measure([planted_group("adds", memory=True, control=False)], where)["adds"].memory
-        for where in (path, tmp_path / "again.jsonl")
-    )
+def test_the_peak_is_that_of_a_process_of_its_own_and_repeats(first: Path) -> None:
+    one, other = (row.memory for row in read_rows(first) if row.cell.role != "control" and row.cell.suite != "device")
     # One mebibyte in, one out.
-    assert first.peak_bytes == pytest.approx(2 * 2**20, rel=0.01)
-    assert second.peak_bytes == pytest.approx(first.peak_bytes, rel=0.01)
-    assert (first.cache_bytes, first.analytic_cache_bytes, first.analytic_bytes) == (20, 20, 2 * 2**20)
+    assert one.peak_bytes == pytest.approx(2 * 2**20, rel=0.01)
+    assert other.peak_bytes == pytest.approx(one.peak_bytes, rel=0.01)
+    assert (one.cache_bytes, one.analytic_cache_bytes, one.analytic_bytes) == (20, 20, 2 * 2**20)
 
 
 def test_a_group_that_is_interrupted_leaves_no_rows_and_no_process(path: Path) -> None:

@@ -11,8 +11,8 @@ from eval.bench.worker import BLOCK, Session
 from eval.rows import Cell, Memory
 from eval.statistics.ratios import RatioEstimate, paired_ratio
 from tests.eval.bench import clocked
-from tests.eval.bench.cells import planted
 from tests.eval.bench.clocked import BASE_SECONDS, CLOCK
+from tests.eval.rows_factory import planted
 
 
 def _run(*cells: Cell, seed: int = 0, rounds: int = 20, announce=lambda index, stage: None) -> list[Report]:

@@ -1,20 +1,18 @@
 """Whole sets of rows from planted times: the suites' own cells, with times as published, or as we please."""
 
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from eval.bench import Group
 from eval.claims import Finding, all_claims, judge
 from eval.claims.evidence import variant_kv_heads
 from eval.claims.judge import FOLDER, printed_lines
-from eval.replications import attnbench, grid48, layouts, wrapper
+from eval.replications import grid48
 from eval.rows import Cell, Memory, Row, Work
 from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import altered, group_rows, quality_row, untimed_row
+from tests.eval.rows_factory import altered, group_rows, planned, quality_row, untimed_row
 from zoo.config.files import read_yaml_mapping
 
 NOISE = 0.004
@@ -73,12 +71,6 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
 
 
 @functools.cache
-def planned(module: types.ModuleType, **request: Any) -> tuple[Group, ...]:
-    """What a suite measures, planned once for all worlds."""
-    return tuple(module.SUITE.groups(SuiteRequest(**request)))
-
-
-@functools.cache
 def planned_steps() -> tuple[Group, ...]:
     variants = {name: published_series(name).mapping for name in ("mha_manual", "mha", "blocksparse", "linear")}
     return tuple(transfer.SUITE.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny"))))
@@ -86,7 +78,7 @@ def planned_steps() -> tuple[Group, ...]:
 
 def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
     groups = [
-        group for group in planned(attnbench, modes=("forward",), lengths=LENGTHS) if group.baseline.length in lengths
+        group for group in planned("attnbench", modes=("forward",), lengths=LENGTHS) if group.baseline.length in lengths
     ]
     return suite_rows(groups, seconds, rounds=rounds)
 
@@ -106,7 +98,7 @@ def grid_rows(
 ) -> list[Row]:
     """The grid, with or without the kernel that only Metal has."""
     found = []
-    groups = planned(grid48, batch_sizes=(1, 2, 4), lengths=(64, 128, 256))
+    groups = planned("grid48", batch_sizes=(1, 2, 4), lengths=(64, 128, 256))
     for row in suite_rows([each for each in groups if each.baseline.batch_size in batch_sizes], seconds):
         assert row.cell is not None
         if row.cell.variant == grid48.KERNEL and not kernel:
@@ -118,7 +110,7 @@ def grid_rows(
 
 
 def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) -> list[Row]:
-    return suite_rows(planned(wrapper), seconds, rounds=rounds)
+    return suite_rows(planned("wrapper"), seconds, rounds=rounds)
 
 
 def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
@@ -127,7 +119,7 @@ def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
     def time(cell: Cell) -> float:
         return next(value for name, value in seconds.items() if name in cell.variant)
 
-    return suite_rows(planned(layouts), time)
+    return suite_rows(planned("layouts"), time)
 
 
 def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
@@ -139,7 +131,7 @@ def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
 def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MODEL) -> list[Row]:
     """Caches of the models that are decoded; those of one model by their KV heads."""
     rows = []
-    for row in suite_rows([group for group in planned(decode) if group.memory], lambda cell: 1e-3):
+    for row in suite_rows([group for group in planned("decode") if group.memory], lambda cell: 1e-3):
         assert row.cell is not None
         if row.cell.role != "control" and row.cell.model == model:
             size = cache_bytes.get(variant_kv_heads(row.cell) or row.cell.num_heads, 1)

@@ -1,15 +1,11 @@
 """The cells that the documents fix, and the summary that all repeated experiments have."""
 
-import itertools
-
 import pytest
 
-from eval.replications import attnbench, grid48, layouts, wrapper
-from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import group_rows, untimed_row
+from eval.replications import attnbench, grid48
+from tests.eval.rows_factory import group_rows, planned, untimed_row
 
-REQUEST = SuiteRequest()
-GROUPS = attnbench.SUITE.groups(REQUEST)
+GROUPS = planned("attnbench")
 MAIN = {group.cells[0].group: group for group in GROUPS if not group.cells[0].group.startswith("causal")}
 EVERY_MECHANISM = {"softmax", "sliding_window", "block_sparse", "block_sparse_legacy", "linear"}
 
@@ -58,23 +54,13 @@ def test_causal_linear_attention_meets_its_own_bidirectional_form() -> None:
 
 
 def test_lengths_and_modes_can_be_chosen() -> None:
-    groups = attnbench.SUITE.groups(SuiteRequest(lengths=(64,), modes=("forward",)))
+    groups = planned("attnbench", lengths=(64,), modes=("forward",))
     assert [group.cells[0].group for group in groups] == ["forward L=64", "causal forward L=64"]
-
-
-def test_the_grid_has_48_cells_of_three_implementations_and_the_kernel() -> None:
-    groups = grid48.SUITE.groups(REQUEST)
-    assert len({group.cells[0].group for group in groups}) == 48
-    for group in groups:
-        cell = group.cells[0]
-        assert [each.variant for each in group.cells] == ["mha_manual", "mha", "mha_tiled", "metal_kernel_poc"]
-        assert cell.group == f"B={cell.batch_size} L={cell.length} H={cell.head_dim}"
-        assert not cell.causal
 
 
 def test_a_summary_over_groups_counts_what_is_sure() -> None:
     rows = []
-    for group in grid48.SUITE.groups(REQUEST):
+    for group in planned("grid48"):
         pace = {"mha": 0.5, "mha_tiled": 1.0 if group.cells[0].length < 512 else 0.25}
         rows += group_rows(group, lambda cell, pace=pace: 1e-3 * pace.get(cell.variant, 1.0), noise=0.001)
     rows = [untimed_row(row.cell) if row.cell.variant == "metal_kernel_poc" else row for row in rows]
@@ -92,7 +78,7 @@ def test_a_summary_over_groups_counts_what_is_sure() -> None:
 
 def test_the_wrapper_has_six_shapes_two_batches_and_both_ways_to_run() -> None:
     points = set()
-    for group in wrapper.SUITE.groups(REQUEST):
+    for group in planned("wrapper"):
         inlined, layer = group.cells
         assert (inlined.variant, inlined.builder, inlined.role) == ("mha_hand_inlined", "hand_inlined", "baseline")
         assert (layer.variant, layer.builder, layer.role) == ("mha", "layer", "candidate")
@@ -101,13 +87,3 @@ def test_the_wrapper_has_six_shapes_two_batches_and_both_ways_to_run() -> None:
         points.add((layer.length, layer.hidden_size, layer.num_heads, layer.batch_size, layer.compiled))
     shapes = [(32, 512, 8), (64, 512, 8), (128, 512, 8), (256, 512, 8), (64, 768, 12), (512, 512, 8)]
     assert points == {(*shape, batch, compiled) for shape in shapes for batch in (1, 4) for compiled in (True, False)}
-
-
-def test_both_subjects_meet_all_five_layouts() -> None:
-    groups = layouts.SUITE.groups(REQUEST)
-    subjects = itertools.product(("linear", "attention"), (1, 4))
-    assert [group.cells[0].group for group in groups] == [f"{subject} B={size}" for subject, size in subjects]
-    for group in groups:
-        exchanged = ["transposed view", "transposed, contiguous", "transposed, reshaped"]
-        assert [cell.variant for cell in group.cells] == ["(B,L,D) native", "(L,B,D) native", *exchanged]
-        assert group.baseline.variant == "(B,L,D) native"

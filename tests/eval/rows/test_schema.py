@@ -3,10 +3,8 @@ import json
 import datasets
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
-from eval.rows import Row, RowStore, current_machine, json_schema
-from tests.eval.rows.schema_checker import faults
+from eval.rows import RowStore, current_machine, json_schema
 from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
 
 
@@ -14,38 +12,11 @@ def mixed():
     return [speed(64), skipped(128), quality_row("mha", 0, 2.5, curve=CURVE), quality_row("mha", 1, None)]
 
 
-def schema_faults(line):
+def test_every_key_is_written_whatever_the_row_and_the_schema_allows_no_other():
     schema = json_schema()
-    return list(faults(line, schema, schema["$defs"]))
 
-
-def test_the_published_schema_takes_every_kind_of_row():
-    for row in mixed():
-        assert schema_faults(json.loads(row.model_dump_json())) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"surplus": 1}, "row: surplus is unknown"),
-        ({"status": "fine"}, "row.status: 'fine' is not among"),
-        ({"recorded_at": None}, "row.recorded_at: no string"),
-        ({"cell": {"suite": "s"}}, "row.cell: none of the alternatives holds"),
-        ({"flags": ["a", 1]}, "row.flags[1]: no string"),
-    ],
-)
-def test_the_published_schema_refuses_what_the_rows_refuse(change, fault):
-    broken = {**json.loads(speed(64).model_dump_json()), **change}
-
-    assert [each for each in schema_faults(broken) if each.startswith(fault)]
-    with pytest.raises(ValidationError):
-        Row.model_validate_json(json.dumps(broken))
-
-
-def test_every_key_is_written_whatever_the_row():
-    keys = {frozenset(json.loads(row.model_dump_json())) for row in mixed()}
-
-    assert keys == {frozenset(Row.model_fields)}
+    assert {frozenset(json.loads(row.model_dump_json())) for row in mixed()} == {frozenset(schema["properties"])}
+    assert schema["additionalProperties"] is False
 
 
 def test_pandas_reads_speed_and_quality_rows_together(tmp_path):

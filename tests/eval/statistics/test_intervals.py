@@ -17,11 +17,6 @@ def test_one_sample_in_any_set_leaves_no_interval():
     assert (found.value, found.low, found.high) == (-2.0, None, None)
 
 
-def test_equal_samples_give_a_degenerate_interval():
-    found = contrast([np.full(9, 0.5), np.full(7, 0.25)], [1.0, 1.0])
-    assert found.low == found.value == found.high == 0.75
-
-
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 17])
 def test_the_interval_holds_its_value_whatever_the_number_of_samples_and_is_the_same_again(count):
     values = np.random.default_rng(count).lognormal(0, 1, (2, count))

@@ -1,9 +1,12 @@
 """The calibration is made once, of everything, from rows; it is made anew when something changed."""
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from eval.bench import Group
 from eval.rows import Cell, Row, current_machine
 from eval.suites import calibrate
 from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
@@ -19,8 +22,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
-def _cells() -> list[Cell]:
-    return [cell for group in calibrate.SUITE.groups(SuiteRequest()) for cell in group.cells]
+def _groups() -> list[Group]:
+    return calibrate.SUITE.groups(SuiteRequest())
+
+
+@functools.cache
+def _cells() -> tuple[Cell, ...]:
+    """Those of a machine without a calibration; planned once."""
+    return tuple(cell for group in _groups() for cell in group.cells)
 
 
 def _seconds(cell: Cell) -> float:
@@ -28,13 +37,13 @@ def _seconds(cell: Cell) -> float:
     return 1e-3 + int(cell.identity, 16) / 16**16
 
 
-def _rows(cells: list[Cell]) -> list[Row]:
+def _rows(cells: Iterable[Cell]) -> list[Row]:
     here = current_machine()
     return [speed_row(cell, [_seconds(cell)] * 5).model_copy(update={"machine": here}) for cell in cells]
 
 
 def test_every_implementation_of_every_choosable_mechanism_is_measured_in_every_phase() -> None:
-    found = {(each["mechanism"], each["implementation"], cell.mode) for cell in _cells() for each in [_mapping(cell)]}
+    found = {(*map(_mapping(cell).get, ("mechanism", "implementation")), cell.mode) for cell in _cells()}
     expected = {
         (name, implementation, mode)
         for name in choosable_mechanisms()
@@ -51,7 +60,7 @@ def _mapping(cell: Cell) -> dict[str, str]:
 
 
 def test_fused_softmax_is_the_baseline_of_every_group() -> None:
-    for group in calibrate.SUITE.groups(SuiteRequest()):
+    for group in _groups():
         assert group.baseline.variant == "mha(implementation=fused)"
 
 
@@ -79,7 +88,7 @@ def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
 
 def test_a_complete_calibration_is_up_to_date() -> None:
     calibrate.conclude(_rows(_cells()))
-    assert calibrate.SUITE.groups(SuiteRequest()) == []
+    assert _groups() == []
     assert calibrate.conclude([])["up_to_date"] is True
     assert load_calibration(None) is not None
 
@@ -89,10 +98,10 @@ def test_only_what_is_missing_is_measured_again() -> None:
     missing = next(cell for cell in cells if cell.mode == "forward" and cell.length == 1024)
     rows = _rows([cell for cell in cells if cell != missing])
     calibrate.conclude([*rows, untimed_row(missing)])
-    (group,) = calibrate.SUITE.groups(SuiteRequest())
+    (group,) = _groups()
     assert missing in group.cells
     calibrate.conclude(_rows(list(group.cells)))
-    assert calibrate.SUITE.groups(SuiteRequest()) == []
+    assert _groups() == []
     known = load_calibration(None)
     assert known is not None
     assert len(known.measurements) == len(cells), "what was measured twice is kept once"
@@ -103,11 +112,11 @@ def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: s
     cells = _cells()
     other = current_machine().model_copy(update={field: "another"})
     calibrate.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
-    assert [cell for group in calibrate.SUITE.groups(SuiteRequest()) for cell in group.cells] == cells
+    assert tuple(cell for group in _groups() for cell in group.cells) == cells
 
 
 def test_each_phase_has_one_control_which_is_no_calibration() -> None:
-    groups = calibrate.SUITE.groups(SuiteRequest())
+    groups = _groups()
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows([cell for group in groups for cell in group.cells])

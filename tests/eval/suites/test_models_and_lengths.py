@@ -5,15 +5,14 @@ import pytest
 from eval.rows import Cell, Memory
 from eval.suites import decode, long, transfer
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import group_rows
+from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names, variant
 
-REQUEST = SuiteRequest()
 NUM_LAYERS = 4
 
 
 def test_transfer_measures_an_op_at_the_shape_of_its_model() -> None:
-    groups = {group.cells[0].group: group for group in transfer.SUITE.groups(REQUEST)}
+    groups = {group.cells[0].group: group for group in planned("transfer")}
     op, layer = groups["op forward llama_tiny L=512"].cells[0], groups["layer forward llama_tiny L=512"].cells[0]
     model = groups["model step gpt_tiny L=256"].cells[0]
     assert (op.num_heads, op.num_kv_heads, op.head_dim, op.causal) == (4, 2, 32, True)
@@ -31,7 +30,7 @@ def test_amdahl_s_prediction_is_exact_where_only_the_op_differs() -> None:
         op = op_seconds.get(cell.variant, 0.008)
         return op if cell.level == "op" else op + 0.001 if cell.level == "layer" else NUM_LAYERS * op + rest
 
-    rows = [row for group in transfer.SUITE.groups(REQUEST) for row in group_rows(group, seconds, noise=1e-4)]
+    rows = [row for group in planned("transfer") for row in group_rows(group, seconds, noise=1e-4)]
     figures = [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
     assert len(figures) == 2 * 3 * (len(transfer.VARIANTS) - 1)
     for figure in figures:
@@ -42,12 +41,12 @@ def test_amdahl_s_prediction_is_exact_where_only_the_op_differs() -> None:
 
 
 def test_an_op_that_takes_longer_than_its_model_predicts_nothing() -> None:
-    rows = [row for group in transfer.SUITE.groups(REQUEST) for row in group_rows(group, lambda cell: 1e-3, noise=1e-4)]
+    rows = [row for group in planned("transfer") for row in group_rows(group, lambda cell: 1e-3, noise=1e-4)]
     assert not [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
 
 
 def test_every_variant_that_can_decode_is_decoded() -> None:
-    groups = decode.SUITE.groups(REQUEST)
+    groups = planned("decode")
     able = [
         name
         for name in attention_names()
@@ -65,7 +64,7 @@ def test_every_variant_that_can_decode_is_decoded() -> None:
 
 
 def test_caches_are_weighed_where_they_are_largest() -> None:
-    groups = decode.SUITE.groups(REQUEST)
+    groups = planned("decode")
     assert [group.cells[0].group for group in groups if group.memory] == [
         "decode gpt_tiny B=1 L=1024",
         "decode gpt_eight_heads B=1 L=512",
@@ -86,7 +85,7 @@ def test_only_slow_forms_of_what_others_compute_are_left_out_of_the_longest_pref
 
 
 def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
-    groups = decode.SUITE.groups(REQUEST)
+    groups = planned("decode")
     rows = [
         row.model_copy(update={"memory": Memory(peak_bytes=9, cache_bytes=row.cell.length)})
         for group in groups
@@ -101,7 +100,7 @@ def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
 
 
 def test_long_texts_leave_a_cell_for_every_variant_length_and_mode() -> None:
-    groups = long.SUITE.groups(REQUEST)
+    groups = planned("long")
     cells = [cell for group in groups for cell in group.cells]
     points = {(cell.variant, cell.length, cell.mode) for cell in cells}
     assert points == {(name, length, mode) for name in long.VARIANTS for length in long.LENGTHS for mode in long.MODES}
@@ -118,7 +117,7 @@ def test_long_texts_are_all_measured_for_who_names_the_variants() -> None:
 
 def test_exponents_of_time_and_memory_are_told_apart() -> None:
     rows = []
-    for group in long.SUITE.groups(REQUEST):
+    for group in planned("long"):
         for row in group_rows(group, lambda cell: 1e-9 * cell.length**2, noise=1e-4):
             rows.append(row.model_copy(update={"memory": Memory(peak_bytes=64 * row.cell.length)}))
     figures = {

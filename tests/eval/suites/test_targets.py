@@ -4,10 +4,9 @@ import pytest
 
 from eval.rows import Cell, Memory, Row
 from eval.suites import targets
-from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import group_rows
+from tests.eval.rows_factory import group_rows, planned
 
-GROUPS = targets.SUITE.groups(SuiteRequest())
+GROUPS = planned("targets")
 MET = {"swa_masked": 0.06, "swa": 0.01, "linear": 0.012, targets.BIDIRECTIONAL: 0.010}
 PEAKS = {("swa", 1024): 100, ("swa", 2048): 210, ("mha_tiled", 4096): 14, ("mha_manual", 4096): 100}
 

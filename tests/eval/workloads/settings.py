@@ -1,5 +1,6 @@
 """Cells for the builders' tests: every variant of the catalogue, at sizes that differ pairwise."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,18 @@ def cell(level: str, name: str, **changes: Any) -> Cell:
     return Cell.model_validate({**plain, **changes})
 
 
-def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
-    """Makes the shipped models narrow and shallow."""
+@functools.cache
+def _small_models() -> dict[str, str]:
+    """YAMLs of the shipped models, narrow and shallow; made once, for reading them takes a while."""
     small = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
-    for name in ("gpt_tiny", "llama_tiny", "bert_tiny"):
-        values = yaml.safe_load((models._FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, **small}), encoding="utf-8")
+    shipped = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in models._FOLDER.glob("*.yaml")}
+    return {name: yaml.safe_dump({**values, **small}) for name, values in shipped.items()}
+
+
+def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
+    """Makes the shipped models small."""
+    for name, text in _small_models().items():
+        (folder / name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(models, "_FOLDER", folder)
     monkeypatch.setattr(models, "VOCAB_SIZE", vocab_size)
 
