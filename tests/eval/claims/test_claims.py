@@ -10,7 +10,10 @@ from eval.claims import Verdict, all_claims, judge
 from eval.claims.evidence import Evidence
 from eval.claims.judge import FOLDER, RULES, published, read_claims
 from tests.eval.claims.worlds import (
+    NO,
+    OTHER,
     PRINTED,
+    YES,
     as_published,
     attnbench_rows,
     findings_of,
@@ -20,9 +23,11 @@ from tests.eval.claims.worlds import (
     published_world,
     wrapper_rows,
 )
-from tests.eval.rows_factory import untimed_row
+from tests.eval.rows_factory import MACHINE, untimed_row
 from zoo.config import UserError
 
+# What was published on Apple's GPU and is judged from another device.
+SENTENCE = f"Published on Apple's GPU; the verdict is for {MACHINE.device}."
 VERDICTS = typing.get_args(Verdict)
 # Settled by the documents' own figures, by arithmetic.
 BY_ARITHMETIC = {
@@ -153,3 +158,21 @@ def test_rows_of_two_devices_are_never_mixed():
 def test_the_published_table_is_the_documents():
     assert PRINTED["MHA"]["seconds"] == pytest.approx([0.00104, 0.00142, 0.00172, 0.00438])
     assert PRINTED["SWA (gather)"] == {"lengths": [128, 256], "seconds": [0.00708, 0.01235]}
+
+
+def test_every_verdict_from_another_device_on_apples_gpu_says_so_once():
+    for name, finding in published_findings().items():
+        due = finding.verdict in (YES, NO, OTHER) and finding.claim.on_apple and bool(finding.evidence)
+        assert finding.reason.count(SENTENCE) == due, name
+
+
+def test_what_is_the_same_on_any_device_or_of_another_does_not():
+    silent = {name for name, finding in published_findings().items() if not finding.claim.on_apple}
+    assert silent == {"gqa-memory", "mqa-cache", "linear-approximates", "intervals", "wrapper-cpu"}
+
+
+def test_from_apples_gpu_nothing_needs_saying():
+    findings = findings_of(on_metal(published_attnbench()), "mqa-256", "slope-mha", "amx", "m4-times", "spread")
+    assert findings["mqa-256"].verdict == YES
+    assert not any("Published on Apple's GPU" in finding.reason for finding in findings.values())
+    assert not any("Apple M4" in finding.reason for finding in findings.values() if finding.evidence)

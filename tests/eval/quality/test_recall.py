@@ -6,7 +6,7 @@ import pytest
 
 import eval.quality.tasks.recall
 from eval.quality.tasks.recall import generated_needle, generated_recall, recall
-from tests.eval.quality.subjects import Recaller, bytes_data, random_model, reads_text, recalls
+from tests.eval.quality.subjects import Recaller, random_model, reads_text, recalls
 from zoo.config import UserError
 from zoo.data.synthetic import SYNTHETIC_TASKS, MultiQueryRecall, Needle
 
@@ -72,11 +72,6 @@ def test_lengths_beyond_learned_positions_are_skipped_with_the_reason() -> None:
     assert "max_seq_len 30, before 41 tokens" in next(score.skipped for score in scores if score.length == 41)
     with pytest.raises(UserError, match="no setting that fits the model"):
         recall(recalls(Recaller(NEEDLE.vocab_size, window_size=9, position_limit=7), NEEDLE))
-
-
-@pytest.fixture(scope="module")
-def data(text_corpus, tmp_path_factory):
-    return bytes_data(text_corpus, tmp_path_factory.mktemp("cache"))
 
 
 def knowing(sight):

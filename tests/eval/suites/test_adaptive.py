@@ -1,18 +1,21 @@
 """The proof of adaptive attention judges by rows: a good choice passes, a bad one does not."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eval.bench import Group
 from eval.rows import Cell, Row
 from eval.suites import adaptive, calibrate
 from eval.suites.calibrate import PHASES, choosable_mechanisms
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import altered_where, noisy, speed_row
+from tests.eval.rows_factory import altered_where, noisy, planned, speed_row
 from tests.zoo.attention.planted import times, write_own
 
 SUITE = adaptive.SUITE
-ONE = SuiteRequest(lengths=(96,), batch_sizes=(1,))
+ONE: dict[str, Any] = {"lengths": (96,), "batch_sizes": (1,)}
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +23,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
-def _cells(request: SuiteRequest = ONE) -> list[Cell]:
-    return [cell for group in SUITE.groups(request) for cell in group.cells]
+def _cells(groups: Iterable[Group] | None = None) -> list[Cell]:
+    """Those of some groups, or of one length without a calibration."""
+    return [cell for group in groups or planned("adaptive", **ONE) for cell in group.cells]
 
 
 def _rows(cells: list[Cell], adaptive_seconds: float) -> list[Row]:
@@ -46,20 +50,24 @@ def _rows(cells: list[Cell], adaptive_seconds: float) -> list[Row]:
 
 def test_the_lengths_are_held_out_and_every_choosable_mechanism_is_judged() -> None:
     assert {length for _, length in adaptive.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
-    cells = _cells(SuiteRequest())
+    cells = _cells(planned("adaptive"))
     found = {(cell.attention_mapping["of"], cell.mode) for cell in cells if cell.detail}
     assert found == {(name, mode) for name in choosable_mechanisms() for mode in PHASES}
 
 
 def test_a_choice_is_judged_only_where_there_are_two_to_choose_from() -> None:
-    cells = _cells(SuiteRequest())
+    cells = _cells(planned("adaptive"))
     fixed = [(cell.group, cell.attention_mapping["mechanism"]) for cell in cells if not cell.detail]
     assert all(fixed.count((cell.group, cell.attention_mapping["of"])) > 1 for cell in cells if cell.detail)
 
 
 def test_a_cell_names_what_today_s_calibration_chooses() -> None:
     def softmax_cell() -> Cell:
-        return next(cell for cell in _cells() if cell.variant == "adaptive" and cell.mode == "forward_backward")
+        return next(
+            cell
+            for cell in _cells(SUITE.groups(SuiteRequest(**ONE)))
+            if cell.variant == "adaptive" and cell.mode == "forward_backward"
+        )
 
     write_own(times("softmax", {"manual": {64: 0.5}, "fused": {64: 1.0}}))
     before = softmax_cell()
@@ -99,11 +107,11 @@ def test_what_is_slower_than_every_fixed_choice_is_counted_even_if_its_choice_is
 
 
 def test_each_phase_has_one_control_which_is_no_choice() -> None:
-    groups = SUITE.groups(SuiteRequest())
+    groups = planned("adaptive")
     controlled = [group for group in groups if group.control]
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows(_cells(), adaptive_seconds=1e-3)
-    controls = [speed_row(group.control_cell, noisy(1e-6)) for group in SUITE.groups(ONE) if group.control]
+    controls = [speed_row(group.control_cell, noisy(1e-6)) for group in planned("adaptive", **ONE) if group.control]
     assert len(controls) == len(PHASES)
     assert SUITE.summary([*rows, *controls]) == SUITE.summary(rows)
 
