@@ -28,7 +28,8 @@ small += ["training.compile=false", "training.sample_tokens=0", "training.eval_b
 found = {}
 for name in names:
     where = ["data=text", f"data.path={corpus}", "tokenizer=bytes", f"run_dir={folder}/{name}"]
-    found[name] = [execute("train", main, [f"attention={name}", *small, *where])]
+    own = ["attention.stride=7"] if name == "strided" else []
+    found[name] = [execute("train", main, [f"attention={name}", *own, *small, *where])]
     for level in ("op", "layer"):
         plain = {"suite": "docs", "group": "docs", "builder": level, "level": level, "variant": name}
         attention = json.dumps({"name": name, "mechanism": name})
@@ -86,21 +87,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_guides_two_files_train(tree: Path, text_corpus: Path) -> None:
-    script = [sys.executable, "scripts/train.py", "attention=strided", "attention.stride=7", "training.steps=3"]
-    small = ["training.sequence_length=33", "training.batch_size=2", "data=text", f"data.path={text_corpus}"]
-    small += ["model.num_layers=1", "training.compile=false", "training.sample_tokens=0", "training.eval_batches=1"]
-    done = _run([*script, *small, "tokenizer=bytes", f"run_dir={tree / 'run'}"], tree)
+def test_the_guides_mechanisms_train_and_pass_the_gate(tree: Path, text_corpus: Path) -> None:
+    done = _run([sys.executable, "-c", TRAIN_AND_CHECK, str(tree), str(text_corpus), *NAMES], tree)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["attention"] == "strided"
-    assert result["steps"] == 3
-
-
-def test_the_guides_other_mechanisms_train_and_pass_the_gate(tree: Path, text_corpus: Path) -> None:
-    done = _run([sys.executable, "-c", TRAIN_AND_CHECK, str(tree), str(text_corpus), *NAMES[1:]], tree)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {name: [0, True, True] for name in NAMES[1:]}
+    *trained, checked = map(json.loads, done.stdout.splitlines())
+    assert [(result["attention"], result["steps"]) for result in trained] == [(name, 3) for name in NAMES]
+    assert checked == {name: [0, True, True] for name in NAMES}
 
 
 def test_the_guide_stays_short() -> None:

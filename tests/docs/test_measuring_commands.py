@@ -94,7 +94,8 @@ def test_the_command_would_start(
     runs = _starts(Path(script).stem, arguments, tmp_path / "run", monkeypatch)
     assert capfd.readouterr().err.splitlines()[-1] == f"error: {COMPOSED}"
     monkeypatch.setattr(recipes.train, "_train", _stop)
-    # Seeds and budgets change nothing that a configuration could refuse.
-    for run in {each.variant: each for each in runs}.values():
+    # `compare.py` has checked every variant's plan; in question is what it types for `train.py`, which differs
+    # in the attention alone: one training, and those whose attention has parameters.
+    for run in {each.variant: each for each in runs if each is runs[0] or "(" in each.variant}.values():
         assert execute("train", recipes.train.main, [*run.overrides, f"run_dir={tmp_path / 'training'}"]) == 2
         assert capfd.readouterr().err.splitlines()[-1] == f"error: {COMPOSED}", run.name

@@ -1,4 +1,4 @@
-"""Thirty steps lower the loss: every causal variant in a GPT and a Llama, every bidirectional one in a BERT."""
+"""A dozen steps lower the loss: every causal variant in a GPT and a Llama, every bidirectional one in a BERT."""
 
 import json
 import statistics
@@ -11,6 +11,8 @@ from recipes.train import main
 from zoo.attention.catalog import attention_names, variant
 
 LANGUAGE_MODELS, ENCODERS = ("gpt_tiny", "llama_tiny"), ("bert_tiny",)
+# Five times the shipped rate: the loss falls by 1.4, further than in thirty steps at that rate, and sooner.
+STEPS, LEARNING_RATE = 12, 1e-2
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -25,7 +27,7 @@ def _pairs() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("model", "attention"), _pairs())
-def test_thirty_steps_lower_the_loss(
+def test_a_dozen_steps_lower_the_loss(
     model: str, attention: str, text_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = execute(
@@ -38,10 +40,11 @@ def test_thirty_steps_lower_the_loss(
             "model.hidden_size=32",
             "model.intermediate_size=64",
             "optimizer=adamw",
+            f"optimizer.learning_rate={LEARNING_RATE}",
             "data=text",
             f"data.path={text_corpus}",
             "tokenizer=bytes",
-            "training.steps=30",
+            f"training.steps={STEPS}",
             "training.batch_size=2",
             # Longer than the shipped windows and blocks, and no multiple of either.
             "training.sequence_length=67",
@@ -58,10 +61,10 @@ def test_thirty_steps_lower_the_loss(
     captured = capsys.readouterr()
     assert code == 0, captured.err
     result = json.loads(captured.out.splitlines()[-1])
-    assert (result["attention"], result["steps"]) == (attention, 30)
+    assert (result["attention"], result["steps"]) == (attention, STEPS)
     losses = [json.loads(line)["train_loss"] for line in _metrics(tmp_path / "run") if "train_loss" in line]
-    assert len(losses) == 30
-    assert statistics.mean(losses[-5:]) < statistics.mean(losses[:5]) - 0.3
+    assert len(losses) == STEPS
+    assert statistics.mean(losses[-3:]) < statistics.mean(losses[:3]) - 0.7
 
 
 def _metrics(run_dir: Path) -> list[str]:

@@ -16,9 +16,8 @@ from tests.eval.bench.outside import WRONG, lay_out
 ROOT = Path(__file__).resolve().parents[2]
 # A null call, a matrix product, a copy.
 _DEVICE_ROWS = 3
-_SMALL = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]")
 # Three groups of a cell and its control.
-_GRID = (*_SMALL, "lengths=[17,18,19]")
+_GRID = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]", "lengths=[17,18,19]")
 _GRID_ROWS = 3 * 2
 
 
@@ -29,20 +28,25 @@ def _start(run_dir: Path, *arguments: str, site: Path = ROOT) -> subprocess.Pope
 
 
 @pytest.fixture(scope="module")
-def device_rows(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The device's own limits, measured once: a run that finds them does not measure them again."""
-    run_dir = tmp_path_factory.mktemp("device")
-    _finish(_start(run_dir, *_SMALL, "lengths=[16]"))
-    lines = (run_dir / "rows.jsonl").read_bytes().splitlines(keepends=True)[:_DEVICE_ROWS]
-    assert all(b'"suite":"device"' in line for line in lines)
-    return b"".join(lines)
+def wrong_ones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of a new run of an implementation of ours and of wrong ones from outside: first the device's own limits."""
+    folder = tmp_path_factory.mktemp("wrong")
+    site = folder / "site"
+    site.mkdir()
+    lay_out(site, WRONG)
+    variants = f"variants=[mha_manual,{','.join(WRONG)}]"
+    grid = [variants, "levels=[op,layer]", "modes=[forward_backward]", "lengths=[33]"]
+    return Path(str(_finish(_start(folder / "run", *grid, site=site))["rows_path"]))
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path, device_rows: bytes) -> Path:
+def run_dir(tmp_path: Path, wrong_ones: Path) -> Path:
+    """A folder with the device's limits, which a run that finds them does not measure again."""
+    lines = wrong_ones.read_bytes().splitlines(keepends=True)[:_DEVICE_ROWS]
+    assert all(b'"suite":"device"' in line for line in lines)
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "rows.jsonl").write_bytes(device_rows)
+    (folder / "rows.jsonl").write_bytes(b"".join(lines))
     return folder
 
 
@@ -59,14 +63,8 @@ def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.slow
-def test_wrong_implementations_from_outside_get_rows_without_a_time(tmp_path: Path, run_dir: Path) -> None:
-    site = tmp_path / "site"
-    site.mkdir()
-    lay_out(site, WRONG)
-    variants = f"variants=[mha_manual,{','.join(WRONG)}]"
-    grid = [variants, "levels=[op,layer]", "modes=[forward_backward]", "lengths=[33]"]
-    result = _finish(_start(run_dir, *grid, site=site))
-    rows = [row for row in read_rows(Path(str(result["rows_path"]))) if row.cell.suite != "device"]
+def test_wrong_implementations_from_outside_get_rows_without_a_time(wrong_ones: Path) -> None:
+    rows = [row for row in read_rows(wrong_ones) if row.cell.suite != "device"]
     wrong = [row for row in rows if row.cell.variant in WRONG]
     assert len(wrong) == len(WRONG) * 2
     for row in wrong:

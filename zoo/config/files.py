@@ -204,7 +204,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
             return None
         if _num_nodes(node, {}, LIMIT_DEPTH) > _LIMIT_NODES:
             raise UserError(f"{where} must stand for at most {_LIMIT_NODES} values; its aliases stand for more")
-        return yaml.safe_load(text)
+        # Not parsed a second time: PyYAML's parser is slow, and libyaml's overruns the stack where nesting has no end.
+        return yaml.SafeLoader("").construct_document(node)
     except yaml.YAMLError as error:
         raise UserError(f"{where} must be YAML; {' '.join(str(error).split())}") from None
     except RecursionError:
