@@ -12,6 +12,9 @@ BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SCREENS = {"desktop": (DESKTOP, "light"), "phone": (PHONE, "light"), "dark phone": (PHONE, "dark")}
 
+# On a machine that does other things as well, a page may take longer than Playwright's half a minute.
+PATIENCE_MILLISECONDS = 180_000
+
 pytestmark = pytest.mark.slow
 
 
@@ -19,7 +22,9 @@ pytestmark = pytest.mark.slow
 def browser() -> Iterator[Browser]:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox"], timeout=PATIENCE_MILLISECONDS
+        )
         yield browser
         browser.close()
 
@@ -29,6 +34,7 @@ def opened(request: pytest.FixtureRequest, browser: Browser, report: ReportFiles
     """The page on each screen, which must load nothing but itself and stay silent until the last test's end."""
     viewport, scheme = SCREENS[request.param]
     context = browser.new_context(viewport=viewport, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
     page = context.new_page()
     requests, said = [], []
     page.on("request", lambda each: requests.append(each.url))
