@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.bench import Group
+from eval.query import by_series, measured, pairs_of
+from eval.rows import Row
+from eval.statistics.scaling import crossover, scaling_exponent
 from eval.suites.cells import cells_of
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, fewest_rounds, over_groups
+from eval.suites.suite import Figure, Suite, fewest_rounds, over_groups
 
 NAME = "attnbench"
 LENGTHS = (128, 256, 512, 1024, 2048)
@@ -86,9 +89,29 @@ def _causal_group(mode: str, length: int) -> Group:
     return Group(cells=(*cells_of([linear], **setting), *candidates), max_rounds=fewest_rounds(length, _MAX_ROUNDS))
 
 
+def summary(rows: Sequence[Row]) -> list[Figure]:
+    """Ratios over the groups; of forward passes each series' exponent in the length, and where the published cross."""
+    figures = over_groups(rows)
+    timed = measured(rows, mode="forward", timed=True)
+    series = by_series(each for each in timed if not each.cell.group.startswith("causal"))
+    for name, found in series.items():
+        if len(found) > 1:
+            slope = scaling_exponent([each.cell.length for each in found], [each.samples for each in found])
+            growth = {"value": slope.value, "low": slope.low, "high": slope.high}
+            figures.append({"figure": "scaling exponent", "variant": name, **growth})
+    for name, rival in itertools.product(CROSSING, (BASELINE, FUSED)):
+        pairs = pairs_of(series.get(name, ()), series.get(rival, ()))
+        if len(pairs) > 1:
+            ours, theirs = ([getattr(pair, side).samples for pair in pairs] for side in ("numerator", "denominator"))
+            where = crossover([pair.cell.length for pair in pairs], ours, theirs)
+            place = {"length": where.length, "low": where.low, "high": where.high, "faster_at": where.faster_at}
+            figures.append({"figure": "crossover", "variant": name, "against": rival, **place})
+    return figures
+
+
 SUITE = Suite(
     name=NAME,
     purpose="AttnBench's attention layer, every mechanism, lengths 128 to 2048, forward and backward.",
     plan=plan,
-    summary=over_groups,
+    summary=summary,
 )

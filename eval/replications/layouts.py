@@ -23,7 +23,7 @@ from eval.checks import Finding, relative_error, tolerance, verdict
 from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_groups
+from eval.suites.suite import Suite, over_baseline
 from eval.workloads import computed_function, work_of
 from eval.workloads.layer import layer_setting
 from zoo.config import require
@@ -176,6 +176,6 @@ SUITE = Suite(
     name=NAME,
     purpose="Five layouts of one input to a linear layer and to the attention layer (PyTorch issue 181725).",
     plan=plan,
-    summary=over_groups,
+    summary=over_baseline,
 )
 BUILDERS = {NAME: build}

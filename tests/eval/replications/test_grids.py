@@ -58,6 +58,30 @@ def test_lengths_and_modes_can_be_chosen() -> None:
     assert [group.cells[0].group for group in groups] == ["forward L=64", "causal forward L=64"]
 
 
+def test_the_summary_says_how_times_grow_and_where_they_cross() -> None:
+    linear = "linear"
+    rows = []
+    for group in planned("attnbench", lengths=(128, 256, 512, 1024), modes=("forward",)):
+        rows += group_rows(
+            group,
+            # Quadratic, and linear from four times as much on, so that they meet at 512; causal groups grow with L³.
+            lambda cell: (
+                1e-9 * (512 * cell.length if cell.variant == linear else cell.length**2)
+                if cell.group.startswith("forward")
+                else 1e-12 * cell.length**3
+            ),
+            noise=0.001,
+        )
+    figures = attnbench.SUITE.summary(rows)
+    slopes = {each["variant"]: each for each in figures if each["figure"] == "scaling exponent"}
+    assert slopes[linear]["value"] == pytest.approx(1, abs=0.01)
+    assert slopes["mha_manual"]["value"] == pytest.approx(2, abs=0.01)
+    assert slopes["mha_manual"]["low"] < slopes["mha_manual"]["value"] < slopes["mha_manual"]["high"]
+    crossings = {(each["variant"], each["against"]): each for each in figures if each["figure"] == "crossover"}
+    assert crossings[linear, "mha_manual"]["length"] == pytest.approx(512, rel=0.02)
+    assert len(crossings) == 4
+
+
 def test_a_summary_over_groups_counts_what_is_sure() -> None:
     rows = []
     for group in planned("grid48"):
