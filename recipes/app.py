@@ -199,6 +199,7 @@ def _job(main: Main) -> Callable[[DictConfig], Outcome]:
 
         try:
             codes.append(_exit_code(print_result))
+        # A fault of ours, of whatever kind, comes back as a value: a launcher's other processes would lose it.
         except Exception as fault:  # noqa: BLE001
             fault.add_note(f"in the job {' '.join(job_overrides())}")
             return fault

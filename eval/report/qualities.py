@@ -7,14 +7,14 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from eval.rows import Quality, Row
-from eval.rows.schema import Regime
+from eval.rows.schema import Budget
 from eval.statistics.intervals import Contrast, paired_difference
 from zoo.attention.function import function_of
 
 RECALL_TASK = "mqar"
 TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
-COMPARABLE: tuple[Regime, ...] = ("equal_tokens", "checkpoint")
+COMPARABLE: tuple[Budget, ...] = ("equal_tokens", "checkpoint")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     Returns:
         None if there is no figure of a comparison or a checkpoint, or none of the model.
     """
-    variants: dict[Subject, dict[Regime, set[str]]] = {}
+    variants: dict[Subject, dict[Budget, set[str]]] = {}
     for quality in found:
         if quality.regime in COMPARABLE and model in (None, quality.model):
             sets = variants.setdefault(subject_of(quality), {regime: set() for regime in COMPARABLE})
@@ -151,7 +151,7 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
 
 def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
     """The figures of a subject, of each regime only those of the budget that most variants had."""
-    variants: dict[Regime, dict[tuple[int | None, str | None], set[str]]] = {}
+    variants: dict[Budget, dict[tuple[int | None, str | None], set[str]]] = {}
     for quality in found:
         variants.setdefault(quality.regime, {}).setdefault(quality.budget, set()).add(quality.variant)
     kept = {

@@ -21,17 +21,17 @@ from eval.report.qualities import (
 )
 from eval.report.text import NOTHING, Table, as_text, interval, num_bytes, number
 from eval.rows import Quality, Row
-from eval.rows.schema import Regime
+from eval.rows.schema import Budget
 from eval.statistics.intervals import paired_difference
 
-_EQUAL: dict[Regime, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
+_EQUAL: dict[Budget, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 # Digits of a digest that tell the few of one table apart.
 _SHOWN = 8
 SURGERY = "surgery"
 # Bits per byte; a share of less says more about the text that was learnt than about what the exchange broke.
 _LEAST_LOST = 0.01
 # What may be compared: one subject and quantity, under one regime, of one budget.
-Comparison = tuple[Subject, str, Regime, tuple[int | None, str | None]]
+Comparison = tuple[Subject, str, Budget, tuple[int | None, str | None]]
 
 
 def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
@@ -64,7 +64,7 @@ def _way(quality: Quality) -> str:
 
 def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str]:
     """The subject of each, with what tells those of one name apart: the content of data, and settings that differ."""
-    groups: dict[tuple[str, str, Regime], list[Comparison]] = {}
+    groups: dict[tuple[str, str, Budget], list[Comparison]] = {}
     for comparison in comparisons:
         subject, quantity, regime, _ = comparison
         groups.setdefault((str(subject), quantity, regime), []).append(comparison)

@@ -31,8 +31,6 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "incorrect", "skipped", "out_of_memory", "crashed", "unavailable"]
 Kind = Literal["speed", "quality"]
 Budget = Literal["equal_tokens", "equal_seconds", "checkpoint"]
-# By the name of the field in rows.
-Regime = Budget
 # SHA-256 of a content, as `zoo.data.identity` takes it.
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of two times that are within `Seconds`.
@@ -147,7 +145,7 @@ class Quality(Strict):
     )
     model: Name
     data: Name
-    regime: Regime
+    regime: Budget
     seed: Seed
     trained_on: Digest | None = Field(default=None, description="names the content trained on; null if unknown")
     measured_on: Digest | None = Field(default=None, description="names the held-out content of this figure")

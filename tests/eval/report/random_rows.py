@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from eval.rows import Row
 from eval.rows.cell import Level, Mode, Role
-from eval.rows.schema import Regime, Status
+from eval.rows.schema import Budget, Status
 from tests.eval.rows_factory import MACHINE, RECORDED_AT, attention
 
 SUITES = ("attnbench", "transfer", "decode", "long", "grid", "grid48", "op", "nobody's")
@@ -159,7 +159,7 @@ def _quality(rng: random.Random, few: dict[str, Any], index: int) -> dict[str, A
             "attention": _attention(rng, variant),
             "model": rng.choice(few["models"]) or "gpt_tiny",
             "data": rng.choice(("stdlib", "mqar", *WEIRD[:2])),
-            "regime": rng.choice(get_args(Regime)),
+            "regime": rng.choice(get_args(Budget)),
             "seed": rng.choice((0, 0, 1, 2, -(2**63))),
             "trained_on": rng.choice((None, "a" * 64, "b" * 64)),
             "measured_on": rng.choice((None, "a" * 64)),
