@@ -265,13 +265,15 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     if finished is not None:
         return finished
     leave_receipt(run.config["data"], cache_dir=plan.data.cache_dir)
-    result = run.train(state)
-    # Other tools' files have no place for what an exchanged attention has of its own.
-    if model.adapters is not None and not set(whole) - set(CLASSIFIER_HEAD):
-        for name, write in (("peft", write_peft), ("mlx_lm", write_mlx_lm)):
-            with folder.writing(name) as path:
-                write(path, model)
-    return result
+
+    def export() -> None:
+        # Other tools' files have no place for what an exchanged attention has of its own.
+        if model.adapters is not None and not set(whole) - set(CLASSIFIER_HEAD):
+            for name, write in (("peft", write_peft), ("mlx_lm", write_mlx_lm)):
+                with folder.writing(name) as path:
+                    write(path, model)
+
+    return run.train(state, export=export)
 
 
 def _base(recipe: FinetuneRecipe) -> tuple[LoadedCheckpoint, str]:

@@ -173,8 +173,12 @@ class TrainingRun:
             return {**finished, **self._whereabouts(state)}
         return None
 
-    def train(self, state: TrainingState) -> dict[str, Any]:
+    def train(self, state: TrainingState, *, export: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Trains from a state to the end; leaves the folder with all that a run leaves.
+
+        Args:
+            state: Where to begin.
+            export: Writes what a recipe leaves besides. The result comes after it: what has one is finished.
 
         Returns:
             The result, which is in the folder too.
@@ -196,6 +200,7 @@ class TrainingRun:
         speaks = training.sample_tokens > 0 and not self.model.config.classifies
         if self.tokenizer is not None and speaks and reason != "signal":
             self._write_preview(self.tokenizer)
+        export()
         folder.write_result(result)
         return result
 

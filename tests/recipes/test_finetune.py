@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+import recipes.finetune
 from recipes.app import execute
 from recipes.evaluate import main as evaluate_main
 from recipes.finetune import main
@@ -301,6 +302,16 @@ def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune
     assert "resume: data.loss_on must stay 'assistant' as in the run" in changed[2]
     packed = finetune(*options, *steady, "data.pack=true", "training.sequence_length=300", folder="packed")
     assert packed[1]["train_loss"] < packed[1]["first_train_loss"]
+
+
+def test_adapters_for_peft_are_there_before_a_run_counts_as_finished(finetune, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        # Fails as it is called, as if the run were killed there.
+        patched.setattr(recipes.finetune, "write_peft", None)
+        pytest.raises(TypeError, finetune, "method=lora", "training.steps=2")
+    code, _, error = finetune("method=lora", "training.steps=2", "resume=auto")
+    assert code == 0, error
+    assert (tmp_path / "run" / "peft" / "adapter_model.safetensors").is_file()
 
 
 def test_a_training_goes_on_from_adapters_and_leaves_them_for_peft_too(finetune, tmp_path):
