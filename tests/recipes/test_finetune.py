@@ -308,7 +308,8 @@ def test_adapters_for_peft_are_there_before_a_run_counts_as_finished(finetune, t
     with monkeypatch.context() as patched:
         # Fails as it is called, as if the run were killed there.
         patched.setattr(recipes.finetune, "write_peft", None)
-        pytest.raises(TypeError, finetune, "method=lora", "training.steps=2")
+        with pytest.raises(TypeError):
+            finetune("method=lora", "training.steps=2")
     code, _, error = finetune("method=lora", "training.steps=2", "resume=auto")
     assert code == 0, error
     assert (tmp_path / "run" / "peft" / "adapter_model.safetensors").is_file()
