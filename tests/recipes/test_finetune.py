@@ -306,8 +306,7 @@ def test_conversations_are_learnt_and_the_template_stays_with_the_model(finetune
 
 def test_adapters_for_peft_are_there_before_a_run_counts_as_finished(finetune, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        # Fails as it is called, as if the run were killed there.
-        patched.setattr(recipes.finetune, "write_peft", None)
+        patched.setattr(recipes.finetune, "write_peft", None)  # Fails, as if the run were killed there.
         with pytest.raises(TypeError):
             finetune("method=lora", "training.steps=2")
     code, _, error = finetune("method=lora", "training.steps=2", "resume=auto")
