@@ -173,6 +173,7 @@ CASES: dict[str, tuple[Callable[[], transformers.PreTrainedModel], dict[str, Any
     ),
     "gpt2_untied": (lambda: gpt2(tie_word_embeddings=False), {"dtype": BRAIN}),
     "bert": (lambda: bert("BertForMaskedLM"), {"tokenizer": "bert"}),
+    "bert_untied": (lambda: bert("BertForMaskedLM", tie_word_embeddings=False), {}),
     "bert_encoder": (lambda: bert("BertModel", hidden_act="relu", layer_norm_eps=1e-3), {"dtype": HALF}),
     "bert_hub": (lambda: bert("BertForPreTraining"), {"dtype": HALF, "tensors": as_bert_on_the_hub}),
     "bert_classes": (lambda: bert("BertForSequenceClassification", num_labels=5), {"dtype": BRAIN}),

@@ -169,4 +169,9 @@ class Bert(Family):
         yield Module(theirs="cls.predictions.transform.LayerNorm", ours=("masked_token_transform.norm",))
         yield Module(theirs="cls.predictions.decoder", ours=("lm_head",))
         # Both name one array; where a file has both, the decoder's is the one that transformers adds.
-        yield Module(theirs=_DECODER_BIAS if _DECODER_BIAS in names else _BIAS, ours=("masked_token_bias",))
+        biases = [_DECODER_BIAS if _DECODER_BIAS in names else _BIAS]
+        if not names and not config.tie_word_embeddings:
+            # transformers ties the two with the embeddings only.
+            biases = [_DECODER_BIAS, _BIAS]
+        for theirs in biases:
+            yield Module(theirs=theirs, ours=("masked_token_bias",))

@@ -50,6 +50,9 @@ def test_what_was_imported_goes_back_as_it_was(name, tmp_path):
     theirs, ours = tensors(model_folder(name), family), tensors(tmp_path, family)
     assert ours.keys() <= theirs.keys()
     assert all(family.harmless.fullmatch(each) for each in theirs.keys() - ours.keys())
+    if name == "bert_untied":
+        # transformers reads the decoder's bias alone, and misses the other one in a file without it.
+        assert mx.array_equal(ours.pop("cls.predictions.bias"), ours["cls.predictions.decoder.bias"])
     for each, array in ours.items():
         assert array.dtype == theirs[each].dtype
         assert mx.array_equal(array, theirs[each])
