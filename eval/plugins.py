@@ -1,17 +1,18 @@
-"""What the files of two folders declare: a suite, and builders of its own, are found by being there."""
+"""What the files of a folder declare: suites, builders of their own and quality tasks are found by being there."""
 
 import importlib
 import pkgutil
 from typing import Any
 
 # The instrument's own suites, and those that only repeat a published experiment, which nothing imports.
-FOLDERS = ("eval.suites", "eval.replications")
+SUITES = ("eval.suites", "eval.replications")
+TASKS = ("eval.quality.tasks",)
 
 
-def declared(name: str) -> list[Any]:
+def declared(name: str, folders: tuple[str, ...]) -> list[Any]:
     """The attribute of that name of each module of the folders that has one, in the order of the modules' names."""
     found = []
-    for folder in FOLDERS:
+    for folder in folders:
         names = sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(folder).__path__))
         modules = [importlib.import_module(f"{folder}.{each}") for each in names]
         found += [vars(module)[name] for module in modules if name in vars(module)]

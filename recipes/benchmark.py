@@ -25,6 +25,7 @@ from recipes.benchmark_table import change_lines, group_bar, table_lines
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
 from zoo.config.files import replace_file, typed_path
+from zoo.models.catalog import model_names
 from zoo.runtime.backend import DTYPES, choose_backend
 from zoo.training.signals import StopRequest
 
@@ -32,7 +33,6 @@ from zoo.training.signals import StopRequest
 OWN_GRID = "grid"
 LEVELS = ("op", "layer", "model")
 MODES = ("forward", "forward_backward", "step", "prefill", "decode")
-MODELS = Path(__file__).resolve().parents[1] / "configs" / "model"
 _SECONDS_PER_MINUTE = 60
 
 
@@ -77,7 +77,7 @@ class BenchmarkRecipe(GridChoices):
         _require_names("modes", self.modes, MODES)
         _require_names("dtypes", self.dtypes, tuple(DTYPES))
         _require_names("executions", self.executions, get_args(Execution))
-        _require_names("models", self.models, tuple(sorted(path.stem for path in MODELS.glob("*.yaml"))))
+        _require_names("models", self.models, model_names())
         for field in ("lengths", "batch_sizes"):
             numbers = getattr(self, field)
             within = numbers is None or (len(numbers) > 0 and min(numbers) >= 1 and max(numbers) <= MOST)

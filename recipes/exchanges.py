@@ -15,8 +15,9 @@ from recipes.comparison_run import benchmark_script, machine_overrides
 from recipes.finetune import FinetunePlan, checked_plan
 from recipes.scripts import Script
 from zoo.attention.catalog import attention_names, variant_mapping
-from zoo.config.files import read_yaml_mapping, typed_path
+from zoo.config.files import typed_path
 from zoo.models import ModelConfig, model_config_from_mapping
+from zoo.models.catalog import model_names, shipped_model
 from zoo.training import RunFolder
 
 Arm = Literal["heal", "finetune", "scratch"]
@@ -103,8 +104,7 @@ def timing_script(
         budget_minutes: None for no limit.
     """
     mine = _shape(config.as_mapping())
-    yamls = {path.stem: read_yaml_mapping(path, what="models") for path in sorted((CONFIGS / "model").glob("*.yaml"))}
-    found = [name for name, values in yamls.items() if _shape(values) == mine]
+    found = [name for name in model_names() if _shape(shipped_model(name)) == mine]
     if not found or not variants or asked.layers is not None:
         return None
     # The others are compared with the first.

@@ -20,7 +20,7 @@ class Workload:
         check: Compares with a reference; run once, before any timing, in the same process.
         work: Useful FLOPs, tokens and graph nodes; peak and utilisation are filled in by the run.
         function: Names the function computed; only equal ones are compared on speed alone.
-        analytic_bytes: Peak bytes by formula, or None.
+        analytic_bytes: The least that a call must hold, by formula, or None.
         cache_bytes: Measured bytes of the decoding cache after some calls, or None where there is no cache.
         analytic_cache_bytes: The same by formula.
     """

@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from eval.bench import Group, Workload
-from eval.checks import Finding, relative_error, tolerance, verdict
+from eval.checks import tolerance, values_finding, verdict
 from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
 from eval.suites.series import published_series
@@ -166,10 +166,8 @@ def _attention(cell: Cell, layout: str) -> Workload:
 def _verdict(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> Correctness:
     """Compares with the native layout's output."""
     actual_BLD = actual.transpose(1, 0, 2) if exchanged else actual
-    ours, theirs = (np.array(array.astype(mx.float32), dtype=np.float64) for array in (actual_BLD, expected_BLD))
-    error = relative_error(ours, theirs)
-    bound = tolerance(actual.dtype).value
-    return verdict([Finding(check="difference to the native layout's output", error=error, tolerance=bound)])
+    check = "difference to the native layout's output"
+    return verdict([values_finding(check, actual_BLD, expected_BLD, tolerance(actual.dtype))])
 
 
 SUITE = Suite(

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normal
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from eval.query import Measured, by_series, ratio_of
+from eval.query import Measured, by_series
 from eval.report.drawing import (
     BAND_ALPHA,
     INK,
@@ -64,17 +64,13 @@ class Panel:
         title: Above it.
         lines: Series over lengths.
         label: Of the values.
-        at_one: Whether a line marks the value 1.
         value_axis: What makes the axis of values.
-        extra: Draws what is no series, and returns the statuses that it marks.
     """
 
     title: str
     lines: Sequence[Line] = ()
     label: str = "ms"
-    at_one: bool = False
     value_axis: Callable[[Axes, str], None] = log_ticks
-    extra: Callable[[Axes], Iterable[str]] | None = None
 
 
 def time_lines(rows: Iterable[Measured], *, reference: str = "") -> list[Line]:
@@ -88,25 +84,6 @@ def time_lines(rows: Iterable[Measured], *, reference: str = "") -> list[Line]:
         return Point(x=each.cell.length, value=1e3 * timing.median_seconds, low=low, high=high)
 
     return [_line(name, series, point, is_reference=name == reference) for name, series in by_series(rows).items()]
-
-
-def ratio_lines(rows: Iterable[Measured], rival: str, *, inverted: bool = False) -> list[Line]:
-    """Time of each series over a rival's that was timed in the same rounds; inverted, the speed-up over it."""
-    found = list(rows)
-    rivals = {each.rounds: each for each in found if each.cell.variant == rival}
-    untimed = {each.place: each.row.status for each in found if each.cell.variant == rival and each.timing is None}
-
-    def point(each: Measured) -> Point | None:
-        other = rivals.get(each.rounds)
-        ratio = None if other is None else ratio_of(other, each) if inverted else ratio_of(each, other)
-        return None if ratio is None else Point(x=each.cell.length, value=ratio.ratio, low=ratio.low, high=ratio.high)
-
-    return [
-        # What was timed beside a rival that was not is a gap for the rival's reason.
-        _line(name, series, point, other_gaps={e.cell.length: untimed[e.place] for e in series if e.place in untimed})
-        for name, series in by_series(found).items()
-        if name != rival
-    ]
 
 
 def size_lines(
@@ -129,18 +106,11 @@ def _line(
     point: Callable[[Measured], Point | None],
     *,
     is_reference: bool = False,
-    other_gaps: Mapping[float, str] | None = None,
 ) -> Line:
     found = {each.cell.length: made for each in series if (made := point(each)) is not None}
     gaps: dict[float, str] = {each.cell.length: each.row.status for each in series if each.row.status != "ok"}
-    gaps = {**(other_gaps or {}), **gaps}
     without = {length: status for length, status in gaps.items() if length not in found}
     return Line(label=name, points=tuple(found.values()), gaps=without, reference=is_reference)
-
-
-def has_points(lines: Iterable[Line]) -> bool:
-    """Whether any series has a value."""
-    return any(line.points for line in lines)
 
 
 def draw_panels(grid: Sequence[Sequence[Panel]], *, height: float) -> Figure | Absent:
@@ -170,17 +140,14 @@ def draw_panels(grid: Sequence[Sequence[Panel]], *, height: float) -> Figure | A
 def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, Look]) -> list[str]:
     lengths = sorted({x for line in panel.lines for x in (*(point.x for point in line.points), *line.gaps)})
     axes.set_title(panel.title)
-    marked: list[str] = []
-    if lengths:
-        marked += _draw_lines(axes, panel.lines, styles)
-        if panel.at_one and has_points(panel.lines):
-            axes.axhline(1, color=INK, linewidth=1, linestyle="--")
-        length_axis(axes, lengths)
-        axes.set_ylabel(panel.label)
-        panel.value_axis(axes, "y")
-    elif panel.extra is None:
+    if not lengths:
         axes.set_axis_off()
-    return [*marked, *(() if panel.extra is None else panel.extra(axes))]
+        return []
+    marked = _draw_lines(axes, panel.lines, styles)
+    length_axis(axes, lengths)
+    axes.set_ylabel(panel.label)
+    panel.value_axis(axes, "y")
+    return marked
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], styles: Mapping[str, Look]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from eval.report import layer_figures, model_figures
 from eval.report.drawing import FigureKind
-from eval.report.layer_figures import CROSSING, WINDOW
 
 PARETO = FigureKind(
     name="pareto",
@@ -52,43 +51,12 @@ FIGURES: tuple[FigureKind, ...] = (
         draw=layer_figures.draw_latency,
     ),
     FigureKind(
-        name="windows",
-        title="Sliding window: chunked, masked, gathered, sliced",
-        caption=f"The same window of {WINDOW} keys by four implementations: chunk by chunk, the dense matrix masked "
-        "(dashed, and the line at 1), keys gathered by index, and one slice a query, as published. Published: "
-        "gathering is 5.7 to 7.3 times as slow as masking.",
-        draw=layer_figures.draw_windows,
-    ),
-    FigureKind(
-        name="blocksparse",
-        title="Block-sparse speed-up and crossover",
-        caption="How many times as fast as dense attention, at the length and in the rounds of the same group. Dense "
-        f"and block-sparse attention are two different functions. The crossover is that of {CROSSING}, with its "
-        "interval. Published: 1.9× at 1024, crossover near 400 to 600, against unfused attention only.",
-        draw=layer_figures.draw_blocksparse,
-    ),
-    FigureKind(
-        name="linear",
-        title="Linear attention and the cost of causality",
-        caption="Left: linear attention without a mask, and causal by two implementations, beside dense attention. "
-        "Right: what causality costs, paired round by round. Published: 2.96 times at length 512, by running sums.",
-        draw=layer_figures.draw_linear,
-    ),
-    FigureKind(
         name="speedups",
         title="Speed-ups over unfused attention",
         caption="Blue is faster than unfused MHA, orange slower, grey equal; the colours are logarithmic, centred on "
         "1. ≈: the 95 % interval contains 1; once: a single sample, which has none. Other mechanisms are other "
         "functions; what they cost in quality stands in the table of variants.",
         draw=layer_figures.draw_speedups,
-    ),
-    FigureKind(
-        name="slopes",
-        title="How time grows with the length",
-        caption="Slope of log time over log length with its 95 % interval, over all measured lengths. Short lengths "
-        "are bound by dispatch, which flattens every slope. Published: 1.73 for MHA; the published table itself gives "
-        "0.65.",
-        draw=layer_figures.draw_slopes,
     ),
     FigureKind(
         name="decode_memory",

@@ -11,7 +11,7 @@ from eval.claims import Finding
 from eval.claims.claim import Verdict
 from eval.query import by_device
 from eval.report.layer_figures import controls
-from eval.report.qualities import OverSeeds, difference_words
+from eval.report.quality import OverSeeds, difference_words
 from eval.report.text import NOTHING, Table, as_text, interval, num_bytes, number, open_interval, spreadsheet
 from eval.report.trainings import exchanges
 from eval.report.variants import VariantFacts, setting_of, variant_facts

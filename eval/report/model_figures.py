@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from eval.query import Measured, measured, ratio_of
 from eval.report.charts import ACCURACY, HeatCell, draw_heat_maps
 from eval.report.drawing import (
     BAND_ALPHA,
@@ -26,20 +25,16 @@ from eval.report.drawing import (
     named_looks,
     plain_number,
 )
-from eval.report.qualities import RECALL_TASK, QualityBook, comparable_rows, over_seeds, subject_of
+from eval.report.quality import RECALL_TASK, QualityBook, comparable_rows, experiment_of, over_seeds
 from eval.report.trainings import Comparison, named_comparisons, trainings
 from eval.report.variants import VariantFacts, setting_of, variant_facts
 from eval.rows import Quality, Row
-from eval.statistics.ratios import amdahl
-from eval.suites.cells import num_layers_of
+from eval.suites.transfer import NAME as TRANSFER
+from eval.suites.transfer import predictions
 
 NEEDLE_TASK = "needle"
-SUITE, BASELINE = "transfer", "mha_manual"
 _VALUES = {"bits_per_byte": "bits per byte", "loss": "loss (nats per token)"}
 _REGIMES = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
-# The pass of the op that a mode of the model contains in every layer.
-_OP_MODES = {"forward": "forward", "forward_backward": "forward_backward", "step": "forward_backward"}
-
 Ends = tuple[float | None, float | None]
 
 
@@ -112,15 +107,15 @@ def front(spots: Sequence[Spot], *, more_is_better: bool) -> list[Spot]:
 
 def draw_loss_curves(rows: Sequence[Row]) -> Figure | Absent:
     """A line of panels for each model, data, metric and regime: left by tokens, right by seconds."""
-    subjects = curves(rows)
-    if not subjects:
+    experiments = curves(rows)
+    if not experiments:
         return Absent(reason="no quality row has a curve of its training")
-    names = named_comparisons(subjects)
-    if (absent := crowded(2 * len(subjects))) is not None:
+    names = named_comparisons(experiments)
+    if (absent := crowded(2 * len(experiments))) is not None:
         return absent
-    figure = Figure(figsize=(10.5, 3.4 * len(subjects)), layout="constrained")
-    lines = figure.subplots(len(subjects), 2, squeeze=False)
-    for (comparison, variants), panels in zip(subjects.items(), lines, strict=True):
+    figure = Figure(figsize=(10.5, 3.4 * len(experiments)), layout="constrained")
+    lines = figure.subplots(len(experiments), 2, squeeze=False)
+    for (comparison, variants), panels in zip(experiments.items(), lines, strict=True):
         _, metric, regime, _ = comparison
         styles = dict(zip(variants, looks(), strict=False))
         for axes, by in zip(panels, ("tokens", "seconds"), strict=True):
@@ -178,7 +173,7 @@ def draw_recall(rows: Sequence[Row]) -> Figure | Absent:
         )
         for length in sorted({quality.length or 0 for _, quality in found})
     }
-    return draw_heat_maps(maps, names, ACCURACY, labels=("", "pairs to remember"), title=_subject_words(found))
+    return draw_heat_maps(maps, names, ACCURACY, labels=("", "pairs to remember"), title=_experiment_words(found))
 
 
 def draw_needle(rows: Sequence[Row]) -> Figure | Absent:
@@ -192,7 +187,7 @@ def draw_needle(rows: Sequence[Row]) -> Figure | Absent:
     }
     depths = [f"{each:g}" for each in sorted({quality.depth or 0.0 for _, quality in found})]
     labels = ("depth", "length (tokens)")
-    return draw_heat_maps(maps, depths, ACCURACY, labels=labels, side_by_side=3, title=_subject_words(found))
+    return draw_heat_maps(maps, depths, ACCURACY, labels=labels, side_by_side=3, title=_experiment_words(found))
 
 
 def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Row, Quality]]:
@@ -227,70 +222,18 @@ def _mean_cell(found: Sequence[tuple[Row, Quality]]) -> HeatCell:
     return HeatCell(value=mean.mean, text=f"{mean.mean:.2f}{spread}")
 
 
-def _subject_words(found: Sequence[tuple[Row, Quality]]) -> str:
+def _experiment_words(found: Sequence[tuple[Row, Quality]]) -> str:
     """What was trained on what, and under which terms; the rows are those of one figure."""
     quality = found[0][1]
     terms = "trained on equal tokens" if quality.regime == "equal_tokens" else "checkpoints, each trained for itself"
-    return f"{subject_of(quality)}, {terms}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """One variant in one model and mode; ratios are speed-ups over the baseline, `share` is attention's of its time."""
-
-    variant: str
-    model: str
-    mode: str
-    share: float
-    predicted: float
-    measured: float
-    ends: Ends
-
-
-def predictions(rows: Sequence[Row]) -> list[Prediction]:
-    """Amdahl's law of every variant whose op and model were both timed beside the baseline, at one shape."""
-    found = [each for each in measured(rows, suites=(SUITE,)) if each.samples]
-    ops: dict[tuple[object, str, str], Measured] = {
-        (_place(each), each.cell.mode, each.cell.variant): each for each in found if each.cell.level == "op"
-    }
-    models = [each for each in found if each.cell.level == "model" and each.cell.mode in _OP_MODES]
-    baselines = {each.rounds: each for each in models if each.cell.variant == BASELINE}
-    predicted = []
-    for each in models:
-        base, place, mode = baselines.get(each.rounds), _place(each), _OP_MODES[each.cell.mode]
-        op, base_op = ops.get((place, mode, each.cell.variant)), ops.get((place, mode, BASELINE))
-        num_layers = num_layers_of(each.cell.model)
-        if base is None or base is each or op is None or base_op is None or num_layers is None:
-            continue
-        op_ratio, ratio = ratio_of(op, base_op), ratio_of(base, each)
-        share = num_layers * base_op.times.median_seconds / base.times.median_seconds
-        remaining = None if op_ratio is None else amdahl(share, op_ratio.ratio)
-        if remaining is None or ratio is None:
-            continue
-        predicted.append(
-            Prediction(
-                variant=each.cell.variant,
-                model=str(each.cell.model),
-                mode=each.cell.mode,
-                share=share,
-                predicted=1 / remaining,
-                measured=ratio.ratio,
-                ends=(ratio.low, ratio.high),
-            )
-        )
-    return predicted
-
-
-def _place(each: Measured) -> tuple[object, ...]:
-    cell = each.cell
-    return cell.model, cell.batch_size, cell.length, cell.dtype, each.row.machine.commit
+    return f"{experiment_of(quality)}, {terms}"
 
 
 def draw_transfer(rows: Sequence[Row]) -> Figure | Absent:
     """Predicted against measured speed-up, a panel for each model."""
-    found = predictions(rows)
+    found = predictions(row for row in rows if row.cell is not None and row.cell.suite == TRANSFER)
     if not found:
-        return Absent(reason=f"no variant has rows of its op and of a model beside {BASELINE} in suite {SUITE}")
+        return Absent(reason=f"no variant has rows of its op and of a model beside the baseline in suite {TRANSFER}")
     models = list(dict.fromkeys(each.model for each in found))
     marks: Mapping[str, str] = dict(zip(dict.fromkeys(each.mode for each in found), MARKERS, strict=False))
     styles = {
@@ -302,9 +245,12 @@ def draw_transfer(rows: Sequence[Row]) -> Figure | Absent:
         own = [each for each in found if each.model == model]
         for each in own:
             look = dataclasses.replace(styles[each.variant], marker=marks[each.mode])
-            draw_spot(axes, each.predicted, each.measured, look, y_ends=each.ends)
-        ends = [limit(value for e in own for value in (e.predicted, e.measured)) for limit in (min, max)]
-        axes.plot(ends, ends, LINESTYLES[1], color=INK, linewidth=1)
+            speed_up = 1 / each.measured.ratio
+            # A speed-up's interval is that of the times, turned round.
+            low, high = (None if end is None else 1 / end for end in (each.measured.high, each.measured.low))
+            draw_spot(axes, 1 / each.predicted, speed_up, look, y_ends=(low, high))
+        told = [1 / value for each in own for value in (each.predicted, each.measured.ratio)]
+        axes.plot([min(told), max(told)], [min(told), max(told)], LINESTYLES[1], color=INK, linewidth=1)
         axes.set_title(model)
         axes.set_xlabel("speed-up by Amdahl's law (×)")
         axes.set_ylabel("measured (×)")

@@ -9,15 +9,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eval.report.qualities import (
+from eval.report.quality import (
     TEXT_TASKS,
-    Subject,
+    Experiment,
     by_training,
+    experiment_of,
+    measured_quality,
     of_one_training,
     one_per_seed,
     over_seeds,
-    qualities,
-    subject_of,
 )
 from eval.report.text import NOTHING, Table, as_text, interval, num_bytes, number
 from eval.rows import Quality, Row
@@ -30,8 +30,8 @@ _SHOWN = 8
 SURGERY = "surgery"
 # Bits per byte; a share of less says more about the text that was learnt than about what the exchange broke.
 _LEAST_LOST = 0.01
-# What may be compared: one subject and quantity, under one regime, of one budget.
-Comparison = tuple[Subject, str, Budget, tuple[int | None, str | None]]
+# What may be compared: one experiment and quantity, under one regime, of one budget.
+Comparison = tuple[Experiment, str, Budget, tuple[int | None, str | None]]
 
 
 def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
@@ -43,7 +43,7 @@ def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, 
     compared: dict[Comparison, dict[str, list[Quality]]] = {}
     for quality in found:
         if quality.is_of_training and quality.is_overall:
-            comparison = (subject_of(quality), quality.quantity, quality.regime, quality.budget)
+            comparison = (experiment_of(quality), quality.quantity, quality.regime, quality.budget)
             compared.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
     return {
         comparison: {name: one_per_seed(own) for name, each in variants.items() for name, own in _named(name, each)}
@@ -63,11 +63,11 @@ def _way(quality: Quality) -> str:
 
 
 def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str]:
-    """The subject of each, with what tells those of one name apart: the content of data, and settings that differ."""
+    """The experiment of each, with what tells those of one name apart: the data's content, and settings that differ."""
     groups: dict[tuple[str, str, Budget], list[Comparison]] = {}
     for comparison in comparisons:
-        subject, quantity, regime, _ = comparison
-        groups.setdefault((str(subject), quantity, regime), []).append(comparison)
+        experiment, quantity, regime, _ = comparison
+        groups.setdefault((str(experiment), quantity, regime), []).append(comparison)
     return {
         comparison: ", ".join([name, *_differences(comparison, group)])
         for (name, *_), group in groups.items()
@@ -83,8 +83,8 @@ def _differences(comparison: Comparison, group: Sequence[Comparison]) -> list[st
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
-    subject, _, _, (_, settings) = comparison
-    contents = {"trained on": subject.trained_on, "measured on": subject.measured_on}
+    experiment, _, _, (_, settings) = comparison
+    contents = {"trained on": experiment.trained_on, "measured on": experiment.measured_on}
     facts = {key: value[:_SHOWN] for key, value in contents.items() if value is not None}
     # Trainings of other lengths are told apart by their steps, which have a column.
     flat = {} if settings is None else _flat(json.loads(settings))
@@ -103,7 +103,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def trainings_table(rows: Sequence[Row]) -> Table:
     """A line for each variant of each comparison of one device, in the order in which they were trained."""
     lines = []
-    compared = trainings(qualities(rows))
+    compared = trainings(measured_quality(rows))
     names = named_comparisons(compared)
     for comparison, variants in compared.items():
         _, metric, regime, _ = comparison
@@ -111,7 +111,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
         first = next(iter(reached.values()))
         for name, seeds in variants.items():
             found = reached[name]
-            assert found is not None, "only qualities with a value are compared"
+            assert found is not None, "only figures with a value are compared"
             lines.append(
                 (
                     names[comparison],
@@ -162,7 +162,7 @@ def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     looks = [row for row in rows if row.quality is not None and row.quality.task == SURGERY]
     names = {row.quality.model for row in looks if row.quality is not None}
-    found = [quality for quality in qualities(rows) if quality.is_overall]
+    found = [quality for quality in measured_quality(rows) if quality.is_overall]
     lines: list[dict[str, Any]] = []
     for row in looks:
         look = row.quality
@@ -185,7 +185,7 @@ def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def originals(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A line for each checkpoint whose attention was exchanged: its own figures."""
     names = dict.fromkeys(row.quality.model for row in rows if row.quality is not None and row.quality.task == SURGERY)
-    found = [each for each in qualities(rows) if each.is_overall and each.task != SURGERY]
+    found = [each for each in measured_quality(rows) if each.is_overall and each.task != SURGERY]
     own = {name: [each for each in found if (each.model, each.regime) == (name, "checkpoint")] for name in names}
     return [
         {"checkpoint": name, "variant": each[0].variant, "arm": "original", **_figures(each, None)}

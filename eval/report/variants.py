@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from eval.query import Measured, measured, most_common_rounds, ratio_of, same_rounds
-from eval.report.qualities import OverSeeds, QualityBook, Subject, qualities, subject_of
+from eval.report.quality import Experiment, OverSeeds, QualityBook, experiment_of, measured_quality
 from eval.report.text import NOTHING, Table, interval, num_bytes
 from eval.report.trainings import SURGERY
 from eval.rows import Row
@@ -177,11 +177,11 @@ def _line(facts: VariantFacts, reference: VariantFacts | None) -> tuple[str, ...
     )
 
 
-def _training_peaks(rows: Sequence[Row], trained: Subject | None) -> dict[str, int]:
-    """The largest peak of each variant's trainings of one subject, which are all of one batch size and length."""
+def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str, int]:
+    """The largest peak of each variant's trainings of one experiment, which are all of one batch size and length."""
     peaks: dict[str, int] = {}
-    for quality in qualities(rows):
-        of_text = quality.quantity == "bits_per_byte" and subject_of(quality) == trained
+    for quality in measured_quality(rows):
+        of_text = quality.quantity == "bits_per_byte" and experiment_of(quality) == trained
         if quality.peak_bytes is not None and of_text:
             peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
     return peaks

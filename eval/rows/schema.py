@@ -98,7 +98,7 @@ class Memory(Strict):
 
     peak_bytes: Count | None
     cache_bytes: Count | None = Field(default=None, description="held by the decoding cache, measured")
-    analytic_bytes: Count | None = Field(default=None, description="by formula, beside the measured ones")
+    analytic_bytes: Count | None = Field(default=None, description="the least that must be held, by formula")
     analytic_cache_bytes: Count | None = None
 
 
@@ -213,7 +213,7 @@ class Quality(Strict):
 
     @property
     def training(self) -> tuple[str | int | None, ...]:
-        """What trainings of a subject share that differ in their seed only."""
+        """What trainings of an experiment share that differ in their seed only."""
         limits = {} if self.settings is None else json.loads(self.settings).get("training", {})
         # By its time or its accuracy each seed ends after another number of steps.
         ends_itself = any(limits.get(limit) is not None for limit in ("max_seconds", "target_accuracy"))

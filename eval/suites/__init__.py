@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from eval.plugins import declared
+from eval.plugins import SUITES, declared
 from eval.suites.suite import Suite, SuiteRequest
 
 __all__ = ["Suite", "SuiteRequest", "suites"]
@@ -10,4 +10,4 @@ __all__ = ["Suite", "SuiteRequest", "suites"]
 
 def suites() -> Mapping[str, Suite]:
     """What `suite=` names: the `SUITE` of every file."""
-    return {suite.name: suite for suite in declared("SUITE")}
+    return {suite.name: suite for suite in declared("SUITE", SUITES)}

@@ -2,10 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from eval.rows import Cell
 from eval.rows.cell import Mode
@@ -13,7 +10,7 @@ from eval.suites.series import Series
 from zoo.attention import VariantConfig, variant_from_mapping
 from zoo.attention.calibration import Phase
 from zoo.attention.mechanism import AUTO
-from zoo.config import require
+from zoo.models.catalog import model_names, shipped_model
 
 PHASES: Mapping[Mode, Phase] = {
     "forward": "forward",
@@ -22,7 +19,6 @@ PHASES: Mapping[Mode, Phase] = {
     "step": "training",
     "decode": "decode",
 }
-_MODELS = Path(__file__).resolve().parents[2] / "configs" / "model"
 
 
 def cells_of(series: Iterable[Series], **fields: Any) -> tuple[Cell, ...]:
@@ -73,7 +69,7 @@ def model_fields(name: str) -> dict[str, Any]:
     Raises:
         UserError: If there is no such model; lists those there are.
     """
-    values = _model(name)
+    values = shipped_model(name)
     heads = values["num_heads"]
     return {
         "model": name,
@@ -87,19 +83,9 @@ def model_fields(name: str) -> dict[str, Any]:
 
 def layer_detail(name: str) -> str:
     """The detail of a cell of level layer that stands for one of a shipped model's layers; errors as above."""
-    return f"positions={_model(name)['positions']}"
+    return f"positions={shipped_model(name)['positions']}"
 
 
 def num_layers_of(name: str | None) -> int | None:
     """Transformer blocks of a shipped model; None for any other."""
-    return int(_model(name)["num_layers"]) if name in _model_names() else None
-
-
-def _model_names() -> list[str]:
-    return sorted(path.stem for path in _MODELS.glob("*.yaml"))
-
-
-def _model(name: str | None) -> dict[str, Any]:
-    require(name in _model_names(), "models", "be in configs/model", name, allowed=_model_names())
-    values: dict[str, Any] = yaml.safe_load((_MODELS / f"{name}.yaml").read_text(encoding="utf-8"))
-    return values
+    return int(shipped_model(name)["num_layers"]) if name in model_names() else None

@@ -5,17 +5,18 @@ model's median: the ops are those of the model's own shape, so what else the lay
 the remainder. A training step is held against the op's forward and backward pass.
 """
 
+import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eval.bench import Group
-from eval.query import Measured
+from eval.query import ratio_of
 from eval.rows import Row
-from eval.statistics.ratios import amdahl
+from eval.statistics.ratios import RatioEstimate, amdahl
 from eval.suites.cells import cells_of, layer_detail, model_fields, num_layers_of
 from eval.suites.series import chosen_series, published_series
-from eval.suites.suite import Figure, Suite, by_group, ratio_of, statuses
+from eval.suites.suite import Figure, Suite, by_group, statuses
 
 NAME = "transfer"
 # Model -> length: gpt_tiny holds 512 tokens.
@@ -57,35 +58,74 @@ def plan(
     ]
 
 
-def summary(rows: Sequence[Row]) -> list[Figure]:
-    """Each variant's model time over the baseline's: predicted from the op, and measured."""
-    groups, predictions = by_group(rows), []
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One variant in one model and mode; ratios are its time over the baseline's.
+
+    Attributes:
+        group: Of the model's rows.
+        variant: The series.
+        model: A YAML of configs/model.
+        mode: Of the model's call.
+        share: Of the baseline's time, that of its attention ops.
+        op_ratio: Of the op, timed alone.
+        predicted: Of the model, by Amdahl's law.
+        measured: Of the model.
+    """
+
+    group: str
+    variant: str
+    model: str
+    mode: str
+    share: float
+    op_ratio: float
+    predicted: float
+    measured: RatioEstimate
+
+
+def predictions(rows: Iterable[Row]) -> list[Prediction]:
+    """Every variant whose op and model were both timed beside the baseline, at one shape."""
+    groups, found = by_group(rows), []
     for group, variants in groups.items():
         cell = next(iter(variants.values())).cell
         ops = groups.get(f"op {OP_MODES.get(cell.mode)} {cell.model} L={cell.length}", {})
-        if cell.level == "model" and ops:
-            predictions += _predictions(group, variants, ops)
-    errors = [abs(each["predicted"] / each["ratio"] - 1) for each in predictions]
-    median = (
-        [{"figure": "median relative error of the prediction", "value": statistics.median(errors)}] if errors else []
-    )
-    return [statuses(rows), *median, *predictions]
+        base = next((each for each in variants.values() if each.cell.role == "baseline"), None)
+        base_op = None if base is None else ops.get(base.cell.variant)
+        num_layers = num_layers_of(cell.model)
+        if cell.level != "model" or base is None or base_op is None or num_layers is None:
+            continue
+        share = base_op.median * num_layers / base.median
+        for name, each in variants.items():
+            measured, op = None if each is base else ratio_of(each, base), ops.get(name)
+            op_ratio = None if op is None else ratio_of(op, base_op)
+            predicted = None if op_ratio is None else amdahl(share, op_ratio.ratio)
+            if measured is not None and op_ratio is not None and predicted is not None:
+                found.append(
+                    Prediction(
+                        group=group,
+                        variant=name,
+                        model=str(cell.model),
+                        mode=cell.mode,
+                        share=share,
+                        op_ratio=op_ratio.ratio,
+                        predicted=predicted,
+                        measured=measured,
+                    )
+                )
+    return found
 
 
-def _predictions(group: str, variants: Mapping[str, Measured], ops: Mapping[str, Measured]) -> list[Figure]:
-    base = next((each for each in variants.values() if each.cell.role == "baseline"), None)
-    base_op = None if base is None else ops.get(base.cell.variant)
-    num_layers = None if base is None else num_layers_of(base.cell.model)
-    if base is None or base_op is None or num_layers is None:
-        return []
-    share = base_op.median * num_layers / base.median
-    figures = []
-    for name, each in variants.items():
-        ratio, op_ratio = None if each is base else ratio_of(each, base), ratio_of(ops.get(name), base_op)
-        predicted = None if op_ratio is None else amdahl(share, op_ratio["ratio"])
-        if ratio is not None and op_ratio is not None and predicted is not None:
-            figure = {"figure": "Amdahl's prediction of the model's ratio", "group": group, "variant": name}
-            figures.append({**figure, "share": share, "op_ratio": op_ratio["ratio"], "predicted": predicted, **ratio})
+def summary(rows: Sequence[Row]) -> list[Figure]:
+    """Each variant's model time over the baseline's: predicted from the op, and measured."""
+    found = predictions(rows)
+    errors = [abs(each.predicted / each.measured.ratio - 1) for each in found]
+    figures = [statuses(rows)]
+    if errors:
+        figures.append({"figure": "median relative error of the prediction", "value": statistics.median(errors)})
+    for each in found:
+        ratio = {"ratio": each.measured.ratio, "low": each.measured.low, "high": each.measured.high}
+        told = {name: getattr(each, name) for name in ("group", "variant", "share", "op_ratio", "predicted")}
+        figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **ratio})
     return figures
 
 

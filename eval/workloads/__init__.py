@@ -26,16 +26,6 @@ from zoo.training.step import cast_floats
 FORWARDS: Mapping[str, int] = {"forward": 1, "forward_backward": 3, "step": 3, "prefill": 1, "decode": 1}
 
 
-def useful_flops(model: Model, cell: Cell, *, predicted: int) -> int:
-    """Useful operations of one call of a model; the output projection counts at the positions that get logits."""
-    queries, keys = (1, cell.length + 1) if cell.mode == "decode" else (cell.length, cell.length)
-    row = sum(
-        layer.self_attn.flops(query_length=queries, key_length=keys) + queries * layer.mlp.flops_per_token
-        for layer in model.layers
-    )
-    return FORWARDS[cell.mode] * (cell.batch_size * row + predicted * model.head_flops_per_token())
-
-
 def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Work:
     """The work of a call, with the nodes of its graph.
 

@@ -64,7 +64,7 @@ def build(cell: Cell) -> Workload:
         check=check,
         work=work,
         function=computed_function(cell, layer.capabilities.exact_class),
-        analytic_bytes=own + op_bytes(setting, work, gradient=gradient),
+        analytic_bytes=own + op_bytes(setting, gradient=gradient),
     )
 
 

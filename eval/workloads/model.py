@@ -6,40 +6,38 @@ Letters: B batch, L length, V vocabulary.
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 import numpy as np
-import yaml
 from mlx.utils import tree_map
 
 from eval.bench import Workload
 from eval.checks import Finding, verdict
 from eval.checks.model import check_decoding, check_forward, check_gradients, check_step
-from eval.rows import Cell, Work
+from eval.rows import Cell
 from eval.workloads import (
+    FORWARDS,
     Setting,
     arrays_of,
     computed_function,
     loss_and_gradients,
     scalar,
-    useful_flops,
     work_of,
 )
-from eval.workloads.op import OpSetting, large_bytes
+from eval.workloads.op import OpSetting
 from zoo.attention import Cache
 from zoo.config import require
 from zoo.data.loader import Batch
 from zoo.layers.caches import RotatingKVCache
 from zoo.models import Model, ModelConfig, build_model, model_config_from_mapping
+from zoo.models.catalog import shipped_model
 from zoo.ops.masks import MaskSpec
 from zoo.training.batches import to_arrays
 from zoo.training.loss import Arrays
 from zoo.training.step import StepOptions, TrainStep
 
-_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "model"
 # Of every model, whatever its YAML says, so that the output projection weighs alike in all of them.
 VOCAB_SIZE = 2048
 # Learned positions must reach past the tokens that decoding is timed and checked with.
@@ -71,12 +69,14 @@ def build(cell: Cell) -> Workload:
     model = setting.model()
     parts = _BUILD[cell.mode](setting, model)
     decodes = cell.mode == "decode"
-    tokens = cell.batch_size * (1 if decodes else cell.length)
-    work = work_of(parts.outputs, useful_flops=useful_flops(model, cell, predicted=parts.predicted), tokens=tokens)
+    queries, keys = (1, cell.length + 1) if decodes else (cell.length, cell.length)
+    sizes = {"batch_size": cell.batch_size, "query_length": queries, "key_length": keys}
+    flops = FORWARDS[cell.mode] * model.flops(**sizes, predicted=parts.predicted)
+    work = work_of(parts.outputs, useful_flops=flops, tokens=cell.batch_size * queries)
     if decodes:
         # The cache that the calls go on with.
         mx.eval(parts.outputs)
-    peak, cached = _peak_bytes(setting, model, work, parts.predicted), None
+    cached = None
     if parts.cache_bytes is not None:
         cached = model.cache_bytes(batch_size=cell.batch_size, length=cell.length + decodes, dtype=setting.dtype)
     classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
@@ -85,7 +85,7 @@ def build(cell: Cell) -> Workload:
         check=lambda: verdict(parts.check()),
         work=work,
         function=computed_function(cell, "+".join(dict.fromkeys(classes))),
-        analytic_bytes=peak + (cached or 0),
+        analytic_bytes=_least_bytes(setting, model, parts.predicted) + (cached or 0),
         cache_bytes=parts.cache_bytes,
         analytic_cache_bytes=cached,
     )
@@ -100,10 +100,8 @@ def model_setting(cell: Cell) -> "ModelSetting":
     Raises:
         UserError: If there is no such model, the cell contradicts it, or its attention cannot do what is asked for.
     """
-    names = sorted(path.stem for path in _FOLDER.glob("*.yaml"))
-    require(cell.model in names, "models", "be in configs/model", cell.model, allowed=names)
+    values = shipped_model(cell.model)
     require(cell.mode in _BUILD, "modes", "suit a model", cell.mode, allowed=tuple(_BUILD))
-    values = yaml.safe_load((_FOLDER / f"{cell.model}.yaml").read_text(encoding="utf-8"))
     needed = cell.length + (DECODE_HEADROOM if cell.mode == "decode" else 0)
     changes = {
         "vocab_size": VOCAB_SIZE,
@@ -314,17 +312,10 @@ def _take_back(cache: Cache) -> None:
         cache.trim(1)
 
 
-def _peak_bytes(setting: ModelSetting, model: Model, work: Work, predicted: int) -> int:
-    """By formula, the decoding cache left out.
-
-    Forward: weights, logits and the large array of one layer. Backward: weights and logits twice, and the large arrays
-    that wait for it in every layer. A step holds AdamW's two moments as well.
-    """
-    mode, config = setting.cell.mode, setting.config
+def _least_bytes(setting: ModelSetting, model: Model, predicted: int) -> int:
+    """Of weights and logits, in a backward pass with their gradients; a step holds AdamW's two moments as well."""
+    mode = setting.cell.mode
     weights = sum(array.nbytes for array in arrays_of(model.parameters()))
     logits = predicted * VOCAB_SIZE * setting.dtype.size
-    large = {op.variant.name: large_bytes(op, work, gradient=False) for op in setting.op_settings()}
-    if mode in ("forward_backward", "step"):
-        layers = [large[config.attention.layer(index).name] for index in range(config.num_layers)]
-        return (4 if mode == "step" else 2) * weights + 2 * logits + sum(layers)
-    return weights + logits + (0 if mode == "decode" else max(large.values()))
+    copies = {"forward_backward": 2, "step": 4}.get(mode, 1)
+    return copies * weights + min(copies, 2) * logits

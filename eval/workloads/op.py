@@ -1,11 +1,11 @@
 """A mechanism's pure op, without projections: `op(*arrays, spec) -> y_BNLH`.
 
-Letters: B batch, L length, N query heads, K key/value heads, H head_dim, W keys of a window.
+Letters: B batch, L length, N query heads, K key/value heads, H head_dim.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -14,7 +14,7 @@ import numpy as np
 from eval.bench import Workload
 from eval.checks import verdict
 from eval.checks.op import check_op
-from eval.rows import Cell, Work
+from eval.rows import Cell
 from eval.workloads import FORWARDS, Setting, computed_function, random_normal, with_gradients, work_of
 from zoo.attention import LayerShape, VariantConfig, build_attention, mechanism, variant_from_mapping
 from zoo.attention.mechanism import Mechanism
@@ -54,7 +54,7 @@ def build(cell: Cell) -> Workload:
         check=lambda: verdict(check_op(setting, gradient=gradient, timed=timed)),
         work=work,
         function=computed_function(cell, setting.variant.capabilities.exact_class),
-        analytic_bytes=op_bytes(setting, work, gradient=gradient),
+        analytic_bytes=op_bytes(setting, gradient=gradient),
     )
 
 
@@ -197,62 +197,8 @@ class OpSetting(Setting):
         return mx.compile(eager) if self.cell.compiled else eager
 
 
-# Peak bytes by formula, to stand beside the measured ones. What is counted: the arrays that go in and come out, with
-# their gradients in a backward pass, and the one large array that an implementation makes on the way, where its name
-# says which. Masks, projections, temporaries of single tiles or chunks and what a compiler fuses away are not counted:
-# for implementations without such an array, and for those of mechanisms that are not listed, the formula is what any
-# implementation has to hold.
-
-
-def op_bytes(setting: OpSetting, work: Work, *, gradient: bool) -> int:
-    """Peak bytes of an op's call by formula.
-
-    Args:
-        setting: Sizes and implementation.
-        work: Says whether MLX's attention took a fused kernel, which has no score matrix.
-        gradient: Whether the call includes the backward pass.
-    """
+def op_bytes(setting: OpSetting, *, gradient: bool) -> int:
+    """The least that any implementation of an op has to hold: what goes in and comes out, with their gradients."""
     cell, shape = setting.cell, setting.shape
     output = cell.batch_size * shape.num_heads * cell.length * shape.head_dim * setting.dtype.size
-    outer = output + sum(array.nbytes for array in setting.inputs())
-    return outer * (2 if gradient else 1) + large_bytes(setting, work, gradient=gradient)
-
-
-def large_bytes(setting: OpSetting, work: Work, *, gradient: bool) -> int:
-    """Of the one large array of an implementation, in as many copies as live at once; see `op_bytes`."""
-    if setting.variant.implementation not in _LARGE or work.attention_path == "fused":
-        return 0
-    array, forward, backward = _LARGE[setting.variant.implementation]
-    return array(setting) * (backward if gradient else forward)
-
-
-def _scores(setting: OpSetting) -> int:
-    """B N L L, in float32: softmax is taken there."""
-    return setting.cell.batch_size * setting.shape.num_heads * setting.cell.length**2 * mx.float32.size
-
-
-def _windows(setting: OpSetting) -> int:
-    """Keys and values of every query's window, B K L W H each."""
-    reach = setting.variant.parameters.window_size
-    window = reach if setting.shape.causal else 2 * reach - 1
-    heads = setting.cell.batch_size * setting.num_kv_heads * setting.shape.head_dim
-    return 2 * heads * setting.cell.length * window * setting.dtype.size
-
-
-def _states(setting: OpSetting) -> int:
-    """The float32 state after every token, B K L H (H + 1)."""
-    heads, head_dim = setting.cell.batch_size * setting.num_kv_heads, setting.shape.head_dim
-    return heads * setting.cell.length * head_dim * (head_dim + 1) * mx.float32.size
-
-
-# Implementation -> the large array, and how many of its size live at once forward and backward: scores, their
-# gradient and that of the weights; windows, which an indexed gather holds once more in another order; products and
-# their running sum, and the gradients of both.
-_LARGE: Mapping[str, tuple[Callable[[OpSetting], int], int, int]] = {
-    "fused": (_scores, 1, 3),
-    "manual": (_scores, 1, 3),
-    "masked": (_scores, 1, 3),
-    "gather_index": (_windows, 2, 4),
-    "gather_slices": (_windows, 1, 2),
-    "cumsum": (_states, 2, 6),
-}
+    return (output + sum(array.nbytes for array in setting.inputs())) * (2 if gradient else 1)

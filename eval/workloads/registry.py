@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from eval.bench import Workload
-from eval.plugins import declared
+from eval.plugins import SUITES, declared
 from eval.rows import Cell
 from eval.workloads import device, layer, model, op
 from zoo.config import UserError
@@ -62,7 +62,7 @@ def build(cell: Cell) -> Workload:
     builders = dict(BUILDERS)
     # Those that suites bring along are imported when a cell asks for one.
     if cell.builder not in builders:
-        for each in declared("BUILDERS"):
+        for each in declared("BUILDERS", SUITES):
             builders |= each
     return builders[cell.builder](cell)
 

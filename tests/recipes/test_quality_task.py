@@ -13,7 +13,7 @@ from eval.rows import read_rows
 from recipes.app import execute
 from recipes.compare import CompareRecipe
 from recipes.evaluate import main
-from tests.eval.quality.subjects import random_model
+from tests.eval.quality.models import random_model
 from zoo.checkpoints import save_checkpoint
 from zoo.config import UserError
 from zoo.data.tokenizers import BytesTokenizer

@@ -120,14 +120,28 @@ class Transformer(nn.Module, abc.ABC):
         stored = tree_reduce(lambda count, array: count + array.size, self.parameters(), 0)
         return stored + sum(_packed(each) for each in self.modules() if isinstance(each, _QUANTIZED))
 
-    def flops_per_token(self, length: int) -> int:
-        """Useful floating-point operations of one token's forward pass in a row of `length` tokens.
+    def flops(self, *, batch_size: int = 1, query_length: int, key_length: int, predicted: int) -> int:
+        """Useful floating-point operations of a forward pass.
 
         A multiply-add counts as 2. Counts projections, the scores that the attention's pattern allows, feed-forward
-        layers and the head; not lookups, norms, activations or masked scores. The mean over the row, rounded down.
+        layers and the head; not lookups, norms, activations or masked scores.
+
+        Args:
+            batch_size: B.
+            query_length: Tokens of a row that are processed.
+            key_length: Those that may be attended to: with a cache, its own as well.
+            predicted: Tokens of the whole batch that get logits.
         """
-        mixing = sum(layer.self_attn.flops(query_length=length, key_length=length) for layer in self.layers)
-        return mixing // length + sum(layer.mlp.flops_per_token for layer in self.layers) + self.head_flops_per_token()
+        row = sum(
+            layer.self_attn.flops(query_length=query_length, key_length=key_length)
+            + query_length * layer.mlp.flops_per_token
+            for layer in self.layers
+        )
+        return batch_size * row + predicted * self.head_flops_per_token()
+
+    def flops_per_token(self, length: int) -> int:
+        """`flops` of one token in a row of `length` tokens, all with logits: the mean over the row, rounded down."""
+        return self.flops(query_length=length, key_length=length, predicted=length) // length
 
     def cache_bytes(self, *, batch_size: int, length: int, dtype: mx.Dtype) -> int:
         """Bytes that the caches hold after `length` tokens were decoded one by one."""

@@ -6,14 +6,13 @@ evaluated, or brings questions of its own.
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from eval.plugins import TASKS, declared
 from eval.quality.score import Score
 from zoo.config import UserError, require
 from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
@@ -190,8 +189,7 @@ def unless_decoding(evaluated: Evaluated) -> str | None:
 
 def all_tasks() -> Mapping[str, QualityTask]:
     """Every task by its name."""
-    names = [module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")]
-    tasks = [task for name in names for task in importlib.import_module(name).TASKS]
+    tasks = [task for each in declared("TASKS", TASKS) for task in each]
     found = {task.name: task for task in tasks}
     assert len(found) == len(tasks), "two tasks have the same name"
     return found

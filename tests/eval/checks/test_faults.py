@@ -1,7 +1,6 @@
 """The gate: every planted mistake is caught at every level, and what is right passes."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -32,9 +31,9 @@ VALUES = [*faults.FULL, *faults.WINDOWED]
 
 
 @pytest.fixture(autouse=True)
-def _faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _faults(monkeypatch: pytest.MonkeyPatch) -> None:
     faults.register(monkeypatch)
-    settings.shrink_models(monkeypatch, tmp_path, vocab_size=53)
+    settings.shrink_models(monkeypatch, vocab_size=53)
 
 
 def _cell(level: str, fault: str, **changes: Any) -> Cell:

@@ -93,8 +93,8 @@ def test_ops_and_layers_with_a_fourth_learned_input_pass(
 
 
 @pytest.mark.parametrize("mode", ["forward", "step", "decode"])
-def test_a_model_with_one_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, mode: str) -> None:
-    settings.shrink_models(monkeypatch, tmp_path, vocab_size=41)
+def test_a_model_with_one_passes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    settings.shrink_models(monkeypatch, vocab_size=41)
     asked = _cell(monkeypatch, "model", "per_head", mode=mode, model="gpt_tiny")
     found = BUILDERS["model"](asked).check()
     assert found.passed, found.checks

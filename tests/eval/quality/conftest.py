@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.eval.quality.subjects import bytes_data
+from tests.eval.quality.models import bytes_data
 from zoo.data import TextData
 
 

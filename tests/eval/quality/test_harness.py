@@ -6,7 +6,7 @@ import types
 import pytest
 
 from eval.quality.harness import HarnessAnswers, HarnessConfig, harness_scores
-from tests.eval.quality.subjects import random_model
+from tests.eval.quality.models import random_model
 from zoo.config import UserError
 from zoo.data.tokenizers import BytesTokenizer
 from zoo.training.likelihood import Likelihood

@@ -10,7 +10,7 @@ import pytest
 
 from eval.quality.tasks.language import bins, extrapolation, language, masked, positions
 from eval.quality.tasks.surgery import ablation
-from tests.eval.quality.subjects import random_model, reads_text
+from tests.eval.quality.models import random_model, reads_text
 from zoo.attention.catalog import variant_mapping
 from zoo.training import EvaluationStep, StepOptions, evaluate
 

@@ -6,7 +6,7 @@ import pytest
 
 import eval.quality.tasks.recall
 from eval.quality.tasks.recall import generated_needle, generated_recall, recall
-from tests.eval.quality.subjects import Recaller, random_model, reads_text, recalls
+from tests.eval.quality.models import Recaller, random_model, reads_text, recalls
 from zoo.config import UserError
 from zoo.data.synthetic import SYNTHETIC_TASKS, MultiQueryRecall, Needle
 

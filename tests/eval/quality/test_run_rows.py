@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from eval.quality.run_rows import facts_of_checkpoint, quality_identity, row_of_training
-from tests.eval.quality.subjects import random_model
+from tests.eval.quality.models import random_model
 from zoo.attention.catalog import attention_json, variant_mapping
 from zoo.checkpoints import load_checkpoint, save_checkpoint
 from zoo.config import UserError

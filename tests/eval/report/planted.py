@@ -130,13 +130,3 @@ def recall_row(name: str, seed: int, value: float | None, num_pairs: int | None 
 def all_rows() -> list[Row]:
     """Everything."""
     return [*attnbench_rows(), *model_rows(), *quality_rows()]
-
-
-def crossing_rows() -> list[Row]:
-    """Forward rows in which block-sparse attention becomes the faster one near length 512."""
-
-    def seconds(cell: Cell) -> float:
-        return 1e-3 * cell.length / 512 if cell.variant.startswith("blocksparse") else 1e-3 * (cell.length / 512) ** 2
-
-    groups = attnbench.SUITE.groups(SuiteRequest(lengths=(256, 512, 1024), modes=("forward",)))
-    return [row for group in groups[::2] for row in group_rows(group, seconds, rounds=6, noise=0.005)]

@@ -60,9 +60,9 @@ def builds(cell: Cell) -> bool:
 
 
 @pytest.fixture(scope="module")
-def _small_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _small_models() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shrink_models(monkeypatch, tmp_path_factory.mktemp("models"), vocab_size=53)
+        shrink_models(monkeypatch, vocab_size=53)
         yield
 
 

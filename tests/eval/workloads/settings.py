@@ -1,18 +1,16 @@
 """Cells for the builders' tests: every variant of the catalogue, at sizes that differ pairwise."""
 
-import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from eval.bench import Workload
 from eval.rows import Cell
 from eval.workloads import model as models
 from zoo.attention import LayerPattern
 from zoo.attention.catalog import attention_names, variant, variant_mapping
+from zoo.models.catalog import shipped_model
 
 LENGTH, BATCH_SIZE, NUM_HEADS, HEAD_DIM = 37, 3, 4, 10
 # Windows, blocks and chunks, so that short texts cross their borders.
@@ -42,19 +40,10 @@ def cell(level: str, name: str, **changes: Any) -> Cell:
     return Cell.model_validate({**plain, **changes})
 
 
-@functools.cache
-def _small_models() -> dict[str, str]:
-    """YAMLs of the shipped models, narrow and shallow; made once, for reading them takes a while."""
+def shrink_models(monkeypatch: pytest.MonkeyPatch, *, vocab_size: int) -> None:
+    """Makes the shipped models narrow and shallow."""
     small = {"num_layers": 2, "hidden_size": 24, "intermediate_size": 40, "max_seq_len": 64}
-    shipped = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in models._FOLDER.glob("*.yaml")}
-    return {name: yaml.safe_dump({**values, **small}) for name, values in shipped.items()}
-
-
-def shrink_models(monkeypatch: pytest.MonkeyPatch, folder: Path, *, vocab_size: int) -> None:
-    """Makes the shipped models small."""
-    for name, text in _small_models().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(models, "_FOLDER", folder)
+    monkeypatch.setattr(models, "shipped_model", lambda name: {**shipped_model(name), **small})
     monkeypatch.setattr(models, "VOCAB_SIZE", vocab_size)
 
 

@@ -1,6 +1,5 @@
 """Whole models of every variant: built, right, and with the work that they are worth."""
 
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -18,8 +17,8 @@ LENGTH, BATCH_SIZE, VOCAB_SIZE = 11, 2, 53
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings.shrink_models(monkeypatch, tmp_path, vocab_size=VOCAB_SIZE)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.shrink_models(monkeypatch, vocab_size=VOCAB_SIZE)
 
 
 def _cell(name: str, mode: str, *, model: str = "gpt_tiny", **changes: Any) -> Cell:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.report.model_figures import accuracies, mean_cells
-from eval.report.qualities import RECALL_TASK, QualityBook, of_main_subject, qualities
+from eval.report.quality import RECALL_TASK, QualityBook, measured_quality, of_main_experiment
 from eval.report.trainings import named_comparisons, trainings, trainings_table
 from tests.eval.report.planted import recall_row
 from tests.eval.rows_factory import attention, changed, quality_row
@@ -81,9 +81,9 @@ def test_a_figure_holds_one_model_data_and_regime() -> None:
         changed(rows[0], **field) for field in ({"regime": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
     ]
     alone = changed(rows[0], regime="checkpoint")
-    assert of_main_subject(qualities([*others, alone, *rows])) == qualities(rows)
-    assert of_main_subject(qualities([others[0], alone])) == qualities([alone])
-    assert of_main_subject([]) == []
+    assert of_main_experiment(measured_quality([*others, alone, *rows])) == measured_quality(rows)
+    assert of_main_experiment(measured_quality([others[0], alone])) == measured_quality([alone])
+    assert of_main_experiment([]) == []
 
 
 def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None:
@@ -157,7 +157,7 @@ def test_at_equal_seconds_variants_are_compared_though_their_steps_differ() -> N
         for name, n in (("mha", 9), ("swa", 13))
         for seed in range(2)
     ]
-    (variants,) = trainings(qualities(rows)).values()
+    (variants,) = trainings(measured_quality(rows)).values()
     assert {name: len(seeds) for name, seeds in variants.items()} == {"mha": 2, "swa": 2}
 
 
@@ -167,7 +167,7 @@ def test_comparisons_of_one_name_are_told_apart_by_what_differs() -> None:
         quality_row("mha", 0, 2.0, metric="val_loss", settings=settings(lr=lr), trained_on=text * 64)
         for lr, text in asked
     ]
-    names = list(named_comparisons(trainings(qualities(rows))).values())
+    names = list(named_comparisons(trainings(measured_quality(rows))).values())
     assert names == [f"gpt_tiny on stdlib, trained on {text * 8}, optimizer.lr {lr}" for lr, text in asked]
-    alone = named_comparisons(trainings(qualities(rows[:1])))
+    alone = named_comparisons(trainings(measured_quality(rows[:1])))
     assert list(alone.values()) == ["gpt_tiny on stdlib"]

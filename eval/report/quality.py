@@ -79,7 +79,7 @@ def over_seeds(found: Iterable[Quality]) -> OverSeeds | None:
     return OverSeeds(by_seed=by_seed) if by_seed else None
 
 
-def qualities(rows: Iterable[Row]) -> list[Quality]:
+def measured_quality(rows: Iterable[Row]) -> list[Quality]:
     """The quality of every row that has a value."""
     return [row.quality for row in rows if row.quality is not None and row.quality.value is not None]
 
@@ -105,8 +105,8 @@ def by_training(found: Iterable[Quality]) -> dict[tuple[str | int | None, ...], 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What was trained on what: figures of two subjects never stand in one column.
+class Experiment:
+    """What was trained on what: figures of two experiments never stand in one column.
 
     Attributes:
         model: Its name.
@@ -124,15 +124,15 @@ class Subject:
         return f"{self.model} on {self.data}"
 
 
-def subject_of(quality: Quality) -> Subject:
+def experiment_of(quality: Quality) -> Experiment:
     """Whose figure it is."""
-    return Subject(
+    return Experiment(
         model=quality.model, data=quality.data, trained_on=quality.trained_on, measured_on=quality.measured_on
     )
 
 
-def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subject | None:
-    """The subject in which most variants were compared at equal tokens; of those, the one with most, then the first.
+def main_experiment(found: Iterable[Quality], *, model: str | None = None) -> Experiment | None:
+    """The experiment in which most variants were compared at equal tokens; of those, the one with most, then the first.
 
     Args:
         found: Figures of one metric of one task.
@@ -141,16 +141,16 @@ def main_subject(found: Iterable[Quality], *, model: str | None = None) -> Subje
     Returns:
         None if there is no figure of a comparison or a checkpoint, or none of the model.
     """
-    variants: dict[Subject, dict[Budget, set[str]]] = {}
+    variants: dict[Experiment, dict[Budget, set[str]]] = {}
     for quality in found:
         if quality.regime in COMPARABLE and model in (None, quality.model):
-            sets = variants.setdefault(subject_of(quality), {regime: set() for regime in COMPARABLE})
+            sets = variants.setdefault(experiment_of(quality), {regime: set() for regime in COMPARABLE})
             sets[quality.regime].add(quality.variant)
-    return max(variants, key=lambda subject: [len(names) for names in variants[subject].values()], default=None)
+    return max(variants, key=lambda experiment: [len(names) for names in variants[experiment].values()], default=None)
 
 
 def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of a subject, of each regime only those of the budget that most variants had."""
+    """The figures of an experiment, of each regime only those of the budget that most variants had."""
     variants: dict[Budget, dict[tuple[int | None, str | None], set[str]]] = {}
     for quality in found:
         variants.setdefault(quality.regime, {}).setdefault(quality.budget, set()).add(quality.variant)
@@ -161,13 +161,13 @@ def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
     return [quality for quality in found if quality.budget == kept[quality.regime]]
 
 
-def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
+def of_main_experiment(found: Sequence[Quality]) -> list[Quality]:
     """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens.
 
     Of each variant they are those of one way to train.
     """
-    subject = main_subject(found)
-    own = of_one_budget([quality for quality in found if subject_of(quality) == subject])
+    experiment = main_experiment(found)
+    own = of_one_budget([quality for quality in found if experiment_of(quality) == experiment])
     kept = next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
     variants: dict[str, list[Quality]] = {}
     for quality in kept:
@@ -179,7 +179,7 @@ def of_main_subject(found: Sequence[Quality]) -> list[Quality]:
 def comparable_rows(rows: Iterable[Row]) -> list[Row]:
     """Of quality rows of one task, those that may stand in one figure."""
     found = [row for row in rows if row.quality is not None]
-    kept = {id(quality) for quality in of_main_subject([row.quality for row in found if row.quality])}
+    kept = {id(quality) for quality in of_main_experiment([row.quality for row in found if row.quality])}
     return [row for row in found if id(row.quality) in kept]
 
 
@@ -188,24 +188,24 @@ class QualityBook:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         """Takes the rows of one device."""
-        found = [quality for quality in qualities(rows) if quality.is_overall]
+        found = [quality for quality in measured_quality(rows) if quality.is_overall]
         self._text = [each for each in found if each.task in TEXT_TASKS and each.quantity == "bits_per_byte"]
         self._recall = [each for each in found if each.task == RECALL_TASK and each.quantity == "accuracy"]
-        self.recalling = main_subject(self._recall)
+        self.recalling = main_experiment(self._recall)
 
-    def trained(self, model: str | None = None) -> Subject | None:
+    def trained(self, model: str | None = None) -> Experiment | None:
         """Whose bits per byte there are: of the named model and of no other; without a name, of the main one."""
-        return main_subject(self._text, model=model)
+        return main_experiment(self._text, model=model)
 
     def bits_per_byte(self, variant: str, attention: str | None, *, model: str | None = None) -> OverSeeds | None:
-        """Of held-out text at equal tokens, in the subject that `trained` names.
+        """Of held-out text at equal tokens, in the experiment that `trained` names.
 
         Where no training was at equal tokens, it is that of checkpoints which were trained for themselves, and says so.
         """
         return self._found(self._text, self.trained(model), variant, attention)
 
     def recall(self, variant: str, attention: str | None) -> OverSeeds | None:
-        """Accuracy of multi-query associative recall, over all numbers of pairs, in the subject `recalling`."""
+        """Accuracy of multi-query associative recall, over all numbers of pairs, in the experiment `recalling`."""
         return self._found(self._recall, self.recalling, variant, attention)
 
     def words(self, model: str | None = None) -> str:
@@ -217,9 +217,9 @@ class QualityBook:
 
     @staticmethod
     def _found(
-        wanted: Sequence[Quality], subject: Subject | None, variant: str, attention: str | None
+        wanted: Sequence[Quality], experiment: Experiment | None, variant: str, attention: str | None
     ) -> OverSeeds | None:
-        own = of_one_budget([each for each in wanted if subject_of(each) == subject])
+        own = of_one_budget([each for each in wanted if experiment_of(each) == experiment])
         for regime in COMPARABLE:
             found = _of_variant([each for each in own if each.regime == regime], variant, attention)
             if found is not None:
