@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 # Rows or columns are cut, or neither; whole parts and a rest.
 SIZES = [(1, 1, 1), (700, 50, 90), (90, 50, 701), (1000, 64, 1000), (97, 2000, 98), (3000, 1, 500), (256, 1024, 256)]
+# Long sums with small results, as gradients of weights are.
+SIZES += [(128, 1024, 128), (40, 4099, 60), (16, 30000, 16), (300, 2000, 250)]
 # Of one row or one column, which are computed in another way.
 SIZES += [(1, 700, 3000), (3000, 700, 1), (1, 5000, 1), (1, 20, 30), (1, 1, 500)]
 
@@ -65,10 +67,19 @@ def test_the_pool_itself_is_no_blas():
     assert "needs a BLAS behind it; using scipy-openblas32 instead" in warning
 
 
-def product_on_the_pool(rows, columns=None, *, before=0.0):
+def test_equal_products_are_equal_to_the_last_bit(threads):
+    generator = np.random.default_rng(0)
+    for M, K, N in SIZES:
+        left, right = (mx.array(generator.standard_normal(shape).astype(np.float32)) for shape in ((M, K), (K, N)))
+        first = left @ right
+        mx.eval(first)
+        assert all(mx.array_equal(left @ right, first) for _ in range(3))
+
+
+def product_on_the_pool(rows, columns=None, inner=None, *, before=0.0):
     """A product by the pool's own function, without MLX, whose threads no child has."""
     columns = columns or rows
-    inner = max(rows, columns)
+    inner = inner or max(rows, columns)
     arrays = [np.ones((rows, inner), dtype=np.float32), np.ones((inner, columns), dtype=np.float32)]
     result = np.full((rows, columns), before, dtype=np.float32)
     left, right, to = (ctypes.c_void_p(array.ctypes.data) for array in (*arrays, result))
@@ -80,7 +91,7 @@ def product_on_the_pool(rows, columns=None, *, before=0.0):
     return bool((result == inner).all())
 
 
-@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (300, 200)])
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (300, 200), (60, 50, 4000)])
 def test_what_was_there_counts_for_nothing(shape, threads):
     assert product_on_the_pool(*shape, before=np.nan)
 
