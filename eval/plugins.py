@@ -6,7 +6,6 @@ from typing import Any
 
 # The instrument's own suites, and those that only repeat a published experiment, which nothing imports.
 SUITES = ("eval.suites", "eval.replications")
-TASKS = ("eval.quality.tasks",)
 
 
 def declared(name: str, folders: tuple[str, ...]) -> list[Any]:

@@ -16,7 +16,7 @@ from eval.rows import Row
 from eval.statistics.ratios import RatioEstimate, amdahl
 from eval.suites.cells import cells_of, layer_detail, model_fields, num_layers_of
 from eval.suites.series import chosen_series, published_series
-from eval.suites.suite import Figure, Suite, by_group, statuses
+from eval.suites.suite import Figure, Ratio, Suite, by_group, statuses
 
 NAME = "transfer"
 # Model -> length: gpt_tiny holds 512 tokens.
@@ -123,7 +123,7 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     if errors:
         figures.append({"figure": "median relative error of the prediction", "value": statistics.median(errors)})
     for each in found:
-        ratio = {"ratio": each.measured.ratio, "low": each.measured.low, "high": each.measured.high}
+        ratio = Ratio(ratio=each.measured.ratio, low=each.measured.low, high=each.measured.high)
         told = {name: getattr(each, name) for name in ("group", "variant", "share", "op_ratio", "predicted")}
         figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **ratio})
     return figures

@@ -313,9 +313,8 @@ def _take_back(cache: Cache) -> None:
 
 
 def _least_bytes(setting: ModelSetting, model: Model, predicted: int) -> int:
-    """Of weights and logits, in a backward pass with their gradients; a step holds AdamW's two moments as well."""
-    mode = setting.cell.mode
+    """Of weights and the logits that are returned; or of weights, gradients, and in a step AdamW's two moments."""
     weights = sum(array.nbytes for array in arrays_of(model.parameters()))
-    logits = predicted * VOCAB_SIZE * setting.dtype.size
-    copies = {"forward_backward": 2, "step": 4}.get(mode, 1)
-    return copies * weights + min(copies, 2) * logits
+    copies = {"forward_backward": 2, "step": 4}.get(setting.cell.mode)
+    # A loss may be computed without ever holding all logits.
+    return weights + predicted * VOCAB_SIZE * setting.dtype.size if copies is None else copies * weights

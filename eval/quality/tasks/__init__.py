@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from eval.plugins import TASKS, declared
+from eval.plugins import declared
 from eval.quality.score import Score
 from zoo.config import UserError, require
 from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
@@ -189,7 +189,7 @@ def unless_decoding(evaluated: Evaluated) -> str | None:
 
 def all_tasks() -> Mapping[str, QualityTask]:
     """Every task by its name."""
-    tasks = [task for each in declared("TASKS", TASKS) for task in each]
+    tasks = [task for each in declared("TASKS", (__name__,)) for task in each]
     found = {task.name: task for task in tasks}
     assert len(found) == len(tasks), "two tasks have the same name"
     return found

@@ -5,6 +5,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from eval.bench.worker import peak_bytes_of_calls
 from eval.rows import Cell
 from eval.workloads.model import model_setting
 from eval.workloads.registry import BUILDERS
@@ -102,6 +103,12 @@ def test_decoding_takes_its_token_back_from_every_cache_of_keys_and_values(layer
     first = called(workload)
     assert all(mx.array_equal(first, called(workload)).item() for _ in range(7))
     assert workload.cache_bytes() == held == workload.analytic_cache_bytes
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward_backward", "step", "prefill", "decode"])
+def test_no_call_holds_less_than_it_must(mode: str) -> None:
+    workload = BUILDERS["model"](_cell("mha", mode))
+    assert peak_bytes_of_calls(workload.call) >= workload.analytic_bytes > 0
 
 
 def test_decoding_moves_recurrent_states_on_and_leaves_other_caches_as_large() -> None:

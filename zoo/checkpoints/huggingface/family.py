@@ -65,7 +65,7 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def modules(self, config: ModelConfig, names: Collection[str]) -> Iterator[Module]:
-        """The modules of a checkpoint of this config, whose tensors are these."""
+        """The modules of a checkpoint of this config, whose tensors are these; without any, of one to be written."""
 
     @abc.abstractmethod
     def describe(self, config: ModelConfig) -> dict[str, Any] | None:
