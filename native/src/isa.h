@@ -1,12 +1,14 @@
 // Which of the compiled instruction sets this processor runs.
 #pragma once
 
+#include "pool.h"
+
 namespace native {
 
 enum class Isa { baseline, avx2, avx512 };
 
 // The fastest that this processor runs, or the one that ATTENTION_ZOO_NATIVE_ISA in the environment names.
-Isa isa();
+NATIVE_API Isa isa();
 
 }  // namespace native
 

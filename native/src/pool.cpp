@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -63,7 +64,7 @@ class Pool {
       pending_ -= invited_;
       invited_ = 0;
     }
-    spin([this] { return pending_ == 0; });
+    wait_awake([this] { return pending_ == 0; });
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return pending_ == 0; });
     work_ = nullptr;
@@ -74,11 +75,16 @@ class Pool {
     for (int task = next_.fetch_add(1); task < tasks; task = next_.fetch_add(1)) work(task, thread);
   }
 
-  // Waits for some microseconds, less than it takes to fall asleep and wake up, and no longer: whoever shares the cores
-  // with us would wait as well.
+  // Waits awake, for about as long as between two operations of a model: waking a sleeper takes longer, above all where
+  // the core is a virtual one. After some microseconds whoever else wants the core gets it first.
   template <class Condition>
-  static void spin(Condition holds) {
-    for (int i = 0; i < SPINS && !holds(); i++) pause();
+  static void wait_awake(Condition holds) {
+    for (int i = 0; i < PAUSES; i++) {
+      if (holds()) return;
+      pause();
+    }
+    const auto until = std::chrono::steady_clock::now() + AWAKE;
+    while (!holds() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   }
 
   static void pause() {
@@ -92,7 +98,7 @@ class Pool {
   void serve(int thread) {
     long seen = 0;
     while (true) {
-      spin([&] { return round_ != seen; });
+      wait_awake([&] { return round_ != seen; });
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return ending_ || (round_ != seen && invited_ > 0); });
       if (ending_) return;
@@ -107,7 +113,8 @@ class Pool {
     }
   }
 
-  static constexpr int SPINS = 3000;
+  static constexpr int PAUSES = 1000;
+  static constexpr std::chrono::milliseconds AWAKE{3};
   const int size_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;

@@ -1,4 +1,4 @@
-// One pool of workers for the process: asleep when unused, and never more at work than cores.
+// One pool of workers for the process: asleep some milliseconds after its last work, and never more at work than cores.
 #pragma once
 
 #include <algorithm>

@@ -2,13 +2,26 @@
 //
 // OpenBLAS's threads wait for each other by spinning. Two processes that share the cores then make a sixth of what one
 // makes alone, for a thread spins while the one that it waits for has no core. Here the product is cut into parts of rows
-// or columns, each is one call of the BLAS on one thread, and who waits sleeps. What has one row or one column, as in
-// decoding, is a matrix times a vector, which reads the matrix once: OpenBLAS's product would copy it first.
+// or columns, each is one call of the BLAS on one thread or, where there are tiles of our own, some of those, and who
+// waits for long sleeps. What has one row or one column, as in decoding, is a matrix times a vector, which reads the
+// matrix once: OpenBLAS's product would copy it first.
+
+#include "products.h"
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <new>
+#include <stdexcept>
 
+#include "isa.h"
 #include "pool.h"
+
+#ifdef NATIVE_X86
+namespace avx512 {
+extern const native::ProductKernels products;
+}
+#endif
 
 namespace {
 
@@ -28,18 +41,20 @@ std::atomic<Sgemv> single_threaded_vector{nullptr};
 // Multiplications of a part below which waking a thread costs more than it saves. Of a vector each reads a number from
 // memory, and takes as long as eight of a matrix.
 constexpr double LEAST_WORK = 500e3, LEAST_VECTOR_WORK = 60e3;
+// Rows and columns below which packing costs more than it saves.
+constexpr int LEAST_LINES = 16;
 // Parts are multiples of what the BLAS computes at a time.
 constexpr int GRAIN = 16;
-// More parts than threads: one that has lost its core for a while does fewer of them.
-constexpr int PARTS_PER_THREAD = 2;
+// More parts than threads of what no part copies: a thread that has lost its core for a while does fewer of them.
+constexpr int VECTOR_PARTS_PER_THREAD = 2;
 
 struct Parts {
   int size, count;
 };
 
-Parts parts_of(int length, double work, double least_work) {
+Parts parts_of(int length, double work, double least_work, int per_thread) {
   const int by_work = static_cast<int>(std::min(work / least_work, 1e6));
-  const int most = std::min({native::num_threads() * PARTS_PER_THREAD, by_work, length / GRAIN});
+  const int most = std::min({native::num_threads() * per_thread, by_work, length / GRAIN});
   if (most < 2 || native::num_threads() == 1) return {length, 1};
   const int size = ((length + most - 1) / most + GRAIN - 1) / GRAIN * GRAIN;
   return {size, (length + size - 1) / size};
@@ -50,7 +65,7 @@ void by_vector(
     Sgemv sgemv, int transpose, int length, int K, float alpha, const float* a, int a_row, const float* x, int x_step,
     float beta, float* y, int y_step) {
   const bool stored = transpose == NO_TRANSPOSE;
-  const Parts parts = parts_of(length, static_cast<double>(length) * K, LEAST_VECTOR_WORK);
+  const Parts parts = parts_of(length, static_cast<double>(length) * K, LEAST_VECTOR_WORK, VECTOR_PARTS_PER_THREAD);
   native::parallel(parts.count, [&](int part, int) {
     const int first = part * parts.size, count = std::min(parts.size, length - first);
     float* to = y + static_cast<long>(first) * y_step;
@@ -60,6 +75,120 @@ void by_vector(
     const float* from = a + static_cast<long>(first) * (stored ? a_row : 1);
     sgemv(ROW_MAJOR, transpose, stored ? count : K, stored ? K : count, alpha, from, a_row, x, x_step, beta, to, y_step);
   });
+}
+
+// Tiles of our own, or none where the BLAS's products are as fast. A wrong name of an instruction set is told by what
+// loads the kernels.
+const native::ProductKernels* product_kernels() {
+#ifdef NATIVE_X86
+  static const native::ProductKernels* const chosen = []() -> const native::ProductKernels* {
+    try {
+      return native::isa() == native::Isa::avx512 ? &avx512::products : nullptr;
+    } catch (const std::invalid_argument&) {
+      return nullptr;
+    }
+  }();
+  return chosen;
+#else
+  return nullptr;
+#endif
+}
+
+// Memory of a thread that grows to what was asked for at most.
+class Buffer {
+ public:
+  ~Buffer() { std::free(at_); }
+
+  float* of(long count) {
+    if (count > size_) {
+      std::free(at_);
+      size_ = (count + 1023) / 1024 * 1024;
+      at_ = static_cast<float*>(std::aligned_alloc(4096, size_ * sizeof(float)));
+      if (at_ == nullptr) {
+        size_ = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return at_;
+  }
+
+ private:
+  float* at_ = nullptr;
+  long size_ = 0;
+};
+
+// A matrix as its lines (the rows of the left one, the columns of the right one) and the steps of the sum.
+struct Operand {
+  const float* at;
+  long line, step;
+  int lines;
+  // Lines of a tile, and what packs them.
+  int tile;
+  void (*pack)(float* to, const float* from, long line, long step, int count, int K);
+
+  // Packs panels `first` to `last` of steps `k` to k + K, one behind the other.
+  void pack_panels(float* to, int first, int last, int k, int K) const {
+    const long from = static_cast<long>(first) * tile, until = std::min<long>(static_cast<long>(last) * tile, lines);
+    pack(to, at + from * line + k * step, line, step, static_cast<int>(until - from), K);
+  }
+
+  int panels() const { return (lines - 1) / tile + 1; }
+};
+
+int at_most(int most, long number) {
+  return static_cast<int>(std::min<long>(most, number));
+}
+
+// Steps of the sum for which packed panels stay in the caches, lines of the shared matrix that are packed at a time, and
+// lines of the other that one part packs.
+constexpr int STEPS = 384, SHARED_LINES = 2048, PART_LINES = 112;
+
+// c = alpha a b + beta c. The matrix with fewer lines is packed once, by all threads; each part packs its own lines of
+// the other, and computes their tiles.
+void by_tiles(
+    const native::ProductKernels& kernels, const Operand& a, const Operand& b, int K, float alpha, float beta, float* c,
+    long c_row) {
+  thread_local Buffer shared_buffer, part_buffer;
+  const bool shares_b = a.lines >= b.lines;
+  const Operand& shared = shares_b ? b : a;
+  const Operand& other = shares_b ? a : b;
+  const int rounds = (K + STEPS - 1) / STEPS, steps = (K + rounds - 1) / rounds;
+  const int most = SHARED_LINES / shared.tile, most_of_part = std::max(1, PART_LINES / other.tile);
+  // Small parts, so that a thread that has lost its core for a while does fewer of them.
+  const int panels_of_part = std::clamp(other.panels() / (4 * native::num_threads()), 1, most_of_part);
+  const int parts = (other.panels() + panels_of_part - 1) / panels_of_part;
+  for (int shared_first = 0; shared_first < shared.panels(); shared_first += most) {
+    const int shared_last = std::min(shared.panels(), shared_first + most), count = shared_last - shared_first;
+    for (int k = 0; k < K; k += steps) {
+      const int length = std::min(steps, K - k);
+      const float kept = k == 0 ? beta : 1.0f;
+      float* packed = shared_buffer.of(static_cast<long>(count) * shared.tile * length);
+      const int slices = std::min(count, 2 * native::num_threads()), slice = (count + slices - 1) / slices;
+      native::parallel((count + slice - 1) / slice, [&](int task, int) {
+        const int first = task * slice, last = std::min(count, first + slice);
+        shared.pack_panels(
+            packed + static_cast<long>(first) * shared.tile * length, shared_first + first, shared_first + last, k, length);
+      });
+      native::parallel(parts, [&](int part, int) {
+        const int first = part * panels_of_part, last = std::min(other.panels(), first + panels_of_part);
+        float* own = part_buffer.of(static_cast<long>(panels_of_part) * other.tile * length);
+        other.pack_panels(own, first, last, k, length);
+        // Panels of b in the outer loop: one stays in the nearest cache while the smaller ones of a pass by.
+        const float* a_packed = shares_b ? own : packed;
+        const float* b_packed = shares_b ? packed : own;
+        const int a_first = shares_b ? first : shared_first, a_last = shares_b ? last : shared_last;
+        const int b_first = shares_b ? shared_first : first, b_last = shares_b ? shared_last : last;
+        for (int j = b_first; j < b_last; j++)
+          for (int i = a_first; i < a_last; i++) {
+            const long row = static_cast<long>(i) * a.tile, column = static_cast<long>(j) * b.tile;
+            kernels.tile(
+                a_packed + static_cast<long>(i - a_first) * a.tile * length,
+                b_packed + static_cast<long>(j - b_first) * b.tile * length, length, c + row * c_row + column, c_row, alpha,
+                kept, at_most(a.tile, a.lines - row), at_most(b.tile, b.lines - column));
+          }
+      });
+    }
+  }
 }
 
 }  // namespace
@@ -94,9 +223,18 @@ NATIVE_API void cblas_sgemm(
         c_row);
     return;
   }
+  const double work = static_cast<double>(M) * N * K;
+  const native::ProductKernels* kernels = product_kernels();
+  if (kernels != nullptr && work >= LEAST_WORK && std::min(M, N) >= LEAST_LINES && alpha != 0) {
+    const bool a_stored = transpose_a == NO_TRANSPOSE, b_stored = transpose_b == NO_TRANSPOSE;
+    const Operand left{a, a_stored ? a_row : 1, a_stored ? 1 : a_row, M, kernels->rows, kernels->pack_rows};
+    const Operand right{b, b_stored ? 1 : b_row, b_stored ? b_row : 1, N, kernels->columns, kernels->pack_columns};
+    by_tiles(*kernels, left, right, K, alpha, beta, c, c_row);
+    return;
+  }
   const Sgemm sgemm = single_threaded;
   const bool by_rows = M >= N;
-  const Parts parts = parts_of(by_rows ? M : N, static_cast<double>(M) * N * K, LEAST_WORK);
+  const Parts parts = parts_of(by_rows ? M : N, work, LEAST_WORK, 1);
   native::parallel(parts.count, [&](int part, int) {
     const int first = part * parts.size, count = std::min(parts.size, (by_rows ? M : N) - first);
     const long rows = static_cast<long>(first);

@@ -20,6 +20,16 @@ pytestmark = pytest.mark.skipif(
 )
 # Rows or columns are cut, or neither; whole parts and a rest.
 SIZES = [(1, 1, 1), (700, 50, 90), (90, 50, 701), (1000, 64, 1000), (97, 2000, 98), (3000, 1, 500), (256, 1024, 256)]
+# Whole tiles and rests of them, sums of several rounds, and more lines than are packed at a time.
+SIZES += [
+    (14, 384, 320),
+    (113, 385, 97),
+    (29, 1153, 33),
+    (2101, 40, 2201),
+    (2049, 770, 17),
+    (15, 500, 2177),
+    (16, 64, 700),
+]
 # Long sums with small results, as gradients of weights are.
 SIZES += [(128, 1024, 128), (40, 4099, 60), (16, 30000, 16), (300, 2000, 250)]
 # Of one row or one column, which are computed in another way.
