@@ -135,6 +135,11 @@ struct Operand {
   int panels() const { return (lines - 1) / tile + 1; }
 };
 
+// Where part `part` of so many begins among `count` panels, all parts as long as each other.
+int beginning(int part, int parts, int count) {
+  return static_cast<int>(static_cast<long>(part) * count / parts);
+}
+
 int at_most(int most, long number) {
   return static_cast<int>(std::min<long>(most, number));
 }
@@ -154,24 +159,25 @@ void by_tiles(
   const Operand& other = shares_b ? a : b;
   const int rounds = (K + STEPS - 1) / STEPS, steps = (K + rounds - 1) / rounds;
   const int most = SHARED_LINES / shared.tile, most_of_part = std::max(1, PART_LINES / other.tile);
-  // Small parts, so that a thread that has lost its core for a while does fewer of them.
-  const int panels_of_part = std::clamp(other.panels() / (4 * native::num_threads()), 1, most_of_part);
-  const int parts = (other.panels() + panels_of_part - 1) / panels_of_part;
+  // Some parts for each thread, and as many for one as for the other: a thread that has lost its core for a while does
+  // fewer of them.
+  const int least = (other.panels() + most_of_part - 1) / most_of_part, several = 2 * native::num_threads();
+  const int parts = std::min(other.panels(), (least + several - 1) / several * several);
   for (int shared_first = 0; shared_first < shared.panels(); shared_first += most) {
     const int shared_last = std::min(shared.panels(), shared_first + most), count = shared_last - shared_first;
     for (int k = 0; k < K; k += steps) {
       const int length = std::min(steps, K - k);
       const float kept = k == 0 ? beta : 1.0f;
       float* packed = shared_buffer.of(static_cast<long>(count) * shared.tile * length);
-      const int slices = std::min(count, 2 * native::num_threads()), slice = (count + slices - 1) / slices;
-      native::parallel((count + slice - 1) / slice, [&](int task, int) {
-        const int first = task * slice, last = std::min(count, first + slice);
+      const int slices = std::min(count, several);
+      native::parallel(slices, [&](int slice, int) {
+        const int first = beginning(slice, slices, count), last = beginning(slice + 1, slices, count);
         shared.pack_panels(
             packed + static_cast<long>(first) * shared.tile * length, shared_first + first, shared_first + last, k, length);
       });
       native::parallel(parts, [&](int part, int) {
-        const int first = part * panels_of_part, last = std::min(other.panels(), first + panels_of_part);
-        float* own = part_buffer.of(static_cast<long>(panels_of_part) * other.tile * length);
+        const int first = beginning(part, parts, other.panels()), last = beginning(part + 1, parts, other.panels());
+        float* own = part_buffer.of(static_cast<long>(last - first) * other.tile * length);
         other.pack_panels(own, first, last, k, length);
         // Panels of b in the outer loop: one stays in the nearest cache while the smaller ones of a pass by.
         const float* a_packed = shares_b ? own : packed;

@@ -1,8 +1,8 @@
 """The worker pool of the package `attention-zoo-native`, which is loaded before MLX is.
 
-On Linux its library exports a `cblas_sgemm` that cuts a product into parts for the pool, each of which is one call of
-OpenBLAS on one thread. OpenBLAS's own threads spin while they wait for each other, so that two trainings on the same
-cores made a sixth of what one makes alone.
+On Linux its library exports a `cblas_sgemm` that cuts a product into parts for the pool. Each part is one call of
+OpenBLAS on one thread or, with AVX-512, tiles that the library computes itself. OpenBLAS's own threads spin while they
+wait for each other, so that two trainings on the same cores made a sixth of what one makes alone.
 """
 
 import ctypes
