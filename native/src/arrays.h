@@ -1,9 +1,7 @@
 // What the primitives of one pass over their arrays share.
 #pragma once
 
-#include <cstdlib>
 #include <initializer_list>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "mlx/primitives.h"
 
 #include "attention.h"
+#include "scratch.h"
 
 namespace native {
 
@@ -61,17 +60,6 @@ inline void allocate_joined(mx::array& x) {
 inline Strides4 strides_of(const mx::array& x) {
   const auto& s = x.strides();
   return {s[0], s[1], s[2], s[3]};
-}
-
-// Scratch memory of the calling thread, on a cache line.
-inline float* scratch(long floats) {
-  thread_local std::unique_ptr<float[], void (*)(float*)> memory{nullptr, [](float* p) { std::free(p); }};
-  thread_local long size = 0;
-  if (size < floats) {
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
-    size = floats;
-  }
-  return memory.get();
 }
 
 // As MLX's own primitives hold what they compute on: it keeps inputs and outputs alive until the work is done.

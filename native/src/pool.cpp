@@ -52,8 +52,8 @@ class Pool {
       tasks_ = tasks;
       next_.store(0);
       // No more are woken than have something to do.
-      invited_ = std::min(size_ - 1, tasks - 1);
-      pending_ = invited_;
+      pending_ = std::min(size_ - 1, tasks - 1);
+      invited_ = pending_.load();
       round_++;
     }
     wake_.notify_all();
@@ -98,7 +98,7 @@ class Pool {
   void serve(int thread) {
     long seen = 0;
     while (true) {
-      wait_awake([&] { return round_ != seen; });
+      wait_awake([&] { return round_ != seen && invited_ > 0; });
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return ending_ || (round_ != seen && invited_ > 0); });
       if (ending_) return;
@@ -121,8 +121,8 @@ class Pool {
   std::condition_variable wake_, done_;
   const std::function<void(int, int)>* work_ = nullptr;
   std::atomic<int> next_{0};
-  int tasks_ = 0, invited_ = 0;
-  std::atomic<int> pending_{0};
+  int tasks_ = 0;
+  std::atomic<int> invited_{0}, pending_{0};
   std::atomic<long> round_{0};
   bool ending_ = false;
 };

@@ -10,12 +10,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <new>
 #include <stdexcept>
 
 #include "isa.h"
 #include "pool.h"
+#include "scratch.h"
 
 #ifdef NATIVE_X86
 namespace avx512 {
@@ -94,29 +93,6 @@ const native::ProductKernels* product_kernels() {
 #endif
 }
 
-// Memory of a thread that grows to what was asked for at most.
-class Buffer {
- public:
-  ~Buffer() { std::free(at_); }
-
-  float* of(long count) {
-    if (count > size_) {
-      std::free(at_);
-      size_ = (count + 1023) / 1024 * 1024;
-      at_ = static_cast<float*>(std::aligned_alloc(4096, size_ * sizeof(float)));
-      if (at_ == nullptr) {
-        size_ = 0;
-        throw std::bad_alloc();
-      }
-    }
-    return at_;
-  }
-
- private:
-  float* at_ = nullptr;
-  long size_ = 0;
-};
-
 // A matrix as its lines (the rows of the left one, the columns of the right one) and the steps of the sum.
 struct Operand {
   const float* at;
@@ -147,13 +123,14 @@ int at_most(int most, long number) {
 // Steps of the sum for which packed panels stay in the caches, lines of the shared matrix that are packed at a time, and
 // lines of the other that one part packs.
 constexpr int STEPS = 384, SHARED_LINES = 2048, PART_LINES = 112;
+// Pieces of memory: of the thread that asks for a product, and of each that computes a part.
+constexpr int SHARED = 0, OWN = 1;
 
 // c = alpha a b + beta c. The matrix with fewer lines is packed once, by all threads; each part packs its own lines of
 // the other, and computes their tiles.
 void by_tiles(
     const native::ProductKernels& kernels, const Operand& a, const Operand& b, int K, float alpha, float beta, float* c,
     long c_row) {
-  thread_local Buffer shared_buffer, part_buffer;
   const bool shares_b = a.lines >= b.lines;
   const Operand& shared = shares_b ? b : a;
   const Operand& other = shares_b ? a : b;
@@ -168,7 +145,7 @@ void by_tiles(
     for (int k = 0; k < K; k += steps) {
       const int length = std::min(steps, K - k);
       const float kept = k == 0 ? beta : 1.0f;
-      float* packed = shared_buffer.of(static_cast<long>(count) * shared.tile * length);
+      float* packed = native::scratch<SHARED>(static_cast<long>(count) * shared.tile * length);
       const int slices = std::min(count, several);
       native::parallel(slices, [&](int slice, int) {
         const int first = beginning(slice, slices, count), last = beginning(slice + 1, slices, count);
@@ -177,7 +154,7 @@ void by_tiles(
       });
       native::parallel(parts, [&](int part, int) {
         const int first = beginning(part, parts, other.panels()), last = beginning(part + 1, parts, other.panels());
-        float* own = part_buffer.of(static_cast<long>(last - first) * other.tile * length);
+        float* own = native::scratch<OWN>(static_cast<long>(last - first) * other.tile * length);
         other.pack_panels(own, first, last, k, length);
         // Panels of b in the outer loop: one stays in the nearest cache while the smaller ones of a pass by.
         const float* a_packed = shares_b ? own : packed;
