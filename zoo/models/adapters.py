@@ -90,6 +90,17 @@ class Adapters:
     whole: tuple[str, ...] = ()
 
 
+class _LoRALinear(LoRALinear):
+    """Adds the update in its last product, where mlx-lm's scales and adds whole outputs: fewer passes over memory."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Of x [..., inputs], in its dtype, to [..., outputs]."""
+        y, update = self.linear(x), self.scale * (self.dropout(x) @ self.lora_a)
+        if y.dtype != update.dtype:
+            return y + (update @ self.lora_b).astype(y.dtype)
+        return mx.addmm(y, update, self.lora_b)
+
+
 def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | None = None) -> None:
     """Freezes a model and gives it fresh adapters, in place; `model.adapters` says which.
 
@@ -128,6 +139,9 @@ def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | N
         modules[path].unfreeze(keys=leaf, recurse=False)
     sizes = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": lora.keys or keys}
     linear_to_lora_layers(model, num_layers, sizes, use_dora=adapters.kind == "dora")
+    for module in model.modules():
+        if type(module) is LoRALinear:
+            module.__class__ = _LoRALinear
     model.adapters = adapters
 
 
