@@ -70,7 +70,7 @@ results: $(VENV)/.native ## measure every variant and write the report (about 50
 	$(call compare,recall,variants=[$(RECALL)],data=mqar model=gpt_recall training.target_accuracy=null $(ASKED) tasks=[mqar])
 	$(call compare,needle,variants=[mha$(COMMA)"swa(window_size=16)"],data=needle model=gpt_recall training.target_accuracy=null training.steps=250 $(ASKED) tasks=[needle])
 	$(call compare,language,variants=[$(LANGUAGE)],model=gpt_tiny $(SHORT) tasks=[])
-	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) regimes=[equal_tokens] tasks=[])
+	$(call compare,masked,variants=[$(MASKED)],model=bert_tiny $(SHORT) budgets=[equal_tokens] tasks=[])
 	@$(PY) scripts/report.py 'rows=[$(RUNS)/*/rows.jsonl]' out=$(RESULTS) 'pages=[$(PAGES)]'
 
 # Mechanisms that look at fewer tokens need little change, recurrent ones a lot; docs/LOG.md has what other rates gave.
@@ -104,7 +104,7 @@ LANGUAGE = mha,gqa,mqa,swa,blocksparse,sinks,dilated,linear,linear_relu,linear_s
 MASKED = mha,swa,blocksparse,blocksparse_legacy,linear
 # Many small steps: of a few seconds' training they make the most.
 SHORT = training.batch_size=2 training.steps=96 training.eval_every=24 training.eval_batches=16 $(LEAN)
-ASKED = regimes=[equal_tokens] max_batches=16 $(LEAN)
+ASKED = budgets=[equal_tokens] max_batches=16 $(LEAN)
 LEAN = training.checkpoint_every=null training.sample_tokens=0
 BASE = llama-stdlib
 LLAMA = model=llama_tiny training.steps=4000 training.batch_size=32 training.eval_every=500 training.checkpoint_every=500 training.sample_tokens=0

@@ -59,7 +59,7 @@ class CompareRecipe:
     Attributes:
         variants: Names, or series such as `swa(window_size=32)`; the others are compared with the first.
         seeds: Of weights and data order.
-        regimes: What is held equal.
+        budgets: What is held equal.
         tasks: For `evaluate.py`; None for all that fit, empty for only what training itself reports.
         max_batches: Most batches of an evaluation, as for `evaluate.py`.
         benchmark: Whether whole-model speed and memory are measured as well.
@@ -74,7 +74,7 @@ class CompareRecipe:
 
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
-    regimes: tuple[Budget, ...]
+    budgets: tuple[Budget, ...]
     run_dir: str
     checkpoint: str | None = None
     layers: tuple[int, ...] | None = None
@@ -87,7 +87,7 @@ class CompareRecipe:
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("variants", "seeds", "regimes"):
+        for field in ("variants", "seeds", "budgets"):
             values = getattr(self, field)
             distinct = len(values) == len(set(values)) > 0
             require(distinct, field, "be a list of different values, at least one", list(values))
@@ -97,8 +97,8 @@ class CompareRecipe:
         require(whole, "layers", "be null without a checkpoint", self.layers)
         require(self.checkpoint != "", "checkpoint", "name one, or be null", self.checkpoint)
         require(self.run_dir.strip() != "", "run_dir", "name a folder", self.run_dir)
-        in_order = self.regimes[0] == "equal_tokens"
-        require(in_order, "regimes", "begin with equal_tokens, which sets the clock for the other", list(self.regimes))
+        in_order = self.budgets[0] == "equal_tokens"
+        require(in_order, "budgets", "begin with equal_tokens, which sets the clock for the other", list(self.budgets))
         budget = self.budget_minutes
         require(budget is None or budget > 0, "budget_minutes", "be above 0", budget)
         most = self.max_batches
@@ -138,7 +138,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     runner = ScriptRunner(threads_each=max(1, usable_cores() // recipe.jobs) if recipe.jobs > 1 else None)
     cells: list[ComparisonRun] = []
     with only_writer(folder / "rows.jsonl") as store, stopping_at_the_end(runner):
-        for budget in recipe.regimes:
+        for budget in recipe.budgets:
             asked = _cells(budget, recipe, folder, overrides, data, cells)
             cells += carry_out_all(asked, budget, recipe.jobs, runner)
         if recipe.benchmark:
@@ -165,7 +165,7 @@ def main(config: DictConfig) -> dict[str, Any]:
 def _of_checkpoint(recipe: CompareRecipe) -> dict[str, Any]:
     """What becomes of a trained model whose attention is exchanged."""
     assert recipe.checkpoint is not None
-    own = {field.name for field in dataclasses.fields(CompareRecipe)} - {"regimes"}
+    own = {field.name for field in dataclasses.fields(CompareRecipe)} - {"budgets"}
     typed = [each for each in job_overrides() if each.partition("=")[0].lstrip("+~") not in own]
     asked = Exchanges(
         checkpoint=recipe.checkpoint,
@@ -266,7 +266,7 @@ def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Pa
         rows.append(row_of_training(cell.folder, budget=cell.budget))
         if cell.evaluation is not None:
             # What was held equal belongs to what it says.
-            rows += [relabelled(row, regime=cell.budget) for row in read_rows(cell.evaluation_rows)]
+            rows += [relabelled(row, budget=cell.budget) for row in read_rows(cell.evaluation_rows)]
     if recipe.benchmark:
         rows += read_rows(folder / "benchmark" / "rows.jsonl")
     # A run that was evaluated in several ways gives one figure here, the newest.
@@ -275,7 +275,7 @@ def _collected(cells: Sequence[ComparisonRun], recipe: CompareRecipe, folder: Pa
 
 def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict[str, Any]]:
     lines = []
-    for budget in recipe.regimes:
+    for budget in recipe.budgets:
         for name in recipe.variants:
             results = [cell.result() for cell in cells if (cell.budget, cell.variant) == (budget, name)]
             losses = [result["val_loss"] for result in results]
@@ -285,7 +285,7 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
             lines.append(
                 {
                     "variant": name,
-                    "regime": budget,
+                    "budget": budget,
                     "seeds": len(results),
                     "steps": results[0]["steps"],
                     "mean_val_loss": statistics.fmean(losses),
@@ -301,7 +301,7 @@ def _summary(cells: Sequence[ComparisonRun], recipe: CompareRecipe) -> list[dict
 
 def _table(summary: Sequence[Mapping[str, Any]]) -> list[str]:
     """The summary for people; bits per byte where tokens are text, else nats per token."""
-    rows = [("regime", "variant", "seeds", "steps", "validation", "tokens/s", "peak MiB")]
+    rows = [("budget", "variant", "seeds", "steps", "validation", "tokens/s", "peak MiB")]
     for line in summary:
         bits = line["mean_val_bits_per_byte"] is not None
         name, unit = ("val_bits_per_byte", "bits/byte") if bits else ("val_loss", "nats")
@@ -309,7 +309,7 @@ def _table(summary: Sequence[Mapping[str, Any]]) -> list[str]:
         speed = line["median_tokens_per_second"]
         rows.append(
             (
-                line["regime"],
+                line["budget"],
                 line["variant"],
                 str(line["seeds"]),
                 str(line["steps"]),

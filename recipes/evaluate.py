@@ -245,7 +245,7 @@ def _whose(recipe: EvaluateRecipe, loaded: LoadedCheckpoint, evaluated: Evaluate
         "attention": attention_json(config.attention),
         "model": facts.get("model") or config.family,
         "data": label,
-        "regime": "checkpoint",
+        "budget": "checkpoint",
         "seed": _seed(loaded, recipe.seed),
         "measured_on": evaluated.data.identity.validation,
     }

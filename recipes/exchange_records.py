@@ -30,18 +30,18 @@ _COLUMNS = (
     "needle",
 )
 # Of what an exchange did before anything was trained.
-_UNTRAINED = {"regime": "checkpoint", "seed": 0}
+_UNTRAINED = {"budget": "checkpoint", "seed": 0}
 
 
 def renamed(row: Row, model: str, *, variant: str | None, budget: Budget = "checkpoint") -> Row:
     """A record of an evaluation as part of this comparison: whose it is, and what was held equal."""
     own = {} if variant is None else {"variant": variant, "attention": series_named(variant).attention}
-    return relabelled(row, model=model, regime=budget, **own)
+    return relabelled(row, model=model, budget=budget, **own)
 
 
 def row_of_run(cell: ComparisonRun, model: str) -> Row:
     """What a fine-tuning itself found last, its curve, and what it took."""
-    whose = {**fields_of_run(cell.folder), **_names(cell, model), "regime": cell.budget, "seed": cell.seed}
+    whose = {**fields_of_run(cell.folder), **_names(cell, model), "budget": cell.budget, "seed": cell.seed}
     return validation_row(cell.folder, whose, cell.result()["model"])
 
 

@@ -22,7 +22,7 @@ from zoo.training import RunFolder
 
 Arm = Literal["heal", "finetune", "scratch"]
 # What a comparison of a checkpoint's variants decides itself, and what the checkpoint brings.
-NOT_TYPED = ("attention", "seed", "resume", "model", "tokenizer", "regimes")
+NOT_TYPED = ("attention", "seed", "resume", "model", "tokenizer", "budgets")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

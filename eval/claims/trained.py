@@ -158,13 +158,13 @@ class Quality(Rule):
         # What an evaluation says counts before a training's own last value of the same seed.
         for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
             quality = row.quality
-            if quality is None or quality.value is None or quality.regime != "equal_tokens":
+            if quality is None or quality.value is None or quality.budget != "equal_tokens":
                 continue
             # Of the whole task only: where along an axis the difference lies is another table.
             if quality.quantity == metric and quality.is_overall and quality.variant in (self.variant, self.baseline):
                 steps = "" if quality.steps is None else f", {quality.steps} steps"
                 name: object = f"{metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
-                setting = (name, quality.trained_on, quality.measured_on, quality.budget)
+                setting = (name, quality.trained_on, quality.measured_on, quality.terms)
                 found.setdefault(setting, {}).setdefault(quality.variant, {})[quality.seed] = row
         named, differences = collections.Counter(name for name, *_ in found), {}
         for (name, *rest), rows in found.items():

@@ -52,6 +52,8 @@ def quality_identity(quality: Quality, *, evaluated: str = "") -> str:
         evaluated: Digest of weights and data, where two of the same description may differ in them.
     """
     asked = quality.model_dump(exclude=_FOUND)
+    # By its first name, so that records of earlier versions are named alike.
+    asked["regime"] = asked.pop("budget")
     text = json.dumps([asked, evaluated], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -243,7 +245,7 @@ def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
         "variant": series_name(attention),
         "attention": attention_json(attention),
         "data": settings.data["corpus"],
-        "regime": budget,
+        "budget": budget,
         "seed": settings.seed,
     }
     return validation_row(run_dir, whose, settings.model["family"])

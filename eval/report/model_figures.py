@@ -34,7 +34,7 @@ from eval.suites.transfer import predictions
 
 NEEDLE_TASK = "needle"
 _VALUES = {"bits_per_byte": "bits per byte", "loss": "loss (nats per token)"}
-_REGIMES = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
+_BUDGETS = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
 Ends = tuple[float | None, float | None]
 
 
@@ -106,7 +106,7 @@ def front(spots: Sequence[Spot], *, more_is_better: bool) -> list[Spot]:
 
 
 def draw_loss_curves(rows: Sequence[Row]) -> Figure | Absent:
-    """A line of panels for each model, data, metric and regime: left by tokens, right by seconds."""
+    """A line of panels for each model, data, metric and budget: left by tokens, right by seconds."""
     experiments = curves(rows)
     if not experiments:
         return Absent(reason="no quality row has a curve of its training")
@@ -116,12 +116,12 @@ def draw_loss_curves(rows: Sequence[Row]) -> Figure | Absent:
     figure = Figure(figsize=(10.5, 3.4 * len(experiments)), layout="constrained")
     lines = figure.subplots(len(experiments), 2, squeeze=False)
     for (comparison, variants), panels in zip(experiments.items(), lines, strict=True):
-        _, metric, regime, _ = comparison
+        _, metric, budget, _ = comparison
         styles = dict(zip(variants, looks(), strict=False))
         for axes, by in zip(panels, ("tokens", "seconds"), strict=True):
             for name, seeds in variants.items():
                 _draw_curve(axes, mean_curve(list(seeds.values()), by=by), styles[name])
-            axes.set_title(f"{names[comparison]}, {_REGIMES[regime]}")
+            axes.set_title(f"{names[comparison]}, {_BUDGETS[budget]}")
             axes.set_xlabel(f"training {by}")
             axes.set_ylabel(_VALUES.get(metric, metric))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -191,7 +191,7 @@ def draw_needle(rows: Sequence[Row]) -> Figure | Absent:
 
 
 def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Row, Quality]]:
-    """Accuracies of a task along an axis, of one model, data and regime, with those that were skipped; or none."""
+    """Accuracies of a task along an axis, of one model, data and budget, with those that were skipped; or none."""
     found = comparable_rows(
         row
         for row in rows
@@ -225,7 +225,7 @@ def _mean_cell(found: Sequence[tuple[Row, Quality]]) -> HeatCell:
 def _experiment_words(found: Sequence[tuple[Row, Quality]]) -> str:
     """What was trained on what, and under which terms; the rows are those of one figure."""
     quality = found[0][1]
-    terms = "trained on equal tokens" if quality.regime == "equal_tokens" else "checkpoints, each trained for itself"
+    terms = "trained on equal tokens" if quality.budget == "equal_tokens" else "checkpoints, each trained for itself"
     return f"{experiment_of(quality)}, {terms}"
 
 

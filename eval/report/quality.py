@@ -143,32 +143,32 @@ def main_experiment(found: Iterable[Quality], *, model: str | None = None) -> Ex
     """
     variants: dict[Experiment, dict[Budget, set[str]]] = {}
     for quality in found:
-        if quality.regime in COMPARABLE and model in (None, quality.model):
-            sets = variants.setdefault(experiment_of(quality), {regime: set() for regime in COMPARABLE})
-            sets[quality.regime].add(quality.variant)
+        if quality.budget in COMPARABLE and model in (None, quality.model):
+            sets = variants.setdefault(experiment_of(quality), {budget: set() for budget in COMPARABLE})
+            sets[quality.budget].add(quality.variant)
     return max(variants, key=lambda experiment: [len(names) for names in variants[experiment].values()], default=None)
 
 
-def of_one_budget(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of an experiment, of each regime only those of the budget that most variants had."""
+def on_common_terms(found: Sequence[Quality]) -> list[Quality]:
+    """The figures of an experiment, of each budget only those on the terms that most variants had."""
     variants: dict[Budget, dict[tuple[int | None, str | None], set[str]]] = {}
     for quality in found:
-        variants.setdefault(quality.regime, {}).setdefault(quality.budget, set()).add(quality.variant)
+        variants.setdefault(quality.budget, {}).setdefault(quality.terms, set()).add(quality.variant)
     kept = {
-        regime: max(budgets, key=lambda budget: (len(budgets[budget]), budget[0] or 0))
-        for regime, budgets in variants.items()
+        budget: max(trained, key=lambda terms: (len(trained[terms]), terms[0] or 0))
+        for budget, trained in variants.items()
     }
-    return [quality for quality in found if quality.budget == kept[quality.regime]]
+    return [quality for quality in found if quality.terms == kept[quality.budget]]
 
 
 def of_main_experiment(found: Sequence[Quality]) -> list[Quality]:
-    """The figures of one model, data and regime: of checkpoints only where nothing was compared at equal tokens.
+    """The figures of one model, data and budget: of checkpoints only where nothing was compared at equal tokens.
 
     Of each variant they are those of one way to train.
     """
     experiment = main_experiment(found)
-    own = of_one_budget([quality for quality in found if experiment_of(quality) == experiment])
-    kept = next((kept for regime in COMPARABLE if (kept := [each for each in own if each.regime == regime])), [])
+    own = on_common_terms([quality for quality in found if experiment_of(quality) == experiment])
+    kept = next((kept for budget in COMPARABLE if (kept := [each for each in own if each.budget == budget])), [])
     variants: dict[str, list[Quality]] = {}
     for quality in kept:
         variants.setdefault(quality.variant, []).append(quality)
@@ -219,11 +219,11 @@ class QualityBook:
     def _found(
         wanted: Sequence[Quality], experiment: Experiment | None, variant: str, attention: str | None
     ) -> OverSeeds | None:
-        own = of_one_budget([each for each in wanted if experiment_of(each) == experiment])
-        for regime in COMPARABLE:
-            found = _of_variant([each for each in own if each.regime == regime], variant, attention)
+        own = on_common_terms([each for each in wanted if experiment_of(each) == experiment])
+        for budget in COMPARABLE:
+            found = _of_variant([each for each in own if each.budget == budget], variant, attention)
             if found is not None:
-                return dataclasses.replace(found, checkpoint=regime == "checkpoint")
+                return dataclasses.replace(found, checkpoint=budget == "checkpoint")
         return None
 
 

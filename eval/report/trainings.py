@@ -30,7 +30,7 @@ _SHOWN = 8
 SURGERY = "surgery"
 # Bits per byte; a share of less says more about the text that was learnt than about what the exchange broke.
 _LEAST_LOST = 0.01
-# What may be compared: one experiment and quantity, under one regime, of one budget.
+# What may be compared: one experiment and quantity, under one budget, on the same terms.
 Comparison = tuple[Experiment, str, Budget, tuple[int | None, str | None]]
 
 
@@ -43,7 +43,7 @@ def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, 
     compared: dict[Comparison, dict[str, list[Quality]]] = {}
     for quality in found:
         if quality.is_of_training and quality.is_overall:
-            comparison = (experiment_of(quality), quality.quantity, quality.regime, quality.budget)
+            comparison = (experiment_of(quality), quality.quantity, quality.budget, quality.terms)
             compared.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
     return {
         comparison: {name: one_per_seed(own) for name, each in variants.items() for name, own in _named(name, each)}
@@ -66,8 +66,8 @@ def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str
     """The experiment of each, with what tells those of one name apart: the data's content, and settings that differ."""
     groups: dict[tuple[str, str, Budget], list[Comparison]] = {}
     for comparison in comparisons:
-        experiment, quantity, regime, _ = comparison
-        groups.setdefault((str(experiment), quantity, regime), []).append(comparison)
+        experiment, quantity, budget, _ = comparison
+        groups.setdefault((str(experiment), quantity, budget), []).append(comparison)
     return {
         comparison: ", ".join([name, *_differences(comparison, group)])
         for (name, *_), group in groups.items()
@@ -106,7 +106,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
     compared = trainings(measured_quality(rows))
     names = named_comparisons(compared)
     for comparison, variants in compared.items():
-        _, metric, regime, _ = comparison
+        _, metric, budget, _ = comparison
         reached = {name: over_seeds(seeds.values()) for name, seeds in variants.items()}
         first = next(iter(reached.values()))
         for name, seeds in variants.items():
@@ -115,7 +115,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
             lines.append(
                 (
                     names[comparison],
-                    _EQUAL[regime],
+                    _EQUAL[budget],
                     name,
                     _median([each.steps for each in seeds.values()]),
                     metric.replace("_", " ") + _batches(seeds.values()),
@@ -186,7 +186,7 @@ def originals(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A line for each checkpoint whose attention was exchanged: its own figures."""
     names = dict.fromkeys(row.quality.model for row in rows if row.quality is not None and row.quality.task == SURGERY)
     found = [each for each in measured_quality(rows) if each.is_overall and each.task != SURGERY]
-    own = {name: [each for each in found if (each.model, each.regime) == (name, "checkpoint")] for name in names}
+    own = {name: [each for each in found if (each.model, each.budget) == (name, "checkpoint")] for name in names}
     return [
         {"checkpoint": name, "variant": each[0].variant, "arm": "original", **_figures(each, None)}
         for name, each in own.items()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from eval.rows.cell import (
     AttentionJson,
@@ -145,7 +145,10 @@ class Quality(Strict):
     )
     model: Name
     data: Name
-    regime: Budget
+    budget: Budget = Field(
+        validation_alias=AliasChoices("budget", "regime"),  # what earlier versions wrote
+        description="what it had in common with the trainings that it is compared with",
+    )
     seed: Seed
     trained_on: Digest | None = Field(default=None, description="names the content trained on; null if unknown")
     measured_on: Digest | None = Field(default=None, description="names the held-out content of this figure")
@@ -200,12 +203,12 @@ class Quality(Strict):
         return None if self.settings is None else hashlib.sha256(self.settings.encode()).hexdigest()[:16]
 
     @property
-    def budget(self) -> tuple[int | None, str | None]:
+    def terms(self) -> tuple[int | None, str | None]:
         """What trainings of several variants share where they are compared: tokens, and how they were trained."""
-        if self.regime == "checkpoint":
+        if self.budget == "checkpoint":
             return None, None
-        if self.regime == "equal_tokens" or self.settings is None:
-            return (self.tokens if self.regime == "equal_tokens" else None), self.settings
+        if self.budget == "equal_tokens" or self.settings is None:
+            return (self.tokens if self.budget == "equal_tokens" else None), self.settings
         # Of equal seconds each variant makes as many steps as it can.
         mapping = json.loads(self.settings)
         mapping["training"] = {**mapping.get("training", {}), "steps": None}
@@ -217,7 +220,7 @@ class Quality(Strict):
         limits = {} if self.settings is None else json.loads(self.settings).get("training", {})
         # By its time or its accuracy each seed ends after another number of steps.
         ends_itself = any(limits.get(limit) is not None for limit in ("max_seconds", "target_accuracy"))
-        return self.variant, self.attention, self.regime, self.settings, None if ends_itself else self.steps
+        return self.variant, self.attention, self.budget, self.settings, None if ends_itself else self.steps
 
 
 class Row(Strict):

@@ -164,7 +164,7 @@ def quality_row(variant: str, seed: int, value: float | None, **fields: object) 
         "attention": None if "attention" in fields else attention(variant),
         "model": "gpt_tiny",
         "data": "stdlib",
-        "regime": "equal_tokens",
+        "budget": "equal_tokens",
         "seed": seed,
         **fields,
     }

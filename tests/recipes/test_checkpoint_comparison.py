@@ -106,7 +106,7 @@ def test_every_exchange_leaves_a_record_and_every_arm_is_asked_the_same(compare,
     assert heal["mean_bits_per_byte_without_attention"] == without.value != healed.value
     # One budget of tokens, and weights that are not the checkpoint's.
     trained = qualities(result, metric="val_bits_per_byte")
-    assert {(each.model, each.tokens, each.regime) for each in trained} == {
+    assert {(each.model, each.tokens, each.budget) for each in trained} == {
         (f"small, {arm}", 5 * 3 * 37, "equal_tokens") for arm in ("heal", "scratch")
     }
     assert all(each.curve[-1].tokens == each.tokens for each in trained)

@@ -65,19 +65,19 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
     # The first variant's seconds are its own: it is trained once for both budgets.
     assert set(after) == {"equal_tokens-mha-seed3", "equal_tokens-swa-seed3", "equal_seconds-swa-seed3"}
     header, *table = done.stderr.strip().splitlines()[-5:]
-    assert header.split()[:2] == ["regime", "variant"]
+    assert header.split()[:2] == ["budget", "variant"]
     assert [line.split()[:2] for line in table] == [
-        [regime, name] for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")
+        [budget, name] for budget in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")
     ]
     assert before.items() <= after.items()
 
     result = json.loads(done.stdout.splitlines()[-1])
     assert Path(result["report_path"]).is_file()
     rows = read_rows(Path(result["rows_path"]))
-    found = {(row.quality.variant, row.quality.regime, row.quality.seed) for row in rows if row.quality}
-    assert found == {(name, regime, 3) for regime in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
+    found = {(row.quality.variant, row.quality.budget, row.quality.seed) for row in rows if row.quality}
+    assert found == {(name, budget, 3) for budget in ("equal_tokens", "equal_seconds") for name in ("mha", "swa")}
 
-    by_name = {(line["variant"], line["regime"]): line for line in result["summary"]}
+    by_name = {(line["variant"], line["budget"]): line for line in result["summary"]}
     assert by_name["mha", "equal_tokens"]["steps"] == by_name["swa", "equal_tokens"]["steps"] == 10
     assert by_name["mha", "equal_seconds"]["steps"] == 10
     # As many steps as its own speed makes of the first variant's seconds.
@@ -94,7 +94,7 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
         ("variants=[mha,swaa]", "error: attention must be a variant; got 'swaa' (choices: "),
         ("variants=[mha,mha]", "variants must be a list of different values, at least one; got ['mha', 'mha']"),
         ("variants=[]", "variants must be a list of different values, at least one; got []"),
-        ("regimes=[equal_seconds]", "regimes must begin with equal_tokens, which sets the clock for the other"),
+        ("budgets=[equal_seconds]", "budgets must begin with equal_tokens, which sets the clock for the other"),
         ("jobs=0", "jobs must be at least 1 and at most "),
         ("jobs=999", ", the cores; got 999"),
         ("training.max_seconds=9", "training.max_seconds must be null in a comparison, where every run has its whole"),
@@ -133,7 +133,7 @@ def test_a_comparison_of_another_text_is_refused(text_corpus, cache, tmp_path, c
     (tmp_path / "text").mkdir()
     for name in "abc":
         (tmp_path / "text" / f"{name}.txt").write_text(f"{name} is a letter\n" * 90)
-    own = [f"data.path={tmp_path / 'text'}", "variants=[mha]", "regimes=[equal_tokens]", "training.steps=1"]
+    own = [f"data.path={tmp_path / 'text'}", "variants=[mha]", "budgets=[equal_tokens]", "training.steps=1"]
     arguments = command(text_corpus, cache, tmp_path / "run", *own)
     assert execute("compare", main, arguments) == 0
     (tmp_path / "text" / "a.txt").write_text("another letter\n" * 90)

@@ -88,7 +88,7 @@ def test_all_that_fits_a_language_model_is_asked_and_agrees_with_its_training(ev
     training = row_of_training(run, budget="checkpoint")
     for row in rows:
         quality = row.quality
-        assert (row.kind, row.status, quality.regime, quality.seed) == ("quality", "ok", "checkpoint", 4)
+        assert (row.kind, row.status, quality.budget, quality.seed) == ("quality", "ok", "checkpoint", 4)
         assert (quality.model, quality.data, quality.variant) == ("gpt_tiny", "text", "mha")
         same = {"attention", "steps", "tokens", "train_seconds", "tokens_per_second", "peak_bytes", "curve"}
         assert quality.model_dump(include=same) == training.quality.model_dump(include=same)

@@ -147,7 +147,7 @@ def test_a_run_from_before_its_command_was_kept_goes_on(train, tmp_path):
 def test_a_comparison_in_a_sweep_trains_by_the_overrides_of_its_job(capsys):
     def main(config):
         recipe = compare.CompareRecipe(
-            variants=("mha",), seeds=(0,), regimes=("equal_tokens",), run_dir="x", benchmark=False
+            variants=("mha",), seeds=(0,), budgets=("equal_tokens",), run_dir="x", benchmark=False
         )
         return {"typed": compare._training_overrides(recipe)}
 

@@ -46,7 +46,7 @@ def test_a_new_file_is_a_task_of_both_scripts(new_task, text_corpus, tmp_path, c
     assert (list(tasks), tasks[new_task]["count"]) == (["language", new_task], 4)
     found = {row.quality.task: row.quality for row in read_rows(tmp_path / "rows.jsonl")}
     assert (found[new_task].metric, found[new_task].value) == ("accuracy", tasks[new_task]["value"])
-    own = {"variants": ("mha",), "seeds": (0,), "regimes": ("equal_tokens",), "run_dir": "new"}
+    own = {"variants": ("mha",), "seeds": (0,), "budgets": ("equal_tokens",), "run_dir": "new"}
     assert CompareRecipe(**own, tasks=(new_task,)).tasks == (new_task,)
     with pytest.raises(UserError, match=r"tasks must be known ones; got 'speling' \(choices: .*spelling"):
         CompareRecipe(**own, tasks=("speling",))

@@ -110,7 +110,7 @@ def test_causal_linear_competes_by_its_ratio_in_rounds_of_its_own(factor, winner
 def look(name, *, difference=1e-6, layers=(0, 1), text="import os", data="stdlib"):
     damage = {"largest_logit_difference": difference, "kl_nats_per_token": difference}
     surgery = {"layers": list(layers), "num_layers": 2, "damage": damage, "greedy": {"text": text}}
-    fields = {"task": "surgery", "metric": "kl_nats_per_token", "model": "smollm", "data": data, "regime": "checkpoint"}
+    fields = {"task": "surgery", "metric": "kl_nats_per_token", "model": "smollm", "data": data, "budget": "checkpoint"}
     return quality_row(name, 0, difference, **fields, surgery=json.dumps(surgery), attention=attention(name))
 
 

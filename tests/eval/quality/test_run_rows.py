@@ -67,7 +67,7 @@ def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_re
     attention = random_model(attention={**variant_mapping("swa"), "window_size": 9}).config.attention
     assert quality.attention == attention_json(attention)
     assert quality.implementation == "native"
-    assert (quality.regime, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
+    assert (quality.budget, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
     assert (quality.tokens_per_second, quality.peak_bytes, quality.num_parameters) == (50.0, 4321, 1234)
     assert row_of_training(run_dir, budget="equal_tokens") == row
 
@@ -135,7 +135,7 @@ def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
     quality = row.quality
     found = {"value": 9.0, "standard_error": 1.0, "count": 4, "train_seconds": 1.0, "curve": []}
     assert quality_identity(quality.model_copy(update=found)) == row.identity
-    for change in ({"variant": "mha"}, {"seed": 4}, {"regime": "equal_seconds"}, {"length": 8}, {"task": "positions"}):
+    for change in ({"variant": "mha"}, {"seed": 4}, {"budget": "equal_seconds"}, {"length": 8}, {"task": "positions"}):
         assert quality_identity(quality.model_copy(update=change)) != row.identity
     assert quality_identity(quality, evaluated="other weights") != row.identity
 

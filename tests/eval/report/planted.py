@@ -101,12 +101,12 @@ def quality_rows(seeds: int = 3) -> list[Row]:
         for seed in range(seeds):
             rng = random.Random(f"{name}{seed}")
             end = loss + rng.gauss(0, 0.01)
-            for regime in ("equal_tokens", "equal_seconds"):
+            for budget in ("equal_tokens", "equal_seconds"):
                 curve = [
                     CurvePoint(tokens=4096 * step, seconds=SPEEDS[name] * step, value=end + 2 / step)
                     for step in range(1, 9)
                 ]
-                rows.append(quality_row(name, seed, end, metric="val_bits_per_byte", regime=regime, curve=curve))
+                rows.append(quality_row(name, seed, end, metric="val_bits_per_byte", budget=budget, curve=curve))
             rows.append(quality_row(name, seed, end + 0.001, standard_error=0.01, count=1000))
             for pairs in (4, 8, 16, 32):
                 accuracy = max(0.1, 1 - (0.02 * pairs if name == "linear" else 0.0) - rng.random() * 0.01)

@@ -159,7 +159,7 @@ def _quality(rng: random.Random, few: dict[str, Any], index: int) -> dict[str, A
             "attention": _attention(rng, variant),
             "model": rng.choice(few["models"]) or "gpt_tiny",
             "data": rng.choice(("stdlib", "mqar", *WEIRD[:2])),
-            "regime": rng.choice(get_args(Budget)),
+            "budget": rng.choice(get_args(Budget)),
             "seed": rng.choice((0, 0, 1, 2, -(2**63))),
             "trained_on": rng.choice((None, "a" * 64, "b" * 64)),
             "measured_on": rng.choice((None, "a" * 64)),

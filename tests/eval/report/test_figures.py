@@ -175,7 +175,7 @@ def test_drawings_take_the_pages_colour_and_ids_of_their_own(rows: list[Row]) ->
 
 def test_recall_is_drawn_of_one_model_on_equal_tokens_whatever_else_was_trained() -> None:
     own = [recall_row("mha", 0, 0.9, 4), recall_row("swa", 0, 0.8, 4)]
-    others = [changed(own[0], regime="equal_seconds"), changed(own[0], model="gpt_tiny")]
+    others = [changed(own[0], budget="equal_seconds"), changed(own[0], model="gpt_tiny")]
     drawn = KINDS["recall"].drawn([*others, *own])
     assert isinstance(drawn, Figure)
     assert "gpt_recall on mqar, trained on equal tokens" in _texts(drawn)

@@ -39,7 +39,7 @@ def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
 
 
 def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
-    alone = quality_row("mha", 0, 3.0, regime="checkpoint")
+    alone = quality_row("mha", 0, 3.0, budget="checkpoint")
     book = QualityBook([alone])
     assert str(book.bits_per_byte("mha", None)) == "3.000 (n=1), checkpoint"
     assert str(QualityBook([alone, quality_row("mha", 0, 2.0)]).bits_per_byte("mha", None)) == "2.000 (n=1)"
@@ -50,13 +50,13 @@ def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() 
     rows = [
         recall_row("mha", 0, 0.9),
         quality_row("mha", 0, 2.0),
-        *(changed(row, regime="equal_seconds") for row in seconds),
+        *(changed(row, budget="equal_seconds") for row in seconds),
     ]
     for each in (rows, rows[::-1]):
         book = QualityBook(each)
         assert str(book.recall("mha", None)) == "0.900 (n=1)"
         assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-    assert QualityBook([changed(rows[0], regime="equal_seconds")]).recall("mha", None) is None
+    assert QualityBook([changed(rows[0], budget="equal_seconds")]).recall("mha", None) is None
 
 
 def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
@@ -75,12 +75,12 @@ def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
         assert "gpt_small was not trained" in book.words("gpt_small")
 
 
-def test_a_figure_holds_one_model_data_and_regime() -> None:
+def test_a_figure_holds_one_model_data_and_budget() -> None:
     rows = [recall_row("mha", 0, 0.9, 4), recall_row("swa", 0, 0.8, 4)]
     others = [
-        changed(rows[0], **field) for field in ({"regime": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
+        changed(rows[0], **field) for field in ({"budget": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
     ]
-    alone = changed(rows[0], regime="checkpoint")
+    alone = changed(rows[0], budget="checkpoint")
     assert of_main_experiment(measured_quality([*others, alone, *rows])) == measured_quality(rows)
     assert of_main_experiment(measured_quality([others[0], alone])) == measured_quality([alone])
     assert of_main_experiment([]) == []
@@ -111,11 +111,11 @@ APART = (
 )
 
 
-@pytest.mark.parametrize("regime", ["equal_tokens", "equal_seconds", "checkpoint"])
+@pytest.mark.parametrize("budget", ["equal_tokens", "equal_seconds", "checkpoint"])
 @pytest.mark.parametrize("apart", APART, ids=str)
-def test_trainings_on_other_data_or_with_other_settings_are_no_seeds_of_one(apart, regime) -> None:
+def test_trainings_on_other_data_or_with_other_settings_are_no_seeds_of_one(apart, budget) -> None:
     def trained(seed: int, value: float, facts: dict[str, object], metric: str = "val_bits_per_byte"):
-        return quality_row("mha", seed, value, regime=regime, metric=metric, **facts)
+        return quality_row("mha", seed, value, budget=budget, metric=metric, **facts)
 
     first, second = apart
     rows = [trained(0, 6.0, first), trained(1, 6.2, first), trained(2, 9.0, second)]
@@ -137,7 +137,7 @@ def test_recall_of_other_trainings_is_not_pooled_either(apart) -> None:
 
 
 def test_seeds_of_one_training_are_pooled_and_two_checkpoints_of_one_run_are_not() -> None:
-    facts = {"trained_on": "a" * 64, "settings": settings(steps=9), "regime": "checkpoint"}
+    facts = {"trained_on": "a" * 64, "settings": settings(steps=9), "budget": "checkpoint"}
     rows = [changed(quality_row("mha", seed, 2.0 + seed / 10), steps=9, **facts) for seed in (0, 1)]
     earlier = changed(quality_row("mha", 2, 5.0), steps=4, **facts)
     for each in ([*rows, earlier], [earlier, *rows]):
@@ -152,7 +152,7 @@ def test_seeds_of_one_training_are_pooled_and_two_checkpoints_of_one_run_are_not
 def test_at_equal_seconds_variants_are_compared_though_their_steps_differ() -> None:
     rows = [
         quality_row(
-            name, seed, 2.0, metric="val_bits_per_byte", regime="equal_seconds", settings=settings(steps=n), steps=n
+            name, seed, 2.0, metric="val_bits_per_byte", budget="equal_seconds", settings=settings(steps=n), steps=n
         )
         for name, n in (("mha", 9), ("swa", 13))
         for seed in range(2)

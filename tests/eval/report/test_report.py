@@ -103,7 +103,7 @@ def test_few_rows_give_a_report_whose_figures_say_what_is_missing_and_none_of_an
 def test_equal_rows_give_equal_bytes(tmp_path: Path, rows: list[Row]) -> None:
     some = [row for row in rows if row.cell is not None and row.cell.suite == "transfer" and row.cell.mode == "step"]
     told = [(row, row.quality) for row in rows if row.quality is not None]
-    some += [row for row, quality in told if (quality.task, quality.seed, quality.regime) == SAME]
+    some += [row for row, quality in told if (quality.task, quality.seed, quality.budget) == SAME]
     first = write_report(some, tmp_path / "first", title="Same")
     second = write_report(some, tmp_path / "second", title="Same")
     assert len(first.figures) == 2

@@ -42,11 +42,11 @@ def test_only_seeds_that_both_had_are_subtracted() -> None:
     assert third["difference to the first"] == "–"
 
 
-def test_models_regimes_and_metrics_are_never_subtracted_from_each_other() -> None:
+def test_models_budgets_and_metrics_are_never_subtracted_from_each_other() -> None:
     rows = [
         *_trained("mha", [2.0, 2.1]),
         *_trained("swa", [5.0, 5.1], model="bert_tiny", task="masked"),
-        *_trained("swa", [6.0, 6.1], regime="equal_seconds"),
+        *_trained("swa", [6.0, 6.1], budget="equal_seconds"),
         *[changed(row, metric="val_accuracy") for row in _trained("swa", [0.5, 0.6])],
     ]
     lines = _lines(rows)
@@ -85,8 +85,8 @@ SURGERY = {
 
 
 def figure(name, seed, value, *, model, task="language", metric="bits_per_byte", **fields):
-    regime = "checkpoint" if model == "small" else "equal_tokens"
-    return quality_row(name, seed, value, model=model, task=task, metric=metric, regime=regime, **fields)
+    budget = "checkpoint" if model == "small" else "equal_tokens"
+    return quality_row(name, seed, value, model=model, task=task, metric=metric, budget=budget, **fields)
 
 
 def rows():
