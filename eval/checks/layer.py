@@ -66,7 +66,7 @@ def check_layer(
     check = "timed call equals the uncompiled layer"
     findings.append(values_finding(check, timed_BLD, apply(setting.hidden_states()), bound))
     reach_LS = reach([setting.variant], small.cell.length, causal=setting.shape.causal)
-    findings += check_mixing(apply, x_BLD, _loud, bound, may_LS=reach_LS, direct_LS=reach_LS)
+    findings += check_mixing(apply, x_BLD, _amplified, bound, may_LS=reach_LS, direct_LS=reach_LS)
     findings += _check_projections(small, layer, bound)
     other, name = _other_layer(small, layer)
     if other is not None:
@@ -198,7 +198,7 @@ def check_mixing(
     ]
 
 
-def _loud(x_BLD: mx.array, position: int) -> mx.array:
+def _amplified(x_BLD: mx.array, position: int) -> mx.array:
     loud = mx.array(x_BLD)
     loud[0, position] = loud[0, position] * _LOUD
     return loud

@@ -17,7 +17,7 @@ import abc
 import dataclasses
 from typing import Literal
 
-from eval.claims.evidence import Evidence, MissingRowsError
+from eval.claims.measurements import Measurements, MissingRowsError
 from eval.query import Pair
 from eval.statistics.intervals import Contrast
 from eval.statistics.scaling import Crossover
@@ -127,18 +127,18 @@ class Rule(abc.ABC):
     told_here: bool = False
 
     @abc.abstractmethod
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         """What the rows say.
 
         Raises:
             MissingRowsError: If they say nothing.
         """
 
-    def judge(self, claim: Claim, evidence: Evidence) -> Finding:
+    def judge(self, claim: Claim, measurements: Measurements) -> Finding:
         """The verdict on a claim; errors as of `outcome`."""
-        found = self.outcome(evidence)
+        found = self.outcome(measurements)
         like_for_like = verdict(found.held) if isinstance(found.held, bool) else found.held
-        elsewhere = bool(self.only_on) and evidence.backend != self.only_on
+        elsewhere = bool(self.only_on) and measurements.backend != self.only_on
         parts = [found.reason, self.note, f"Undecided: {found.undecided}." if found.undecided else ""]
         verdict_ = like_for_like
         if self.defect and isinstance(found.held, bool):
@@ -146,7 +146,11 @@ class Rule(abc.ABC):
             parts = [self.defect, "" if elsewhere else f"Like for like: {like_for_like}.", *parts]
         if elsewhere:
             here = f"On this device: {verdict_}." if self.told_here else ""
-            parts = [f"The claim is about {_DEVICES[self.only_on]}; these rows are of {evidence.device}.", here, *parts]
+            parts = [
+                f"The claim is about {_DEVICES[self.only_on]}; these rows are of {measurements.device}.",
+                here,
+                *parts,
+            ]
             verdict_ = ELSEWHERE
         return Finding(
             claim=claim,

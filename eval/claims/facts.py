@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from eval.claims.claim import ELSEWHERE, FIGURE_TOLERANCE, Outcome, Rule, point
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, variant_kv_heads
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, variant_kv_heads
 from eval.claims.ratios import Ratio
 from eval.query import Measured
 from eval.rows import Cell
@@ -24,8 +24,8 @@ class Caches(Rule):
     num_kv_heads: int
     saving: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        fewer, full = self._caches(evidence, self.num_kv_heads), self._caches(evidence, self.num_heads)
+    def outcome(self, measurements: Measurements) -> Outcome:
+        fewer, full = self._caches(measurements, self.num_kv_heads), self._caches(measurements, self.num_heads)
         groups = sorted(set(fewer) & set(full))
         if not groups:
             raise MissingRowsError(
@@ -47,9 +47,9 @@ class Caches(Rule):
             evidence=tuple(each[group].identity for group in groups for each in (fewer, full)),
         )
 
-    def _caches(self, evidence: Evidence, num_kv_heads: int) -> dict[str, Measured]:
+    def _caches(self, measurements: Measurements, num_kv_heads: int) -> dict[str, Measured]:
         found: dict[str, Measured] = {}
-        for each in evidence.find(self.where):
+        for each in measurements.find(self.where):
             if each.cache_bytes and self._shares(each.cell, num_kv_heads):
                 found.setdefault(each.cell.group, each)
         return found
@@ -71,11 +71,11 @@ class PeakSaving(Rule):
     over: Series
     saving: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         ours, theirs = (
             {
                 (each.cell.suite, each.cell.group): each
-                for each in evidence.speed
+                for each in measurements.speed
                 if series.holds(each.cell) and each.peak_bytes
             }
             for series in (self.series, self.over)
@@ -102,9 +102,9 @@ class EqualOutputs(Rule):
     series: Series
     where: Where
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         # Where the outputs differ, there is no time, and the row says by how much.
-        checks = [(each.identity, each.row.correctness) for each in evidence.find(self.where, self.series)]
+        checks = [(each.identity, each.row.correctness) for each in measurements.find(self.where, self.series)]
         errors = [check.max_error for _, check in checks if check is not None and check.max_error is not None]
         if not errors:
             raise MissingRowsError(f"no outputs of {self.series.label} were compared ({self.where})")
@@ -133,15 +133,15 @@ class Unsettled(Rule):
     lengths: tuple[int, ...] = ()
     needs: Ratio | None = None
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         if self.needs is not None:
-            found = self.needs.outcome(evidence)
+            found = self.needs.outcome(measurements)
             absent = "whether it is there is undecided" if found.undecided else "what is to be explained is not there"
             reason = "A time does not show what it was spent on" + ("." if found.held else f", and {absent}.")
             held = ELSEWHERE if found.held else False
             return dataclasses.replace(found, held=held, reason=reason, undecided="")
         assert self.series is not None, "rows stand beside, or a ratio that is to be explained"
-        rows = evidence.timed_at(self.lengths, self.where, self.series)
+        rows = measurements.timed_at(self.lengths, self.where, self.series)
         nodes = [each.row.work.graph_nodes if each.row.work else None for each in rows]
         texts = [
             f"N={each.cell.length}: {1000 * each.times.median_seconds:.2f} ms, {count or 'uncounted'} operations"
@@ -157,9 +157,9 @@ class Synthetic(Rule):
     num_means: int
     spread: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         constant = constant_relative_spread([self.spread] * self.num_means)
-        rows = [each for each in evidence.speed if each.timing is not None]
+        rows = [each for each in measurements.speed if each.timing is not None]
         ours = [spread for each in rows if (spread := each.times.coefficient_of_variation) is not None]
         beside = f"ours: {min(ours):.1%} to {max(ours):.1%} over {len(ours)} rows" if ours else "ours: not measured"
         return Outcome(
@@ -178,7 +178,7 @@ class ScoreBytes(Rule):
     length: int
     cache_mebibytes: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         mebibytes = self.num_heads * self.length**2 * np.dtype(np.float32).itemsize / 2**20
         shape = f"{self.num_heads} heads of {self.length} x {self.length} float32 scores"
         return Outcome(
@@ -192,7 +192,7 @@ class HalfPrecisionElu(Rule):
 
     x: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         x = np.float16(self.x)
         as_published, rearranged = float((np.exp(x) - np.float16(1)) + np.float16(1)), float(np.exp(x))
         return Outcome(

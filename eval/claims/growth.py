@@ -18,7 +18,7 @@ from eval.claims.claim import (
     same_slope,
     with_interval,
 )
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.claims.ratios import at_lengths
 from eval.query import Pair
 from eval.statistics.intervals import MIN_BOOTSTRAP_SAMPLES, Contrast, contrast, logarithms
@@ -48,7 +48,7 @@ class Slope(Rule):
     where: Where
     lengths: tuple[int, ...] = ()
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         if self.line is not None:
             slope = scaling_exponent(self.line["lengths"], [[each] for each in self.line["seconds"]]).value
             return Outcome(
@@ -60,11 +60,11 @@ class Slope(Rule):
             )
         assert self.series is not None, "a slope is of a line or of rows"
         if self.over is not None:
-            pairs = evidence.by_length(self.series, self.over, self.where, self.lengths)
+            pairs = measurements.by_length(self.series, self.over, self.where, self.lengths)
             found = scaling_exponent(list(pairs), [pair.ratios for pair in pairs.values()])
             listed, used = f"{at_lengths(pairs)}; slope ", identities(pairs.values())
         else:
-            rows = evidence.timed_at(self.lengths, self.where, self.series)
+            rows = measurements.timed_at(self.lengths, self.where, self.series)
             found = scaling_exponent(self.lengths, [row.samples for row in rows])
             listed, used = "", tuple(row.identity for row in rows)
         published = (
@@ -100,8 +100,8 @@ class Product(Rule):
     what: str
     against: str = ""
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        rows = [evidence.timed(self.where.at(length), series) for series, length, _ in self.terms]
+    def outcome(self, measurements: Measurements) -> Outcome:
+        rows = [measurements.timed(self.where.at(length), series) for series, length, _ in self.terms]
         powers = [power for _, _, power in self.terms]
         found = contrast([logarithms(row.samples) for row in rows], powers).exponential
         claimed = f"Claimed to be {'above' if self.above else 'below'} 1."
@@ -138,11 +138,11 @@ class Crossing(Rule):
     beside: Series | None = None
     after: Series | None = None
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        found, pairs = self._crossover(evidence, self.series, self.baseline)
+    def outcome(self, measurements: Measurements) -> Outcome:
+        found, pairs = self._crossover(measurements, self.series, self.baseline)
         used = identities(pairs.values())
         if self.after is not None:
-            other, others = self._crossover(evidence, self.after, self.baseline)
+            other, others = self._crossover(measurements, self.after, self.baseline)
             # What is faster at short lengths crosses the other way.
             falls_behind = "short lengths" in (found.faster_at, other.faster_at)
             held = not falls_behind and _ends(found)[0] > _ends(other)[1]
@@ -156,21 +156,25 @@ class Crossing(Rule):
             low, high = _ends(found)
             held = shown and in_range(Contrast(value=found.length or 0.0, low=low, high=high), least, most)
             ours = f"{_words(found)}; {self.series.label} over {self.baseline.label}: {at_lengths(pairs)}"
-            ours += "" if self.beside is None else f"; over {self.beside.label}: {self._beside(evidence, self.beside)}"
+            ours += (
+                "" if self.beside is None else f"; over {self.beside.label}: {self._beside(measurements, self.beside)}"
+            )
             claimed = f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
             reason = f"Published {claimed}, give or take {FIGURE_TOLERANCE:.0%}{self._own()}."
         return Outcome(held=held, ours=ours, figure=found, reason=reason, evidence=used)
 
-    def _crossover(self, evidence: Evidence, series: Series, baseline: Series) -> tuple[Crossover, dict[int, Pair]]:
-        pairs = evidence.by_length(series, baseline, self.where, self.lengths)
+    def _crossover(
+        self, measurements: Measurements, series: Series, baseline: Series
+    ) -> tuple[Crossover, dict[int, Pair]]:
+        pairs = measurements.by_length(series, baseline, self.where, self.lengths)
         above, below = ([getattr(p, side).samples for p in pairs.values()] for side in ("numerator", "denominator"))
         if min(map(len, above)) < MIN_BOOTSTRAP_SAMPLES:
             raise MissingRowsError(f"fewer than {MIN_BOOTSTRAP_SAMPLES} rounds: the crossover has no interval")
         return crossover(list(pairs), above, below), pairs
 
-    def _beside(self, evidence: Evidence, baseline: Series) -> str:
+    def _beside(self, measurements: Measurements, baseline: Series) -> str:
         try:
-            return _words(self._crossover(evidence, self.series, baseline)[0])
+            return _words(self._crossover(measurements, self.series, baseline)[0])
         except MissingRowsError:
             return "not measured"
 

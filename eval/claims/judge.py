@@ -15,7 +15,7 @@ from typing import Any
 
 from eval.claims import facts, growth, means, ratios, trained
 from eval.claims.claim import ELSEWHERE, Claim, Finding, Rule
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where
 from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.errors import shortened
@@ -71,8 +71,8 @@ def judge(rows: Sequence[Row], claims: Sequence[Claim] | None = None) -> list[Fi
     Returns:
         Verdicts computed from the rows; "not measured", with the reason, where rows are missing.
     """
-    evidence = Evidence(rows)
-    return [_finding(claim, evidence) for claim in (all_claims() if claims is None else claims)]
+    measurements = Measurements(rows)
+    return [_finding(claim, measurements) for claim in (all_claims() if claims is None else claims)]
 
 
 def all_claims() -> list[Claim]:
@@ -80,17 +80,17 @@ def all_claims() -> list[Claim]:
     return [each.claim for each in published().values()]
 
 
-def _finding(claim: Claim, evidence: Evidence) -> Finding:
+def _finding(claim: Claim, measurements: Measurements) -> Finding:
     try:
-        found = published()[claim.id].rule.judge(claim, evidence)
+        found = published()[claim.id].rule.judge(claim, measurements)
     except MissingRowsError as missing:
         found = Finding(claim=claim, verdict="not measured", reason=f"{missing}")
     notes = [found.reason]
     settled = found.verdict not in ("not measured", ELSEWHERE)
-    if found.evidence and claim.on_apple and settled and evidence.backend != "metal":
-        notes.append(f"Published on Apple's GPU; the verdict is for {evidence.device}.")
-    if found.evidence and evidence.other_devices:
-        notes.append(f"Rows of {', '.join(evidence.other_devices)} are not in it.")
+    if found.evidence and claim.on_apple and settled and measurements.backend != "metal":
+        notes.append(f"Published on Apple's GPU; the verdict is for {measurements.device}.")
+    if found.evidence and measurements.other_devices:
+        notes.append(f"Rows of {', '.join(measurements.other_devices)} are not in it.")
     return dataclasses.replace(found, reason=" ".join(note for note in notes if note))
 
 

@@ -20,7 +20,7 @@ from eval.claims.claim import (
     ties,
     with_interval,
 )
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.query import Measured, Pair
 from eval.rows import Row
 from eval.statistics.intervals import Contrast, contrast, logarithms
@@ -47,20 +47,20 @@ class Mean(Rule):
     figure: float | None = None
     axis: Literal["head_dim", "length", "batch_size"] | None = None
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        unavailable = [each for each in evidence.find(self.where, self.above) if each.row.status == "unavailable"]
+    def outcome(self, measurements: Measurements) -> Outcome:
+        unavailable = [each for each in measurements.find(self.where, self.above) if each.row.status == "unavailable"]
         if unavailable:
             row = unavailable[0].row
             ours = "a row without times, and no silent fallback"
             return Outcome(held=ELSEWHERE, ours=ours, reason=f"{row.reason}", evidence=(row.identity,))
-        pairs = self._pairs(evidence)
+        pairs = self._pairs(measurements)
         found = self._along_axis(pairs) if self.kind == "falls" else self._overall(pairs)
         return dataclasses.replace(found, evidence=identities(pairs))
 
-    def _pairs(self, evidence: Evidence) -> list[Pair]:
+    def _pairs(self, measurements: Measurements) -> list[Pair]:
         if self.below is not None:
-            return evidence.some_pairs(self.above, self.below, self.where)
-        controls = evidence.controls(self.where)
+            return measurements.some_pairs(self.above, self.below, self.where)
+        controls = measurements.controls(self.where)
         if not controls:
             raise MissingRowsError(f"no A/A control ({self.where})")
         return controls
@@ -127,8 +127,10 @@ class Rate(Rule):
     model: str | None = None
     with_models: str = ""
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        rows = [each for each in evidence.find(self.where, self.series) if self.with_models in (each.cell.model or "")]
+    def outcome(self, measurements: Measurements) -> Outcome:
+        rows = [
+            each for each in measurements.find(self.where, self.series) if self.with_models in (each.cell.model or "")
+        ]
         rows = [each for each in rows if self._value(each) is not None]
         if not rows:
             raise MissingRowsError(f"no {self.quantity.replace('_', ' ')} of {self.series.label} ({self.where})")
@@ -183,8 +185,8 @@ class Spread(Rule):
     lengths: tuple[int, ...]
     bound: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        rows = [each for length in self.lengths for each in evidence.find(self.where.at(length)) if each.timing]
+    def outcome(self, measurements: Measurements) -> Outcome:
+        rows = [each for length in self.lengths for each in measurements.find(self.where.at(length)) if each.timing]
         spreads = [(each.times.coefficient_of_variation, each) for each in rows]
         known_ones = [(spread, each) for spread, each in spreads if spread is not None]
         if not known_ones:
@@ -271,8 +273,8 @@ class Ranking(Rule):
     lengths: tuple[int, ...]
     claimed: Series | None = None
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        found = {length: self._podium(evidence, self.where.at(length)) for length in self.lengths}
+    def outcome(self, measurements: Measurements) -> Outcome:
+        found = {length: self._podium(measurements, self.where.at(length)) for length in self.lengths}
         rows = dict.fromkeys(row.identity for _, _, field in found.values() for each in field for row in each.rows)
         texts = {
             length: fastest + (f" (tied: {', '.join(tied)})" if tied else "")
@@ -296,12 +298,12 @@ class Ranking(Rule):
             evidence=tuple(rows),
         )
 
-    def _podium(self, evidence: Evidence, where: Where) -> tuple[str, tuple[str, ...], list[_Contender]]:
+    def _podium(self, measurements: Measurements, where: Where) -> tuple[str, tuple[str, ...], list[_Contender]]:
         """The fastest, those that tie with it, and all that were timed in one group."""
         field = []
         for series in self.field:
             try:
-                field.append(self._contender(evidence, series, where))
+                field.append(self._contender(measurements, series, where))
             except MissingRowsError:
                 if series in self.needed:
                     raise
@@ -311,8 +313,8 @@ class Ranking(Rule):
         tied = tuple(each.series.label for each in field if each is not first and each.ties(first))
         return first.series.label, tied, field
 
-    def _contender(self, evidence: Evidence, series: Series, where: Where) -> _Contender:
+    def _contender(self, measurements: Measurements, series: Series, where: Where) -> _Contender:
         other = {one.label: two for one, two in self.linked}.get(series.label)
-        link = None if other is None else evidence.pair(series, other, where)
-        shared = evidence.pair(series if other is None else other, self.shared, where)
+        link = None if other is None else measurements.pair(series, other, where)
+        shared = measurements.pair(series if other is None else other, self.shared, where)
         return _Contender(series=series, timed=shared.numerator, link=link)

@@ -16,7 +16,7 @@ from eval.claims.claim import (
     times,
     verdict,
 )
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where, identities
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.query import Pair
 from eval.statistics.ratios import holm
 
@@ -35,11 +35,11 @@ class Beside:
     length: int | None = None
     mode: str | None = None
 
-    def words(self, evidence: Evidence, where: Where) -> str:
+    def words(self, measurements: Measurements, where: Where) -> str:
         """The ratio, or that it was not measured."""
         there = dataclasses.replace(where, length=self.length or where.length, mode=self.mode or where.mode)
         try:
-            figure = times(evidence.pair(self.above, self.below, there))
+            figure = times(measurements.pair(self.above, self.below, there))
         except MissingRowsError:
             figure = "not measured"
         place = ", ".join(each for each in (there.mode or "", f"N={there.length}" if there.length else "") if each)
@@ -82,8 +82,8 @@ class Ratio(Rule):
     prefix: str = ""
     own_target: float | None = None
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        pairs = self._pairs(evidence)
+    def outcome(self, measurements: Measurements) -> Outcome:
+        pairs = self._pairs(measurements)
         # One figure for each length, or all of them for each pair.
         each_its_own = self.kind == "figure" and len(self.figures) == len(pairs) and not self._has_several
         claimed = {name: self.figures[i : i + 1] if each_its_own else self.figures for i, name in enumerate(pairs)}
@@ -97,7 +97,7 @@ class Ratio(Rule):
         notes = (self._rule(pairs[shown]), self._against(pairs, is_open), self._target(pairs))
         return Outcome(
             held=not failing,
-            ours=self._ours(evidence, pairs, pairs[shown]),
+            ours=self._ours(measurements, pairs, pairs[shown]),
             figure=pairs[shown].ratio.figure,
             reason=" ".join(note for note in notes if note),
             undecided=self._what_is_open() if failing and all(is_open.values()) else "",
@@ -112,13 +112,13 @@ class Ratio(Rule):
     def _has_several(self) -> bool:
         return self.kind == "figure" and len(self.figures) > max(1, len(self.lengths))
 
-    def _pairs(self, evidence: Evidence) -> dict[str, Pair]:
+    def _pairs(self, measurements: Measurements) -> dict[str, Pair]:
         if not self.lengths:
-            found = [pair for below in self._belows for pair in evidence.some_pairs(self.above, below, self.where)]
+            found = [pair for below in self._belows for pair in measurements.some_pairs(self.above, below, self.where)]
             return {pair.cell.group: pair for pair in found}
         return {
             (f"{self.above.label} over {below.label}, " if len(self._belows) > 1 else "") + f"N={length}": (
-                evidence.pair(self.above, below, self.where.at(length))
+                measurements.pair(self.above, below, self.where.at(length))
             )
             for below in self._belows
             for length in self.lengths
@@ -162,7 +162,7 @@ class Ratio(Rule):
             return "an interval holds both the published figure and 1"
         return "an interval reaches beyond 10 % of 1"
 
-    def _ours(self, evidence: Evidence, pairs: dict[str, Pair], shown: Pair) -> str:
+    def _ours(self, measurements: Measurements, pairs: dict[str, Pair], shown: Pair) -> str:
         if len(pairs) <= _MOST_LISTED:
             texts = ["; ".join(f"{name}: {times(pair)}" for name, pair in pairs.items())]
         else:
@@ -171,12 +171,12 @@ class Ratio(Rule):
             which = self.show if self.show != "last" else "the last"
             texts = [f"{span}; {which} {times(shown)} ({shown.cell.group})"]
         where = self.where.at(self.lengths[-1]) if self.lengths else self.where
-        texts += [each.words(evidence, where) for each in self.beside]
+        texts += [each.words(measurements, where) for each in self.beside]
         if self.first_call:
             cold = shown.numerator.times.first_call_seconds / shown.numerator.times.median_seconds
             texts.append(f"the baseline's first call takes {cold:.1f} times its median")
         if self.noise:
-            controls = [pair.ratio.ratio for pair in evidence.controls(self.where)]
+            controls = [pair.ratio.ratio for pair in measurements.controls(self.where)]
             largest = f"largest ratio of an A/A control {max(controls):.2f}x over {len(controls)}" if controls else ""
             texts.append(largest or "no A/A control")
         return self.prefix + "; ".join(texts)
@@ -232,8 +232,8 @@ class All(Rule):
 
     parts: tuple[Ratio, ...]
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        found = [part.outcome(evidence) for part in self.parts]
+    def outcome(self, measurements: Measurements) -> Outcome:
+        found = [part.outcome(measurements) for part in self.parts]
         return Outcome(
             held=all(each.held for each in found),
             ours="; ".join(each.ours for each in found),
@@ -251,8 +251,10 @@ class NeverBeaten(Rule):
     where: Where
     lengths: tuple[int, ...]
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        found = {other.label: evidence.by_length(other, self.series, self.where, self.lengths) for other in self.others}
+    def outcome(self, measurements: Measurements) -> Outcome:
+        found = {
+            other.label: measurements.by_length(other, self.series, self.where, self.lengths) for other in self.others
+        }
         pairs = {f"{label} at N={length}": pair for label, each in found.items() for length, pair in each.items()}
         beaten = [name for name, pair in pairs.items() if same_side(pair.ratio.figure, above=False)]
         return Outcome(
@@ -274,8 +276,8 @@ class Significance(Rule):
     length: int
     level: float
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        pairs = evidence.by_length(self.above, self.below, self.where, (self.length,))
+    def outcome(self, measurements: Measurements) -> Outcome:
+        pairs = measurements.by_length(self.above, self.below, self.where, (self.length,))
         tested = {length: p for length, pair in pairs.items() if (p := pair.ratio.p_value) is not None}
         if self.length not in tested:
             raise MissingRowsError("a single sample, or equal ones, cannot be tested")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from eval.claims.claim import Outcome, Rule, in_range, known, point, same_figure, same_side, with_interval
-from eval.claims.evidence import Evidence, MissingRowsError, Series, Where
+from eval.claims.measurements import Measurements, MissingRowsError, Series, Where
 from eval.rows import Row
 from eval.statistics.intervals import Contrast, paired_difference
 from eval.statistics.ratios import paired_ratio
@@ -61,10 +61,10 @@ class Training(Rule):
     kind: Literal["figure", "range"]
     figures: tuple[float, ...]
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        compared, how = self._finetunings(evidence), FINETUNED
+    def outcome(self, measurements: Measurements) -> Outcome:
+        compared, how = self._finetunings(measurements), FINETUNED
         if not compared:
-            compared, how = self._steps(evidence), SCALED
+            compared, how = self._steps(measurements), SCALED
         last = compared[-1].ratio
         if self.kind == "figure":
             held = same_figure(last, self.figures[0])
@@ -85,10 +85,10 @@ class Training(Rule):
             evidence=tuple(identity for each in compared for identity in each.identities),
         )
 
-    def _steps(self, evidence: Evidence) -> list[_Compared]:
+    def _steps(self, measurements: Measurements) -> list[_Compared]:
         pairs = [
             pair
-            for pair in evidence.pairs(self.above[1], self.below[1], self.where)
+            for pair in measurements.pairs(self.above[1], self.below[1], self.where)
             if self.with_models in (pair.cell.model or "")
         ]
         if not pairs:
@@ -104,9 +104,9 @@ class Training(Rule):
             for pair in pairs
         ]
 
-    def _finetunings(self, evidence: Evidence) -> list[_Compared]:
+    def _finetunings(self, measurements: Measurements) -> list[_Compared]:
         found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
-        for row in evidence.rows:
+        for row in measurements.rows:
             quality = row.quality
             if quality is None or quality.tokens_per_second is None or not quality.model.endswith(_FINETUNED_MODEL):
                 continue
@@ -133,12 +133,12 @@ class Quality(Rule):
     variant: str
     baseline: str
 
-    def outcome(self, evidence: Evidence) -> Outcome:
-        losses = self._differences(evidence, "bits_per_byte")
+    def outcome(self, measurements: Measurements) -> Outcome:
+        losses = self._differences(measurements, "bits_per_byte")
         if not losses:
             names = f"{self.variant} and {self.baseline}"
             raise MissingRowsError(f"no bits per byte of {names} at equal tokens, of two seeds at least")
-        recall = self._differences(evidence, "accuracy")
+        recall = self._differences(measurements, "accuracy")
         worst = max((found for found, _ in losses.values()), key=lambda found: found.value)
         costs = [known(found)[0] > 0 for found, _ in losses.values()]
         costs += [known(found)[1] < 0 for found, _ in recall.values()]
@@ -152,11 +152,11 @@ class Quality(Rule):
             evidence=tuple(row.identity for _, rows in (*losses.values(), *recall.values()) for row in rows),
         )
 
-    def _differences(self, evidence: Evidence, metric: str) -> dict[str, tuple[Contrast, tuple[Row, ...]]]:
+    def _differences(self, measurements: Measurements, metric: str) -> dict[str, tuple[Contrast, tuple[Row, ...]]]:
         """Mean difference of the seeds that both had, for every task and setting that both were trained on."""
         found: dict[tuple[object, ...], dict[str, dict[int, Row]]] = {}
         # What an evaluation says counts before a training's own last value of the same seed.
-        for row in sorted(evidence.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
+        for row in sorted(measurements.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
             quality = row.quality
             if quality is None or quality.value is None or quality.budget != "equal_tokens":
                 continue
@@ -189,11 +189,11 @@ class Exchange(Rule):
 
     variant: str
 
-    def outcome(self, evidence: Evidence) -> Outcome:
+    def outcome(self, measurements: Measurements) -> Outcome:
         wanted = function_of(variant_mapping(self.variant))
         exact = [
             (row, row.quality, json.loads(row.quality.surgery))
-            for row in evidence.rows
+            for row in measurements.rows
             if row.quality is not None
             and row.quality.surgery is not None
             and row.quality.attention is not None

@@ -79,7 +79,7 @@ def compare(base, text_corpus, tmp_path, tmp_path_factory, capsys, monkeypatch):
 SWA = "swa(window_size=3)"
 
 
-def qualities(result, **fields):
+def quality_records(result, **fields):
     """The figures of a comparison's records that have these fields."""
     rows = [row.quality for row in read_rows(Path(result["rows_path"]))]
     return [each for each in rows if each and all(getattr(each, name) == value for name, value in fields.items())]
@@ -98,14 +98,14 @@ def test_every_exchange_leaves_a_record_and_every_arm_is_asked_the_same(compare,
     (skipped,) = [row for row in read_rows(Path(result["rows_path"])) if row.status == "skipped"]
     assert (skipped.quality.variant, skipped.reason) == ("blocksparse_legacy", refused["refused"])
     # One text and one way to ask: the original's figure is the one that the damage is reckoned from.
-    (before,) = qualities(result, model="small", variant="mha", task="language", metric="bits_per_byte")
+    (before,) = quality_records(result, model="small", variant="mha", task="language", metric="bits_per_byte")
     assert before.value == pytest.approx(heal["damage"]["bits_per_byte_before"], rel=1e-5)
-    (healed,) = qualities(result, model="small, heal", variant=SWA, task="language", metric="bits_per_byte")
+    (healed,) = quality_records(result, model="small, heal", variant=SWA, task="language", metric="bits_per_byte")
     assert heal["recovered_share"] == recovered_share(heal["damage"], healed.value)
-    (without,) = qualities(result, model="small, heal", metric="bits_per_byte without attention")
+    (without,) = quality_records(result, model="small, heal", metric="bits_per_byte without attention")
     assert heal["mean_bits_per_byte_without_attention"] == without.value != healed.value
     # One budget of tokens, and weights that are not the checkpoint's.
-    trained = qualities(result, metric="val_bits_per_byte")
+    trained = quality_records(result, metric="val_bits_per_byte")
     assert {(each.model, each.tokens, each.budget) for each in trained} == {
         (f"small, {arm}", 5 * 3 * 37, "equal_tokens") for arm in ("heal", "scratch")
     }
@@ -125,7 +125,7 @@ def test_without_arms_it_only_looks_and_all_is_every_variant(compare, tmp_path, 
     seen, result, errors = compare("variants=[all]", "arms=[]", "layers=[-1]", "tasks=[]")
     assert result is not None, errors
     assert [script.script for script in seen] == ["evaluate.py"] * 2
-    exact, other = (json.loads(each.surgery) for each in qualities(result, task="surgery"))
+    exact, other = (json.loads(each.surgery) for each in quality_records(result, task="surgery"))
     assert (exact["layers"], exact["num_layers"]) == ([1], 2)
     assert exact["damage"]["largest_logit_difference"] <= 1e-4
     assert [line["damage"] for line in result["summary"]] == [exact["damage"], other["damage"]]
@@ -149,7 +149,7 @@ def test_conversations_are_learnt_from_and_each_fine_tuning_looks_for_itself(com
     assert (line["arm"], line["seeds"], line["recovered_share"]) == ("finetune", 1, None)
     # All that validation looks at: every byte of six answers, and where each ends.
     assert line["damage"]["tokens"] == sum(len(f" {n}, of course") + 1 for n in range(12, 18))
-    (trained,) = qualities(result, model="small, examples, finetune")
+    (trained,) = quality_records(result, model="small, examples, finetune")
     assert (trained.metric, trained.value) == ("val_bits_per_byte", line["mean_bits_per_byte"])
     assert "data must be a corpus of text" in compare(*own, "tasks=[language]")[2]
 

@@ -132,15 +132,19 @@ def _steeper(scores: mx.array, query_index: mx.array, key_index: mx.array, confi
 
 
 def _register_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # An implementation that knows nothing of the hook, before the two that come for free.
-    deaf = {"deaf": lambda _: lambda q, k, v, spec: softmax.fused(q, k, v, dataclasses.replace(spec, hook=None))}
-    slopes = pattern_mechanism(name="slopes", allowed=None, hook=ScoreHook(score=_steeper), implementations=deaf)
+
+    def without_hook(_: Any) -> Any:
+        return lambda q, k, v, spec: softmax.fused(q, k, v, dataclasses.replace(spec, hook=None))
+
+    slopes = pattern_mechanism(
+        name="slopes", allowed=None, hook=ScoreHook(score=_steeper), implementations={"without_hook": without_hook}
+    )
     every = {**registry.mechanisms(), "slopes": slopes}
     monkeypatch.setattr(registry, "mechanisms", lambda: every)
 
 
 @pytest.mark.parametrize("limit", [4096, 30])
-@pytest.mark.parametrize(("implementation", "right"), [("masked", True), ("tiled", True), ("deaf", False)])
+@pytest.mark.parametrize(("implementation", "right"), [("masked", True), ("tiled", True), ("without_hook", False)])
 @pytest.mark.parametrize("level", ["op", "layer"])
 def test_heads_that_differ_by_their_number_are_compared_together(
     monkeypatch: pytest.MonkeyPatch, level: str, implementation: str, right: bool, limit: int

@@ -7,8 +7,8 @@ import typing
 import pytest
 
 from eval.claims import Verdict, all_claims, judge
-from eval.claims.evidence import Evidence
 from eval.claims.judge import FOLDER, RULES, published, read_claims
+from eval.claims.measurements import Measurements
 from tests.eval.claims.worlds import (
     NO,
     OTHER,
@@ -62,7 +62,7 @@ claims:
     path = tmp_path / "post.yaml"
     path.write_text(entry, encoding="utf-8")
     found = read_claims(path)["linear-wins"]
-    judgement = found.rule.judge(found.claim, Evidence(published_attnbench()))
+    judgement = found.rule.judge(found.claim, Measurements(published_attnbench()))
     assert (found.claim.source, judgement.verdict) == ("A post", "reproduced")
     assert judgement.value == pytest.approx(4.38 / 2.75, rel=0.01)
 

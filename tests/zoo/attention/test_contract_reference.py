@@ -147,9 +147,9 @@ def test_a_layer_that_stops_a_gradient_is_seen(monkeypatch: pytest.MonkeyPatch) 
     mixer = type(case.layer(causal=True).mixer)
     mix = mixer.__call__
 
-    def deaf(self: Mixer, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
+    def stopped(self: Mixer, q: mx.array, k: mx.array, v: mx.array, **rest: Any) -> mx.array:
         return mix(self, mx.stop_gradient(q), k, v, **rest)
 
-    monkeypatch.setattr(mixer, "__call__", deaf)
+    monkeypatch.setattr(mixer, "__call__", stopped)
     assert value_error(case, causal=True, positions="none") <= tolerance(mx.float32)
     assert gradient_error(case, causal=True) > 100 * tolerance(mx.float32, gradient=True)

@@ -77,7 +77,7 @@ class Where:
         return " ".join(part for part in parts if part)
 
 
-class Evidence:
+class Measurements:
     """The rows of one device."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
