@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 384
 # Times a usual token: loud enough that whoever may attend to it does, in half of the heads at least.
-_LOUD = 30.0
+_AMPLIFICATION = 30.0
 # Of the tokens that may see the loud one, this many next to it are asked whether they do. Others may have forgotten it
 # (recurrent states decay) or look away, so half of them is enough.
 _NEIGHBOURS = 8
@@ -199,9 +199,9 @@ def check_mixing(
 
 
 def _amplified(x_BLD: mx.array, position: int) -> mx.array:
-    loud = mx.array(x_BLD)
-    loud[0, position] = loud[0, position] * _LOUD
-    return loud
+    amplified = mx.array(x_BLD)
+    amplified[0, position] = amplified[0, position] * _AMPLIFICATION
+    return amplified
 
 
 def _change(after: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -139,6 +139,7 @@ def attach_adapters(model: nn.Module, adapters: Adapters, *, dtype: mx.Dtype | N
         modules[path].unfreeze(keys=leaf, recurse=False)
     sizes = {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout, "keys": lora.keys or keys}
     linear_to_lora_layers(model, num_layers, sizes, use_dora=adapters.kind == "dora")
+    # mlx-lm makes layers of its own class only.
     for module in model.modules():
         if type(module) is LoRALinear:
             module.__class__ = _LoRALinear

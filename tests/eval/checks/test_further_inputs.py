@@ -132,7 +132,7 @@ def _steeper(scores: mx.array, query_index: mx.array, key_index: mx.array, confi
 
 
 def _register_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
-
+    # It stands before the two that come for free.
     def without_hook(_: Any) -> Any:
         return lambda q, k, v, spec: softmax.fused(q, k, v, dataclasses.replace(spec, hook=None))
 

@@ -1,12 +1,16 @@
 """A finished run's row is what the run told of itself."""
 
+import hashlib
 import json
 import os
 
 import pytest
 import yaml
 
+from eval.quality import run_rows
 from eval.quality.run_rows import facts_of_checkpoint, quality_identity, row_of_training
+from eval.rows import Row
+from eval.rows.schema import json_schema
 from tests.eval.quality.models import random_model
 from zoo.attention.catalog import attention_json, variant_mapping
 from zoo.checkpoints import load_checkpoint, save_checkpoint
@@ -138,6 +142,17 @@ def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
     for change in ({"variant": "mha"}, {"seed": 4}, {"budget": "equal_seconds"}, {"length": 8}, {"task": "positions"}):
         assert quality_identity(quality.model_copy(update=change)) != row.identity
     assert quality_identity(quality, evaluated="other weights") != row.identity
+
+
+def test_a_record_that_calls_the_budget_a_regime_is_read_and_keeps_its_name(run_dir):
+    row = row_of_training(run_dir, budget="equal_tokens")
+    written = json.loads(row.model_dump_json())
+    written["quality"]["regime"] = written["quality"].pop("budget")
+    earlier = Row.model_validate_json(json.dumps(written), strict=True)
+    assert earlier == row
+    asked = {key: value for key, value in written["quality"].items() if key not in run_rows._FOUND}
+    assert row.identity == hashlib.sha256(json.dumps([asked, ""], sort_keys=True).encode()).hexdigest()[:16]
+    assert "budget" in json_schema()["$defs"]["Quality"]["required"]
 
 
 STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}

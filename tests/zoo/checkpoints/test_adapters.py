@@ -9,6 +9,7 @@ from mlx import optimizers
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from mlx_lm.models import llama
 from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.trainer import TrainingArgs
 from mlx_lm.tuner.trainer import train as mlx_lm_train
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -48,6 +49,19 @@ def theirs():
         [(name if name.startswith("lm_head") else f"model.{name}", array) for name, array in weights.items()]
     )
     return model
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_a_layer_adds_its_update_as_mlx_lm_does(dtype):
+    model = ours()
+    attach_adapters(model, Adapters(kind="lora", base="", base_fingerprint="", lora=LoRAConfig(rank=3)), dtype=dtype)
+    layer = model.layers[0].mlp.down_proj
+    layer.lora_b = mx.random.normal(layer.lora_b.shape)
+    x = mx.random.normal((2, 5, layer.lora_a.shape[0])).astype(dtype)
+    expected = LoRALinear.__call__(layer, x)
+    assert layer(x).dtype == expected.dtype == dtype
+    assert mx.allclose(layer(x), expected, atol=1e-5)
+    assert not mx.allclose(layer(x), layer.linear(x), atol=0.1)
 
 
 PLACES = [LoRAConfig(rank=3), LoRAConfig(rank=5, scale=2.0, keys=("self_attn.q_proj", "mlp.down_proj"), num_layers=2)]
