@@ -40,7 +40,8 @@ smollm: $(VENV)/.runtime ## put a real model into the cache, SmolLM2-135M-Instru
 	@$(PY) scripts/smollm.py
 
 test: $(VENV)/.dev $(VENV)/.native $(VENV)/.browser ## run all tests; ARGS="tests/zoo/ops -k tiled" picks some
-	@$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
+	@# Tests start hundreds of processes, each of which would compile all that it imports.
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check format, style, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .

@@ -1,5 +1,6 @@
 """Where a result came from: device, back end, BLAS, versions and commit; stored with every run. No machine paths."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -24,6 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def describe() -> dict[str, Any]:
     """Everything besides the configuration that a result depends on, JSON-ready."""
     library = blas.active()
+    commit, changed = _state_at_first(CHECKOUT)
     return {
         "device": device_label(),
         "backend": backend(),
@@ -40,8 +42,8 @@ def describe() -> dict[str, Any]:
         "platform": f"{platform.system()} {_kernel_version()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": uncommitted_changes(),
+        "commit": commit,
+        "uncommitted_changes": changed,
     }
 
 
@@ -69,20 +71,24 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def uncommitted_changes() -> bool | None:
-    """Whether tracked files of the checkout differ from its commit; None outside a checkout."""
-    changed = _git("status", "--porcelain", "--untracked-files=no")
-    return None if changed is None else bool(changed)
+def checkout_state(checkout: Path) -> tuple[str | None, bool | None]:
+    """Commit of a checkout, and whether tracked files differ from it; None for both where there is none, or no git."""
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    return _git(checkout, "rev-parse", "HEAD"), None if changed is None else bool(changed)
 
 
-def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout that this package runs from, or None where there is no checkout or no git."""
+# What a process runs is the code of its start, whatever is committed later; and every record asks.
+_state_at_first = functools.cache(checkout_state)
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    """Output of git in a checkout, or None where there is no checkout or no git."""
     # A package installed inside somebody else's repository must not report that one's commit.
-    if not (CHECKOUT / ".git").exists():
+    if not (checkout / ".git").exists():
         return None
     # These name other repositories, work trees and settings than the checkout's own.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(CHECKOUT), *arguments]
+    command = ["git", "-C", str(checkout), *arguments]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=variables, timeout=_GIT_SECONDS, check=False

@@ -40,19 +40,21 @@ def test_a_gpu_is_labelled_with_its_back_end(kind: str, label: str, monkeypatch:
     assert versions.device_label() == label
 
 
-def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
-    assert versions.describe()["commit"] is None
-    assert versions.uncommitted_changes() is None
+def test_the_commit_is_that_of_the_checkout_as_a_process_found_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert versions.checkout_state(tmp_path) == (None, None)
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     (tmp_path / "file").write_text("one")
     for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "-m", "one"]):
         subprocess.run(["git", "-C", tmp_path, *command], check=True)
     head = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert versions.describe()["commit"] == head.stdout.strip()
-    assert versions.uncommitted_changes() is False
+    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
+    described = versions.describe()
+    assert (described["commit"], described["uncommitted_changes"]) == (head.stdout.strip(), False)
     (tmp_path / "file").write_text("two")
-    assert versions.uncommitted_changes() is True
+    assert versions.checkout_state(tmp_path) == (head.stdout.strip(), True)
+    assert versions.describe() == described
 
 
 @pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"])
@@ -66,15 +68,14 @@ def test_variables_of_git_name_no_other_repository(
         (folder / "file").write_text(name)
         for command in (["init", "-q"], ["add", "file"], [*identity, "commit", "-q", "-m", name]):
             subprocess.run(["git", "-C", folder, *command], check=True)
-    monkeypatch.setattr(versions, "CHECKOUT", tmp_path / "own")
-    before = versions.describe()
+    before = versions.checkout_state(tmp_path / "own")
     other = tmp_path / "other"
     monkeypatch.setenv(
         variable, str({"GIT_DIR": other / ".git", "GIT_INDEX_FILE": other / ".git" / "index"}.get(variable, other))
     )
-    assert versions.describe() == before
-    assert before["commit"] is not None
-    assert before["uncommitted_changes"] is False
+    assert versions.checkout_state(tmp_path / "own") == before
+    assert before[0] is not None
+    assert before[1] is False
 
 
 @pytest.mark.parametrize("script", ["exit 128", "kill -9 $$", "sleep 60", "printf '\\377'; exit 1"])
@@ -82,17 +83,15 @@ def test_a_git_that_refuses_or_hangs_is_no_commit(script: str, tmp_path: Path, m
     (tmp_path / ".git").mkdir()
     (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "git").chmod(0o755)
-    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
     monkeypatch.setattr(versions, "_GIT_SECONDS", 0.2)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert versions.uncommitted_changes() is None
+    assert versions.checkout_state(tmp_path) == (None, None)
 
 
 def test_a_machine_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(versions, "CHECKOUT", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert versions.describe()["commit"] is None
+    assert versions.checkout_state(tmp_path) == (None, None)
 
 
 def test_a_package_that_is_not_installed_has_no_version() -> None:
