@@ -20,7 +20,7 @@ from typing import Literal
 from eval.claims.measurements import Measurements, MissingRowsError
 from eval.query import Pair
 from eval.statistics.intervals import Contrast
-from eval.statistics.scaling import Crossover
+from eval.statistics.ratios import Crossover
 
 Verdict = Literal[
     "reproduced",

@@ -22,7 +22,7 @@ from eval.claims.measurements import Measurements, MissingRowsError, Series, Whe
 from eval.claims.ratios import at_lengths
 from eval.query import Pair
 from eval.statistics.intervals import MIN_BOOTSTRAP_SAMPLES, Contrast, contrast, logarithms
-from eval.statistics.scaling import Crossover, crossover, scaling_exponent
+from eval.statistics.ratios import Crossover, crossover, scaling_exponent
 
 # A line of a published table: lengths and seconds.
 Line = Mapping[str, Any]

@@ -50,25 +50,6 @@ class Contrast:
         return Contrast(value=math.exp(self.value), low=low, high=high)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A time and how sure it is; in the samples' unit.
-
-    Attributes:
-        median: Of the samples.
-        mean: Of the samples.
-        interval_low: Lower end of the median's 95 % interval; None for a single sample, which has no spread.
-        interval_high: Upper end.
-        coefficient_of_variation: Standard deviation over mean; None for a single sample.
-    """
-
-    median: float
-    mean: float
-    interval_low: float | None
-    interval_high: float | None
-    coefficient_of_variation: float | None
-
-
 def logarithms(samples: Sequence[float]) -> Floats:
     """Natural logarithms of times.
 
@@ -135,19 +116,14 @@ def _welch(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
-def estimate(samples: Sequence[float]) -> Estimate:
-    """Median, mean, interval and spread of a time; errors as of `logarithms`."""
-    centre = contrast([logarithms(samples)], [1.0]).exponential
-    values = np.asarray(samples, dtype=np.float64)
-    median, mean = float(np.median(values)), float(values.mean())
-    return Estimate(
-        median=median,
-        mean=mean,
-        # The logarithm's round trip moves the last digit: an interval never leaves its median out.
-        interval_low=None if centre.low is None else min(centre.low, median),
-        interval_high=None if centre.high is None else max(centre.high, median),
-        coefficient_of_variation=float(values.std(ddof=1)) / mean if values.size > 1 else None,
-    )
+def median_of(samples: Sequence[float]) -> Contrast:
+    """Median of a time with its interval, in the samples' unit; errors as of `logarithms`."""
+    found = contrast([logarithms(samples)], [1.0]).exponential
+    median = float(np.median(samples))
+    if found.low is None or found.high is None:
+        return Contrast(value=median, low=None, high=None)
+    # The logarithm's round trip moves the last digit: an interval never leaves its median out.
+    return Contrast(value=median, low=min(found.low, median), high=max(found.high, median))
 
 
 def paired_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> Contrast:

@@ -13,8 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.bench import Group
-from eval.bench.job import MeasureOptions
+from eval.bench import Group, MeasureOptions
 from eval.bench.runner import measure
 from eval.rows import Cell, Row, RowStore, read_rows
 from tests.eval.bench.outside import SLOW, lay_out

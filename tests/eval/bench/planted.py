@@ -8,9 +8,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from eval.bench import Workload
-from eval.bench.job import TimingJob
+from eval.bench import MeasureOptions, Workload
 from eval.bench.process import Worker
+from eval.bench.worker import time_cells
 from eval.rows import Cell, Correctness, Work
 from zoo.config import UserError
 
@@ -72,9 +72,9 @@ def _workload(cell: Cell, call: Callable[[], mx.array], check: Callable[[], Corr
     )
 
 
-def listen(job: TimingJob) -> None:
+def listen(cell: Cell, options: MeasureOptions) -> None:
     """Waits for a worker's reports; for a process that is to be killed over it."""
-    list(Worker(job).reports(step_seconds=60.0, should_stop=lambda: False))
+    list(Worker(time_cells, [cell], options).reports(step_seconds=60.0, should_stop=lambda: False))
 
 
 def _adds(a: mx.array) -> mx.array:

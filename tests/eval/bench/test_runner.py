@@ -3,16 +3,17 @@
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from eval.bench import Group, runner
-from eval.bench.job import Job, MeasureOptions, MemoryJob, TimingJob
-from eval.bench.process import Worker
-from eval.bench.runner import MEMORY_NOT_MEASURED, TIME_BUDGET, measure
-from eval.rows import Row, RowStore, read_rows
+from eval.bench import Group, MeasureOptions, runner
+from eval.bench.process import Task, Worker
+from eval.bench.records import MEMORY_NOT_MEASURED
+from eval.bench.runner import TIME_BUDGET, measure
+from eval.bench.worker import measure_memory, time_cells
+from eval.rows import Cell, Row, RowStore, read_rows
 from tests.eval.bench.planted import listen
 from tests.eval.rows_factory import planted, planted_group
 
@@ -173,8 +174,8 @@ def test_a_group_that_is_interrupted_leaves_no_rows_and_no_process(path: Path) -
 def test_a_worker_ends_when_its_listener_is_killed(tmp_path: Path) -> None:
     beats = tmp_path / "beats"
     cell = planted("beats").model_copy(update={"detail": str(beats)})
-    job = TimingJob(cells=(cell,), options=OPTIONS, rounds=10**6, seconds=None, label="")
-    listener = multiprocessing.get_context("spawn").Process(target=listen, args=(job,))
+    options = dataclasses.replace(OPTIONS, rounds=10**6)
+    listener = multiprocessing.get_context("spawn").Process(target=listen, args=(cell, options))
     listener.start()
     _wait_until(lambda: beats.is_file() and beats.stat().st_size > 20)
     listener.kill()
@@ -195,14 +196,12 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _cannot_start(monkeypatch: pytest.MonkeyPatch, kind: type[Job]) -> None:
-    """Workers for jobs of one kind end in their imports."""
+def _cannot_start(monkeypatch: pytest.MonkeyPatch, which: Task) -> None:
+    """Workers for one task end in their imports."""
 
-    def start(job: Job) -> Worker:
-        if isinstance(job, kind):
-            missing = dataclasses.replace(job.options, workloads="tests.eval.bench.missing")
-            return Worker(dataclasses.replace(job, options=missing))
-        return Worker(job)
+    def start(task: Task, cells: Sequence[Cell], options: MeasureOptions) -> Worker:
+        missing = dataclasses.replace(options, workloads="tests.eval.bench.missing")
+        return Worker(task, cells, missing if task is which else options)
 
     monkeypatch.setattr(runner, "Worker", start)
 
@@ -210,7 +209,7 @@ def _cannot_start(monkeypatch: pytest.MonkeyPatch, kind: type[Job]) -> None:
 def test_a_memory_process_that_dies_at_its_start_costs_the_peak_and_nothing_else(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _cannot_start(monkeypatch, MemoryJob)
+    _cannot_start(monkeypatch, measure_memory)
     (row,) = _measure([planted_group("adds", memory=True, control=False)], path).values()
     assert (row.status, len(row.timing.samples_seconds)) == ("ok", OPTIONS.rounds)
     assert row.memory.peak_bytes is None
@@ -229,6 +228,6 @@ def test_a_cell_that_was_killed_once_but_lives_alone_is_not_blamed(path: Path, t
 
 
 def test_a_fault_before_any_cell_is_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _cannot_start(monkeypatch, TimingJob)
+    _cannot_start(monkeypatch, time_cells)
     with pytest.raises(RuntimeError, match="before it was at any cell"):
         _measure([planted_group("adds")], path)

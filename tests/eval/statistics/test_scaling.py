@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eval.statistics.scaling import crossover, scaling_exponent
+from eval.statistics.ratios import crossover, scaling_exponent
 from tests.eval.claims.worlds import PRINTED
 
 LENGTHS = (128, 256, 512, 1024)
