@@ -21,13 +21,13 @@ class Workload:
     """A cell, built and ready: something to call, a check that comes before the clock, and how much work it is.
 
     Attributes:
-        call: One call; returns arrays that the timer evaluates before the clock stops. Compiled if the cell says so.
+        call: One call, compiled if the cell says so; returns arrays that are evaluated before the clock stops.
         check: Compares with a reference; run once, before any timing, in the same process.
-        work: Useful FLOPs, tokens and graph nodes; peak and utilisation are filled in by the run.
+        work: Useful FLOPs, tokens and graph nodes; without the device's limits.
         function: Names the function computed; only equal ones are compared on speed alone.
-        analytic_bytes: The least that a call must hold, by formula, or None.
-        cache_bytes: Measured bytes of the decoding cache after some calls, or None where there is no cache.
-        analytic_cache_bytes: The same by formula.
+        analytic_bytes: The least that a call must hold, by formula.
+        cache_bytes: Measures the decoding cache after some calls; None where there is none.
+        analytic_cache_bytes: The cache's bytes by formula.
     """
 
     call: Callable[[], object]
@@ -43,11 +43,7 @@ class Source(Protocol):
     """A module that makes workloads of cells."""
 
     def build(self, cell: Cell) -> Workload:
-        """Builds a cell.
-
-        Raises:
-            UserError: If it cannot be, with the reason.
-        """
+        """Builds a cell, or raises a UserError with the reason why it cannot be."""
 
     def refusal(self, cell: Cell, available_bytes: int) -> str | None:
         """Why a cell is not worth building with so many bytes to use, in one line; None if it is."""

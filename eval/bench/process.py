@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Protocol
 
 from eval.bench import MeasureOptions, Source, source
 from eval.rows import Cell, Correctness, Memory, Samples, Work
@@ -58,14 +57,8 @@ class Step(ctypes.Structure):
 class Outcome:
     """What was found out about a cell, or why nothing was.
 
-    Attributes:
-        status: As in its row.
-        reason: Why the status is not ok.
-        correctness: What its check found, if it came to that.
-        samples: Its times.
-        memory: Bytes by formula and, from a process of its own, as measured.
-        work: Without the device's limits.
-        function: As in the workload.
+    Status, reason and correctness are the row's. Memory is by formula, and measured in a process of its own only; work
+    is without the device's limits, and function as in the workload.
     """
 
     status: Status = "ok"
@@ -81,14 +74,8 @@ class Outcome:
 Report = Callable[[int, Outcome], None]
 # Told that a stage of the cell with this index begins.
 Announce = Callable[[int, Stage], None]
-
-
-class Task(Protocol):
-    """What a worker process does: builds cells, measures them, and reports and announces as it goes."""
-
-    def __call__(
-        self, cells: Sequence[Cell], options: MeasureOptions, workloads: Source, *, report: Report, announce: Announce
-    ) -> None: ...
+# What a worker process does to cells, as options say, with their source; it reports and announces as it goes.
+Task = Callable[[Sequence[Cell], MeasureOptions, Source, Report, Announce], None]
 
 
 class WorkerDeathError(Exception):
@@ -111,7 +98,7 @@ class Worker:
     """A process for one task: starts at once, most of which is imports, and begins when its reports are asked for."""
 
     def __init__(self, task: Task, cells: Sequence[Cell], options: MeasureOptions) -> None:
-        self._kills_before = oom_kills()
+        self._kills_before, self._step_seconds = oom_kills(), options.step_seconds
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._step = context.RawValue(Step)
@@ -120,17 +107,13 @@ class Worker:
             self._process.start()
         theirs.close()
 
-    def reports(self, *, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
+    def reports(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
         """Lets the process do its task, and yields what it finds out about each cell, with the cell's index.
 
-        Args:
-            step_seconds: Longest time of one step before the worker counts as hung.
-            should_stop: Asked all the time.
-
         Raises:
-            WorkerDeathError: If the process ends before it has finished; names the cell it was at.
-            StopRequestedError: If it should stop.
-            WorkerStartError: If the process ends before it is at any cell.
+            WorkerDeathError: If the process ends or hangs before it has finished; names the cell it was at.
+            WorkerStartError: If that happens before it is at any cell.
+            StopRequestedError: If it should stop, which is asked all the time.
         """
         try:
             # If it is dead already, the next lines find out how it died.
@@ -147,12 +130,12 @@ class Worker:
                     raise StopRequestedError
                 if self._step.count != last:
                     last, since = self._step.count, time.monotonic()
-                elif time.monotonic() - since > (step_seconds if last else _START_SECONDS):
-                    raise self._silence(step_seconds)
+                elif time.monotonic() - since > (self._step_seconds if last else _START_SECONDS):
+                    raise self._silence()
         finally:
-            self.stop()
+            self.close()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ends the process, whatever it does; a second time does nothing."""
         if self._ours.closed:
             return
@@ -184,42 +167,38 @@ class Worker:
         outcome = from_exit_code(code, Stage(self._step.stage), killed_for_memory=killed)
         return WorkerDeathError(self._step.index, outcome)
 
-    def _silence(self, seconds: float) -> Exception:
+    def _silence(self) -> Exception:
         if not self._step.count:
             return WorkerStartError(f"a worker process took longer than {_START_SECONDS:g} s to start")
-        reason = f"took longer than {seconds:g} s over one step {Stage(self._step.stage)}, and was stopped"
+        limit, stage = self._step_seconds, Stage(self._step.stage)
+        reason = f"took longer than {limit:g} s over one step {stage}, and was stopped"
         return WorkerDeathError(self._step.index, Outcome(status="crashed", reason=reason))
 
 
 def serve(task: Task, cells: Sequence[Cell], options: MeasureOptions, connection: Connection, step: Step) -> None:
-    """Does the task; the target of a new process, which ends when nobody listens any more.
-
-    Args:
-        task: What to do.
-        cells: To what.
-        options: How.
-        connection: Takes the reports. Its other end says once that it is this worker's turn and nothing more, so that
-            what there is to read after that is its end.
-        step: Shared.
-    """
+    """Does the task; the target of a new process, which ends when nobody listens any more."""
 
     def announce(index: int, stage: Stage) -> None:
         step.index, step.stage = index, stage
         step.count += 1
+        # After its first word the other end has nothing to say, so what there is to read is its end. Whoever asked is
+        # gone then; going on would only disturb what is measured next.
         if connection.poll():
-            # Whoever asked is gone; going on would only disturb what is measured next.
             sys.exit(1)
+
+    def report(index: int, outcome: Outcome) -> None:
+        connection.send((index, outcome))
 
     choose_backend(options.device)
     workloads = source(options.workloads)
     try:
+        # Waits for this worker's turn; whoever asked may be gone before.
         connection.recv()
-    # Whoever asked is gone before it was this worker's turn.
     except (EOFError, ConnectionResetError):
         return
     # What was imported stays; looking through it again and again would only take time.
     gc.freeze()
-    task(cells, options, workloads, report=lambda *found: connection.send(found), announce=announce)
+    task(cells, options, workloads, report, announce)
     connection.send(None)
 
 
@@ -252,7 +231,7 @@ def from_exit_code(code: int, stage: Stage, *, killed_for_memory: bool = False) 
 
     Args:
         code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
-        stage: What was being done.
+        stage: What was done to the cell.
         killed_for_memory: Whether the kernel has counted a process killed for want of memory meanwhile.
     """
     if code >= 0:

@@ -77,8 +77,8 @@ def outcome_row(
         outcome: What became of it.
         machine: Where.
         limits: The device's.
-        baseline: The group's.
-        memory: Found out in a process of its own; None for what the timing process knows.
+        baseline: The group's, and what became of it.
+        memory: What a process of its own found out, if one was asked.
     """
     timing = None if outcome.samples is None else _timing(outcome.samples)
     flags = [] if timing is None else _flags(cell, timing, limits)

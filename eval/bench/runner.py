@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from eval.bench import Group, MeasureOptions, source
 from eval.bench.process import Outcome, StopRequestedError, Worker, WorkerDeathError, WorkerStartError
@@ -128,7 +129,7 @@ class _Run:
             options = dataclasses.replace(self.options, rounds=rounds, budget_seconds=left)
             timed: dict[str, Outcome] = {}
             try:
-                for index, outcome in self._reports(Worker(time_cells, built, options)):
+                for index, outcome in Worker(time_cells, built, options).reports(self.should_stop):
                     (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
                 return failed | timed
             except WorkerDeathError as death:
@@ -151,7 +152,8 @@ class _Run:
         logger.warning("%s: %s; it is tried alone", cell.variant, death)
         options = dataclasses.replace(self.options, rounds=1, budget_seconds=math.inf)
         try:
-            return all(outcome.status == "ok" for _, outcome in self._reports(Worker(time_cells, [cell], options)))
+            reports = Worker(time_cells, [cell], options).reports(self.should_stop)
+            return all(outcome.status == "ok" for _, outcome in reports)
         except WorkerDeathError:
             return False
 
@@ -160,14 +162,13 @@ class _Run:
         begun = time.monotonic()
         found = {}
         with contextlib.ExitStack() as stack:
-            workers = (self._started(cell, stack) for cell in cells)
-            following = next(workers, None)
-            for cell in cells:
-                # While one process measures, the next one does its imports.
-                current, following = following, next(workers, None)
-                assert current is not None, "there are as many processes as cells"
+            started = (Worker(measure_memory, [cell], self.options) for cell in cells)
+            workers = (stack.enter_context(contextlib.closing(worker)) for worker in started)
+            # Taken two by two: while one process measures, the next one does its imports.
+            for cell, (worker, _) in zip(cells, itertools.pairwise(itertools.chain(workers, [None])), strict=True):
+                assert worker is not None, "there are as many processes as cells"
                 try:
-                    ((_, found[cell.identity]),) = self._reports(current)
+                    ((_, found[cell.identity]),) = worker.reports(self.should_stop)
                 except (WorkerDeathError, WorkerStartError) as death:
                     found[cell.identity] = Outcome(status="crashed", reason=str(death))
                 if found[cell.identity].memory is None:
@@ -176,14 +177,6 @@ class _Run:
         self.memory_cells += len(cells)
         self.memory_seconds += time.monotonic() - begun
         return found
-
-    def _started(self, cell: Cell, stack: contextlib.ExitStack) -> Worker:
-        worker = Worker(measure_memory, [cell], self.options)
-        stack.callback(worker.stop)
-        return worker
-
-    def _reports(self, worker: Worker) -> Iterator[tuple[int, Outcome]]:
-        return worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop)
 
 
 def is_finished(found: Row | None, machine: Machine) -> bool:

@@ -44,7 +44,6 @@ def time_cells(
     cells: Sequence[Cell],
     options: MeasureOptions,
     workloads: Source,
-    *,
     report: Report,
     announce: Announce,
     clock: Clock = time.perf_counter,
@@ -54,7 +53,7 @@ def time_cells(
 
 
 def measure_memory(
-    cells: Sequence[Cell], options: MeasureOptions, workloads: Source, *, report: Report, announce: Announce
+    cells: Sequence[Cell], options: MeasureOptions, workloads: Source, report: Report, announce: Announce
 ) -> None:
     """Reports what one cell takes, or why it was not measured, in a process where nothing else was."""
     (cell,) = cells
@@ -76,15 +75,12 @@ def measure_memory(
 
 @dataclasses.dataclass(kw_only=True)
 class _Entry:
-    """A cell in the race: its workload now, what its first calls took, and its samples so far."""
+    """A cell in the race: its workload now, its samples so far, and the seconds of a warm call and of a build."""
 
     workload: Workload
-    first_call_seconds: float
-    warmup_calls: int
+    samples: Samples
     call_seconds: float
-    calls_per_sample: int
     build_seconds: float
-    samples_seconds: list[float] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -102,6 +98,7 @@ class _Session:
         self._until = self._clock() + self._options.budget_seconds
         # Each group has an order of rounds of its own.
         self._random = random.Random(f"{self._options.seed} {self._cells[0].suite}/{self._cells[0].group}")
+        self._rounds_id = uuid.uuid4().hex
         self._passed: dict[int, Correctness] = {}
         self._entries: dict[int, _Entry] = {}
         self._padding: list[mx.array] = []
@@ -125,9 +122,17 @@ class _Session:
             self._take_rounds()
         finally:
             gc.enable()
-        rounds_id = uuid.uuid4().hex
         for index, entry in self._entries.items():
-            self._report(index, _outcome(entry, self._passed[index], rounds_id))
+            self._report(
+                index,
+                Outcome(
+                    correctness=self._passed[index],
+                    samples=entry.samples,
+                    memory=_memory(entry.workload),
+                    work=entry.workload.work,
+                    function=entry.workload.function,
+                ),
+            )
 
     def _check(self, indices: list[int]) -> None:
         workload = self._build(indices[0])
@@ -147,12 +152,18 @@ class _Session:
         built = self._clock()
         before = functools.partial(self._announce, index, Stage.CALLED)
         warmup_calls, seconds = warm_up(workload.call, self._options, before=before, clock=self._clock)
+        calls = calls_per_sample(seconds, self._cells[index].execution, self._options.sample_seconds)
         self._entries[index] = _Entry(
             workload=workload,
-            first_call_seconds=first,
-            warmup_calls=warmup_calls,
+            # Not checked yet, for want of samples.
+            samples=Samples.model_construct(
+                first_call_seconds=first,
+                warmup_calls=warmup_calls,
+                calls_per_sample=calls,
+                samples_seconds=[],
+                rounds_id=self._rounds_id,
+            ),
             call_seconds=seconds,
-            calls_per_sample=calls_per_sample(seconds, self._cells[index].execution, self._options.sample_seconds),
             build_seconds=built - begun + _SETTLING_CALLS * seconds,
         )
 
@@ -171,12 +182,13 @@ class _Session:
         self._announce(index, Stage.CALLED)
         if entry.call_seconds < _SHORT_SECONDS:
             mx.eval(entry.workload.call())
-        entry.samples_seconds.append(sample(entry.workload.call, execution, entry.calls_per_sample, self._clock))
+        seconds = sample(entry.workload.call, execution, entry.samples.calls_per_sample, self._clock)
+        entry.samples.samples_seconds.append(seconds)
 
     def _build_anew(self) -> None:
         """Unless building would take longer than the rounds that follow."""
         building = sum(entry.build_seconds for entry in self._entries.values())
-        timing = sum(entry.calls_per_sample * entry.call_seconds for entry in self._entries.values())
+        timing = sum(entry.samples.calls_per_sample * entry.call_seconds for entry in self._entries.values())
         if building > BLOCK * timing:
             return
         self._padding.clear()
@@ -222,24 +234,6 @@ class _Session:
             for index in indices:
                 self._entries.pop(index, None)
                 self._report(index, dataclasses.replace(outcome, correctness=self._passed.get(index)))
-
-
-def _outcome(entry: _Entry, correctness: Correctness, rounds_id: str) -> Outcome:
-    samples = Samples(
-        first_call_seconds=entry.first_call_seconds,
-        warmup_calls=entry.warmup_calls,
-        calls_per_sample=entry.calls_per_sample,
-        samples_seconds=entry.samples_seconds,
-        rounds_id=rounds_id,
-    )
-    workload = entry.workload
-    return Outcome(
-        correctness=correctness,
-        samples=samples,
-        memory=_memory(workload),
-        work=workload.work,
-        function=workload.function,
-    )
 
 
 def _memory(workload: Workload, *, peak_bytes: int | None = None, cache_bytes: int | None = None) -> Memory:

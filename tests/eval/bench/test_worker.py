@@ -17,7 +17,7 @@ def _run(*cells: Cell, seed: int = 0, rounds: int = 20, announce=lambda index, s
     CLOCK.start(seed=seed)
     outcomes: dict[int, Outcome] = {}
     options = MeasureOptions(rounds=rounds, seed=seed)
-    time_cells(cells, options, clocked, report=outcomes.__setitem__, announce=announce, clock=CLOCK)
+    time_cells(cells, options, clocked, outcomes.__setitem__, announce, CLOCK)
     return outcomes
 
 
