@@ -27,11 +27,7 @@ class Measured:
 
     @property
     def times(self) -> Timing:
-        """Its times.
-
-        Raises:
-            ValueError: If it has none.
-        """
+        """Its times; without any, a ValueError."""
         if self.row.timing is None:
             raise ValueError(f"{self.cell.variant} ({self.cell.suite}/{self.cell.group}) has no times")
         return self.row.timing
@@ -240,10 +236,7 @@ def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
     """Matches the speed rows of two runs by what was measured, whatever the machine.
 
     Where the other run holds a cell several times (merged from several machines), the row of the same device is taken,
-    and of several the newest.
-
-    Returns:
-        One for each cell that both hold, in the order of `rows`; `changed` tells which matter.
+    and of several the newest. There is a change for each cell that both hold; `changed` tells which matter.
     """
     others: dict[str, list[Row]] = {}
     for each in other_rows:

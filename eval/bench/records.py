@@ -1,7 +1,6 @@
 """From what a worker found out to rows: comparisons with the baseline, the device's limits, and flags."""
 
 import datetime
-import types
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -24,7 +23,6 @@ _DEVICE_ROUNDS = 5
 # What the device itself can do: seconds of a call that does next to nothing, as ("null", execution); FLOPs per second
 # of a matrix product, as ("matmul", dtype); bytes per second, read and written together, of a copy, as ("copy", dtype).
 Limits = Mapping[tuple[str, str], float]
-NO_LIMITS: Limits = types.MappingProxyType({})
 
 
 def device_group(cells: Iterable[Cell]) -> Group:
@@ -66,7 +64,7 @@ def outcome_row(
     outcome: Outcome,
     *,
     machine: Machine,
-    limits: Limits = NO_LIMITS,
+    limits: Limits,
     baseline: tuple[Cell, Outcome] | None = None,
     memory: Outcome | None = None,
 ) -> Row:

@@ -18,7 +18,6 @@ from zoo.runtime.memory import usable_bytes
 
 logger = logging.getLogger(__name__)
 
-# Told of each group before it is measured: how many are done, of how many, and its name.
 Progress = Callable[[int, int, str], None]
 # Why a cell is not worth building, or None.
 Refusal = Callable[[Cell], str | None]
@@ -49,7 +48,7 @@ def measure(
         groups: What to measure, in this order.
         store: Takes the rows; those of this machine that it holds are not measured again.
         options: How.
-        progress: Told of each group.
+        progress: Told, before each group, how many are done, of how many, and its name.
         should_stop: Asked all the time; the group at work is then given up.
     """
     device = device_group(cell for group in groups for cell in group.cells)
@@ -95,7 +94,7 @@ class _Run:
             late = Outcome(status="skipped", reason=spent)
             # What an earlier run found out stays.
             missing = [each for each in cells if not is_finished(self.store.rows.get(each.identity), self.machine)]
-            return [outcome_row(cell, late, machine=self.machine) for cell in missing]
+            return [outcome_row(cell, late, machine=self.machine, limits={}) for cell in missing]
         refusal = self.refusal()
         reasons = {cell.identity: group.skipped.get(cell.identity) or refusal(group.built_as(cell)) for cell in cells}
         outcomes = {name: Outcome(status="skipped", reason=each) for name, each in reasons.items() if each is not None}
@@ -188,13 +187,9 @@ def is_finished(found: Row | None, machine: Machine) -> bool:
 
 
 def is_group_finished(group: Group, rows: Mapping[str, Row], machine: Machine, refusal: Refusal) -> bool:
-    """Whether rows settle all of a group.
+    """Whether rows, by identity, settle all of a group on this machine.
 
-    Args:
-        group: Its cells, and its control.
-        rows: By identity.
-        machine: This one.
-        refusal: What was skipped is unfinished if neither this nor the group speaks against it now.
+    What was skipped is unfinished if neither `refusal` nor the group speaks against it now.
     """
     rounds = set()
     for cell in group.recorded_cells:

@@ -11,7 +11,6 @@ there Welch's interval of the means is taken, wide as it is.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -87,11 +86,13 @@ def contrast(sets: Sequence[Floats], weights: Sequence[float]) -> Contrast:
 def _bootstrap(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
     from scipy import stats
 
-    statistic = functools.partial(_weighted_medians, weights=weights)
+    def weighted_medians(*drawn: Floats, axis: int) -> Any:
+        return sum(weight * np.median(values, axis=axis) for weight, values in zip(weights, drawn, strict=True))
+
     # A fixed seed: the same rows give the same interval, in every report.
     result = stats.bootstrap(
         tuple(sets),
-        statistic,
+        weighted_medians,
         vectorized=True,
         n_resamples=NUM_RESAMPLES,
         confidence_level=expanded_confidence(min(values.size for values in sets)),
@@ -99,10 +100,6 @@ def _bootstrap(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
         rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _weighted_medians(*sets: Floats, axis: int, weights: Floats) -> Any:
-    return sum(weight * np.median(values, axis=axis) for weight, values in zip(weights, sets, strict=True))
 
 
 def _welch(sets: Sequence[Floats], weights: Floats) -> tuple[float, float]:
@@ -148,12 +145,10 @@ def paired_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> 
 
 
 def constant_relative_spread(relative_spreads: Sequence[float]) -> bool:
-    """Whether the spreads of different rows are one share of their means, as no clock ever gave them.
+    """Whether rows' standard deviations over their means are all equal, as no clock ever gave them.
 
     Real times scatter differently in every cell: with twenty rounds a standard deviation is itself known to 16 % only.
-
-    Args:
-        relative_spreads: Standard deviation over mean, of each row; fewer than four, or one of 0, show nothing.
+    Fewer than four rows, or one without any spread, show nothing.
     """
     spreads = np.asarray(relative_spreads, dtype=np.float64)
     if len(spreads) < MIN_SPREADS or not np.all(spreads > 0):

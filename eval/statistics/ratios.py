@@ -94,15 +94,10 @@ def _estimate(difference: Contrast, above: Floats, below: Floats) -> RatioEstima
 
 
 def amdahl(share: float, ratio: float) -> float | None:
-    """Amdahl's law: the time of a whole over what it was, once a part of it takes `ratio` times as long.
+    """Amdahl's law: the time of a whole over what it was, once a part of that share takes `ratio` times as long.
 
-    Args:
-        share: Of the whole's time that the part took.
-        ratio: Of the part's times, after over before.
-
-    Returns:
-        None for a share of 1 or more: timed apart, a part may take longer than the whole that holds it, and then there
-        is nothing to predict from.
+    None for a share of 1 or more: timed apart, a part may take longer than the whole that holds it, and then there is
+    nothing to predict from.
     """
     return 1 - share + share * ratio if share < 1 else None
 

@@ -63,7 +63,9 @@ def write_records(
     ]
     machine = current_machine()
     with only_writer(path) as store:
-        store.append(outcome_row(cell, outcome, machine=machine, baseline=found[0]) for cell, outcome in found)
+        store.append(
+            outcome_row(cell, outcome, machine=machine, limits={}, baseline=found[0]) for cell, outcome in found
+        )
 
 
 def _tokens(given: Mapping[str, str]) -> int:
