@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from eval.rows import Cell, Row
 from eval.rows.schema import Timing
-from eval.statistics.ratios import RatioEstimate, holm, paired_ratio, unpaired_ratio
+from eval.statistics import Contrast, holm, paired_ratio, unpaired_ratio
 
 Place = tuple[str, str, str]
 
@@ -164,7 +164,7 @@ class Pair:
         return self.numerator.cell
 
     @property
-    def ratio(self) -> RatioEstimate:
+    def ratio(self) -> Contrast:
         """Numerator's time over the denominator's."""
         return _paired_ratio(self.numerator.samples, self.denominator.samples)
 
@@ -193,7 +193,7 @@ def pairs_of(above: Iterable[Measured], below: Iterable[Measured]) -> list[Pair]
     ]
 
 
-def ratio_of(numerator: Measured, denominator: Measured) -> RatioEstimate | None:
+def ratio_of(numerator: Measured, denominator: Measured) -> Contrast | None:
     """Time over time; None if one has none, or they were not timed in the same rounds."""
     pairs = pairs_of([numerator], [denominator])
     return pairs[0].ratio if pairs else None
@@ -215,7 +215,7 @@ class Change:
     cell: Cell
     row: Row
     other: Row
-    ratio: RatioEstimate | None
+    ratio: Contrast | None
     p_value: float | None = None
 
     @property

@@ -191,7 +191,7 @@ def _plain_change(change: Change) -> dict[str, Any]:
         "group": change.cell.group,
         "variant": change.cell.variant,
         "status": [change.other.status, change.row.status],
-        "ratio": None if change.ratio is None else change.ratio.ratio,
+        "ratio": None if change.ratio is None else change.ratio.value,
         "ratio_low": None if change.ratio is None else change.ratio.low,
         "ratio_high": None if change.ratio is None else change.ratio.high,
         "p_value": change.p_value,

@@ -8,8 +8,7 @@ import numpy as np
 from eval.bench import Group
 from eval.bench.process import Outcome
 from eval.rows import Cell, Comparison, Machine, Row, Samples, Timing, Work
-from eval.statistics.intervals import median_of
-from eval.statistics.ratios import paired_ratio
+from eval.statistics import median_of, paired_ratio
 
 # A cell below so many times the device's floor says more of the dispatch than of the work.
 OVERHEAD_FACTOR = 2.0
@@ -122,7 +121,7 @@ def _comparison(cell: Cell, outcome: Outcome, base_cell: Cell, base: Outcome) ->
     return Comparison(
         baseline=base_cell.variant,
         same_function=outcome.function == base.function,
-        ratio=ratio.ratio,
+        ratio=ratio.value,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
         p_value=ratio.p_value,

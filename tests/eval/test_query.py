@@ -44,7 +44,7 @@ def test_what_became_slower_is_a_change_and_what_did_not_or_was_not_measured_twi
     same, slower = changes(now, [_run(64, 1.0, seed=3), _run(128, 1.0, seed=4), _run(512)])
     assert (same.changed, slower.changed) == (False, True)
     assert slower.ratio.low > 1
-    assert slower.ratio.ratio == pytest.approx(1.2, rel=0.03)
+    assert slower.ratio.value == pytest.approx(1.2, rel=0.03)
 
 
 def test_p_values_are_corrected_over_all_cells() -> None:
@@ -79,4 +79,4 @@ def test_of_merged_rows_the_same_devices_is_taken() -> None:
     mine = _run(seed=1, seconds=2.0, device="M1")
     other = _run(seed=2, seconds=7.0, device="M4").model_copy(update={"recorded_at": "2030-01-01T00:00:00+00:00"})
     (found,) = changes([_run(seed=3, seconds=2.0, device="M1")], [mine, other])
-    assert found.ratio.ratio == pytest.approx(1, rel=0.05)
+    assert found.ratio.value == pytest.approx(1, rel=0.05)

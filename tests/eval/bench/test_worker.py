@@ -7,7 +7,7 @@ from eval.bench import MeasureOptions
 from eval.bench.process import Outcome, Stage
 from eval.bench.worker import BLOCK, peak_bytes_of_calls, time_cells
 from eval.rows import Cell
-from eval.statistics.ratios import RatioEstimate, paired_ratio
+from eval.statistics import Contrast, paired_ratio
 from tests.eval.bench import clocked
 from tests.eval.bench.clocked import BASE_SECONDS, CLOCK
 from tests.eval.rows_factory import planted
@@ -28,7 +28,7 @@ def _rounds(names: str, count: int) -> list[str]:
     return ["".join(last[at : at + 2 * len(names) : 2]) for at in range(0, len(last), 2 * len(names))]
 
 
-def _ratios(above: str, *, pairs: int) -> list[RatioEstimate]:
+def _ratios(above: str, *, pairs: int) -> list[Contrast]:
     """Each pair has a baseline of its own, so that the ratios are independent of each other."""
     cells = [planted(name, length=pair + 1) for pair in range(pairs) for name in ("base", above)]
     found = {index: outcome.samples.samples_seconds for index, outcome in _run(*cells).items()}
@@ -109,7 +109,7 @@ def test_intervals_of_a_cell_against_itself_contain_one() -> None:
 def test_a_tenth_more_time_is_found() -> None:
     ratios = _ratios("slowed", pairs=20)
     assert sum(ratio.low is not None and ratio.low > 1 for ratio in ratios) >= 18
-    assert all(ratio.ratio == pytest.approx(1.1, rel=0.05) for ratio in ratios)
+    assert all(ratio.value == pytest.approx(1.1, rel=0.05) for ratio in ratios)
 
 
 def test_the_peak_of_a_call_counts_its_inputs_and_outputs() -> None:
