@@ -6,19 +6,16 @@ import functools
 import statistics
 from collections.abc import Iterable, Sequence
 
-from eval.rows import Cell, Machine, Row
+from eval.rows import Cell, Row
 from eval.rows.schema import Timing
-from eval.statistics.ratios import RatioEstimate, holm, paired_ratio, unpaired_ratio
+from eval.statistics import Contrast, holm, paired_ratio, unpaired_ratio
+
+Place = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A speed row with its cell at hand.
-
-    Attributes:
-        row: The whole row.
-        cell: Its cell.
-    """
+    """A speed row with its cell at hand."""
 
     row: Row
     cell: Cell
@@ -29,25 +26,11 @@ class Measured:
         return self.row.timing
 
     @property
-    def identity(self) -> str:
-        """Of the row."""
-        return self.row.identity
-
-    @property
     def times(self) -> Timing:
-        """Its times.
-
-        Raises:
-            ValueError: If it has none.
-        """
+        """Its times; without any, a ValueError."""
         if self.row.timing is None:
             raise ValueError(f"{self.cell.variant} ({self.cell.suite}/{self.cell.group}) has no times")
         return self.row.timing
-
-    @property
-    def median(self) -> float:
-        """Median seconds, of a row with times."""
-        return statistics.median(self.times.samples_seconds)
 
     @property
     def samples(self) -> tuple[float, ...]:
@@ -55,15 +38,26 @@ class Measured:
         return () if self.row.timing is None else tuple(self.row.timing.samples_seconds)
 
     @property
-    def rounds(self) -> tuple[str, str, str]:
-        """Names the rounds: equal for two rows that were timed against each other."""
-        named = None if self.timing is None else self.timing.rounds_id
-        return self.cell.suite, self.cell.group, str(self.row.machine.commit) if named is None else named
+    def median(self) -> float:
+        """Median seconds, of a row with times."""
+        return statistics.median(self.times.samples_seconds)
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def identity(self) -> str:
+        """Of the row."""
+        return self.row.identity
+
+    @property
+    def place(self) -> Place:
         """Suite, group and commit: rows of one place were asked for together, whether or not they have times."""
         return self.cell.suite, self.cell.group, str(self.row.machine.commit)
+
+    @property
+    def rounds(self) -> Place:
+        """Names the rounds: equal for two rows that were timed against each other."""
+        suite, group, commit = self.place
+        named = None if self.timing is None else self.timing.rounds_id
+        return suite, group, commit if named is None else named
 
     @property
     def mechanism(self) -> str | None:
@@ -86,16 +80,11 @@ class Measured:
         return None if self.row.memory is None else self.row.memory.analytic_cache_bytes
 
 
-def device_label(row: Row) -> str:
-    """What a number's device is called: its own name and back end."""
-    return f"{row.machine.device} ({row.machine.backend})"
-
-
 def by_device(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each device, the newest of each identity; the device with most speed rows first."""
+    """The rows of each device, named with its back end, the newest of each identity; most speed rows come first."""
     devices: dict[str, dict[str, Row]] = {}
     for row in rows:
-        own = devices.setdefault(device_label(row), {})
+        own = devices.setdefault(f"{row.machine.device} ({row.machine.backend})", {})
         if row.identity not in own or row.recorded_at >= own[row.identity].recorded_at:
             own[row.identity] = row
     found = {label: list(own.values()) for label, own in devices.items()}
@@ -129,9 +118,14 @@ def any_timed(rows: Iterable[Measured]) -> bool:
     return any(each.timing is not None for each in rows)
 
 
-def same_rounds(rows: Iterable[Measured]) -> dict[tuple[str, str, str], list[Measured]]:
+def num_statuses(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows there are of each status, the most frequent first."""
+    return dict(collections.Counter(row.status for row in rows).most_common())
+
+
+def same_rounds(rows: Iterable[Measured]) -> dict[Place, list[Measured]]:
     """Rows that were asked for together; of any two of them `ratio_of` knows whether their rounds were the same."""
-    groups: dict[tuple[str, str, str], list[Measured]] = {}
+    groups: dict[Place, list[Measured]] = {}
     for each in rows:
         groups.setdefault(each.place, []).append(each)
     return groups
@@ -145,12 +139,16 @@ def by_series(rows: Iterable[Measured]) -> dict[str, list[Measured]]:
     return {name: sorted(found, key=lambda each: each.cell.length) for name, found in series.items()}
 
 
-def most_common_rounds(groups: dict[tuple[str, str, str], list[Measured]]) -> list[Measured]:
+def most_common_rounds(groups: dict[Place, list[Measured]]) -> list[Measured]:
     """Of several groups the one that times most variants; the longest length, then the first name, of equal ones."""
     if not groups:
         return []
     timed = {name: sum(each.timing is not None for each in group) for name, group in groups.items()}
     return groups[min(groups, key=lambda name: (-timed[name], -groups[name][0].cell.length, name))]
+
+
+# Claims ask for the same ratios again and again.
+_paired_ratio = functools.lru_cache(maxsize=16384)(paired_ratio)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,9 +164,9 @@ class Pair:
         return self.numerator.cell
 
     @property
-    def ratio(self) -> RatioEstimate:
+    def ratio(self) -> Contrast:
         """Numerator's time over the denominator's."""
-        return _ratio(self.numerator.samples, self.denominator.samples)
+        return _paired_ratio(self.numerator.samples, self.denominator.samples)
 
     @property
     def ratios(self) -> list[float]:
@@ -181,38 +179,24 @@ class Pair:
         return self.numerator.identity, self.denominator.identity
 
 
-def pair_of(numerator: Measured, denominator: Measured) -> Pair | None:
-    """The pair; None if one has no times, or they were not timed in the same rounds."""
-    above, below = numerator.samples, denominator.samples
-    if numerator.rounds != denominator.rounds or not above or len(above) != len(below):
-        return None
-    return Pair(numerator=numerator, denominator=denominator)
-
-
-def ratio_of(numerator: Measured, denominator: Measured) -> RatioEstimate | None:
-    """Time over time; None if one has none, or they were not timed in the same rounds."""
-    pair = pair_of(numerator, denominator)
-    return None if pair is None else pair.ratio
-
-
 def pairs_of(above: Iterable[Measured], below: Iterable[Measured]) -> list[Pair]:
     """A pair for each row above whose rounds are those of one below: of the first, where there are several."""
-    by_rounds: dict[tuple[str, str, str], Measured] = {}
+    by_rounds: dict[Place, Measured] = {}
     for each in below:
         if each.samples:
             by_rounds.setdefault(each.rounds, each)
-    found = [pair_of(each, by_rounds[each.rounds]) for each in above if each.rounds in by_rounds]
-    return [pair for pair in found if pair is not None]
+    found = ((each, by_rounds.get(each.rounds)) for each in above)
+    return [
+        Pair(numerator=each, denominator=other)
+        for each, other in found
+        if other is not None and len(each.samples) == len(other.samples)
+    ]
 
 
-@functools.lru_cache(maxsize=16384)
-def _ratio(above: tuple[float, ...], below: tuple[float, ...]) -> RatioEstimate:
-    return paired_ratio(above, below)
-
-
-def num_statuses(rows: Iterable[Row]) -> dict[str, int]:
-    """How many rows there are of each status, the most frequent first."""
-    return dict(collections.Counter(row.status for row in rows).most_common())
+def ratio_of(numerator: Measured, denominator: Measured) -> Contrast | None:
+    """Time over time; None if one has none, or they were not timed in the same rounds."""
+    pairs = pairs_of([numerator], [denominator])
+    return pairs[0].ratio if pairs else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,8 +215,8 @@ class Change:
     cell: Cell
     row: Row
     other: Row
-    ratio: RatioEstimate | None
-    p_value: float | None
+    ratio: Contrast | None
+    p_value: float | None = None
 
     @property
     def changed(self) -> bool:
@@ -244,7 +228,7 @@ class Change:
         """What a reader must know before believing the ratio; None if nothing."""
         now, then = self.row.machine.model_dump(), self.other.machine.model_dump()
         differences = ", ".join(f"{key}: {then[key]} -> {now[key]}" for key in now if now[key] != then[key])
-        what = "versions" if _processor(self.row.machine) == _processor(self.other.machine) else "devices"
+        what = "versions" if _processor(self.row) == _processor(self.other) else "devices"
         return f"different {what}: {differences}" if differences else None
 
 
@@ -252,14 +236,7 @@ def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
     """Matches the speed rows of two runs by what was measured, whatever the machine.
 
     Where the other run holds a cell several times (merged from several machines), the row of the same device is taken,
-    and of several the newest.
-
-    Args:
-        rows: Of this run.
-        other_rows: Of the run to compare with.
-
-    Returns:
-        One for each cell that both hold, in the order of `rows`; `changed` tells which matter.
+    and of several the newest. There is a change for each cell that both hold; `changed` tells which matter.
     """
     others: dict[str, list[Row]] = {}
     for each in other_rows:
@@ -267,20 +244,18 @@ def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
             others.setdefault(each.identity, []).append(each)
     found = []
     for row in rows:
-        if row.kind == "speed" and row.cell is not None and row.identity in others:
-            here = _processor(row.machine)
-            other = max(others[row.identity], key=lambda old: (_processor(old.machine) == here, old.recorded_at))
-            ratio = None
+        if row.cell is not None and row.identity in others:
+            here, ratio = _processor(row), None
+            other = max(others[row.identity], key=lambda old: (_processor(old) == here, old.recorded_at))
             if row.timing is not None and other.timing is not None:
                 ratio = unpaired_ratio(row.timing.samples_seconds, other.timing.samples_seconds)
-            p_value = None if ratio is None else ratio.p_value
-            found.append(Change(cell=row.cell, row=row, other=other, ratio=ratio, p_value=p_value))
-    tested = [index for index, each in enumerate(found) if each.p_value is not None]
-    for index, corrected in zip(tested, holm([found[index].p_value or 0.0 for index in tested]), strict=True):
+            found.append(Change(cell=row.cell, row=row, other=other, ratio=ratio))
+    tested = {index: p for index, each in enumerate(found) if each.ratio and (p := each.ratio.p_value) is not None}
+    for index, corrected in zip(tested, holm(list(tested.values())), strict=True):
         found[index] = dataclasses.replace(found[index], p_value=corrected)
     return found
 
 
-def _processor(machine: Machine) -> tuple[object, ...]:
+def _processor(row: Row) -> tuple[str, str, int]:
     """Times on two of these are times of two different things."""
-    return machine.device, machine.backend, machine.cores
+    return row.machine.device, row.machine.backend, row.machine.cores

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import datetime
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.bench import Group
-from eval.bench.job import MeasureOptions
+from eval.bench import Group, MeasureOptions
 from eval.bench.records import device_group
 from eval.bench.runner import is_finished, measure
 from eval.query import Change, changes
@@ -106,7 +106,7 @@ class BenchmarkRecipe(GridChoices):
         minutes = self.budget_minutes
         return MeasureOptions(
             rounds=self.rounds,
-            budget_seconds=None if minutes is None else minutes * _SECONDS_PER_MINUTE,
+            budget_seconds=math.inf if minutes is None else minutes * _SECONDS_PER_MINUTE,
             seed=self.seed,
             available_bytes=sys.maxsize if self.allow_large else None,
             device=self.device,
@@ -191,7 +191,7 @@ def _plain_change(change: Change) -> dict[str, Any]:
         "group": change.cell.group,
         "variant": change.cell.variant,
         "status": [change.other.status, change.row.status],
-        "ratio": None if change.ratio is None else change.ratio.ratio,
+        "ratio": None if change.ratio is None else change.ratio.value,
         "ratio_low": None if change.ratio is None else change.ratio.low,
         "ratio_high": None if change.ratio is None else change.ratio.high,
         "p_value": change.p_value,

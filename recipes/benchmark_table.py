@@ -54,7 +54,7 @@ def change_lines(found: Sequence[Change]) -> Iterator[str]:
         if change.row.status != change.other.status:
             yield f"  {place}: {change.other.status} -> {change.row.status}"
         elif change.ratio is not None:
-            yield f"  {place}: {_interval(change.ratio.ratio, change.ratio.low, change.ratio.high)}"
+            yield f"  {place}: {_interval(change.ratio.value, change.ratio.low, change.ratio.high)}"
 
 
 def _time(row: Row) -> str:

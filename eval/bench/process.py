@@ -1,15 +1,28 @@
-"""Starts a worker process, listens to it, and says which cell it was at if it dies or hangs."""
+"""A worker process, from both sides: what it says while it works, and which cell it was at if it dies or hangs.
+
+A worker has one task. While it works it announces each step in shared memory, which costs no system call and wakes
+nobody up on a machine with few cores; so whoever watches knows which cell was at work when a worker died or hung. What
+it found out about a cell it sends, with the cell's index, and None at the end.
+"""
 
 import contextlib
+import ctypes
+import dataclasses
+import enum
+import gc
 import multiprocessing
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from multiprocessing.connection import Connection
 
-from eval.bench import worker
-from eval.bench.job import Job, Report, Stage, from_exit_code, from_silence
+from eval.bench import MeasureOptions, Source, source
+from eval.rows import Cell, Correctness, Memory, Samples, Work
 from eval.rows.schema import Status
-from zoo.runtime.memory import oom_kills
+from zoo.config import UserError
+from zoo.runtime.backend import choose_backend
+from zoo.runtime.memory import address_space_is_limited, is_exhaustion, oom_kills
 
 # How often a silent worker is looked at.
 _LOOK_SECONDS = 0.2
@@ -17,14 +30,60 @@ _LOOK_SECONDS = 0.2
 _START_SECONDS = 600.0
 # A process that has said its last word, or was killed, ends within this time.
 _END_SECONDS = 10.0
+# Of an exception's message, the most that a row repeats.
+_LONGEST = 300
+# How a process ends whose allocator got nothing from the system and went on.
+_WITHOUT_MEMORY = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+
+
+class Stage(enum.IntEnum):
+    """What is done to a cell."""
+
+    BUILT = 1
+    CHECKED = 2
+    CALLED = 3
+
+    def __str__(self) -> str:
+        return f"while it was {self.name.lower()}"
+
+
+class Step(ctypes.Structure):
+    """What a worker is at, in memory that both processes see: the cell, its stage, and how many steps were taken."""
+
+    _fields_ = (("index", ctypes.c_int64), ("stage", ctypes.c_int64), ("count", ctypes.c_int64))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was found out about a cell, or why nothing was.
+
+    Status, reason and correctness are the row's. Memory is by formula, and measured in a process of its own only; work
+    is without the device's limits, and function as in the workload.
+    """
+
+    status: Status = "ok"
+    reason: str | None = None
+    correctness: Correctness | None = None
+    samples: Samples | None = None
+    memory: Memory | None = None
+    work: Work | None = None
+    function: Hashable = None
+
+
+# Takes the outcome of the cell with this index.
+Report = Callable[[int, Outcome], None]
+# Told that a stage of the cell with this index begins.
+Announce = Callable[[int, Stage], None]
+# What a worker process does to cells, as options say, with their source; it reports and announces as it goes.
+Task = Callable[[Sequence[Cell], MeasureOptions, Source, Report, Announce], None]
 
 
 class WorkerDeathError(Exception):
-    """A worker ended, or was stopped, over a cell."""
+    """A worker ended, or was stopped, over the cell with this index."""
 
-    def __init__(self, index: int, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.index, self.status, self.reason = index, status, reason
+    def __init__(self, index: int, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.index, self.outcome = index, outcome
 
 
 class WorkerStartError(RuntimeError):
@@ -36,39 +95,47 @@ class StopRequestedError(Exception):
 
 
 class Worker:
-    """A process for one job: starts at once, most of which is imports, and begins when its reports are asked for."""
+    """A process for one task: starts at once, most of which is imports, and begins when its reports are asked for."""
 
-    def __init__(self, job: Job) -> None:
-        self._kills_before = oom_kills()
+    def __init__(self, task: Task, cells: Sequence[Cell], options: MeasureOptions) -> None:
+        self._kills_before, self._step_seconds = oom_kills(), options.step_seconds
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
-        self._steps = context.RawArray("q", [worker.NO_CELL, Stage.STARTING, 0])
-        self._process = context.Process(target=worker.serve, args=(job, theirs, self._steps), daemon=True)
+        self._step = context.RawValue(Step)
+        self._process = context.Process(target=serve, args=(task, cells, options, theirs, self._step), daemon=True)
         with _signals_held_back():
             self._process.start()
         theirs.close()
 
-    def reports(self, *, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[Report]:
-        """Lets the process do its job, and yields what it finds.
-
-        Args:
-            step_seconds: Longest time of one step before the worker counts as hung.
-            should_stop: Asked all the time.
+    def reports(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
+        """Lets the process do its task, and yields what it finds out about each cell, with the cell's index.
 
         Raises:
-            WorkerDeathError: If the process ends before it has finished; names the cell it was at.
-            StopRequestedError: If it should stop.
-            WorkerStartError: If the process ends before it is at any cell.
+            WorkerDeathError: If the process ends or hangs before it has finished; names the cell it was at.
+            WorkerStartError: If that happens before it is at any cell.
+            StopRequestedError: If it should stop, which is asked all the time.
         """
         try:
             # If it is dead already, the next lines find out how it died.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._ours.send(worker.BEGIN)
-            yield from self._listen(step_seconds, should_stop)
+                self._ours.send("begin")
+            last, since = 0, time.monotonic()
+            while True:
+                if self._ours.poll(_LOOK_SECONDS):
+                    report = self._received()
+                    if report is None:
+                        return
+                    yield report
+                if should_stop():
+                    raise StopRequestedError
+                if self._step.count != last:
+                    last, since = self._step.count, time.monotonic()
+                elif time.monotonic() - since > (self._step_seconds if last else _START_SECONDS):
+                    raise self._silence()
         finally:
-            self.stop()
+            self.close()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ends the process, whatever it does; a second time does nothing."""
         if self._ours.closed:
             return
@@ -78,48 +145,61 @@ class Worker:
         self._process.join()
         self._process.close()
 
-    def _listen(self, step_seconds: float, should_stop: Callable[[], bool]) -> Iterator[Report]:
-        last, since = 0, time.monotonic()
-        while True:
-            if self._ours.poll(_LOOK_SECONDS):
-                try:
-                    report = self._ours.recv()
-                except (EOFError, ConnectionResetError):
-                    self._process.join(_END_SECONDS)
-                    raise self._death() from None
-                if report is None:
-                    self._process.join(_END_SECONDS)
-                    return
-                yield report
-            if should_stop():
-                raise StopRequestedError
-            steps = self._steps[worker.STEPS]
-            if steps != last:
-                last, since = steps, time.monotonic()
-            elif time.monotonic() - since > (step_seconds if last else _START_SECONDS):
-                raise self._silence(step_seconds)
+    def _received(self) -> tuple[int, Outcome] | None:
+        """The next report, or None after the last; either way the process then ends by itself."""
+        try:
+            report = self._ours.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(_END_SECONDS)
+            raise self._death() from None
+        if report is None:
+            self._process.join(_END_SECONDS)
+        return report
 
     def _death(self) -> Exception:
         code = self._process.exitcode
-        if self._steps[worker.INDEX] == worker.NO_CELL:
+        if not self._step.count:
             return WorkerStartError(
                 f"a worker process ended with exit code {code} before it was at any cell; see stderr"
             )
         assert code is not None, "a process that closed its connection ends"
         killed = oom_kills() > self._kills_before
-        return self._at_work(*from_exit_code(code, self._stage, killed_for_memory=killed))
+        outcome = from_exit_code(code, Stage(self._step.stage), killed_for_memory=killed)
+        return WorkerDeathError(self._step.index, outcome)
 
-    def _silence(self, seconds: float) -> Exception:
-        if self._steps[worker.INDEX] == worker.NO_CELL:
+    def _silence(self) -> Exception:
+        if not self._step.count:
             return WorkerStartError(f"a worker process took longer than {_START_SECONDS:g} s to start")
-        return self._at_work(*from_silence(seconds, self._stage))
+        limit, stage = self._step_seconds, Stage(self._step.stage)
+        reason = f"took longer than {limit:g} s over one step {stage}, and was stopped"
+        return WorkerDeathError(self._step.index, Outcome(status="crashed", reason=reason))
 
-    def _at_work(self, status: Status, reason: str) -> WorkerDeathError:
-        return WorkerDeathError(self._steps[worker.INDEX], status, reason)
 
-    @property
-    def _stage(self) -> Stage:
-        return Stage(self._steps[worker.STAGE])
+def serve(task: Task, cells: Sequence[Cell], options: MeasureOptions, connection: Connection, step: Step) -> None:
+    """Does the task; the target of a new process, which ends when nobody listens any more."""
+
+    def announce(index: int, stage: Stage) -> None:
+        step.index, step.stage = index, stage
+        step.count += 1
+        # After its first word the other end has nothing to say, so what there is to read is its end. Whoever asked is
+        # gone then; going on would only disturb what is measured next.
+        if connection.poll():
+            sys.exit(1)
+
+    def report(index: int, outcome: Outcome) -> None:
+        connection.send((index, outcome))
+
+    choose_backend(options.device)
+    workloads = source(options.workloads)
+    try:
+        # Waits for this worker's turn; whoever asked may be gone before.
+        connection.recv()
+    except (EOFError, ConnectionResetError):
+        return
+    # What was imported stays; looking through it again and again would only take time.
+    gc.freeze()
+    task(cells, options, workloads, report, announce)
+    connection.send(None)
 
 
 @contextlib.contextmanager
@@ -130,3 +210,39 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def from_exception(error: Exception, stage: Stage) -> Outcome:
+    """Outcome of a cell that raised.
+
+    What refuses its own configuration is unavailable; any other exception is a fault, which may be mended.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1][:_LONGEST] if lines else ""
+    if is_exhaustion(error):
+        return Outcome(status="out_of_memory", reason=f"{text or 'no memory was left'} ({stage})")
+    if isinstance(error, UserError):
+        return Outcome(status="unavailable", reason=text)
+    return Outcome(status="crashed", reason=f"{type(error).__name__}: {text} ({stage})")
+
+
+def from_exit_code(code: int, stage: Stage, *, killed_for_memory: bool = False) -> Outcome:
+    """Outcome of the cell at work when its process died.
+
+    Args:
+        code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
+        stage: What was done to the cell.
+        killed_for_memory: Whether the kernel has counted a process killed for want of memory meanwhile.
+    """
+    if code >= 0:
+        return Outcome(status="crashed", reason=f"ended its process with exit code {code} {stage}")
+    name = signal.Signals(-code).name
+    if killed_for_memory:
+        reason = f"killed {stage} by the kernel, which counts it as out of memory"
+    elif code in _WITHOUT_MEMORY and address_space_is_limited():
+        reason = f"ended by {name} {stage} under a limit of memory (ulimit), as MLX does there"
+    elif code == -signal.SIGKILL:
+        reason = f"killed by SIGKILL {stage}, as Linux does when memory runs out"
+    else:
+        return Outcome(status="crashed", reason=f"ended by {name} {stage}")
+    return Outcome(status="out_of_memory", reason=reason)

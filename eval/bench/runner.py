@@ -3,25 +3,25 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from eval.bench import Group, source
-from eval.bench.job import Failed, MeasureOptions, MemoryJob, Report, Timed, TimingJob
-from eval.bench.process import StopRequestedError, Worker, WorkerDeathError, WorkerStartError
-from eval.bench.records import DEVICE, Outcome, device_group, device_limits, outcome_row, row
-from eval.rows import Cell, Machine, Memory, Row, RowStore, current_machine
+from eval.bench import Group, MeasureOptions, source
+from eval.bench.process import Outcome, StopRequestedError, Worker, WorkerDeathError, WorkerStartError
+from eval.bench.records import DEVICE, device_group, device_limits, outcome_row
+from eval.bench.worker import measure_memory, time_cells
+from eval.rows import Cell, Machine, Row, RowStore, current_machine
 from zoo.runtime.memory import usable_bytes
 
 logger = logging.getLogger(__name__)
 
-# Told of each group before it is measured: how many are done, of how many, and its name.
 Progress = Callable[[int, int, str], None]
 # Why a cell is not worth building, or None.
 Refusal = Callable[[Cell], str | None]
 
-MEMORY_NOT_MEASURED = "memory_not_measured"
 # Begins the reason of a cell that a later run with more time measures after all.
 TIME_BUDGET = "time budget"
 # A time on two of these is the time of two different things.
@@ -48,7 +48,7 @@ def measure(
         groups: What to measure, in this order.
         store: Takes the rows; those of this machine that it holds are not measured again.
         options: How.
-        progress: Told of each group.
+        progress: Told, before each group, how many are done, of how many, and its name.
         should_stop: Asked all the time; the group at work is then given up.
     """
     device = device_group(cell for group in groups for cell in group.cells)
@@ -58,23 +58,14 @@ def measure(
     if not pending:
         return
     plan = [*([] if is_group_finished(device, store.rows, run.machine, refusal) else [device]), *pending]
-    until = _after(options.budget_seconds)
+    until = time.monotonic() + options.budget_seconds
     for done, group in enumerate(plan):
         progress(done, len(plan), group.name)
-        left = _left(until)
+        left = max(0.0, until - time.monotonic())
         try:
-            store.append(run.rows(group, None if left is None else left / (len(plan) - done)))
+            store.append(run.rows(group, left / (len(plan) - done)))
         except StopRequestedError:
             return
-
-
-def _after(seconds: float | None) -> float | None:
-    """When so much time is over; None for never."""
-    return None if seconds is None else time.monotonic() + seconds
-
-
-def _left(until: float | None) -> float | None:
-    return None if until is None else max(0.0, until - time.monotonic())
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -95,69 +86,59 @@ class _Run:
         available = usable_bytes() if given is None else given
         return functools.partial(source(self.options.workloads).refusal, available_bytes=available)
 
-    def rows(self, group: Group, seconds: float | None) -> list[Row]:
-        """Measures a group in so many seconds (None: without a limit), or says why not."""
+    def rows(self, group: Group, seconds: float) -> list[Row]:
+        """Measures a group in so many seconds, or says why not."""
         cells = group.recorded_cells
         if seconds == 0:
-            minutes = (self.options.budget_seconds or 0) / 60
-            reason = f"{TIME_BUDGET} of {minutes:g} minutes was used up before"
+            spent = f"{TIME_BUDGET} of {self.options.budget_seconds / 60:g} minutes was used up before"
+            late = Outcome(status="skipped", reason=spent)
             # What an earlier run found out stays.
             missing = [each for each in cells if not is_finished(self.store.rows.get(each.identity), self.machine)]
-            return [row(cell, self.machine, status="skipped", reason=reason) for cell in missing]
+            return [outcome_row(cell, late, machine=self.machine, limits={}) for cell in missing]
         refusal = self.refusal()
-        refused = {cell.identity: group.skipped.get(cell.identity) or refusal(group.built_as(cell)) for cell in cells}
-        wanted = [cell for cell in cells if refused[cell.identity] is None]
-        if seconds is not None and self.memory_cells:
-            seconds -= len(_with_memory(wanted, group)) * self.memory_seconds / self.memory_cells
-        outcomes = self._time(group, wanted, _after(seconds))
+        reasons = {cell.identity: group.skipped.get(cell.identity) or refusal(group.built_as(cell)) for cell in cells}
+        outcomes = {name: Outcome(status="skipped", reason=each) for name, each in reasons.items() if each is not None}
+        wanted = [cell for cell in cells if cell.identity not in outcomes]
+        with_memory = [cell for cell in wanted if group.memory and cell.role != "control"]
+        if self.memory_cells:
+            seconds -= len(with_memory) * self.memory_seconds / self.memory_cells
+        outcomes |= self._time(group, wanted, time.monotonic() + seconds)
+        memory = self._memory_of([cell for cell in with_memory if outcomes[cell.identity].status == "ok"])
         limits = device_limits(self.device, self.store.rows)
-        memory = self._memory_of([each for each in wanted if isinstance(outcomes[each.identity], Timed)], group)
-        base = outcomes.get(group.baseline.identity)
-        found = []
-        for cell in cells:
-            if cell.identity not in outcomes:
-                found.append(row(cell, self.machine, status="skipped", reason=refused[cell.identity]))
-                continue
-            own = memory.get(cell.identity)
-            result = outcome_row(
+        return [
+            outcome_row(
                 cell,
                 outcomes[cell.identity],
-                None if base is None else (group.baseline, base),
                 machine=self.machine,
                 limits=limits,
-                memory=own if isinstance(own, Memory) else None,
+                baseline=(group.baseline, outcomes[group.baseline.identity]),
+                memory=memory.get(cell.identity),
             )
-            if isinstance(own, str):
-                logger.warning("%s: memory was not measured: %s", cell.variant, own)
-                result = result.model_copy(update={"flags": [*result.flags, f"{MEMORY_NOT_MEASURED}: {own}"]})
-            found.append(result)
-        return found
+            for cell in cells
+        ]
 
-    def _time(self, group: Group, wanted: Sequence[Cell], until: float | None) -> dict[str, Outcome]:
+    def _time(self, group: Group, wanted: Sequence[Cell], until: float) -> dict[str, Outcome]:
         """Outcome of each cell by identity; a worker that dies over one cell is followed by one without it."""
         rounds = self.options.rounds if group.max_rounds is None else min(self.options.rounds, group.max_rounds)
         failed: dict[str, Outcome] = {}
         pardoned: set[str] = set()
         while remaining := [cell for cell in wanted if cell.identity not in failed]:
             built = tuple(group.built_as(cell) for cell in remaining)
-            job = TimingJob(cells=built, options=self.options, rounds=rounds, seconds=_left(until), label=group.name)
+            left = max(0.0, until - time.monotonic())
+            options = dataclasses.replace(self.options, rounds=rounds, budget_seconds=left)
             timed: dict[str, Outcome] = {}
             try:
-                for report in self._reports(Worker(job)):
-                    if isinstance(report, Failed):
-                        failed[remaining[report.index].identity] = report
-                    elif isinstance(report, Timed):
-                        timed[remaining[report.index].identity] = report
-                return {**failed, **timed}
+                for index, outcome in Worker(time_cells, built, options).reports(self.should_stop):
+                    (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
+                return failed | timed
             except WorkerDeathError as death:
                 at_work = built[death.index]
                 if at_work.identity not in pardoned and self._is_innocent(at_work, death):
                     pardoned.add(at_work.identity)
                     continue
                 # The same cell built a second time would die as well.
-                for index, cell in enumerate(remaining):
-                    if built[index] == at_work:
-                        failed[cell.identity] = Failed(index=index, status=death.status, reason=death.reason)
+                alike = [cell for cell, each in zip(remaining, built, strict=True) if each == at_work]
+                failed |= {cell.identity: death.outcome for cell in alike}
         return failed
 
     def _is_innocent(self, cell: Cell, death: WorkerDeathError) -> bool:
@@ -165,52 +146,36 @@ class _Run:
 
         Memory may have run out because of what else was in the process or on the machine.
         """
-        if death.status != "out_of_memory":
+        if death.outcome.status != "out_of_memory":
             return False
         logger.warning("%s: %s; it is tried alone", cell.variant, death)
-        job = TimingJob(cells=(cell,), options=self.options, rounds=1, seconds=None, label=cell.variant)
+        options = dataclasses.replace(self.options, rounds=1, budget_seconds=math.inf)
         try:
-            return not any(isinstance(report, Failed) for report in self._reports(Worker(job)))
+            reports = Worker(time_cells, [cell], options).reports(self.should_stop)
+            return all(outcome.status == "ok" for _, outcome in reports)
         except WorkerDeathError:
             return False
 
-    def _reports(self, worker: Worker) -> Iterator[Report]:
-        return worker.reports(step_seconds=self.options.step_seconds, should_stop=self.should_stop)
-
-    def _memory_of(self, cells: Sequence[Cell], group: Group) -> dict[str, Memory | str]:
-        """What each cell takes, by identity; while one process measures, the next one does its imports."""
-        asked = _with_memory(cells, group)
+    def _memory_of(self, cells: Sequence[Cell]) -> dict[str, Outcome]:
+        """What was found out about each cell's memory, by identity, in a process of its own."""
         begun = time.monotonic()
         found = {}
         with contextlib.ExitStack() as stack:
-            workers = (self._started(cell, stack) for cell in asked)
-            following = next(workers, None)
-            for cell in asked:
-                current, following = following, next(workers, None)
-                assert current is not None, "there are as many processes as cells"
-                found[cell.identity] = self._memory(current)
-        self.memory_cells += len(asked)
+            started = (Worker(measure_memory, [cell], self.options) for cell in cells)
+            workers = (stack.enter_context(contextlib.closing(worker)) for worker in started)
+            # Taken two by two: while one process measures, the next one does its imports.
+            for cell, (worker, _) in zip(cells, itertools.pairwise(itertools.chain(workers, [None])), strict=True):
+                assert worker is not None, "there are as many processes as cells"
+                try:
+                    ((_, found[cell.identity]),) = worker.reports(self.should_stop)
+                except (WorkerDeathError, WorkerStartError) as death:
+                    found[cell.identity] = Outcome(status="crashed", reason=str(death))
+                if found[cell.identity].memory is None:
+                    reason = found[cell.identity].reason
+                    logger.warning("%s: memory was not measured: %s", cell.variant, reason)
+        self.memory_cells += len(cells)
         self.memory_seconds += time.monotonic() - begun
         return found
-
-    def _started(self, cell: Cell, stack: contextlib.ExitStack) -> Worker:
-        worker = Worker(MemoryJob(cell=cell, options=self.options))
-        stack.callback(worker.stop)
-        return worker
-
-    def _memory(self, worker: Worker) -> Memory | str:
-        """What a process of its own measured, or why it did not."""
-        try:
-            (report,) = self._reports(worker)
-        except (WorkerDeathError, WorkerStartError) as death:
-            return str(death)
-        assert not isinstance(report, Timed), "a job about memory times nothing"
-        return report.reason if isinstance(report, Failed) else report
-
-
-def _with_memory(cells: Sequence[Cell], group: Group) -> list[Cell]:
-    """Those whose memory is asked for."""
-    return [cell for cell in cells if group.memory and cell.role != "control"]
 
 
 def is_finished(found: Row | None, machine: Machine) -> bool:
@@ -218,27 +183,23 @@ def is_finished(found: Row | None, machine: Machine) -> bool:
     if found is None or (found.reason or "").startswith(TIME_BUDGET):
         return False
     fields = (*_MACHINE, *_CODE) if found.status in _FAULTS else _MACHINE
-    there, here = found.machine.model_dump(), machine.model_dump()
-    return all(there[field] == here[field] for field in fields)
+    return all(getattr(found.machine, field) == getattr(machine, field) for field in fields)
 
 
 def is_group_finished(group: Group, rows: Mapping[str, Row], machine: Machine, refusal: Refusal) -> bool:
-    """Whether rows settle all of a group.
+    """Whether rows, by identity, settle all of a group on this machine.
 
-    Args:
-        group: Its cells, and its control.
-        rows: By identity.
-        machine: This one.
-        refusal: What was skipped is unfinished if neither this nor the group speaks against it now.
+    What was skipped is unfinished if neither `refusal` nor the group speaks against it now.
     """
-    found = {cell.identity: rows.get(cell.identity) for cell in group.recorded_cells}
-    if not all(is_finished(each, machine) for each in found.values()):
-        return False
+    rounds = set()
     for cell in group.recorded_cells:
-        each = found[cell.identity]
-        is_skipped = each is not None and each.status == "skipped"
-        if is_skipped and cell.identity not in group.skipped and refusal(group.built_as(cell)) is None:
+        found = rows.get(cell.identity)
+        if found is None or not is_finished(found, machine):
             return False
+        is_skipped = found.status == "skipped" and cell.identity not in group.skipped
+        if is_skipped and refusal(group.built_as(cell)) is None:
+            return False
+        if found.timing is not None:
+            rounds.add(found.timing.rounds_id)
     # The device's own rows are never paired, and those that another suite did not need are older.
-    rounds = {each.timing.rounds_id for each in found.values() if each is not None and each.timing is not None}
     return len(rounds) <= 1 or group.baseline.suite == DEVICE

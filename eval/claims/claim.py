@@ -19,8 +19,7 @@ from typing import Literal
 
 from eval.claims.measurements import Measurements, MissingRowsError
 from eval.query import Pair
-from eval.statistics.intervals import Contrast
-from eval.statistics.scaling import Crossover
+from eval.statistics import Contrast, Crossover
 
 Verdict = Literal[
     "reproduced",
@@ -228,4 +227,4 @@ def with_interval(found: Contrast, *, digits: int = 2) -> str:
 
 def times(pair: Pair) -> str:
     """A ratio of times with its interval, in words."""
-    return with_interval(pair.ratio.figure) + "x"
+    return with_interval(pair.ratio) + "x"

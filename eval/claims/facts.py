@@ -9,7 +9,7 @@ from eval.claims.measurements import Measurements, MissingRowsError, Series, Whe
 from eval.claims.ratios import Ratio
 from eval.query import Measured
 from eval.rows import Cell
-from eval.statistics.intervals import constant_relative_spread
+from eval.statistics import constant_relative_spread
 
 # Caches are counted, not timed: they agree to the byte, or to the block in which a cache grows.
 CACHE_TOLERANCE = 0.005

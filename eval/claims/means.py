@@ -23,7 +23,7 @@ from eval.claims.claim import (
 from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.query import Measured, Pair
 from eval.rows import Row
-from eval.statistics.intervals import Contrast, contrast, logarithms
+from eval.statistics import Contrast, contrast, logarithms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ class _Contender:
     @property
     def seconds(self) -> float:
         """Median; with a link, as many times the shared rounds' as it took times the other's in its own rounds."""
-        factor = 1.0 if self.link is None else self.link.ratio.ratio
+        factor = 1.0 if self.link is None else self.link.ratio.value
         return factor * self.timed.times.median_seconds
 
     @property

@@ -18,7 +18,7 @@ from eval.claims.claim import (
 )
 from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.query import Pair
-from eval.statistics.ratios import holm
+from eval.statistics import holm
 
 Kind = Literal["figure", "range", "above", "below", "tie"]
 Show = Literal["last", "least", "largest", "farthest"]
@@ -98,7 +98,7 @@ class Ratio(Rule):
         return Outcome(
             held=not failing,
             ours=self._ours(measurements, pairs, pairs[shown]),
-            figure=pairs[shown].ratio.figure,
+            figure=pairs[shown].ratio,
             reason=" ".join(note for note in notes if note),
             undecided=self._what_is_open() if failing and all(is_open.values()) else "",
             evidence=identities(pairs.values()),
@@ -125,7 +125,7 @@ class Ratio(Rule):
         }
 
     def _holds(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
-        found = pair.ratio.figure
+        found = pair.ratio
         match self.kind:
             case "figure":
                 return all(same_figure(found, each) for each in claimed)
@@ -139,21 +139,21 @@ class Ratio(Rule):
     def _shown(self, pairs: dict[str, Pair], held: dict[str, bool]) -> str:
         match self.show:
             case "least":
-                return min(pairs, key=lambda name: pairs[name].ratio.ratio)
+                return min(pairs, key=lambda name: pairs[name].ratio.value)
             case "largest":
-                return max(pairs, key=lambda name: pairs[name].ratio.ratio)
+                return max(pairs, key=lambda name: pairs[name].ratio.value)
             case "farthest":
-                return max(pairs, key=lambda name: abs(pairs[name].ratio.ratio - 1))
+                return max(pairs, key=lambda name: abs(pairs[name].ratio.value - 1))
         return next((name for name in pairs if not held[name]), list(pairs)[-1])
 
     def _is_open(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
         """Whether a ratio that does not bear the claim out does not refute it either."""
-        low, high = known(pair.ratio.figure)
+        low, high = known(pair.ratio)
         if self.kind in ("above", "below"):
             return low <= 1 <= high
         if self.kind == "tie" or any(map(is_tie, claimed[:1])):
-            return in_range(pair.ratio.figure, 1, 1)
-        return self.kind == "figure" and in_range(pair.ratio.figure, claimed[0], claimed[0]) and low <= 1 <= high
+            return in_range(pair.ratio, 1, 1)
+        return self.kind == "figure" and in_range(pair.ratio, claimed[0], claimed[0]) and low <= 1 <= high
 
     def _what_is_open(self) -> str:
         if self.kind in ("above", "below"):
@@ -166,7 +166,7 @@ class Ratio(Rule):
         if len(pairs) <= _MOST_LISTED:
             texts = ["; ".join(f"{name}: {times(pair)}" for name, pair in pairs.items())]
         else:
-            ratios = [pair.ratio.ratio for pair in pairs.values()]
+            ratios = [pair.ratio.value for pair in pairs.values()]
             span = f"{min(ratios):.2f}x to {max(ratios):.2f}x over {len(pairs)} cells"
             which = self.show if self.show != "last" else "the last"
             texts = [f"{span}; {which} {times(shown)} ({shown.cell.group})"]
@@ -176,7 +176,7 @@ class Ratio(Rule):
             cold = shown.numerator.times.first_call_seconds / shown.numerator.times.median_seconds
             texts.append(f"the baseline's first call takes {cold:.1f} times its median")
         if self.noise:
-            controls = [pair.ratio.ratio for pair in measurements.controls(self.where)]
+            controls = [pair.ratio.value for pair in measurements.controls(self.where)]
             largest = f"largest ratio of an A/A control {max(controls):.2f}x over {len(controls)}" if controls else ""
             texts.append(largest or "no A/A control")
         return self.prefix + "; ".join(texts)
@@ -184,7 +184,7 @@ class Ratio(Rule):
     def _rule(self, shown: Pair) -> str:
         published = ", ".join(f"{figure:.2f}" for figure in self.figures)
         if self._has_several:
-            judged = {each: verdict(same_figure(shown.ratio.figure, each)) for each in self.figures}
+            judged = {each: verdict(same_figure(shown.ratio, each)) for each in self.figures}
             published = ", ".join(f"{figure} ({found})" for figure, found in judged.items())
         rule = {
             "figure": f"published {published}",
@@ -206,7 +206,7 @@ class Ratio(Rule):
     def _target(self, pairs: dict[str, Pair]) -> str:
         if self.own_target is None:
             return ""
-        ends = [known(pair.ratio.figure) for pair in pairs.values()]
+        ends = [known(pair.ratio) for pair in pairs.values()]
         met, missed = sum(high <= self.own_target for _, high in ends), sum(low > self.own_target for low, _ in ends)
         return (
             f"This library's own target is a ratio of at most {self.own_target}: the interval lies below it in {met}, "
@@ -215,7 +215,7 @@ class Ratio(Rule):
 
     def _most(self, pairs: dict[str, Pair], held: dict[str, bool]) -> Outcome:
         faster = sum(held.values())
-        slower = sum(same_side(pair.ratio.figure, above=False) for pair in pairs.values())
+        slower = sum(same_side(pair.ratio, above=False) for pair in pairs.values())
         return Outcome(
             held=2 * faster > len(pairs),
             ours=f"faster in {faster}, slower in {slower}, undecided in {len(pairs) - faster - slower} of {len(pairs)} "
@@ -256,11 +256,11 @@ class NeverBeaten(Rule):
             other.label: measurements.by_length(other, self.series, self.where, self.lengths) for other in self.others
         }
         pairs = {f"{label} at N={length}": pair for label, each in found.items() for length, pair in each.items()}
-        beaten = [name for name, pair in pairs.items() if same_side(pair.ratio.figure, above=False)]
+        beaten = [name for name, pair in pairs.items() if same_side(pair.ratio, above=False)]
         return Outcome(
             held=not beaten,
             ours=" | ".join(f"{label} over {self.series.label}: {at_lengths(each)}" for label, each in found.items()),
-            figure=min((pair.ratio.figure for pair in pairs.values()), key=lambda figure: figure.value),
+            figure=min((pair.ratio for pair in pairs.values()), key=lambda figure: figure.value),
             reason=f"Beaten by {', '.join(beaten)}." if beaten else "No other implementation of the same is faster.",
             evidence=identities(pairs.values()),
         )
@@ -283,7 +283,7 @@ class Significance(Rule):
             raise MissingRowsError("a single sample, or equal ones, cannot be tested")
         p_value = dict(zip(tested, holm(list(tested.values())), strict=True))[self.length]
         return Outcome(
-            held=p_value < self.level and pairs[self.length].ratio.ratio < 1,
+            held=p_value < self.level and pairs[self.length].ratio.value < 1,
             ours=f"p = {p_value:.2g} after Holm's correction over {len(tested)} lengths; ratio "
             f"{times(pairs[self.length])}",
             figure=point(p_value),

@@ -11,8 +11,7 @@ from typing import Literal
 from eval.claims.claim import Outcome, Rule, in_range, known, point, same_figure, same_side, with_interval
 from eval.claims.measurements import Measurements, MissingRowsError, Series, Where
 from eval.rows import Row
-from eval.statistics.intervals import Contrast, paired_difference
-from eval.statistics.ratios import paired_ratio
+from eval.statistics import Contrast, paired_difference, paired_ratio
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.function import function_of
 
@@ -98,7 +97,7 @@ class Training(Rule):
         return [
             _Compared(
                 where=f"{pair.cell.model}, B={pair.cell.batch_size}, L={pair.cell.length}",
-                ratio=pair.ratio.figure,
+                ratio=pair.ratio,
                 identities=pair.identities,
             )
             for pair in pairs
@@ -118,7 +117,7 @@ class Training(Rule):
             above, below = rows.get(self.above[0], {}), rows.get(self.below[0], {})
             seeds = sorted(set(above) & set(below))
             if len(seeds) > 1:
-                ratio = paired_ratio(*([_seconds(each[seed]) for seed in seeds] for each in (above, below))).figure
+                ratio = paired_ratio(*([_seconds(each[seed]) for seed in seeds] for each in (above, below)))
                 computed = [_computed_by(rows[name][seeds[0]]) for name in sorted((self.above[0], self.below[0]))]
                 where = f"{model} ({steps} steps, {len(seeds)} seeds, {' and '.join(computed)})"
                 used = tuple(each[seed].identity for seed in seeds for each in (above, below))

@@ -13,7 +13,7 @@ from typing import Any
 from eval.bench import Group
 from eval.query import by_series, measured, pairs_of
 from eval.rows import Row
-from eval.statistics.scaling import crossover, scaling_exponent
+from eval.statistics import crossover, scaling_exponent
 from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Figure, Suite, fewest_rounds, over_groups

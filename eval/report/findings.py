@@ -48,9 +48,9 @@ def _faster(facts: Sequence[VariantFacts], reference: VariantFacts, device: str)
     told = []
     for each in timed[:1]:
         assert each.speed is not None, "only timed variants are asked"
-        how = "trains fastest" if each.speed.ratio > 1 else f"trains fastest but for {reference.name}"
+        how = "trains fastest" if each.speed.value > 1 else f"trains fastest but for {reference.name}"
         told.append(
-            f"On {device}, {each.name} {how}: {interval(each.speed.ratio, each.speed.low, each.speed.high)} times the "
+            f"On {device}, {each.name} {how}: {interval(each.speed.value, each.speed.low, each.speed.high)} times the "
             f"speed of {reference.name}, at a peak of {num_bytes(each.peak_bytes)} against "
             f"{num_bytes(reference.peak_bytes)}; "
             f"bits per byte: {_against(each.quality, reference.quality)}; "
@@ -58,8 +58,8 @@ def _faster(facts: Sequence[VariantFacts], reference: VariantFacts, device: str)
         )
     for each in same[:1]:
         assert each.speed is not None, "only timed variants are asked"
-        ratio = interval(each.speed.ratio, each.speed.low, each.speed.high)
-        verdict = "is faster" if each.speed.differs and each.speed.ratio > 1 else "is not faster"
+        ratio = interval(each.speed.value, each.speed.low, each.speed.high)
+        verdict = "is faster" if each.speed.differs and each.speed.value > 1 else "is not faster"
         told.append(
             f"Of {len(same)} other ways to compute what {reference.name} computes, the fastest, {each.name}, {verdict} "
             f"in a training step: {ratio} times its speed."

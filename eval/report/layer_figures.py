@@ -87,8 +87,8 @@ def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
                 cell = HeatCell(value=None, text="no baseline")
             else:
                 sure = "" if ratio.differs else "≈" if ratio.low is not None else "once "
-                shown = math.exp(max(-math.log(FURTHEST), min(math.log(FURTHEST), math.log(ratio.ratio))))
-                cell = HeatCell(value=shown, text=f"{sure}{ratio.ratio:.2g}")
+                shown = math.exp(max(-math.log(FURTHEST), min(math.log(FURTHEST), math.log(ratio.value))))
+                cell = HeatCell(value=shown, text=f"{sure}{ratio.value:.2g}")
             cells[each.cell.variant, f"{each.cell.length}"] = cell
     return cells
 

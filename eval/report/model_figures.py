@@ -57,7 +57,7 @@ def draw_pareto(rows: Sequence[Row]) -> Figure | Absent:
         facts = [each for each in facts if each.quality and not each.quality.checkpoint]
     planes = {
         f"training speed over {setting.reference_name} (×), more is better": _spots(
-            facts, lambda each: (each.speed.ratio, each.speed.low, each.speed.high) if each.speed else None
+            facts, lambda each: (each.speed.value, each.speed.low, each.speed.high) if each.speed else None
         ),
         "decoding (tokens/s), more is better": _spots(facts, lambda each: each.decoding),
         "peak memory of training, less is better": _spots(
@@ -245,11 +245,11 @@ def draw_transfer(rows: Sequence[Row]) -> Figure | Absent:
         own = [each for each in found if each.model == model]
         for each in own:
             look = dataclasses.replace(styles[each.variant], marker=marks[each.mode])
-            speed_up = 1 / each.measured.ratio
+            speed_up = 1 / each.measured.value
             # A speed-up's interval is that of the times, turned round.
             low, high = (None if end is None else 1 / end for end in (each.measured.high, each.measured.low))
             draw_spot(axes, 1 / each.predicted, speed_up, look, y_ends=(low, high))
-        told = [1 / value for each in own for value in (each.predicted, each.measured.ratio)]
+        told = [1 / value for each in own for value in (each.predicted, each.measured.value)]
         axes.plot([min(told), max(told)], [min(told), max(told)], LINESTYLES[1], color=INK, linewidth=1)
         axes.set_title(model)
         axes.set_xlabel("speed-up by Amdahl's law (×)")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from eval.rows import Quality, Row
 from eval.rows.schema import Budget
-from eval.statistics.intervals import Contrast, paired_difference
+from eval.statistics import Contrast, paired_difference
 from zoo.attention.function import function_of
 
 RECALL_TASK = "mqar"

@@ -22,7 +22,7 @@ from eval.report.quality import (
 from eval.report.text import NOTHING, Table, as_text, interval, num_bytes, number
 from eval.rows import Quality, Row
 from eval.rows.schema import Budget
-from eval.statistics.intervals import paired_difference
+from eval.statistics import paired_difference
 
 _EQUAL: dict[Budget, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 # Digits of a digest that tell the few of one table apart.

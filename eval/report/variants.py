@@ -8,7 +8,7 @@ from eval.report.quality import Experiment, OverSeeds, QualityBook, experiment_o
 from eval.report.text import NOTHING, Table, interval, num_bytes
 from eval.report.trainings import SURGERY
 from eval.rows import Row
-from eval.statistics.ratios import RatioEstimate
+from eval.statistics import Contrast
 from zoo.attention.function import function_of
 
 # What speeds are told against; where a group does not have it, its own baseline.
@@ -36,7 +36,7 @@ class VariantFacts:
     attention: str | None
     status: str | None
     tokens_per_second: float | None
-    speed: RatioEstimate | None
+    speed: Contrast | None
     peak_bytes: int | None
     decoding: tuple[float, float | None, float | None] | None
     cache_bytes: int | None
@@ -169,7 +169,7 @@ def _line(facts: VariantFacts, reference: VariantFacts | None) -> tuple[str, ...
         facts.name,
         (str(facts.status).replace("_", " ") if untimed else NOTHING)
         if speed is None
-        else interval(speed.ratio, speed.low, speed.high),
+        else interval(speed.value, speed.low, speed.high),
         num_bytes(facts.peak_bytes),
         NOTHING if facts.decoding is None else interval(*facts.decoding),
         num_bytes(facts.cache_bytes),

@@ -11,18 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from eval.rows.cell import (
-    AttentionJson,
-    Cell,
-    Count,
-    Figure,
-    FigureOrNone,
-    Name,
-    Positive,
-    Seconds,
-    Seed,
-    Strict,
-)
+from eval.rows.cell import AttentionJson, Cell, Count, Figure, FigureOrNone, Name, Positive, Seconds, Seed, Strict
 from zoo.config.errors import shortened
 from zoo.config.files import parse_json
 from zoo.runtime.versions import describe
@@ -65,8 +54,8 @@ class Correctness(Strict):
     tolerance: FigureOrNone
 
 
-class Timing(Strict):
-    """Raw samples and what follows from them alone."""
+class Samples(Strict):
+    """What the clock said."""
 
     first_call_seconds: Seconds = Field(description="compilation included; in no other figure")
     warmup_calls: Count
@@ -75,6 +64,11 @@ class Timing(Strict):
     rounds_id: Name | None = Field(
         default=None, description="names the rounds that the samples come from; only rows of equal ids pair by index"
     )
+
+
+class Timing(Samples):
+    """Raw samples and what follows from them alone."""
+
     median_seconds: Seconds
     mean_seconds: Seconds
     interval_low: Seconds | None = Field(description="95 % bootstrap interval of the median; null for one sample")
@@ -175,11 +169,9 @@ class Quality(Strict):
     @field_validator("settings")
     @classmethod
     def _settings_are_a_mapping(cls, settings: str | None) -> str | None:
-        if settings is not None:
-            where = "settings"
-            mapping = parse_json(settings, where=where)
-            if not isinstance(mapping, dict) or not isinstance(mapping.get("training", {}), dict):
-                raise ValueError(f"{where} must be a mapping of sections; got {shortened(settings)}")
+        mapping = {} if settings is None else parse_json(settings, where="settings")
+        if not isinstance(mapping, dict) or not isinstance(mapping.get("training", {}), dict):
+            raise ValueError(f"settings must be a mapping of sections; got {shortened(settings)}")
         return settings
 
     @property
@@ -263,19 +255,14 @@ def current_machine() -> Machine:
 def machine_of(facts: Mapping[str, Any]) -> Machine:
     """The machine that `zoo.runtime.versions.describe` told of, here or in the folder of a run."""
     versions = facts["versions"]
+    as_told = ("device", "backend", "cores", "platform", "python", "commit", "uncommitted_changes")
     return Machine(
-        device=facts["device"],
-        backend=facts["backend"],
-        cores=facts["cores"],
+        **{name: facts[name] for name in as_told},
+        native=facts.get("native"),
         blas=facts["blas"]["name"],
         blas_threads=facts["blas"]["num_threads"],
-        native=facts.get("native"),
-        platform=facts["platform"],
-        python=facts["python"],
         attention_zoo=versions["attention-zoo"],
         mlx=versions["mlx"],
         mlx_lm=versions["mlx-lm"],
         numpy=versions["numpy"],
-        commit=facts["commit"],
-        uncommitted_changes=facts["uncommitted_changes"],
     )

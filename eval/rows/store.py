@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -17,8 +18,6 @@ from zoo.config.files import LIMIT_BYTES, open_regular, parse_json, read_bytes
 _WHAT = "rows"
 # How the name of a file of gzip ends; zlib's number for the format.
 PACKED, _GZIP = ".gz", 31
-
-
 # A curve of a hundred thousand points has less; a longer line is no record.
 LIMIT_LINE_BYTES = 8 * 2**20
 
@@ -33,16 +32,11 @@ class RowStore:
             UserError: If the file cannot be written, or holds something that is no row.
         """
         self.path = path
-        _require_regular(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("ab").close()
+        with _opened(path) as file, _unwritable(path):
             content = read_bytes(path, what=_WHAT)
             complete = content.rfind(b"\n") + 1
             if complete < len(content):
-                os.truncate(path, complete)
-        except OSError as error:
-            raise _unwritable(path, error) from None
+                file.truncate(complete)
         self.rows = {row.identity: row for row in _parsed(path, content[:complete].split(b"\n")[:-1])}
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -52,15 +46,51 @@ class RowStore:
             UserError: If the file cannot be written, for example because the disk is full.
         """
         new = list(rows)
-        text = "".join(row.model_dump_json() + "\n" for row in new)
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
+        with _unwritable(self.path), self.path.open("ab") as file:
+            file.write(_lines(new))
+            file.flush()
+            os.fsync(file.fileno())
         self.rows.update({row.identity: row for row in new})
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[RowStore]:
+    """A store that no other process opens in this way at the same time.
+
+    Raises:
+        UserError: If another one writes there now, or as for `RowStore`.
+    """
+    with _opened(path) as file:
+        with _unwritable(path):
+            try:
+                # It ends with the process, whatever ends that.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"rows must go where no other process writes; one writes to {str(path)!r} now"
+                raise UserError(message) from None
+        yield RowStore(path)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, made if need be; no pipe, whose opening waits for a reader, and no device, which never ends."""
+    with _unwritable(path):
+        if path.exists():
+            open_regular(path, what=_WHAT).close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """What the system refuses becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"rows must go to a file that can be written; got {str(path)!r} ({error.strerror})") from None
+
+
+def _lines(rows: Iterable[Row]) -> bytes:
+    return "".join(row.model_dump_json() + "\n" for row in rows).encode()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -85,7 +115,7 @@ def rows_file(path: Path) -> Path:
 def packed(rows: Iterable[Row]) -> bytes:
     """A file of gzip that holds the rows; equal ones give equal bytes."""
     packer = zlib.compressobj(level=9, wbits=_GZIP)
-    return packer.compress("".join(row.model_dump_json() + "\n" for row in rows).encode()) + packer.flush()
+    return packer.compress(_lines(rows)) + packer.flush()
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
@@ -102,11 +132,8 @@ def _unpacked(path: Path, content: bytes) -> bytes:
 
 
 def _parsed(path: Path, lines: Sequence[bytes]) -> list[Row]:
-    rows: dict[str, Row] = {}
-    for number, line in enumerate(lines, start=1):
-        row = _row(line, where=f"{_WHAT}: {path}: line {number}")
-        rows[row.identity] = row
-    return list(rows.values())
+    rows = [_row(line, where=f"{_WHAT}: {path}: line {number}") for number, line in enumerate(lines, start=1)]
+    return list({row.identity: row for row in rows}.values())
 
 
 def _row(line: bytes, *, where: str) -> Row:
@@ -125,52 +152,11 @@ def _row(line: bytes, *, where: str) -> Row:
         raise UserError(f"{where} must be a row; {field + ': ' if field else ''}{first['msg']}{got}") from None
 
 
-@contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[RowStore]:
-    """A store that no other process opens in this way at the same time.
-
-    Raises:
-        UserError: If another one writes there now, or as for `RowStore`.
-    """
-    _require_regular(path)
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("ab"))
-            # It ends with the process, whatever ends that.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"rows must go where no other process writes; one writes to {str(path)!r} now") from None
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        yield RowStore(path)
-
-
-def _require_regular(path: Path) -> None:
-    """Refuses a pipe, whose opening waits for a reader, and a device, which never ends."""
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    if exists:
-        open_regular(path, what=_WHAT).close()
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"rows must go to a file that can be written; got {str(path)!r} ({error.strerror})")
-
-
 def merge(*runs: Sequence[Row]) -> list[Row]:
-    """All rows of several runs.
+    """All rows of several runs, as `read_rows` gives them, in the order in which their facts first came.
 
     The same identity on two machines, or on one at two commits or with two versions, is two facts: both stay. On one
     machine it is one fact measured twice: the newer row counts, and of equally old ones the later run's.
-
-    Args:
-        runs: Rows of each run, as `read_rows` gives them.
-
-    Returns:
-        Rows in the order in which their facts first came.
     """
     kept: dict[tuple[str, Machine], Row] = {}
     for row in (row for run in runs for row in run):

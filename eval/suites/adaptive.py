@@ -12,7 +12,7 @@ from typing import Any
 from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Cell, Row
-from eval.statistics.ratios import paired_ratio
+from eval.statistics import paired_ratio
 from eval.suites.calibrate import (
     PHASES,
     choosable_mechanisms,
@@ -122,7 +122,7 @@ def _verdict(name: str, ours: Measured, fixed: dict[str, Measured]) -> dict[str,
         "best": best,
         "worst": worst,
         "best_or_tied": chosen == best or tied,
-        "ratio_to_best": to_best.ratio,
+        "ratio_to_best": to_best.value,
         "ratio_low": to_best.low,
         "ratio_high": to_best.high,
         "slower_than_worst": to_worst.low is not None and to_worst.low > 1,

@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.bench import Group
 from eval.rows import Row
-from eval.statistics.scaling import scaling_exponent
+from eval.statistics import scaling_exponent
 from eval.suites.cells import cells_of
 from eval.suites.series import chosen_series
 from eval.suites.suite import Figure, Suite, by_group, fewest_rounds, statuses

@@ -111,7 +111,7 @@ class Ratio(TypedDict):
 def ratio_of(above: Measured | None, below: Measured | None) -> Ratio | None:
     """Ratio of two times of the same rounds; None if the rounds were not the same, or a row is missing."""
     found = None if above is None or below is None else query.ratio_of(above, below)
-    return None if found is None else Ratio(ratio=found.ratio, low=found.low, high=found.high)
+    return None if found is None else Ratio(ratio=found.value, low=found.low, high=found.high)
 
 
 def by_group(rows: Iterable[Row]) -> dict[str, dict[str, Measured]]:

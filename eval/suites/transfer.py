@@ -13,7 +13,7 @@ from typing import Any
 from eval.bench import Group
 from eval.query import ratio_of
 from eval.rows import Row
-from eval.statistics.ratios import RatioEstimate, amdahl
+from eval.statistics import Contrast, amdahl
 from eval.suites.cells import cells_of, layer_detail, model_fields, num_layers_of
 from eval.suites.series import chosen_series, published_series
 from eval.suites.suite import Figure, Ratio, Suite, by_group, statuses
@@ -80,7 +80,7 @@ class Prediction:
     share: float
     op_ratio: float
     predicted: float
-    measured: RatioEstimate
+    measured: Contrast
 
 
 def predictions(rows: Iterable[Row]) -> list[Prediction]:
@@ -98,7 +98,7 @@ def predictions(rows: Iterable[Row]) -> list[Prediction]:
         for name, each in variants.items():
             measured, op = None if each is base else ratio_of(each, base), ops.get(name)
             op_ratio = None if op is None else ratio_of(op, base_op)
-            predicted = None if op_ratio is None else amdahl(share, op_ratio.ratio)
+            predicted = None if op_ratio is None else amdahl(share, op_ratio.value)
             if measured is not None and op_ratio is not None and predicted is not None:
                 found.append(
                     Prediction(
@@ -107,7 +107,7 @@ def predictions(rows: Iterable[Row]) -> list[Prediction]:
                         model=str(cell.model),
                         mode=cell.mode,
                         share=share,
-                        op_ratio=op_ratio.ratio,
+                        op_ratio=op_ratio.value,
                         predicted=predicted,
                         measured=measured,
                     )
@@ -118,12 +118,12 @@ def predictions(rows: Iterable[Row]) -> list[Prediction]:
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """Each variant's model time over the baseline's: predicted from the op, and measured."""
     found = predictions(rows)
-    errors = [abs(each.predicted / each.measured.ratio - 1) for each in found]
+    errors = [abs(each.predicted / each.measured.value - 1) for each in found]
     figures = [statuses(rows)]
     if errors:
         figures.append({"figure": "median relative error of the prediction", "value": statistics.median(errors)})
     for each in found:
-        ratio = Ratio(ratio=each.measured.ratio, low=each.measured.low, high=each.measured.high)
+        ratio = Ratio(ratio=each.measured.value, low=each.measured.low, high=each.measured.high)
         told = {name: getattr(each, name) for name in ("group", "variant", "share", "op_ratio", "predicted")}
         figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **ratio})
     return figures

@@ -13,8 +13,7 @@ from unittest.mock import patch
 import scipy.stats  # noqa: F401
 
 import eval.bench.process
-from eval.bench import Workload
-from eval.bench.job import MeasureOptions
+from eval.bench import MeasureOptions, Workload
 from eval.rows import Cell, read_rows
 from eval.workloads import op, registry
 from recipes.app import execute

@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval.bench.job import Timed
-from eval.bench.records import Limits, outcome_row
-from eval.rows import Cell, Correctness, Memory, Work, current_machine
+from eval.bench.process import Outcome
+from eval.bench.records import outcome_row
+from eval.rows import Cell, Correctness, Memory, Samples, Work, current_machine
 from eval.rows.store import only_writer
 from tests.endurance.peers import OP_HEAD_DIM, OP_HEADS
 
@@ -39,23 +39,24 @@ def write_records(
     found = [
         (
             _cell(given, name, is_baseline=index == 0),
-            Timed(
-                index=index,
+            Outcome(
                 correctness=Correctness(
                     passed=True,
                     checks="what all sides found at first: the loss, the first token, or the size of the result",
                     max_error=difference,
                     tolerance=1e-3,
                 ),
+                samples=Samples(
+                    first_call_seconds=first[name]["seconds"],
+                    warmup_calls=1,
+                    calls_per_sample=int(given["steps"]),
+                    samples_seconds=list(each),
+                    rounds_id=rounds_id,
+                ),
+                memory=Memory(peak_bytes=None),
+                work=Work(useful_flops=None, tokens=_tokens(given)),
                 # Every side computes one function, in its own way.
                 function="softmax",
-                work=Work(useful_flops=None, tokens=_tokens(given)),
-                memory=Memory(peak_bytes=None),
-                first_call_seconds=first[name]["seconds"],
-                warmup_calls=1,
-                calls_per_sample=int(given["steps"]),
-                samples_seconds=tuple(each),
-                rounds_id=rounds_id,
             ),
         )
         for index, (name, each) in enumerate(seconds.items())
@@ -63,8 +64,7 @@ def write_records(
     machine = current_machine()
     with only_writer(path) as store:
         store.append(
-            outcome_row(cell, outcome, found[0], machine=machine, limits=Limits(), memory=None)
-            for cell, outcome in found
+            outcome_row(cell, outcome, machine=machine, limits={}, baseline=found[0]) for cell, outcome in found
         )
 
 

@@ -82,16 +82,7 @@ def speed_row(
     memory: Memory | None = None,
     work: Work | None = None,
 ) -> Row:
-    """An ok row.
-
-    Args:
-        cell: What was measured.
-        samples: Seconds, one for each round.
-        baseline: Variant and samples of the group's baseline; None: the row is the baseline.
-        same_function: Whether both compute the same.
-        memory: Peak and cache bytes, or None.
-        work: FLOPs and tokens; None for the tokens alone.
-    """
+    """An ok row of samples in seconds; of the baseline, if it is another row, there are variant and samples."""
     median, low, high = _interval(samples)
     mean = statistics.fmean(samples)
     timing = Timing(
@@ -116,12 +107,8 @@ def speed_row(
             ratio_high=high,
             p_value=None if low is None else 0.5,
         )
-    return Row(
-        kind="speed",
-        identity=cell.identity,
-        status="ok",
-        recorded_at=RECORDED_AT,
-        machine=MACHINE,
+    return _row(
+        cell.identity,
         cell=cell,
         correctness=Correctness(passed=True, checks="planted", max_error=0.0, tolerance=1e-4),
         timing=timing,
@@ -129,6 +116,12 @@ def speed_row(
         memory=memory,
         work=work or Work(useful_flops=None, tokens=cell.batch_size * cell.length),
     )
+
+
+def _row(identity: str, *, status: Status = "ok", **parts: Any) -> Row:
+    kind = "speed" if "cell" in parts else "quality"
+    named = {"kind": kind, "identity": identity, "status": status, "recorded_at": RECORDED_AT, "machine": MACHINE}
+    return Row(**named, **parts)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -142,15 +135,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float | None, float | Non
 
 def untimed_row(cell: Cell, *, status: Status = "skipped", reason: str = "it would not fit") -> Row:
     """A row without a measurement."""
-    return Row(
-        kind="speed",
-        identity=cell.identity,
-        status=status,
-        reason=reason,
-        recorded_at=RECORDED_AT,
-        machine=MACHINE,
-        cell=cell,
-    )
+    return _row(cell.identity, status=status, reason=reason, cell=cell)
 
 
 def quality_row(variant: str, seed: int, value: float | None, **fields: object) -> Row:
@@ -179,14 +164,7 @@ def changed(row: Row, **fields: object) -> Row:
 
 def _quality_row(quality: Quality) -> Row:
     named = quality.model_dump(exclude={"value", "curve"})
-    return Row(
-        kind="quality",
-        identity=f"quality {json.dumps(named, sort_keys=True)}",
-        status="ok",
-        recorded_at=RECORDED_AT,
-        machine=MACHINE,
-        quality=quality,
-    )
+    return _row(f"quality {json.dumps(named, sort_keys=True)}", quality=quality)
 
 
 @functools.cache
@@ -208,21 +186,8 @@ def noisy(seconds: float, *, rounds: int = 15, seed: object = 0, noise: float = 
 
 
 def group_rows(group: Group, seconds: Callable[[Cell], float], *, rounds: int = 15, noise: float = 0.01) -> list[Row]:
-    """An ok row of each cell of a group, and of its control.
-
-    Args:
-        group: Interleaved cells.
-        seconds: True time of a cell.
-        rounds: Samples of each.
-        noise: Standard deviation of the logarithm of a sample.
-    """
-    base = group.baseline
-    base_samples = noisy(seconds(base), rounds=rounds, seed=base.identity, noise=noise)
-    rows = []
-    for cell in group.recorded_cells:
-        if cell == base:
-            rows.append(speed_row(cell, base_samples))
-            continue
-        samples = noisy(seconds(cell), rounds=rounds, seed=cell.identity, noise=noise)
-        rows.append(speed_row(cell, samples, baseline=(base.variant, base_samples)))
-    return rows
+    """An ok row of each cell of a group, and of its control, whose logarithms have such noise around the true time."""
+    cells, base = group.recorded_cells, group.baseline
+    samples = {cell: noisy(seconds(cell), rounds=rounds, seed=cell.identity, noise=noise) for cell in cells}
+    shown = base.variant, samples[base]
+    return [speed_row(cell, own, baseline=None if cell == base else shown) for cell, own in samples.items()]

@@ -7,91 +7,70 @@
 The last line on stdout is one JSON object.
 """
 
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.bench import Group
-from eval.bench.job import MeasureOptions
+from eval.bench import Group, MeasureOptions
 from eval.bench.runner import measure
-from eval.rows import Cell, Row, RowStore, read_rows
+from eval.rows import Row, RowStore, read_rows
 from tests.eval.bench.outside import SLOW, lay_out
+from tests.eval.rows_factory import plain_cell
 from zoo.attention.catalog import variant_mapping
 
-REPETITIONS = 20
+
+def _group(*names: str, mode: str, length: int, batch_size: int = 1, seed: int = 0) -> Group:
+    """The first is the baseline; repetitions differ by the seed of their inputs."""
+    cells = [
+        plain_cell(
+            length,
+            suite="coverage",
+            group=f"{names[0]} {mode} {length} {seed}",
+            variant=name,
+            attention=json.dumps({"name": name, "mechanism": name} if name in SLOW else variant_mapping(name)),
+            role="candidate" if name in SLOW else "baseline",
+            mode=mode,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        for name in names
+    ]
+    return Group(cells=tuple(cells))
 
 
 def slowdown_groups() -> list[Group]:
-    """Repetitions differ by the seed of their inputs."""
-    return [
-        Group(
-            cells=tuple(
-                _cell(group=f"repetition {seed}", name=name, seed=seed, batch_size=10, length=128, mode="forward")
-                for name in ("mha_manual", "slowed")
-            )
-        )
-        for seed in range(REPETITIONS)
-    ]
+    """A tenth more work against the same without it."""
+    return [_group("mha_manual", "slowed", mode="forward", length=128, batch_size=10, seed=seed) for seed in range(20)]
 
 
 def control_groups() -> list[Group]:
     """Short and long, forward and backward, of several mechanisms."""
-    return [
-        Group(cells=(_cell(group=f"{name} {mode} {length}", name=name, batch_size=1, length=length, mode=mode),))
-        for name in ("mha_manual", "mha", "mha_tiled", "swa", "blocksparse", "linear")
-        for mode in ("forward", "forward_backward")
-        for length in (64, 128, 256, 512)
-    ]
+    names = ("mha_manual", "mha", "mha_tiled", "swa", "blocksparse", "linear")
+    settings = itertools.product(names, ("forward", "forward_backward"), (64, 128, 256, 512))
+    return [_group(name, mode=mode, length=length) for name, mode, length in settings]
 
 
 def judged(rows: Sequence[Row]) -> dict[str, object]:
     """Of candidates, how many are slower beyond doubt; of controls, how many are the same as far as one can tell."""
-    found: dict[str, list[bool]] = {"control": [], "candidate": []}
-    outside = []
-    for row in rows:
-        compared = row.comparison
-        if row.cell is None or compared is None or compared.ratio_low is None or compared.ratio_high is None:
-            continue
-        if row.cell.role == "control":
-            found["control"].append(compared.ratio_low <= 1 <= compared.ratio_high)
-            if not found["control"][-1]:
-                interval = (round(compared.ratio_low, 4), round(compared.ratio_high, 4))
-                outside.append((row.cell.suite, row.cell.group, *interval))
-        elif row.cell.variant in SLOW:
-            found["candidate"].append(compared.ratio_low > 1)
+    found = [(row.cell, row.comparison) for row in rows if row.cell and row.comparison and row.comparison.ratio_low]
+    controls = [(cell, each) for cell, each in found if cell.role == "control"]
+    outside = [
+        (cell.suite, cell.group, round(each.ratio_low or 0, 4), round(each.ratio_high or 0, 4))
+        for cell, each in controls
+        if not (each.ratio_low or 0) <= 1 <= (each.ratio_high or 0)
+    ]
+    slowed = [each for cell, each in found if cell.variant in SLOW]
     return {
-        "controls": len(found["control"]),
-        "controls_containing_one": sum(found["control"]),
+        "controls": len(controls),
+        "controls_containing_one": len(controls) - len(outside),
         "controls_outside": outside,
-        "slowed": len(found["candidate"]),
-        "slowed_found": sum(found["candidate"]),
-        "ratios_of_slowed": [round(row.comparison.ratio, 3) for row in rows if _is_slowed(row) and row.comparison],
+        "slowed": len(slowed),
+        "slowed_found": sum((each.ratio_low or 0) > 1 for each in slowed),
+        "ratios_of_slowed": [round(each.ratio, 3) for each in slowed],
     }
-
-
-def _is_slowed(row: Row) -> bool:
-    return row.cell is not None and row.cell.variant in SLOW
-
-
-def _cell(*, group: str, name: str, batch_size: int, length: int, mode: str, seed: int = 0) -> Cell:
-    mapping = {"name": name, "mechanism": name} if name in SLOW else variant_mapping(name)
-    return Cell.model_validate(
-        {
-            "suite": "coverage",
-            "group": group,
-            "builder": "op",
-            "variant": name,
-            "attention": json.dumps(mapping),
-            "role": "candidate" if name in SLOW else "baseline",
-            "level": "op",
-            "mode": mode,
-            "batch_size": batch_size,
-            "length": length,
-            "seed": seed,
-        }
-    )
 
 
 def _measured(groups: Sequence[Group]) -> list[Row]:
@@ -100,23 +79,12 @@ def _measured(groups: Sequence[Group]) -> list[Row]:
         # Worker processes inherit it.
         sys.path.insert(0, folder)
         store = RowStore(Path(folder) / "rows.jsonl")
-        measure(groups, store=store, options=MeasureOptions(), progress=_tell)
+        tell = lambda done, total, name: print(f"{done}/{total} {name}", file=sys.stderr)  # noqa: E731
+        measure(groups, store=store, options=MeasureOptions(), progress=tell)
         return list(store.rows.values())
 
 
-def _tell(done: int, total: int, name: str) -> None:
-    print(f"{done}/{total} {name}", file=sys.stderr)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Measures, or reads, and prints what came of it."""
-    what = arguments[0]
-    if what == "rows":
-        rows = read_rows(Path(arguments[1]))
-    else:
-        rows = _measured({"slowdown": slowdown_groups, "control": control_groups}[what]())
-    print(json.dumps(judged(rows)))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    what, *files = sys.argv[1:]
+    plans = {"slowdown": slowdown_groups, "control": control_groups}
+    print(json.dumps(judged(read_rows(Path(files[0])) if what == "rows" else _measured(plans[what]()))))

@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
 
-from eval.bench import Workload
-from eval.bench.job import TimingJob
+from eval.bench import MeasureOptions, Workload
 from eval.bench.process import Worker
+from eval.bench.worker import time_cells
 from eval.rows import Cell, Correctness, Work
 from zoo.config import UserError
 
@@ -36,33 +35,8 @@ def build(cell: Cell) -> Workload:
         wrong = cell.variant == "wrong"
         return Correctness(passed=not wrong, checks="values", max_error=0.7 if wrong else 0.0, tolerance=1e-5)
 
-    if cell.variant == "beats":
-        path = Path(cell.detail)
-
-        def beat() -> mx.array:
-            with path.open("a", encoding="ascii") as file:
-                file.write(".")
-            time.sleep(0.01)
-            return a
-
-    if cell.variant == "is_killed_once":
-        marker = Path(cell.detail)
-
-        def killed_once() -> mx.array:
-            if not marker.exists():
-                marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return a + 1
-
-        return _workload(cell, killed_once, check, a)
-
-    call = beat if cell.variant == "beats" else CALLS.get(cell.variant.partition("(")[0].strip(), _adds).__get__(a)
-    return _workload(cell, call, check, a)
-
-
-def _workload(cell: Cell, call: Callable[[], mx.array], check: Callable[[], Correctness], a: mx.array) -> Workload:
     return Workload(
-        call=call,
+        call=lambda: _call(cell, a),
         check=check,
         work=Work(useful_flops=MEBIBYTE // 4, tokens=cell.length),
         function="addition",
@@ -72,47 +46,32 @@ def _workload(cell: Cell, call: Callable[[], mx.array], check: Callable[[], Corr
     )
 
 
-def listen(job: TimingJob) -> None:
-    """Waits for a worker's reports; for a process that is to be killed over it."""
-    list(Worker(job).reports(step_seconds=60.0, should_stop=lambda: False))
-
-
-def _adds(a: mx.array) -> mx.array:
+def _call(cell: Cell, a: mx.array) -> mx.array:
+    path = Path(cell.detail)
+    match cell.variant:
+        case "beats":
+            with path.open("a", encoding="ascii") as file:
+                file.write(".")
+            time.sleep(0.01)
+        case "sleeps":
+            time.sleep(0.002)
+        case "hangs":
+            time.sleep(600)
+        case "exits":
+            os._exit(3)
+        case "is_killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "is_killed_once":
+            if not path.exists():
+                path.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        case "no_memory":
+            raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
+        case "raises":
+            raise TypeError("first line\nunsupported operand")
     return a + 1
 
 
-def _sleeps(a: mx.array) -> mx.array:
-    time.sleep(0.002)
-    return a
-
-
-def _hangs(a: mx.array) -> mx.array:
-    time.sleep(600)
-    return a
-
-
-def _exits(_: mx.array) -> mx.array:
-    os._exit(3)
-
-
-def _is_killed(_: mx.array) -> mx.array:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
-def _no_memory(_: mx.array) -> mx.array:
-    raise RuntimeError("[malloc] Unable to allocate 123 bytes.")
-
-
-def _raises(_: mx.array) -> mx.array:
-    raise TypeError("first line\nunsupported operand")
-
-
-CALLS: Mapping[str, Callable[[mx.array], mx.array]] = {
-    "sleeps": _sleeps,
-    "hangs": _hangs,
-    "exits": _exits,
-    "is_killed": _is_killed,
-    "no_memory": _no_memory,
-    "raises": _raises,
-}
+def listen(cell: Cell, options: MeasureOptions) -> None:
+    """Waits for a worker's reports; for a process that is to be killed over it."""
+    list(Worker(time_cells, [cell], options).reports(lambda: False))

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eval.bench import clock
-from eval.bench.clock import MAX_CALLS, MIN_THROUGHPUT_CALLS, Pace, Warmth, calls_per_sample, sample, warm_up
-from eval.bench.job import MIN_ROUNDS, MeasureOptions
+from eval.bench import MIN_ROUNDS, MeasureOptions, clock
+from eval.bench.clock import MAX_CALLS, MIN_THROUGHPUT_CALLS, calls_per_sample, rounds_in_time, sample, warm_up
 
 
 class _Script:
@@ -25,9 +24,7 @@ class _Script:
 
 
 def _falling(seconds: float) -> Iterator[float]:
-    while True:
-        yield seconds
-        seconds *= 0.8
+    return (seconds * 0.8**call for call in itertools.count())
 
 
 # From the tenth call on it is fast; three of five are so from the twelfth on, and of the five before at 17.
@@ -43,8 +40,7 @@ def test_warm_up_ends_when_five_calls_are_as_fast_as_the_five_before(seconds: It
     script = _Script(seconds)
     announced: list[int] = []
     before = lambda: announced.append(script.calls)  # noqa: E731
-    warmth = warm_up(script.call, MeasureOptions(), before=before, clock=script.clock)
-    assert warmth.calls == script.calls == calls
+    assert warm_up(script.call, MeasureOptions(), before=before, clock=script.clock)[0] == script.calls == calls
     assert announced == list(range(calls))
 
 
@@ -59,7 +55,7 @@ def test_warm_up_ends_when_five_calls_are_as_fast_as_the_five_before(seconds: It
     ],
 )
 def test_a_sample_lasts_two_milliseconds(seconds: float, execution: str, calls: int) -> None:
-    assert calls_per_sample(Warmth(calls=10, seconds=seconds), execution, 0.002) == calls
+    assert calls_per_sample(seconds, execution, 0.002) == calls
 
 
 @pytest.mark.parametrize(("execution", "evaluations"), [("latency", 3), ("throughput", 1)])
@@ -73,11 +69,9 @@ def test_latency_evaluates_every_call_and_throughput_all_at_once(
     assert (len(evaluated), script.calls) == (evaluations, 3)
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(15.0, 12), (0.0, MIN_ROUNDS), (1000.0, 20), (None, 20)])
-def test_rounds_fit_the_time_but_are_at_least_five(seconds: float | None, rounds: int) -> None:
-    done = 0
-    # Three of the seconds were spent before the first round, and each round takes one.
-    pace = Pace(rounds=20, seconds=seconds, started=97.0, clock=lambda: 100.0 + done)
-    while pace.allows(done):
-        done += 1
-    assert done == rounds
+@pytest.mark.parametrize(("until", "rounds"), [(12.0, 12), (-3.0, MIN_ROUNDS), (997.0, 20), (float("inf"), 20)])
+def test_rounds_fit_the_time_but_are_at_least_five(until: float, rounds: int) -> None:
+    script = _Script(itertools.repeat(1.0))
+    for _ in rounds_in_time(20, until, script.clock):
+        script.call()
+    assert script.calls == rounds

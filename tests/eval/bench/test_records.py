@@ -1,46 +1,52 @@
 """Rows say what follows from samples: comparisons within one group, the device's limits, flags."""
 
+import numpy as np
 import pytest
 
-from eval.bench.job import Failed, Timed
-from eval.bench.records import Limits, device_group, device_limits, outcome_row
-from eval.rows import Cell, Correctness, Memory, Work
+from eval.bench.process import Outcome
+from eval.bench.records import MEMORY_NOT_MEASURED, device_group, device_limits, outcome_row
+from eval.rows import Cell, Correctness, Memory, Row, Samples, Work
 from tests.eval.rows_factory import MACHINE, planted, planted_group, speed_row
 
-LIMITS = Limits(
-    floor_seconds={"latency": 0.001},
-    peak_flops_per_second={"float32": 8e6},
-    bandwidth_bytes_per_second={"float32": 49_200},
-)
+LIMITS = {("null", "latency"): 0.001, ("matmul", "float32"): 8e6, ("copy", "float32"): 49_200}
 BASE = planted("base", role="baseline")
 
 
-def _timed(*seconds: float, function: str = "softmax", rounds_id: str = "rounds", analytic: int | None = 123) -> Timed:
-    return Timed(
-        index=0,
+def _timed(
+    *seconds: float, function: str = "softmax", rounds_id: str = "rounds", analytic: int | None = 123
+) -> Outcome:
+    return Outcome(
         correctness=Correctness(passed=True, checks="values", max_error=0.0, tolerance=1e-5),
-        function=function,
-        work=Work(useful_flops=20_000, tokens=5),
+        samples=Samples(
+            first_call_seconds=1.0,
+            warmup_calls=10,
+            calls_per_sample=1,
+            samples_seconds=list(seconds),
+            rounds_id=rounds_id,
+        ),
         memory=Memory(peak_bytes=None, analytic_bytes=analytic),
-        first_call_seconds=1.0,
-        warmup_calls=10,
-        calls_per_sample=1,
-        samples_seconds=seconds,
-        rounds_id=rounds_id,
+        work=Work(useful_flops=20_000, tokens=5),
+        function=function,
     )
 
 
-def _row(outcome, base, *, cell: Cell | None = None):
+def _row(outcome: Outcome, base: Outcome, *, cell: Cell | None = None, memory: Outcome | None = None) -> Row:
     cell = planted("other") if cell is None else cell
-    return outcome_row(cell, outcome, (BASE, base), machine=MACHINE, limits=LIMITS, memory=None)
+    return outcome_row(cell, outcome, machine=MACHINE, limits=LIMITS, baseline=(BASE, base), memory=memory)
 
 
-def test_the_ratio_is_paired_by_round() -> None:
+def test_the_ratio_is_paired_by_round_and_the_timing_sums_its_samples_up() -> None:
     # The machine is ten times slower in the second round.
-    row = _row(_timed(2.0, 20.0, 2.2), _timed(1.0, 10.0, 1.0))
+    seconds = (2.0, 20.0, 2.2)
+    row = _row(_timed(*seconds), _timed(1.0, 10.0, 1.0))
     assert (row.status, row.comparison.baseline, row.comparison.same_function) == ("ok", "base", True)
     assert row.comparison.ratio == pytest.approx(2.0)
-    assert not _row(_timed(1.0, function="linear"), _timed(1.0)).comparison.same_function
+    assert (row.timing.median_seconds, row.timing.mean_seconds) == (2.2, np.mean(seconds))
+    assert row.timing.coefficient_of_variation == pytest.approx(np.std(seconds, ddof=1) / np.mean(seconds))
+    assert row.timing.interval_low < 2.2 < row.timing.interval_high
+    once = _row(_timed(1.0, function="linear"), _timed(1.0))
+    assert not once.comparison.same_function
+    assert (once.timing.interval_low, once.timing.coefficient_of_variation) == (None, None)
 
 
 def test_work_and_traffic_are_held_against_the_limits_of_the_cells_dtype() -> None:
@@ -58,10 +64,13 @@ def test_work_and_traffic_are_held_against_the_limits_of_the_cells_dtype() -> No
 )
 def test_rows_that_say_little_are_flagged(seconds: tuple[float, ...], flags: list[str]) -> None:
     assert _row(_timed(*seconds), _timed(*seconds)).flags == flags
+    starved = _row(_timed(*seconds), _timed(*seconds), memory=Outcome(status="crashed", reason="ended"))
+    assert starved.flags == [*flags, f"{MEMORY_NOT_MEASURED}: ended"]
+    assert starved.memory.analytic_bytes == 123
 
 
 def test_without_a_baseline_that_was_timed_in_the_same_rounds_there_is_no_comparison() -> None:
-    failed = Failed(index=0, status="crashed", reason="ended by SIGSEGV")
+    failed = Outcome(status="crashed", reason="ended by SIGSEGV")
     assert _row(_timed(1.0, 1.0), failed).comparison is None
     assert _row(_timed(1.0, 1.0), _timed(1.0, 1.0), cell=BASE).comparison is None
     assert _row(_timed(2.0, 2.0), _timed(1.0, 1.0, rounds_id="others")).comparison is None
@@ -69,9 +78,9 @@ def test_without_a_baseline_that_was_timed_in_the_same_rounds_there_is_no_compar
 
 def test_what_failed_has_no_timing() -> None:
     wrong = Correctness(passed=False, checks="values", max_error=0.7, tolerance=1e-5)
-    row = _row(Failed(index=0, status="incorrect", reason="values", correctness=wrong), _timed(1.0, 1.0))
-    assert (row.status, row.reason, row.timing, row.comparison) == ("incorrect", "values", None, None)
-    assert row.correctness == wrong
+    row = _row(Outcome(status="incorrect", reason="values", correctness=wrong), _timed(1.0, 1.0))
+    assert (row.status, row.reason, row.correctness) == ("incorrect", "values", wrong)
+    assert (row.timing, row.comparison, row.memory, row.work, row.flags) == (None, None, None, None, [])
 
 
 def test_a_control_is_the_baseline_under_a_name_of_its_own() -> None:
@@ -86,11 +95,10 @@ def test_a_control_is_the_baseline_under_a_name_of_its_own() -> None:
 
 def test_each_dtype_has_a_peak_and_each_execution_a_floor() -> None:
     cells = [
-        planted("one"),
-        planted("two").model_copy(update={"dtype": "bfloat16"}),
-        planted("three").model_copy(update={"execution": "throughput"}),
+        planted("one").model_copy(update=each) for each in ({}, {"dtype": "bfloat16"}, {"execution": "throughput"})
     ]
-    assert {(cell.mode, cell.dtype, cell.execution) for cell in device_group(cells).cells} == {
+    group = device_group(cells)
+    assert {(cell.mode, cell.dtype, cell.execution) for cell in group.cells} == {
         ("null", "float32", "latency"),
         ("null", "float32", "throughput"),
         ("matmul", "float32", "latency"),
@@ -98,15 +106,14 @@ def test_each_dtype_has_a_peak_and_each_execution_a_floor() -> None:
         ("copy", "float32", "latency"),
         ("copy", "bfloat16", "latency"),
     }
-
-
-def test_limits_are_those_of_the_rows_and_empty_without_them() -> None:
-    group = device_group([planted("adds")])
     work, memory = Work(useful_flops=100), Memory(peak_bytes=None, analytic_bytes=60)
     rows = {cell.identity: speed_row(cell, [0.3, 0.25, 0.9], work=work, memory=memory) for cell in group.cells}
-    assert device_limits(group, rows) == Limits(
-        floor_seconds={"latency": 0.3},
-        peak_flops_per_second={"float32": 400.0},
-        bandwidth_bytes_per_second={"float32": 240.0},
-    )
-    assert device_limits(group, {}) == Limits()
+    assert device_limits(group, rows) == {
+        ("null", "latency"): 0.3,
+        ("null", "throughput"): 0.3,
+        ("matmul", "float32"): 400.0,
+        ("matmul", "bfloat16"): 400.0,
+        ("copy", "float32"): 240.0,
+        ("copy", "bfloat16"): 240.0,
+    }
+    assert device_limits(group, {}) == {}

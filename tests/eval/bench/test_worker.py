@@ -1,26 +1,24 @@
-"""A job in a worker: checked before it is timed, built anew between blocks, and honest statistics at the end."""
-
-import multiprocessing
+"""Cells are checked before they are timed, built anew between blocks, and have honest statistics at the end."""
 
 import mlx.core as mx
 import pytest
 
-from eval.bench import worker
-from eval.bench.job import Failed, MeasureOptions, MemoryJob, Report, Stage, Timed, TimingJob
-from eval.bench.worker import BLOCK, Session
-from eval.rows import Cell, Memory
-from eval.statistics.ratios import RatioEstimate, paired_ratio
+from eval.bench import MeasureOptions
+from eval.bench.process import Outcome, Stage
+from eval.bench.worker import BLOCK, peak_bytes_of_calls, time_cells
+from eval.rows import Cell
+from eval.statistics import Contrast, paired_ratio
 from tests.eval.bench import clocked
 from tests.eval.bench.clocked import BASE_SECONDS, CLOCK
 from tests.eval.rows_factory import planted
 
 
-def _run(*cells: Cell, seed: int = 0, rounds: int = 20, announce=lambda index, stage: None) -> list[Report]:
+def _run(*cells: Cell, seed: int = 0, rounds: int = 20, announce=lambda index, stage: None) -> dict[int, Outcome]:
     CLOCK.start(seed=seed)
-    reports: list[Report] = []
-    job = TimingJob(cells=cells, options=MeasureOptions(), rounds=rounds, seconds=None, label=f"group {seed}")
-    Session(job, clocked, report=reports.append, announce=announce, clock=CLOCK).run()
-    return reports
+    outcomes: dict[int, Outcome] = {}
+    options = MeasureOptions(rounds=rounds, seed=seed)
+    time_cells(cells, options, clocked, outcomes.__setitem__, announce, CLOCK)
+    return outcomes
 
 
 def _rounds(names: str, count: int) -> list[str]:
@@ -30,34 +28,29 @@ def _rounds(names: str, count: int) -> list[str]:
     return ["".join(last[at : at + 2 * len(names) : 2]) for at in range(0, len(last), 2 * len(names))]
 
 
-def _ratios(above: str, *, pairs: int) -> list[RatioEstimate]:
+def _ratios(above: str, *, pairs: int) -> list[Contrast]:
     """Each pair has a baseline of its own, so that the ratios are independent of each other."""
     cells = [planted(name, length=pair + 1) for pair in range(pairs) for name in ("base", above)]
-    found = {report.index: report.samples_seconds for report in _run(*cells) if isinstance(report, Timed)}
+    found = {index: outcome.samples.samples_seconds for index, outcome in _run(*cells).items()}
     return [paired_ratio(found[2 * pair + 1], found[2 * pair]) for pair in range(pairs)]
 
 
 def test_every_cell_is_checked_before_any_is_called_and_what_fails_never_is() -> None:
-    reports = {report.index: report for report in _run(planted("base"), planted("wrong"), planted("other"))}
+    found = _run(planted("base"), planted("wrong"), planted("other"))
     assert CLOCK.called[:3] == ["check base", "check wrong", "check other"]
     assert not [each for each in CLOCK.called[3:] if each.startswith("check")]
-    assert isinstance(reports[0], Timed)
-    assert isinstance(reports[1], Failed)
-    assert (reports[1].status, reports[1].reason, reports[1].correctness.passed) == ("incorrect", "values", False)
+    assert (found[0].status, found[1].status, found[1].reason) == ("ok", "incorrect", "values")
+    assert not found[1].correctness.passed
     assert "wrong" not in CLOCK.called
 
 
-def test_a_cell_and_its_control_are_one_check_and_two_builds() -> None:
+def test_a_cell_and_its_control_are_one_check_and_each_block_of_rounds_is_a_build_of_its_own() -> None:
     base = planted("base")
-    _run(base, base, rounds=BLOCK)
+    assert len(_run(base, base, rounds=4 * BLOCK)) == 2
     assert CLOCK.called.count("check base") == 1
     # One build for the check.
-    assert CLOCK.built.count("base") == 3
-
-
-def test_blocks_of_rounds_are_builds_of_their_own() -> None:
-    _run(planted("base"), rounds=4 * BLOCK)
-    assert CLOCK.built.count("base") == 1 + 4
+    assert CLOCK.built.count("base") == 1 + 2 * 4
+    assert {outcome.status for outcome in _run(planted("wrong"), planted("wrong")).values()} == {"incorrect"}
 
 
 def test_each_round_takes_every_cell_once_in_an_order_of_its_own_that_repeats_with_the_seed() -> None:
@@ -72,30 +65,29 @@ def test_each_round_takes_every_cell_once_in_an_order_of_its_own_that_repeats_wi
 
 
 def test_a_cell_that_fails_is_out_and_the_others_go_on() -> None:
-    reports = {report.index: report for report in _run(planted("base"), planted("breaks"), rounds=6 * BLOCK)}
-    assert len(reports[0].samples_seconds) == 6 * BLOCK
-    assert (reports[1].status, reports[1].correctness.passed) == ("crashed", True)
+    found = _run(planted("base"), planted("breaks"), rounds=6 * BLOCK)
+    assert len(found[0].samples.samples_seconds) == 6 * BLOCK
+    assert (found[1].status, found[1].correctness.passed) == ("crashed", True)
     assert CLOCK.called.count("breaks") == clocked.CALLS_BEFORE_BREAKING
 
 
 def test_an_untimed_call_comes_right_before_each_sample_of_short_calls_and_of_no_others() -> None:
-    reports = _run(planted("base"), planted("other"), planted("long"), rounds=BLOCK)
-    for report in reports:
-        assert isinstance(report, Timed)
-        assert report.calls_per_sample == 1
-        name = ("base", "other", "long")[report.index]
+    names = ("base", "other", "long")
+    for index, outcome in _run(*map(planted, names), rounds=BLOCK).items():
+        name, samples = names[index], outcome.samples
+        assert samples.calls_per_sample == 1
         each = 1 if name == "long" else 2
-        assert CLOCK.called.count(name) == 1 + report.warmup_calls + each * BLOCK
+        assert CLOCK.called.count(name) == 1 + samples.warmup_calls + each * BLOCK
         # Two calls are never that short.
-        assert name == "long" or min(report.samples_seconds) < 1.8 * BASE_SECONDS
+        assert name == "long" or min(samples.samples_seconds) < 1.8 * BASE_SECONDS
     rounds = [name for name in CLOCK.called[-BLOCK * 5 :] if name != "long"]
     assert rounds[::2] == rounds[1::2]
 
 
 def test_all_cells_of_a_session_name_the_same_rounds_and_another_session_names_others() -> None:
-    first, second = ({report.rounds_id for report in _run(planted("base"), planted("b"))} for _ in range(2))
-    assert len(first) == len(second) == 1
-    assert first != second
+    found = [{each.samples.rounds_id for each in _run(planted("base"), planted("b")).values()} for _ in range(2)]
+    assert list(map(len, found)) == [1, 1]
+    assert found[0] != found[1]
 
 
 def test_each_step_is_announced_before_it_is_taken() -> None:
@@ -117,19 +109,7 @@ def test_intervals_of_a_cell_against_itself_contain_one() -> None:
 def test_a_tenth_more_time_is_found() -> None:
     ratios = _ratios("slowed", pairs=20)
     assert sum(ratio.low is not None and ratio.low > 1 for ratio in ratios) >= 18
-    assert all(ratio.ratio == pytest.approx(1.1, rel=0.05) for ratio in ratios)
-
-
-def test_each_call_of_a_memory_job_is_a_step_so_that_slow_ones_together_do_not_count_as_hung() -> None:
-    ours, theirs = multiprocessing.Pipe()
-    ours.send(worker.BEGIN)
-    steps = [worker.NO_CELL, 0, 0]
-    options = MeasureOptions(workloads="tests.eval.bench.planted")
-    worker.serve(MemoryJob(cell=planted("adds"), options=options), theirs, steps)
-    assert isinstance(ours.recv(), Memory)
-    assert ours.recv() is None
-    # One build, a call that compiles, and at least five whose peaks are compared.
-    assert steps[worker.STEPS] >= 1 + 1 + 5
+    assert all(ratio.value == pytest.approx(1.1, rel=0.05) for ratio in ratios)
 
 
 def test_the_peak_of_a_call_counts_its_inputs_and_outputs() -> None:
@@ -138,5 +118,5 @@ def test_the_peak_of_a_call_counts_its_inputs_and_outputs() -> None:
     before = mx.get_active_memory()
     a = mx.ones((8, mebibyte // 4))
     mx.eval(a)
-    peak = worker.peak_bytes_of_calls(lambda: a + 1) - before
+    peak = peak_bytes_of_calls(lambda: a + 1) - before
     assert 16 * mebibyte <= peak < 20 * mebibyte

@@ -77,7 +77,7 @@ def test_amdahls_prediction_is_one_where_the_op_is_as_fast(rows: list[Row]) -> N
         # The planted op takes SPEEDS of the baseline's time: 1 - s + s r.
         ratio = SPEEDS[each.variant]
         assert each.predicted == pytest.approx(1 - each.share + each.share * ratio, rel=0.02)
-        assert each.measured.ratio == pytest.approx(0.6 + 0.4 * ratio, rel=0.03)
+        assert each.measured.value == pytest.approx(0.6 + 0.4 * ratio, rel=0.03)
         assert 0 < each.share < 1
 
 

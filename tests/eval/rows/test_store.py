@@ -11,84 +11,61 @@ from tests.eval.report.random_rows import mutants
 from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
 from zoo.config import UserError
 
-WRONG = {"passed": False, "checks": "outputs", "tolerance": 1e-4}
-
+WRONG = {"passed": False, "checks": "outputs", "tolerance": 1e-4, "max_error": math.nan}
 TRAINED = quality_row("mha", 0, 2.5, standard_error=0.01, count=100, curve=CURVE)
+LINE = speed(64).model_dump_json().encode()
 
 
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [speed(64), skipped(128), TRAINED]
-    RowStore(tmp_path / "new" / "rows.jsonl").append(rows)
-
-    assert read_rows(tmp_path / "new" / "rows.jsonl") == rows
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new" / "rows.jsonl"
 
 
-def test_a_file_is_only_ever_appended_to(tmp_path):
-    path = tmp_path / "rows.jsonl"
+def written(path, *lines):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def alone(path):
+    return only_writer(path).__enter__()
+
+
+def test_rows_come_back_as_they_were_written(path):
+    separated = skipped(256).model_copy(update={"reason": "one\u2028two\x85three"})
+    not_a_number = Row.model_validate({**speed(512).model_dump(), "correctness": WRONG})
+    rows = [speed(64), skipped(128), TRAINED, separated, not_a_number]
+    RowStore(path).append(rows)
+    assert read_rows(path) == rows
+    assert rows[-1].correctness.max_error is None
+
+
+def test_a_file_is_only_ever_appended_to_and_the_newest_row_of_an_identity_counts(path):
     store = RowStore(path)
-    store.append([speed(64)])
+    store.append([skipped(64), speed(128)])
     before = path.read_bytes()
-
-    RowStore(path).append([speed(64, seconds=9.0), TRAINED])
-
+    store.append([speed(64)])
     assert path.read_bytes().startswith(before)
     assert len(path.read_text().splitlines()) == 3
-
-
-def test_the_newest_row_of_an_identity_counts(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    old, new = skipped(64), speed(64)
-    store = RowStore(path)
-    store.append([old, speed(128)])
-    store.append([new])
-
-    assert store.rows[new.identity] == new
+    assert store.rows[speed(64).identity] == speed(64)
     assert RowStore(path).rows == store.rows
-    assert read_rows(path) == [new, speed(128)]
+    assert read_rows(path) == [speed(64), speed(128)]
 
 
-def test_a_line_that_a_killed_writer_left_unfinished_is_dropped(tmp_path):
-    path = tmp_path / "rows.jsonl"
+def test_a_line_that_a_killed_writer_left_unfinished_is_dropped_and_left_alone_by_readers(path):
     RowStore(path).append([speed(64), speed(128)])
     path.write_bytes(path.read_bytes()[:-40])
-
-    store = RowStore(path)
-    store.append([speed(256)])
-
-    assert [row.cell.length for row in read_rows(path)] == [64, 256]
-
-
-def test_readers_leave_out_a_last_line_that_is_not_finished(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    RowStore(path).append([speed(64), speed(128)])
-    whole = path.read_bytes()
-
-    path.write_bytes(whole[:-40])
+    torn = path.read_bytes()
     assert read_rows(path) == [speed(64)]
-    assert path.read_bytes() == whole[:-40], "reading changes nothing"
+    assert path.read_bytes() == torn, "reading changes nothing"
+    RowStore(path).append([speed(256)])
+    assert read_rows(path) == [speed(64), speed(256)]
     path.write_bytes(b"no rows at all")
     with pytest.raises(UserError, match="line 1 must be JSON"):
         read_rows(path)
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(speed(64).model_dump_json().encode() + b"\n\xff\xfe\n")
-
-    with pytest.raises(UserError, match=r"rows\.jsonl: line 2 must be a row; it is no UTF-8 text"):
-        read_rows(path)
-
-
-def test_a_line_separator_within_a_text_ends_no_row(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    row = skipped(64).model_copy(update={"reason": "one\u2028two\x85three"})
-    RowStore(path).append([row])
-
-    assert read_rows(path) == [row]
-
-
-def test_one_process_writes_at_a_time_and_the_next_may_when_it_is_through(tmp_path):
-    path = tmp_path / "new" / "rows.jsonl"
+def test_one_process_writes_at_a_time_and_the_next_may_when_it_is_through(path):
     with only_writer(path) as store:
         store.append([speed(64)])
         with pytest.raises(UserError, match="must go where no other process writes"), only_writer(path):
@@ -99,68 +76,51 @@ def test_one_process_writes_at_a_time_and_the_next_may_when_it_is_through(tmp_pa
     assert read_rows(path) == [speed(64), speed(128)]
 
 
-def test_a_fault_while_writing_alone_is_not_taken_for_one_of_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError), only_writer(tmp_path / "rows.jsonl"):
-        (tmp_path / "missing").read_bytes()
+def test_a_fault_while_writing_alone_is_not_taken_for_one_of_the_file(path):
+    with pytest.raises(FileNotFoundError), only_writer(path):
+        (path.parent / "missing").read_bytes()
 
 
 @pytest.mark.parametrize("line", ["{}", "not JSON", '{"kind": "speed"}', "", "[" * 100_000, "1" * 5000, "null"])
-def test_a_line_that_is_no_row_is_named(tmp_path, line):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(f"{speed(64).model_dump_json()}\n{line}\n", encoding="utf-8")
-
+def test_a_line_that_is_no_row_is_named(path, line):
     with pytest.raises(UserError, match=r"rows\.jsonl: line 2 must be"):
-        RowStore(path)
-
-
-def test_a_row_of_another_programs_is_refused_by_its_field(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(speed(64).model_dump_json().replace('"kind"', '"sort"') + "\n", encoding="utf-8")
-
-    with pytest.raises(UserError, match="line 1 must be a row; kind: Field required"):
-        read_rows(path)
+        RowStore(written(path, LINE, line.encode()))
 
 
 def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
     with pytest.raises(UserError, match=r"missing\.jsonl must exist"):
         read_rows(tmp_path / "missing.jsonl")
     (tmp_path / "file").touch()
-    for opened in (RowStore, lambda path: only_writer(path).__enter__()):
-        with pytest.raises(UserError, match="must be a regular file"):
-            opened(tmp_path)
+    for opened in (RowStore, alone):
         with pytest.raises(UserError, match="must go to a file that can be written"):
             opened(tmp_path / "file" / "rows.jsonl")
 
 
-def test_a_pipe_and_a_device_are_refused_and_never_waited_for(tmp_path):
+def test_a_folder_a_pipe_and_a_device_are_refused_and_never_waited_for(tmp_path):
     pipe, device = tmp_path / "pipe", tmp_path / "zeros"
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
-    for path in (pipe, device):
-        for opened in (read_rows, RowStore, lambda path: only_writer(path).__enter__()):
+    for path in (tmp_path, pipe, device):
+        for opened in (read_rows, RowStore, alone):
             with pytest.raises(UserError, match="must be a regular file"):
                 opened(path)
 
 
 @pytest.mark.parametrize("version", [0, 2, -1, "1", 1.5, True, None])
-def test_only_a_known_version_of_the_schema_is_read(tmp_path, version):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({**json.loads(speed(64).model_dump_json()), "schema_version": version}) + "\n")
-
+def test_only_a_known_version_of_the_schema_is_read(path, version):
+    line = json.dumps({**json.loads(LINE), "schema_version": version}).encode()
     with pytest.raises(UserError, match=r"rows\.jsonl: line 1 must be a row; schema_version: Input should be .*; got "):
-        read_rows(path)
+        read_rows(written(path, line))
 
 
 @pytest.mark.parametrize("made", [speed(64), skipped(64), TRAINED], ids=["speed", "skipped", "quality"])
-def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names_file_and_line(tmp_path, made):
-    path = tmp_path / "rows.jsonl"
+def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names_file_and_line(path, made):
     unlike = (None, True, -1, 0, 1.5, -1e300, 10**400, "", "x" * 2000, [], {}, [[]], {"a": 1})
     lines = mutants(made, unlike)
     said = []
     for line in lines:
-        path.write_bytes(made.model_dump_json().encode() + b"\n" + line + b"\n")
         try:
-            read_rows(path)
+            read_rows(written(path, LINE, line))
         except UserError as error:
             said.append(str(error))
     assert [each for each in said if not each.startswith(f"rows: {path}: line 2 must ") or "\n" in each] == []
@@ -180,46 +140,31 @@ def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names
         (b'"attention":null', b'"attention":"{\\"num_kv_heads\\": 0}"', "at least 1"),
         (b'"attention":null', b'"attention":"{\\"mechanism\\": \\"\\\\u001b[31m\\"}"', "printable"),
         (b'"kind":"speed"', b'"kind":"quality"', "neither both; got {"),
-        (b'"kind":"speed"', b'"Kind":"speed"', "kind: Field required"),
+        (b'"kind":"speed"', b'"Kind":"speed"', "line 1 must be a row; kind: Field required"),
         (b'"kind":"speed"', b'"kind":"speed","nats":1', "nats: Extra inputs are not permitted; got 1"),
         (b'"variant":"mha"', b'"variant":"\\ud800"', "Invalid JSON"),
+        (b'"variant":"mha"', b'"variant":"\xff"', "line 1 must be a row; it is no UTF-8 text"),
     ],
 )
-def test_a_mistake_in_a_row_is_named(tmp_path, old, new, named):
-    path = tmp_path / "rows.jsonl"
-    line = speed(64).model_dump_json().encode()
-    assert old in line
-    path.write_bytes(line.replace(old, new) + b"\n")
-
+def test_a_mistake_in_a_row_is_named(path, old, new, named):
+    assert old in LINE
     with pytest.raises(UserError) as refused:
-        read_rows(path)
+        read_rows(written(path, LINE.replace(old, new)))
     assert str(refused.value).startswith(f"rows: {path}: line 1 must ")
     assert named in str(refused.value)
 
 
-def test_a_line_longer_than_any_row_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "rows.jsonl"
-    RowStore(path).append([speed(64)])
+def test_a_line_longer_than_any_row_is_refused(path, monkeypatch):
     monkeypatch.setattr("eval.rows.store.LIMIT_LINE_BYTES", 1000)
-
     with pytest.raises(UserError, match="line 1 must be a row; it has more than 1000 bytes"):
-        read_rows(path)
+        read_rows(written(path, LINE))
 
 
-def test_a_figure_that_is_no_number_is_no_figure(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    row = Row.model_validate({**speed(64).model_dump(), "correctness": {**WRONG, "max_error": math.nan}})
-    RowStore(path).append([row])
-
-    assert read_rows(path) == [row]
-    assert row.correctness.max_error is None
-
-
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line(path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    store = RowStore(tmp_path / "rows.jsonl")
+    store = RowStore(path)
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"rows must go to a file that can be written.*No space left on device"):
         store.append([speed(64)])
