@@ -14,9 +14,8 @@ from eval.bench import Group
 from eval.query import by_series, measured, pairs_of
 from eval.rows import Row
 from eval.statistics.scaling import crossover, scaling_exponent
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Figure, Suite, fewest_rounds, over_groups
+from eval.suites import Figure, Suite, fewest_rounds, over_groups
+from eval.suites.series import cells_of, published_series
 
 NAME = "attnbench"
 LENGTHS = (128, 256, 512, 1024, 2048)

@@ -22,9 +22,8 @@ from eval.bench import Group, Workload
 from eval.checks import verdict
 from eval.checks.op import check_op
 from eval.rows import Cell
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_groups
+from eval.suites import Suite, over_groups
+from eval.suites.series import cells_of, published_series
 from eval.workloads import computed_function, work_of
 from eval.workloads.op import op_setting
 from zoo.config import UserError, require

@@ -22,8 +22,8 @@ from eval.bench import Group, Workload
 from eval.checks import tolerance, values_finding, verdict
 from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
+from eval.suites import Suite, over_baseline
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_baseline
 from eval.workloads import computed_function, work_of
 from eval.workloads.layer import layer_setting
 from zoo.config import require

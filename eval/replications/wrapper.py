@@ -17,9 +17,8 @@ import numpy as np
 from eval.bench import Group, Workload
 from eval.checks import Finding, verdict
 from eval.rows import Cell, Correctness
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_groups
+from eval.suites import Suite, over_groups
+from eval.suites.series import cells_of, published_series
 from eval.workloads import computed_function, work_of
 from eval.workloads.layer import layer_setting
 from zoo.attention import Attention

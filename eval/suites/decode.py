@@ -5,15 +5,13 @@ caches of shared keys and values are measured in a model with the published eigh
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from eval.bench import Group
 from eval.query import measured
 from eval.rows import Cell, Row
-from eval.suites.cells import cells_of, model_fields
-from eval.suites.series import Series, chosen_series, published_series
-from eval.suites.suite import Figure, Suite, by_group, statuses
+from eval.suites import Figure, Suite, by_group, statuses
+from eval.suites.series import Series, cells_of, model_fields, published_series, series_named
 from zoo.attention.catalog import attention_names, variant
 
 NAME = "decode"
@@ -38,12 +36,12 @@ def decodable_names() -> list[str]:
 
 def plan(
     *,
-    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    variants: Sequence[Series] | None = None,
     lengths: Sequence[int] | None = None,
     models: Sequence[str] | None = None,
 ) -> list[Group]:
     """Prefill and decoding by length, and decoding of a batch; by default the small model's caches of shared heads."""
-    chosen = chosen_series(variants, decodable_names())
+    chosen = variants or [series_named(name) for name in decodable_names()]
     points = [("prefill", length, 1) for length in lengths or PREFILL_LENGTHS]
     points += [("decode", length, 1) for length in lengths or LENGTHS]
     points.append(("decode", min(lengths or LENGTHS), BATCH))

@@ -8,12 +8,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from eval.bench import Group
-from eval.query import Measured
+from eval.query import ratio_of
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
-from eval.suites.cells import cells_of
-from eval.suites.series import series
-from eval.suites.suite import Figure, Ratio, Suite, by_group, ratio_of, statuses
+from eval.suites import Figure, Suite, by_group, statuses, with_interval
+from eval.suites.series import cells_of, series_named
 from zoo.runtime.backend import default_dtype, dtype_name
 
 NAME = "targets"
@@ -71,7 +70,7 @@ def plan() -> list[Group]:
 
 def _cells(group: str, mode: Mode, length: int, *variants: str) -> tuple[Cell, ...]:
     dtype = dtype_name(default_dtype())
-    chosen = [series(each) for each in variants]
+    chosen = map(series_named, variants)
     return cells_of(chosen, suite=NAME, group=group, level="op", mode=mode, length=length, dtype=dtype)
 
 
@@ -80,16 +79,17 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     named, figures = by_group(rows), [statuses(rows)]
     for name, target in TARGETS.items():
         above, below = (named.get(group, {}).get(series) for group, series in (target.above, target.below))
-        found = (_peaks if target.memory else ratio_of)(above, below)
+        if above is None or below is None:
+            continue
+        found: Figure | None = None
+        if target.memory and above.peak_bytes and below.peak_bytes:
+            found = {"ratio": above.peak_bytes / below.peak_bytes, "low": None, "high": None}
+        elif not target.memory and (ratio := ratio_of(above, below)) is not None:
+            found = with_interval(ratio)
         if found is not None:
             met = found["ratio"] >= target.bound if target.at_least else found["ratio"] <= target.bound
             figures.append({"figure": name, **found, "target": target.bound, "at_least": target.at_least, "met": met})
     return figures
-
-
-def _peaks(above: Measured | None, below: Measured | None) -> Ratio | None:
-    peaks = [each.peak_bytes for each in (above, below) if each is not None and each.peak_bytes]
-    return Ratio(ratio=peaks[0] / peaks[1], low=None, high=None) if len(peaks) == 2 else None
 
 
 SUITE = Suite(

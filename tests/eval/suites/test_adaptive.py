@@ -8,9 +8,8 @@ import pytest
 
 from eval.bench import Group
 from eval.rows import Cell, Row
-from eval.suites import adaptive, calibrate
+from eval.suites import SuiteRequest, adaptive, calibrate
 from eval.suites.calibrate import PHASES, choosable_mechanisms
-from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import altered_where, noisy, planned, speed_row
 from tests.zoo.attention.planted import times, write_own
 

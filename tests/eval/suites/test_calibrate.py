@@ -8,9 +8,8 @@ import pytest
 
 from eval.bench import Group
 from eval.rows import Cell, Row, current_machine
-from eval.suites import calibrate
+from eval.suites import SuiteRequest, calibrate
 from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
-from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import altered, speed_row, untimed_row
 from zoo.attention import mechanism
 from zoo.attention.calibration import calibration_path, load_calibration

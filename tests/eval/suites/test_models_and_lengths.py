@@ -3,8 +3,8 @@
 import pytest
 
 from eval.rows import Cell, Memory
-from eval.suites import decode, long, transfer
-from eval.suites.suite import SuiteRequest
+from eval.suites import SuiteRequest, decode, long, transfer
+from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names, variant
 
@@ -111,7 +111,7 @@ def test_long_texts_leave_a_cell_for_every_variant_length_and_mode() -> None:
 
 
 def test_long_texts_are_all_measured_for_who_names_the_variants() -> None:
-    asked = SuiteRequest(variants={"mha_manual": {"name": "mha_manual", "mechanism": "softmax"}}, lengths=(16384,))
+    asked = SuiteRequest(variants=(series_named("mha_manual"),), lengths=(16384,))
     assert [group.skipped for group in long.SUITE.groups(asked)] == [{}, {}]
 
 
