@@ -88,8 +88,8 @@ class Evaluated:
 
     def predictor(self, model: Any = None) -> Predictor:
         """The model, or one made of it, ready to be asked."""
-        chosen, lengths_V = self.model if model is None else model, self.token_byte_lengths()
-        return Predictor(chosen, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+        lengths_V = self.token_byte_lengths()
+        return Predictor(model or self.model, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
 
     def token_byte_lengths(self) -> np.ndarray | None:
         """UTF-8 bytes of what the model predicts, int32; None where that stands for no text."""
@@ -97,11 +97,7 @@ class Evaluated:
 
     @functools.cached_property
     def text_predictions(self) -> Predictions:
-        """The predictions of the held-out text in rows as long as in training: several tasks look at the same ones.
-
-        Raises:
-            UserError: If the text is too short for one row.
-        """
+        """The predictions of `text_batches` in rows as long as in training: several tasks look at the same ones."""
         return self.predictor()(self.text_batches())
 
     def text_batches(self, *, shrink: int = 1) -> Iterator[Batch]:
@@ -196,28 +192,22 @@ def all_tasks() -> Mapping[str, QualityTask]:
 
 
 def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[QualityTask]:
-    """The tasks of these names, or all that fit.
+    """The tasks of these names, which are known, or all that fit and need no request.
 
     Raises:
-        UserError: On an unknown name, or a task that does not fit; says why.
+        UserError: If a named task does not fit; says why.
     """
     tasks = all_tasks()
     if names is None:
         return [task for task in tasks.values() if not task.on_request and task.unfit(evaluated) is None]
-    require_known(names)
     for name in names:
-        reason = tasks[name].unfit(evaluated)
-        if reason is not None:
+        if (reason := tasks[name].unfit(evaluated)) is not None:
             raise UserError(f"tasks: {name} must fit the checkpoint; {reason}")
     return [tasks[name] for name in names]
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuses names of no task.
-
-    Raises:
-        UserError: Lists the tasks.
-    """
+    """Refuses names of no task by a UserError that lists the tasks."""
     tasks = all_tasks()
     for name in names:
         if name not in tasks:

@@ -9,6 +9,8 @@ Beyond the length seen in training it is the same amount of text at each length.
 longer rows are skipped, not tried.
 """
 
+from collections.abc import Callable
+
 from eval.quality.score import Score, scores_of
 from eval.quality.tasks import Evaluated, QualityTask, unless_language_model, unless_running_text, unless_text
 from zoo.data import ExampleData, TextData
@@ -16,27 +18,9 @@ from zoo.data import ExampleData, TextData
 _FACTORS = (4, 2, 1)
 
 
-def language(evaluated: Evaluated) -> list[Score]:
-    """Of a language model: bits_per_byte first, then loss (nats per token) and perplexity.
-
-    Raises:
-        UserError: If the text is too short for one row, as the other tasks here do.
-    """
-    return scores_of(evaluated.text_predictions, "bits_per_byte", "loss", "perplexity")
-
-
-def masked(evaluated: Evaluated) -> list[Score]:
-    """Of an encoder: accuracy first (the most probable token is the hidden one), then loss and bits_per_byte of those.
-
-    Raises:
-        UserError: If the tokenizer has no mask token.
-    """
-    return scores_of(evaluated.text_predictions, "accuracy", "loss", "bits_per_byte")
-
-
-def classification(evaluated: Evaluated) -> list[Score]:
-    """Of a classifier: accuracy first (the most probable class is the text's own), then loss (nats per text)."""
-    return scores_of(evaluated.text_predictions, "accuracy", "loss")
+def held_out(*metrics: str) -> Callable[[Evaluated], list[Score]]:
+    """These figures over the held-out text: loss is in nats per token or text, accuracy that of the first guess."""
+    return lambda evaluated: scores_of(evaluated.text_predictions, *metrics)
 
 
 def positions(evaluated: Evaluated) -> list[Score]:
@@ -72,10 +56,8 @@ def _at(evaluated: Evaluated, factor: int) -> Score:
         reason = f"the held-out text has {tokens} tokens, fewer than {length}"
     if reason is not None:
         return Score(metric="bits_per_byte", length=length, skipped=reason)
-    if factor == 1:
-        predictions = evaluated.text_predictions
-    else:
-        predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor))
+    longer = factor > 1
+    predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor)) if longer else evaluated.text_predictions
     return scores_of(predictions, "bits_per_byte", length=length)[0]
 
 
@@ -94,10 +76,12 @@ def _unless_classifier(evaluated: Evaluated) -> str | None:
     return "it asks what texts are, a classifier and about texts with labels"
 
 
+language = held_out("bits_per_byte", "loss", "perplexity")
+masked = held_out("accuracy", "loss", "bits_per_byte")
 TASKS = (
     QualityTask(name="language", unfit=unless_language_model, measure=language),
     QualityTask(name="positions", unfit=unless_running_text, measure=positions),
     QualityTask(name="extrapolation", unfit=unless_running_text, measure=extrapolation),
     QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
-    QualityTask(name="classification", unfit=_unless_classifier, measure=classification),
+    QualityTask(name="classification", unfit=_unless_classifier, measure=held_out("accuracy", "loss")),
 )

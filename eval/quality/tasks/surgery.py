@@ -18,11 +18,7 @@ _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 64
 
 
 def surgery(evaluated: Evaluated) -> list[Score]:
-    """One figure, the KL divergence from the original in nats per token, with the whole report beside it.
-
-    Args:
-        evaluated: A model of text, and what it was before its attention was exchanged.
-    """
+    """One figure, the KL divergence from the original in nats per token, with the whole report beside it."""
     batches, lengths_V = evaluated.text_batches(), evaluated.token_byte_lengths()
     damage = measure_damage(evaluated.model, evaluated.original, batches, lengths_V)
     report = {**(evaluated.surgery or {}), "damage": damage.as_mapping(), "greedy": _greedy(evaluated)}
@@ -49,11 +45,7 @@ def _greedy(evaluated: Evaluated) -> dict[str, Any] | None:
 
 
 def ablation(evaluated: Evaluated) -> list[Score]:
-    """Bits per byte of a language model, whole and without attention, all of it or of each variant among its layers.
-
-    Args:
-        evaluated: With text.
-    """
+    """Bits per byte of a language model, whole and without attention, all of it or of each variant among its layers."""
     attention = evaluated.model.config.attention
     names = [attention.layer(index).name for index in range(evaluated.model.config.num_layers)]
     parts = dict.fromkeys(names) if len(set(names)) > 1 else {}
