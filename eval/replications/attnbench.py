@@ -108,9 +108,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="AttnBench's attention layer, every mechanism, lengths 128 to 2048, forward and backward.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

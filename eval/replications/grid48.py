@@ -129,10 +129,5 @@ def attention_kernel(head_dim: int) -> Callable[[mx.array, mx.array, mx.array], 
     return attend
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="The flash comparison's 48 cells: manual, fused and tiled attention, and a kernel where there is Metal.",
-    plan=plan,
-    summary=over_groups,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_groups)
 BUILDERS = {KERNEL: build}

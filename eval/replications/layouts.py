@@ -170,10 +170,5 @@ def _verdict(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> Co
     return verdict([values_finding(check, actual_BLD, expected_BLD, tolerance(actual.dtype))])
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Five layouts of one input to a linear layer and to the attention layer (PyTorch issue 181725).",
-    plan=plan,
-    summary=over_baseline,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_baseline)
 BUILDERS = {NAME: build}

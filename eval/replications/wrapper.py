@@ -103,10 +103,5 @@ def inlined_layer(num_heads: int, head_dim: int) -> Callable[..., mx.array]:
     return attend
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="The registry's layer against the same code by hand, equal to the last bit (PyTorch issue 181725).",
-    plan=plan,
-    summary=over_groups,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_groups)
 BUILDERS = {BUILDER: build}

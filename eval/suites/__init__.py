@@ -63,7 +63,6 @@ class Suite:
 
     Attributes:
         name: As in `suite=NAME`.
-        purpose: One line.
         plan: Makes the groups. Its keyword parameters are the fields of `SuiteRequest` that the user may choose, their
             defaults the suite's own choice.
         summary: From the suite's rows, and nothing else, to a few JSON-ready figures.
@@ -72,7 +71,6 @@ class Suite:
     """
 
     name: str
-    purpose: str
     plan: Callable[..., Sequence[Group]]
     summary: Callable[[Sequence[Row]], list[Figure]]
     conclude: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None

@@ -17,13 +17,12 @@ from eval.suites import Figure, Suite
 from eval.suites.calibrate import (
     NUM_HEADS,
     PHASES,
-    choosable_mechanisms,
+    choosable,
     implementation_cells,
-    member_of,
     op_cell,
     softmax_group,
 )
-from zoo.attention.choice import chosen_implementation
+from zoo.attention.choice import Member, chosen_implementation
 
 NAME = "adaptive"
 # None of the calibrated lengths, nor a batch size that was calibrated but for one.
@@ -44,20 +43,20 @@ def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | N
     for mode, (batch_size, length) in itertools.product(PHASES, settings):
         place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
         cells: list[Cell] = []
-        for name in choosable_mechanisms():
-            fixed = implementation_cells(name, **place)
+        for name, member in choosable().items():
+            fixed = implementation_cells(member, **place)
             # With one that is worth timing at this size, there is no worst to be faster than.
             if len(fixed) > 1:
-                cells += [*fixed, _adaptive_cell(name, place)]
+                cells += [*fixed, _adaptive_cell(name, member, place)]
         # Whether the machine was quiet is told once for each phase.
         control = (batch_size, length) == settings[0]
         groups.append(softmax_group(cells, control=control, max_rounds=ROUNDS))
     return groups
 
 
-def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
+def _adaptive_cell(name: str, member: Member, place: dict[str, Any]) -> Cell:
     """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
-    member, phase = member_of(name), PHASES[place["mode"]]
+    phase = PHASES[place["mode"]]
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
@@ -121,9 +120,4 @@ def _verdict(name: str, rivals: dict[str, Measured]) -> Figure:
     }
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="whether attention=adaptive chooses the fastest implementation at lengths that were not calibrated",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

@@ -56,15 +56,10 @@ _SETTING = ("mechanism", "implementation", "phase", "batch_size", "num_heads", "
 logger = logging.getLogger(__name__)
 
 
-def choosable_mechanisms() -> tuple[str, ...]:
-    """Mechanisms among whose implementations there is something to choose."""
-    return tuple(name for name in mechanism_names() if has_a_choice(mechanism(name)))
-
-
-def member_of(name: str) -> Member:
-    """A mechanism with its default parameters."""
-    declared = mechanism(name)
-    return Member(declared=declared, parameters=declared.config())
+def choosable() -> dict[str, Member]:
+    """Mechanisms among whose implementations there is something to choose, with their default parameters, by name."""
+    named = {name: mechanism(name) for name in mechanism_names()}
+    return {name: Member(declared=each, parameters=each.config()) for name, each in named.items() if has_a_choice(each)}
 
 
 def op_cell(mapping: Mapping[str, Any], *, mode: Mode, batch_size: int, length: int, **fields: Any) -> Cell:
@@ -85,9 +80,9 @@ def op_cell(mapping: Mapping[str, Any], *, mode: Mode, batch_size: int, length: 
     )
 
 
-def implementation_cells(name: str, *, batch_size: int, length: int, **place: Any) -> list[Cell]:
+def implementation_cells(member: Member, *, batch_size: int, length: int, **place: Any) -> list[Cell]:
     """A cell for each implementation of a mechanism that is worth timing at this size."""
-    member, tokens = member_of(name), batch_size * length
+    name, tokens = member.declared.name, batch_size * length
     chosen = [
         VariantConfig(name=_series_name(name, each), mechanism=name, implementation=each, parameters=member.parameters)
         for each in member.implementations(causal=True)
@@ -119,7 +114,7 @@ def plan() -> list[Group]:
     groups = []
     for mode, (batch_size, length) in itertools.product(PHASES, SETTINGS):
         place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
-        found = [cell for name in choosable_mechanisms() for cell in implementation_cells(name, **place)]
+        found = [cell for member in choosable().values() for cell in implementation_cells(member, **place)]
         if any(_setting(_asked(cell)) not in known for cell in found):
             groups.append(softmax_group(found, control=(batch_size, length) == CONTROLLED, max_rounds=ROUNDS))
     return groups
@@ -188,10 +183,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return [{"measured": len(found), "command": REMEDY}, *fastest.values()]
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="what attention=adaptive chooses by: every implementation on this device, kept in the user's cache",
-    plan=plan,
-    summary=summary,
-    conclude=conclude,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary, conclude=conclude)

@@ -88,9 +88,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Time to first token, time per token and cache bytes of every variant that can generate.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

@@ -62,9 +62,4 @@ def plan(  # noqa: PLR0913 - every axis is the user's
     return found
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Your own grid of variants, levels, modes, lengths, batch sizes and dtypes.",
-    plan=plan,
-    summary=over_baseline,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_baseline)

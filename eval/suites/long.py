@@ -71,9 +71,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Time and memory of long texts, forward and backward, lengths 1024 to 8192.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

@@ -119,9 +119,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="What an op's speed-up becomes in a layer and in a whole model, against Amdahl's law.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

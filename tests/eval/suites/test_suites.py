@@ -143,4 +143,4 @@ def test_a_suite_plans_by_axes_that_the_command_has() -> None:
         return []
 
     with pytest.raises(UserError, match=r"suite mine must plan by axes with a default; got 'length' .*lengths"):
-        Suite(name="mine", purpose="", plan=plan, summary=lambda rows: [])
+        Suite(name="mine", plan=plan, summary=lambda rows: [])
