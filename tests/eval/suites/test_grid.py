@@ -5,7 +5,6 @@ import pytest
 from eval.suites import SuiteRequest
 from eval.suites.grid import MODES, SUITE
 from eval.suites.series import series_named
-from eval.workloads.registry import refusal
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError
@@ -37,13 +36,6 @@ def test_every_point_asked_for_has_a_cell_of_every_variant() -> None:
     assert len(cells) == len(points)
     heads = {(c.model, c.num_heads, c.num_kv_heads, c.head_dim, c.hidden_size) for c in cells if c.model}
     assert heads == {("gpt_tiny", 4, 4, 32, 128), ("llama_tiny", 4, 2, 32, 128)}
-
-
-def test_what_a_variant_cannot_do_is_a_cell_with_a_reason() -> None:
-    cells = [cell for group in SUITE.groups(SuiteRequest(variants=VARIANTS)) for cell in group.cells]
-    refused = {(cell.variant, cell.level) for cell in cells if refusal(cell, 2**40)}
-    impossible = {("hybrid_swa", "op"), ("hybrid_swa", "layer")}
-    assert refused == impossible | {("blocksparse_legacy", level) for level in MODES}
 
 
 def test_by_default_all_variants_are_compared_at_all_levels() -> None:
