@@ -5,7 +5,6 @@ fastest fixed implementation of the group, or if its time cannot be told from th
 their paired ratio reaches down to 1.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +13,7 @@ from eval.query import Measured, measured
 from eval.rows import Cell, Row
 from eval.statistics.ratios import paired_ratio
 from eval.suites import Figure, Suite
-from eval.suites.calibrate import (
-    NUM_HEADS,
-    PHASES,
-    choosable,
-    implementation_cells,
-    op_cell,
-    softmax_group,
-)
+from eval.suites.calibrate import NUM_HEADS, PHASES, groups_at, implementation_cells, op_cell
 from zoo.attention.choice import Member, chosen_implementation
 
 NAME = "adaptive"
@@ -39,24 +31,19 @@ def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | N
     if lengths is not None or batch_sizes is not None:
         lengths = lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
         settings = [(batch_size, length) for length in lengths for batch_size in batch_sizes or (1, 2)]
-    groups = []
-    for mode, (batch_size, length) in itertools.product(PHASES, settings):
-        place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
-        cells: list[Cell] = []
-        for name, member in choosable().items():
-            fixed = implementation_cells(member, **place)
-            # With one that is worth timing at this size, there is no worst to be faster than.
-            if len(fixed) > 1:
-                cells += [*fixed, _adaptive_cell(name, member, place)]
-        # Whether the machine was quiet is told once for each phase.
-        control = (batch_size, length) == settings[0]
-        groups.append(softmax_group(cells, control=control, max_rounds=ROUNDS))
-    return groups
+    return groups_at(NAME, settings, _cells, controlled=settings[0], rounds=ROUNDS)
 
 
-def _adaptive_cell(name: str, member: Member, place: dict[str, Any]) -> Cell:
-    """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
-    phase = PHASES[place["mode"]]
+def _cells(member: Member, **place: Any) -> list[Cell]:
+    """Every fixed implementation of a mechanism, and what adaptive attention chooses by today's calibration.
+
+    The choice stands in the cell's detail, so that another calibration makes another cell.
+    """
+    fixed = implementation_cells(member, **place)
+    # With one that is worth timing at this size, there is no worst to be faster than.
+    if len(fixed) < 2:
+        return []
+    name, phase = member.declared.name, PHASES[place["mode"]]
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
@@ -67,7 +54,7 @@ def _adaptive_cell(name: str, member: Member, place: dict[str, Any]) -> Cell:
     }
     size: dict[str, int] = {"rows": place["batch_size"] * NUM_HEADS, "length": place["length"]}
     chosen = chosen_implementation(member.declared, member.parameters, phase=phase, **size, causal=True)
-    return op_cell(mapping, **place, detail=f"{_CHOSEN}{chosen}")
+    return [*fixed, op_cell(mapping, **place, detail=f"{_CHOSEN}{chosen}")]
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:

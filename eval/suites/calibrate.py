@@ -9,7 +9,7 @@ import functools
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eval.bench import Group
@@ -20,6 +20,7 @@ from eval.suites import Figure, Suite, series
 from zoo.attention import VariantConfig, mechanism, mechanism_names
 from zoo.attention.calibration import (
     REMEDY,
+    SAME,
     Calibration,
     Measurement,
     Phase,
@@ -34,11 +35,12 @@ from zoo.attention.mechanism import GROUPING
 from zoo.runtime.backend import default_dtype, dtype_name
 
 NAME = "calibrate"
+# Batch size and length.
+Setting = tuple[int, int]
 # In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128 tokens, so times jump
 # soon after 64 and after 128: power laws on either side of a jump are met, one across it is not. How times grow with
 # the batch has no jumps, so two lengths tell.
-SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
-# Where the baseline is timed a second time: whether the machine was quiet is told once for each phase.
+SETTINGS: tuple[Setting, ...] = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
 CONTROLLED = (1, 256)
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
@@ -56,39 +58,29 @@ _SETTING = ("mechanism", "implementation", "phase", "batch_size", "num_heads", "
 logger = logging.getLogger(__name__)
 
 
-def choosable() -> dict[str, Member]:
-    """Mechanisms among whose implementations there is something to choose, with their default parameters, by name."""
-    named = {name: mechanism(name) for name in mechanism_names()}
-    return {name: Member(declared=each, parameters=each.config()) for name, each in named.items() if has_a_choice(each)}
+def choosable() -> list[Member]:
+    """Mechanisms among whose implementations there is something to choose, with their default parameters."""
+    declared = map(mechanism, mechanism_names())
+    return [Member(declared=each, parameters=each.config()) for each in declared if has_a_choice(each)]
 
 
-def op_cell(mapping: Mapping[str, Any], *, mode: Mode, batch_size: int, length: int, **fields: Any) -> Cell:
-    """The cell of a variant's op, in the device's own dtype; `fields` are its suite, and others if need be."""
-    return Cell(
-        group=f"{mode} B={batch_size} L={length}",
-        builder="op",
-        variant=str(mapping["name"]),
-        attention=json.dumps(dict(mapping)),
-        level="op",
-        mode=mode,
-        batch_size=batch_size,
-        length=length,
-        num_heads=NUM_HEADS,
-        head_dim=HEAD_DIM,
-        dtype=dtype_name(default_dtype()),
-        **fields,
-    )
+def op_cell(mapping: Mapping[str, Any], **place: Any) -> Cell:
+    """The cell of a variant's op, in the device's own dtype, at a suite, a mode, a batch size and a length."""
+    own = {"variant": mapping["name"], "attention": json.dumps(dict(mapping)), "dtype": dtype_name(default_dtype())}
+    size = {"num_heads": NUM_HEADS, "head_dim": HEAD_DIM}
+    group = f"{place['mode']} B={place['batch_size']} L={place['length']}"
+    return Cell.model_validate({**place, **own, **size, "group": group, "builder": "op", "level": "op"})
 
 
-def implementation_cells(member: Member, *, batch_size: int, length: int, **place: Any) -> list[Cell]:
+def implementation_cells(member: Member, **place: Any) -> list[Cell]:
     """A cell for each implementation of a mechanism that is worth timing at this size."""
-    name, tokens = member.declared.name, batch_size * length
+    name, tokens = member.declared.name, place["batch_size"] * place["length"]
     chosen = [
         VariantConfig(name=_series_name(name, each), mechanism=name, implementation=each, parameters=member.parameters)
         for each in member.implementations(causal=True)
         if tokens <= MOST_TOKENS.get(each, tokens)
     ]
-    return [op_cell(each.as_mapping(), batch_size=batch_size, length=length, **place) for each in chosen]
+    return [op_cell(each.as_mapping(), **place) for each in chosen]
 
 
 @functools.cache
@@ -101,23 +93,30 @@ def _series_name(name: str, implementation: str) -> str:
     return next(exact, f"{next(iter(alike), name)}(implementation={implementation})")
 
 
-def softmax_group(cells: Sequence[Cell], *, control: bool, max_rounds: int) -> Group:
-    """The cells, the first of softmax attention being the baseline."""
-    (baseline, *_) = (cell for cell in cells if cell.attention_mapping["mechanism"] == "softmax")
-    named = (cell.model_copy(update={"role": "baseline"}) if cell is baseline else cell for cell in cells)
-    return Group(cells=tuple(named), control=control, max_rounds=max_rounds)
+def groups_at(
+    suite: str, settings: Sequence[Setting], cells_at: Callable[..., list[Cell]], *, controlled: Setting, rounds: int
+) -> list[Group]:
+    """A group for each phase and setting, of the cells that `cells_at` makes of each mechanism there.
+
+    The first of softmax attention is the baseline. Where it is controlled it is timed a second time, for whether the
+    machine was quiet is told once for each phase.
+    """
+    groups = []
+    for mode, (batch_size, length) in itertools.product(PHASES, settings):
+        place = {"suite": suite, "mode": mode, "batch_size": batch_size, "length": length}
+        cells = [cell for member in choosable() for cell in cells_at(member, **place)]
+        first = next(index for index, cell in enumerate(cells) if cell.attention_mapping["mechanism"] == "softmax")
+        cells[first] = cells[first].model_copy(update={"role": "baseline"})
+        control = (batch_size, length) == controlled
+        groups.append(Group(cells=tuple(cells), control=control, max_rounds=rounds))
+    return groups
 
 
 def plan() -> list[Group]:
     """What this device's calibration lacks: all of it if there is none that holds, nothing if it is complete."""
     known = {_setting(vars(each)) for each in _present()}
-    groups = []
-    for mode, (batch_size, length) in itertools.product(PHASES, SETTINGS):
-        place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
-        found = [cell for member in choosable().values() for cell in implementation_cells(member, **place)]
-        if any(_setting(_asked(cell)) not in known for cell in found):
-            groups.append(softmax_group(found, control=(batch_size, length) == CONTROLLED, max_rounds=ROUNDS))
-    return groups
+    groups = groups_at(NAME, SETTINGS, implementation_cells, controlled=CONTROLLED, rounds=ROUNDS)
+    return [group for group in groups if any(_setting(_asked(cell)) not in known for cell in group.cells)]
 
 
 def _present() -> Sequence[Measurement]:
@@ -137,17 +136,12 @@ def conclude(rows: Sequence[Row]) -> dict[str, Any]:
         new = [Measurement(**_asked(each.cell), median_seconds=each.times.median_seconds) for each in timed]
         settings = {_setting(vars(each)) for each in new}
         kept = [each for each in _present() if _setting(vars(each)) not in settings]
-        provenance = _provenance([each.row for each in timed])
+        newest = max((each.row for each in timed), key=lambda row: row.recorded_at)
+        machine = {name: getattr(newest.machine, name) for name in (*SAME, "commit")}
+        provenance = Provenance(**machine, recorded_at=newest.recorded_at)
         write_calibration(path, Calibration(provenance=provenance, measurements=(*kept, *new)))
         logger.info("calibration of %d times written to %s", len(kept) + len(new), path)
     return {"calibration": str(path), "up_to_date": not timed}
-
-
-def _provenance(rows: Sequence[Row]) -> Provenance:
-    newest = max(rows, key=lambda row: row.recorded_at)
-    fields = ("device", "backend", "blas", "native", "mlx", "attention_zoo", "commit")
-    machine = {name: getattr(newest.machine, name) for name in fields}
-    return Provenance(**machine, recorded_at=newest.recorded_at)
 
 
 def _asked(cell: Cell) -> dict[str, Any]:

@@ -35,10 +35,7 @@ def decodable_names() -> list[str]:
 
 
 def plan(
-    *,
-    variants: Sequence[Series] | None = None,
-    lengths: Sequence[int] | None = None,
-    models: Sequence[str] | None = None,
+    *, variants: Sequence[Series] | None = None, lengths: Sequence[int] = (), models: Sequence[str] | None = None
 ) -> list[Group]:
     """Prefill and decoding by length, and decoding of a batch; by default the small model's caches of shared heads."""
     chosen = variants or [series_named(name) for name in decodable_names()]
@@ -76,15 +73,14 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     """Fastest variant of each group, and tokens per second and cache bytes of each variant at the longest length."""
     figures = [statuses(rows)]
     for group, variants in by_group(rows).items():
-        fastest = min(variants.values(), key=lambda each: each.median)
-        figures.append(
-            {"figure": "fastest", "group": group, "variant": fastest.cell.variant, "seconds": fastest.median}
-        )
+        name, fastest = min(variants.items(), key=lambda item: item[1].median)
+        figures.append({"figure": "fastest", "group": group, "variant": name, "seconds": fastest.median})
     decoding = [each for each in measured(rows, mode="decode", timed=True) if each.cell.batch_size == 1]
     longest = max((each.cell.length for each in decoding), default=0)
-    for each in (each for each in decoding if each.cell.length == longest):
-        figure = {"figure": "decoding", "variant": each.cell.variant, "length": longest}
-        figures.append({**figure, "tokens_per_second": 1 / each.median, "cache_bytes": each.cache_bytes})
+    for each in decoding:
+        if each.cell.length == longest:
+            figure = {"figure": "decoding", "variant": each.cell.variant, "length": longest}
+            figures.append({**figure, "tokens_per_second": 1 / each.median, "cache_bytes": each.cache_bytes})
     return figures
 
 

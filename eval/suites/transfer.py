@@ -30,10 +30,7 @@ _MODEL_ROUNDS = 10
 
 
 def plan(
-    *,
-    variants: Sequence[Series] | None = None,
-    models: Sequence[str] = tuple(MODELS),
-    lengths: Sequence[int] | None = None,
+    *, variants: Sequence[Series] | None = None, models: Sequence[str] = tuple(MODELS), lengths: Sequence[int] = ()
 ) -> list[Group]:
     """One group for each level, mode and model."""
     chosen = variants or [published_series(name) for name in VARIANTS]

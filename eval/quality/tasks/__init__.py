@@ -6,6 +6,7 @@ evaluated, or brings questions of its own.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from eval.plugins import declared
 from eval.quality.score import Score
-from zoo.config import UserError, require
+from zoo.config import UserError, require, require_within
 from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
 from zoo.training.predictions import Predictions, Predictor
 
@@ -50,10 +51,7 @@ class Evaluated:
     compile: bool = True
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", "be at least 1", self.batch_size)
-        require(self.sequence_length >= 1, "sequence_length", "be at least 1", self.sequence_length)
-        enough = self.max_batches is None or self.max_batches >= 1
-        require(enough, "max_batches", "be at least 1 or null", self.max_batches)
+        require_within(self, 1, math.inf, "batch_size", "sequence_length", "max_batches")
         fits = not self.is_text or self.too_long(self.sequence_length) is None
         limit = f"be at most the model's max_seq_len {self.model.config.position_limit} with learned positions"
         require(fits, "sequence_length", limit, self.sequence_length)

@@ -147,8 +147,8 @@ def test_a_record_that_calls_the_budget_a_regime_is_read_and_keeps_its_name(run_
     written = json.loads(row.model_dump_json())
     written["quality"]["regime"] = written["quality"].pop("budget")
     assert Row.model_validate_json(json.dumps(written), strict=True) == row
-    found = ("value", "standard_error", "count", "surgery", "implementation", "train_seconds", "tokens_per_second")
-    found += ("peak_bytes", "num_parameters", "curve")
+    found = ["value", "standard_error", "count", "surgery", "implementation", "train_seconds", "tokens_per_second"]
+    found += ["peak_bytes", "num_parameters", "curve"]
     asked = {key: value for key, value in written["quality"].items() if key not in found}
     assert row.identity == hashlib.sha256(json.dumps([asked, ""], sort_keys=True).encode()).hexdigest()[:16]
     assert "budget" in json_schema()["$defs"]["Quality"]["required"]

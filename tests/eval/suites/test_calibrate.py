@@ -9,13 +9,14 @@ import pytest
 
 from eval.rows import Cell, Row, current_machine
 from eval.suites import SuiteRequest, adaptive, calibrate, suites
-from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable, conclude
+from eval.suites.calibrate import MOST_TOKENS, PHASES, conclude
 from tests.eval.rows_factory import altered_where, noisy, planned, speed_row, untimed_row
 from tests.zoo.attention.planted import times, write_own
 from zoo.attention import mechanism
 from zoo.attention.calibration import Calibration, calibration_path, load_calibration
 from zoo.attention.variants.adaptive import AdaptiveConfig
 
+CHOOSABLE = [member.declared.name for member in calibrate.choosable()]
 JUDGED: dict[str, Any] = {"lengths": (96,), "batch_sizes": (1,)}
 
 
@@ -57,7 +58,7 @@ def test_every_implementation_that_may_win_is_measured_in_every_phase_against_fu
     found = {(*map(_mapping(cell).get, ("mechanism", "implementation")), cell.mode) for cell in _cells()}
     assert found == {
         (name, implementation, mode)
-        for name in choosable()
+        for name in CHOOSABLE
         for implementation in mechanism(name).implementations_here()
         for mode in PHASES
         # It is the fused kernel under another name.
@@ -109,7 +110,7 @@ def test_the_summary_names_the_fastest_of_each_setting() -> None:
     head, *found = calibrate.SUITE.summary(_rows(cells))
     assert head["measured"] == len(cells)
     assert conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
-    assert len(found) == len(choosable()) * len(PHASES)
+    assert len(found) == len(CHOOSABLE) * len(PHASES)
     for each in found:
         own = [cell for cell in cells if _mapping(cell)["mechanism"] == each["mechanism"]]
         assert each["median_seconds"] == min(_seconds(cell) for cell in own if PHASES[cell.mode] == each["phase"])
@@ -161,7 +162,7 @@ def test_choices_are_judged_at_lengths_that_were_held_out_and_where_there_are_tw
     cells = [cell for group in planned("adaptive") for cell in group.cells]
     choices = [(cell.group, _mapping(cell)["of"]) for cell in cells if cell.detail]
     fixed = [(cell.group, _mapping(cell)["mechanism"]) for cell in cells if not cell.detail]
-    assert {(group.split(" ")[0], name) for group, name in choices} == {(m, n) for m in PHASES for n in choosable()}
+    assert {(group.split(" ")[0], name) for group, name in choices} == {(m, n) for m in PHASES for n in CHOOSABLE}
     assert all(fixed.count(choice) > 1 for choice in choices)
 
 
@@ -190,7 +191,7 @@ def test_a_cell_names_what_today_s_calibration_chooses() -> None:
 )
 def test_choices_are_told_from_the_best_and_from_the_worst(seconds, another, best, tied, slower) -> None:
     head, *found = adaptive.SUITE.summary(_judged(seconds=seconds, another=another))
-    assert len(found) == head["cells"] == len(choosable()) * len(PHASES)
+    assert len(found) == head["cells"] == len(CHOOSABLE) * len(PHASES)
     assert (head["best"], head["best_or_tied"]) == (best, tied)
     assert head["slower_than_worst"] == slower * len(found)
     assert head["met"] is (tied == 1.0 and not slower)
