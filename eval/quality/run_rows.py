@@ -116,16 +116,16 @@ def _unsound(file: str, error: ValidationError) -> UserError:
 
 
 def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a checkpoint's configuration says of the training: `trained_on` and, unless keys miss, `settings`.
+    """What a checkpoint's configuration says of the training: its content and, unless keys miss, `settings`.
 
     Args:
         config: What `train.py` saves with a checkpoint; of one that was not trained by it, or long ago, keys may miss.
         attention: The one that was trained, where another one is evaluated.
     """
     identity = identity_of(config)
-    trained_on = None if identity is None else identity.train
+    content = {"trained_on": identity and identity.train, "measured_on": identity and identity.validation}
     if not {"model", "optimizer", "training"} <= config.keys():
-        return {"trained_on": trained_on}
+        return content
     data = section(config, "data")
     settings = {
         "model": {key: value for key, value in section(config, "model").items() if key != "attention"},
@@ -136,7 +136,7 @@ def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | Non
         "training": {key: value for key, value in section(config, "training").items() if key not in _WATCHING},
         "dtype": config.get("dtype"),
     }
-    return {"trained_on": trained_on, "settings": json.dumps(settings, sort_keys=True)}
+    return {**content, "settings": json.dumps(settings, sort_keys=True)}
 
 
 def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -166,10 +166,7 @@ def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) 
 def fields_of_run(run_dir: Path) -> dict[str, Any]:
     """What a finished run and its checkpoint tell: facts, settings and content, as fields of `Quality`."""
     run = RunFolder(run_dir)
-    saved = run.saved_config()
-    identity = identity_of(saved)
-    measured_on = None if identity is None else identity.validation
-    return {**_facts_of_run(run), **settings_of(saved), "measured_on": measured_on}
+    return {**_facts_of_run(run), **settings_of(run.saved_config())}
 
 
 def _facts_of_run(run: RunFolder) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -138,47 +138,50 @@ class Evaluated:
         )
 
 
+class Need(NamedTuple):
+    """What a task asks of the model and its data, and what is said where that is missing, with {data} and {family}."""
+
+    is_met: Callable[[Evaluated], bool]
+    otherwise: str
+
+
+_TEXT = Need(lambda it: it.is_text, "it asks for text; the model was trained on {data}, whose tokens are none")
+_NEXT_TOKEN = Need(lambda it: it.causal, "it asks for the next token; a {family} model is an encoder")
+_RUNNING = Need(
+    lambda it: isinstance(it.data, TextData),
+    "it asks for running text, and examples are rows of their own; choose one, as data=text",
+)
+_DECODING = Need(
+    lambda it: all(layer.self_attn.capabilities.decode for layer in it.model.layers),
+    "its attention cannot write token by token",
+)
+# Any model of text; one that reads left to right; one whose text may be cut at will; one that writes.
+TEXT = (_TEXT,)
+LANGUAGE_MODEL = (*TEXT, _NEXT_TOKEN)
+RUNNING_TEXT = (*LANGUAGE_MODEL, _RUNNING)
+DECODING = (*LANGUAGE_MODEL, _DECODING)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityTask:
     """A task.
 
     Attributes:
         name: As in `tasks=[NAME]`.
-        unfit: Why the task does not fit what is evaluated; None if it does.
+        needs: What it asks of the model and its data, in the order in which what is missing is told.
         measure: The figures, the one that stands for the task first.
         on_request: Whether it is left out where no task is named.
     """
 
     name: str
-    unfit: Callable[[Evaluated], str | None]
+    needs: Sequence[Need]
     measure: Callable[[Evaluated], Sequence[Score]]
     on_request: bool = False
 
-
-def unless_text(evaluated: Evaluated) -> str | None:
-    """Why a task about text does not fit."""
-    if evaluated.is_text:
-        return None
-    return f"it asks for text; the model was trained on {evaluated.data.name}, whose tokens are none"
-
-
-def unless_language_model(evaluated: Evaluated) -> str | None:
-    """Why a task about the next token does not fit."""
-    unfit = None if evaluated.causal else f"it asks for the next token; a {evaluated.family} model is an encoder"
-    return unless_text(evaluated) or unfit
-
-
-def unless_running_text(evaluated: Evaluated) -> str | None:
-    """Why a language model's task that cuts text at will does not fit."""
-    runs = isinstance(evaluated.data, TextData)
-    unfit = None if runs else "it asks for running text, and examples are rows of their own; choose one, as data=text"
-    return unless_language_model(evaluated) or unfit
-
-
-def unless_decoding(evaluated: Evaluated) -> str | None:
-    """Why a task in which the model writes does not fit."""
-    able = all(layer.self_attn.capabilities.decode for layer in evaluated.model.layers)
-    return unless_language_model(evaluated) or (None if able else "its attention cannot write token by token")
+    def unfit(self, evaluated: Evaluated) -> str | None:
+        """Why the task does not fit what is evaluated; None if it does."""
+        missing = next((need.otherwise for need in self.needs if not need.is_met(evaluated)), None)
+        return missing and missing.format(data=evaluated.data.name, family=evaluated.family)
 
 
 def all_tasks() -> Mapping[str, QualityTask]:

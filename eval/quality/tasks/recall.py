@@ -8,7 +8,6 @@ token by token, greedily, and it is right or not. By chance a model that knows t
 asked for is right once in as many times as there are pairs; one that only knows that it is a number, once in 900.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eval.quality.score import Score, clustered_mean, score_of
-from eval.quality.tasks import Evaluated, QualityTask, unless_decoding, unless_running_text
+from eval.quality.tasks import DECODING, RUNNING_TEXT, Evaluated, Need, QualityTask
 from zoo.config import UserError
 from zoo.data import SyntheticTask
 from zoo.data.questions import Question, needle_question, recall_question
@@ -115,22 +114,13 @@ def _accuracy(right_R: np.ndarray, weights_R: np.ndarray, **setting: float) -> S
     return score_of("accuracy", clustered_mean(right_R, weights_R), count=weights_R.sum(), **setting)
 
 
-def _unless_trained_on(name: str, evaluated: Evaluated) -> str | None:
-    trained_on = evaluated.data.name
-    if trained_on == name:
-        return None
-    return f"its tokens mean nothing to a model that was trained on {trained_on}; train with data={name}"
-
-
-def _unless_writing_after_text(evaluated: Evaluated) -> str | None:
-    return unless_decoding(evaluated) or unless_running_text(evaluated)
+def _trained_on(name: str) -> Need:
+    told = f"its tokens mean nothing to a model that was trained on {{data}}; train with data={name}"
+    return Need(lambda it: it.data.name == name, told)
 
 
 TASKS = (
-    QualityTask(name="generated_recall", unfit=unless_decoding, measure=generated_recall, on_request=True),
-    QualityTask(name="generated_needle", unfit=_unless_writing_after_text, measure=generated_needle, on_request=True),
-    *(
-        QualityTask(name=name, unfit=functools.partial(_unless_trained_on, name), measure=recall)
-        for name in SYNTHETIC_TASKS
-    ),
+    QualityTask(name="generated_recall", needs=DECODING, measure=generated_recall, on_request=True),
+    QualityTask(name="generated_needle", needs=(*DECODING, *RUNNING_TEXT), measure=generated_needle, on_request=True),
+    *(QualityTask(name=name, needs=(_trained_on(name),), measure=recall) for name in SYNTHETIC_TASKS),
 )

@@ -103,13 +103,6 @@ def test_the_row_is_of_the_task_that_was_trained(run_dir, config, result, told):
     assert (quality.task, quality.metric, quality.value) == told
 
 
-@pytest.mark.parametrize("missing", ["result.json", "config.yaml"])
-def test_an_unfinished_run_has_no_row(run_dir, missing):
-    (run_dir / missing).unlink()
-    with pytest.raises(UserError, match="run_dir must be the folder of a finished training run"):
-        row_of_training(run_dir, budget="equal_tokens")
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -124,25 +117,21 @@ def test_an_unfinished_run_has_no_row(run_dir, missing):
         ("environment.json", {"blas": {}}),
         ("environment.json", {"cores": "two"}),
         ("result.json", {"model": None}),
+        ("result.json", None),
+        ("config.yaml", None),
     ],
 )
-def test_what_a_run_tells_otherwise_than_it_was_written_is_named(run_dir, name, change):
-    write(run_dir, name, **change)
-    with pytest.raises(UserError, match=f"run: .*{name}"):
+def test_what_a_run_tells_otherwise_than_it_was_written_or_not_at_all_is_named(run_dir, name, change):
+    if change is None:
+        (run_dir / name).unlink()
+    else:
+        write(run_dir, name, **change)
+    told = "run_dir must be the folder of a finished training run" if change is None else f"run: .*{name}"
+    with pytest.raises(UserError, match=told):
         row_of_training(run_dir, budget="equal_tokens")
 
 
-def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
-    row = row_of_training(run_dir, budget="equal_tokens")
-    quality = row.quality
-    found = {"value": 9.0, "standard_error": 1.0, "count": 4, "train_seconds": 1.0, "curve": []}
-    assert quality_identity(quality.model_copy(update=found)) == row.identity
-    for change in ({"variant": "mha"}, {"seed": 4}, {"budget": "equal_seconds"}, {"length": 8}, {"task": "positions"}):
-        assert quality_identity(quality.model_copy(update=change)) != row.identity
-    assert quality_identity(quality, evaluated="other weights") != row.identity
-
-
-def test_a_record_that_calls_the_budget_a_regime_is_read_and_keeps_its_name(run_dir):
+def test_what_was_asked_names_a_row_even_where_a_record_calls_the_budget_a_regime(run_dir):
     row = row_of_training(run_dir, budget="equal_tokens")
     written = json.loads(row.model_dump_json())
     written["quality"]["regime"] = written["quality"].pop("budget")
@@ -151,25 +140,22 @@ def test_a_record_that_calls_the_budget_a_regime_is_read_and_keeps_its_name(run_
     found += ["peak_bytes", "num_parameters", "curve"]
     asked = {key: value for key, value in written["quality"].items() if key not in found}
     assert row.identity == hashlib.sha256(json.dumps([asked, ""], sort_keys=True).encode()).hexdigest()[:16]
+    assert quality_identity(row.quality, evaluated="other weights") != row.identity
     assert "budget" in json_schema()["$defs"]["Quality"]["required"]
 
 
 STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
 
 
-def test_an_earlier_checkpoint_is_not_told_what_the_run_reached_later(run_dir):
+def test_a_checkpoint_has_all_that_its_run_had_by_then_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
     state = {**STATE, "step": 4}
-    folder = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
-    facts = facts_of_checkpoint(folder, load_checkpoint(folder).training_state)
+    earlier = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
+    facts = facts_of_checkpoint(earlier, load_checkpoint(earlier).training_state)
     assert [facts[name] for name in ("steps", "tokens", "tokens_per_second", "train_seconds")] == [4, 400, 40.0, 25.0]
     assert [(point.tokens, point.value) for point in facts["curve"]] == [(300, 3.0)]
     assert (facts["peak_bytes"], facts["model"]) == (None, "gpt_tiny")
-
-
-def test_the_last_checkpoint_has_all_that_its_run_has_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
-    last, alone = run_dir / "checkpoints" / "step_000006", tmp_path / "alone"
-    facts = facts_of_checkpoint(last, {**STATE, "step": 6})
+    facts = facts_of_checkpoint(run_dir / "checkpoints" / "step_000006", {**STATE, "step": 6})
     assert (facts["peak_bytes"], facts["tokens_per_second"], len(facts["curve"])) == (4321, 40.0, 2)
-    facts = facts_of_checkpoint(alone, {**STATE, "step": 6})
+    facts = facts_of_checkpoint(tmp_path / "alone", {**STATE, "step": 6})
     assert (facts.get("model"), facts["steps"], facts["curve"], facts["train_seconds"]) == (None, 6, [], None)
-    assert facts_of_checkpoint(alone, None) == {}
+    assert facts_of_checkpoint(tmp_path / "alone", None) == {}
