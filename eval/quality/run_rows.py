@@ -142,12 +142,8 @@ def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | Non
 def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> dict[str, Any]:
     """Facts of the run that a checkpoint was saved by, up to that checkpoint, as fields of `Quality`.
 
-    Args:
-        folder: The checkpoint's.
-        training_state: What was saved with it.
-
-    Returns:
-        All that the checkpoint itself knows, and what its run's folder adds if it is still there.
+    All that the checkpoint itself knows, by the state that was saved with it, and what its run's folder adds if it is
+    still there.
     """
     run = RunFolder.of_checkpoint(folder)
     facts = {} if run is None else _facts_of_run(run)
@@ -241,12 +237,8 @@ class _Settings:
 def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
     """The row of a finished training: the last validation value, its curve, and what the training took.
 
-    Args:
-        run_dir: The run's folder.
-        budget: What was held equal between it and the runs that it is compared with.
-
-    Returns:
-        A row of the machine that the run was made on and of the time when it was finished.
+    It is of the machine that the run was made on and of the time when it was finished. The budget is what was held
+    equal between it and the runs that it is compared with.
 
     Raises:
         UserError: If the folder holds no finished run, or the run reported no validation value.

@@ -86,11 +86,7 @@ def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
 def score_of(metric: str, mean: Mean, *, count: float, **where: Any) -> Score:
     """The score that a mean over `count` tokens or examples is; one that is no finite number says so instead.
 
-    Args:
-        metric: What it is.
-        mean: The figure.
-        count: What it is an average of, rounded.
-        where: The setting, by the fields of `Score`.
+    `where` is the setting, by the fields of `Score`.
     """
     own = {"metric": metric, "count": round(count), **where}
     if mean.value is not None and math.isfinite(mean.value):

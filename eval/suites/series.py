@@ -95,9 +95,7 @@ def published_series(name: str) -> Series:
 def cells_of(series: Iterable[Series], **fields: Any) -> tuple[Cell, ...]:
     """One cell for each series, with the implementation that computes it; the first is the baseline.
 
-    Args:
-        series: In order.
-        fields: All other fields of the cells; the builder is named as the level unless it is given.
+    `fields` are all other fields of the cells; the builder is named as the level unless it is given.
     """
     fields = {"builder": fields["level"], **fields}
     plain = [Cell(**{**fields, "variant": each.name, "attention": each.attention}) for each in series]

@@ -32,11 +32,9 @@ _ANSWER_TOKENS = 6
 
 
 def recall(evaluated: Evaluated) -> list[Score]:
-    """Accuracy of a synthetic task's model.
+    """Accuracy of a synthetic task's model, over all settings that could be tried first, then at each setting.
 
-    Returns:
-        accuracy over all settings that could be tried first, then at each setting; settings longer than the model's
-        positions reach are skipped.
+    Settings longer than the model's positions reach are skipped.
 
     Raises:
         UserError: If no setting fits the model.
