@@ -86,8 +86,8 @@ class Evaluated:
 
     def predictor(self, model: Any = None) -> Predictor:
         """The model, or one made of it, ready to be asked."""
-        lengths_V = self.token_byte_lengths()
-        return Predictor(model or self.model, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
+        chosen, lengths_V = self.model if model is None else model, self.token_byte_lengths()
+        return Predictor(chosen, dtype=self.dtype, compiled=self.compile, token_byte_lengths_V=lengths_V)
 
     def token_byte_lengths(self) -> np.ndarray | None:
         """UTF-8 bytes of what the model predicts, int32; None where that stands for no text."""

@@ -42,11 +42,6 @@ CONFIG = {
     "data": {"corpus": "stdlib", "cache_dir": None},
     "seed": 3,
 }
-FILES = {
-    "config.yaml": CONFIG,
-    "environment.json": {**describe(), "device": "a machine of last year"},
-    "result.json": RESULT,
-}
 
 
 @pytest.fixture
@@ -55,15 +50,16 @@ def run_dir(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
-    for name in FILES:
+    for name in ("config.yaml", "environment.json", "result.json"):
         write(folder, name)
     return folder
 
 
 def write(folder, name, **changes):
     """A file of a run, which is otherwise in some keys."""
-    dump = yaml.safe_dump if name == "config.yaml" else json.dumps
-    (folder / name).write_text(dump({**FILES[name], **changes}))
+    environment = {**describe(), "device": "a machine of last year"}
+    told = {"config.yaml": CONFIG, "environment.json": environment, "result.json": RESULT}[name]
+    (folder / name).write_text((yaml.safe_dump if name == "config.yaml" else json.dumps)({**told, **changes}))
 
 
 def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_read(run_dir):

@@ -132,29 +132,24 @@ def test_each_phase_has_one_control_which_is_neither_calibration_nor_choice(name
 
 
 def _judged(*, seconds: float, another: bool = False, rounds_id: str | None = None) -> list[Row]:
-    """Adaptive attention's rows at one length, where its choice takes 1 ms, the next implementation 2 ms and so on.
+    """Rows of adaptive attention, in rounds of their own if need be, whose choice takes 1 ms and every other 2 ms.
 
-    Args:
-        seconds: What adaptive attention itself takes.
-        another: Whether it says that it chose something else.
-        rounds_id: Of its own rows.
+    Adaptive attention itself takes what is said, and may say that it chose another one.
     """
     cells = [cell for group in planned("adaptive", **JUDGED) for cell in group.cells]
     chosen = {(cell.group, _mapping(cell)["of"], cell.detail.removeprefix("chosen=")) for cell in cells if cell.detail}
-    rows, order = [], dict.fromkeys((place[:2] for place in chosen), 1)
-    for cell in cells:
-        place = (cell.group, _mapping(cell)["mechanism"])
-        taken = seconds if cell.detail else 1e-3
-        if not cell.detail and (*place, _mapping(cell)["implementation"]) not in chosen:
-            order[place] += 1
-            taken = 1e-3 * order[place]
-        rows.append(speed_row(cell, noisy(taken, seed=cell.identity)))
 
-    def is_choice(row: Row) -> bool:
+    def time(cell: Cell) -> float:
+        mapping = _mapping(cell)
+        is_chosen = (cell.group, mapping["mechanism"], mapping["implementation"]) in chosen
+        return seconds if cell.detail else 1e-3 if is_chosen else 2e-3
+
+    def is_adaptive(row: Row) -> bool:
         return row.cell is not None and bool(row.cell.detail)
 
-    rows = altered_where(rows, is_choice, "timing", rounds_id=rounds_id)
-    return altered_where(rows, is_choice, "cell", detail="chosen=another") if another else rows
+    rows = [speed_row(cell, noisy(time(cell), seed=cell.identity)) for cell in cells]
+    rows = altered_where(rows, is_adaptive, "timing", rounds_id=rounds_id)
+    return altered_where(rows, is_adaptive, "cell", detail="chosen=another") if another else rows
 
 
 def test_choices_are_judged_at_lengths_that_were_held_out_and_where_there_are_two_to_choose_from() -> None:
