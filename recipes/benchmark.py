@@ -18,9 +18,8 @@ from eval.bench.runner import is_finished, measure
 from eval.query import Change, changes
 from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
-from eval.suites import suites
+from eval.suites import GridChoices, Suite, SuiteRequest, suites
 from eval.suites.series import series_named
-from eval.suites.suite import GridChoices, Suite, SuiteRequest
 from recipes.benchmark_table import change_lines, group_bar, table_lines
 from zoo.attention.catalog import attention_names
 from zoo.config import MOST, UserError, from_mapping, require
@@ -98,7 +97,7 @@ class BenchmarkRecipe(GridChoices):
     def request(self) -> SuiteRequest:
         """What the suite is asked for."""
         chosen = {name: getattr(self, name) for name in _AXES}
-        variants = None if self.variants is None else {name: series_named(name).mapping for name in self.variants}
+        variants = None if self.variants is None else tuple(map(series_named, self.variants))
         return SuiteRequest(variants=variants, **chosen)
 
     def options(self) -> MeasureOptions:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from eval.quality.run_rows import relabelled, row_of_training
 from eval.quality.tasks import require_known
 from eval.rows import Row, only_writer, read_rows
-from eval.suites.series import named_parameters, series_named
+from eval.suites.series import series_named
 from recipes.app import choice_name
 from recipes.checkpoint_comparison import compare_exchanges
 from recipes.comparison_run import (
@@ -92,7 +92,7 @@ class CompareRecipe:
             distinct = len(values) == len(set(values)) > 0
             require(distinct, field, "be a list of different values, at least one", list(values))
         for name in self.variants if self.variants != (ALL,) else ():
-            named_parameters(name)
+            series_named(name)
         whole = self.checkpoint is not None or self.layers is None
         require(whole, "layers", "be null without a checkpoint", self.layers)
         require(self.checkpoint != "", "checkpoint", "name one, or be null", self.checkpoint)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from eval.suites.series import changed_parameters, named_parameters
+from eval.suites.series import series_named
 from recipes.scripts import Script, ScriptRunner, listed
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_as, replace_file
@@ -210,11 +210,11 @@ def carry_out_all(cells: list[ComparisonRun], what: str, jobs: int, runner: Scri
     return cells
 
 
-def attention_overrides(series: str) -> tuple[str, ...]:
-    """What gives a script the attention of a series."""
-    changed = changed_parameters(series).items()
-    values = ((key, "null" if value is None else value) for key, value in changed)
-    return (f"attention={named_parameters(series)[0]}", *(f"attention.{key}={value}" for key, value in values))
+def attention_overrides(name: str) -> tuple[str, ...]:
+    """What gives a script the attention of a series of this name."""
+    series = series_named(name)
+    values = ((key, "null" if value is None else value) for key, value in series.changes.items())
+    return (f"attention={series.shipped}", *(f"attention.{key}={value}" for key, value in values))
 
 
 def machine_overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:

@@ -49,14 +49,7 @@ class HarnessConfig:
 
 
 def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score]]:
-    """Asks a language model the harness's tasks.
-
-    Args:
-        evaluated: A language model of text.
-        config: Which tasks, and how.
-
-    Returns:
-        The figures of each task, in the harness's own order, accuracy first where there is one.
+    """Asks a language model of text the harness's tasks; the figures of each, accuracy first where there is one.
 
     Raises:
         UserError: If the model is none of text, a task does not exist, or its examples cannot be had.
@@ -74,11 +67,11 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
             f"harness.tasks need a language model of text; the checkpoint is a {evaluated.family} model"
             f" of {evaluated.data.name}"
         )
-    folder = None if config.folder is None else str(typed_path(config.folder, what="harness.folder"))
-    manager = TaskManager(include_path=folder)
+    manager = TaskManager(include_path=config.folder and str(typed_path(config.folder, what="harness.folder")))
     for name in config.tasks:
         if not manager.match_tasks([name]):
             raise UserError(f"harness.tasks must be known to lm-eval; got {name!r} (`lm-eval ls tasks` lists them)")
+    seeds = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
     try:
         found = simple_evaluate(
             model=HarnessModel(evaluated.model, evaluated.tokenizer),
@@ -87,10 +80,7 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
             limit=config.limit,
             task_manager=manager,
             log_samples=False,
-            random_seed=evaluated.seed,
-            numpy_random_seed=evaluated.seed,
-            torch_random_seed=evaluated.seed,
-            fewshot_random_seed=evaluated.seed,
+            **dict.fromkeys(seeds, evaluated.seed),
         )
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -155,10 +145,8 @@ class HarnessAnswers:
         if limit is not None:
             wanted = min(wanted, limit // 2)
             prompt = prompt[-(limit - wanted) :]
-        until = choices.get("until") or []
-        config = GenerationConfig(
-            max_tokens=wanted,
-            temperature=float(choices.get("temperature", 0.0)) if choices.get("do_sample") else 0.0,
-            stop=tuple(text for text in ([until] if isinstance(until, str) else until) if text),
-        )
+        until = choices.get("until") or ()
+        stop = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
+        temperature = float(choices.get("temperature", 0.0)) if choices.get("do_sample") else 0.0
+        config = GenerationConfig(max_tokens=wanted, temperature=temperature, stop=stop)
         return generate_text(self._model, self.tokenizer, prompt, config).text

@@ -34,12 +34,10 @@ _FOUND = {
     *("peak_bytes", "num_parameters", "curve"),
 }
 # How a training is watched, which changes nothing of what it reaches.
-_WATCHING = frozenset(
-    {
-        *("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
-        *("sample_prompt", "sample_tokens", "loggers", "compile"),
-    }
-)
+_WATCHING = {
+    *("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+    *("sample_prompt", "sample_tokens", "loggers", "compile"),
+}
 # What training reports of its evaluations, the most telling first. Tokens of synthetic tasks stand for no bytes.
 _VALIDATION_METRICS = ("val_bits_per_byte", "val_accuracy", "val_loss")
 
@@ -54,8 +52,7 @@ def quality_identity(quality: Quality, *, evaluated: str = "") -> str:
     asked = quality.model_dump(exclude=_FOUND)
     # By its first name, so that records of earlier versions are named alike.
     asked["regime"] = asked.pop("budget")
-    text = json.dumps([asked, evaluated], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([asked, evaluated], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def relabelled(row: Row, **fields: str) -> Row:
@@ -98,17 +95,37 @@ def quality_row(
     )
 
 
+def _machine_of_run(run_dir: Path) -> Machine:
+    """The machine that a run was made on; this one if it does not say."""
+    path = run_dir / "environment.json"
+    try:
+        facts = read_json_mapping(path, what="run")
+    except UserError:
+        return current_machine()
+    try:
+        return machine_of(facts)
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(f"run: {path} must tell of a machine, as train.py wrote it") from None
+
+
+def _unsound(file: str, error: ValidationError) -> UserError:
+    """What to say of a run's file whose values no record can hold."""
+    first = error.errors()[0]
+    field, value = ".".join(map(str, first["loc"])), shortened(first["input"])
+    return UserError(f"run: {file} must hold values of a training; {field}: {first['msg']}, got {value}")
+
+
 def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a checkpoint's configuration says of the training: `trained_on` and, unless keys miss, `settings`.
+    """What a checkpoint's configuration says of the training: its content and, unless keys miss, `settings`.
 
     Args:
         config: What `train.py` saves with a checkpoint; of one that was not trained by it, or long ago, keys may miss.
         attention: The one that was trained, where another one is evaluated.
     """
     identity = identity_of(config)
-    trained_on = None if identity is None else identity.train
+    content = {"trained_on": identity and identity.train, "measured_on": identity and identity.validation}
     if not {"model", "optimizer", "training"} <= config.keys():
-        return {"trained_on": trained_on}
+        return content
     data = section(config, "data")
     settings = {
         "model": {key: value for key, value in section(config, "model").items() if key != "attention"},
@@ -119,52 +136,48 @@ def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | Non
         "training": {key: value for key, value in section(config, "training").items() if key not in _WATCHING},
         "dtype": config.get("dtype"),
     }
-    return {"trained_on": trained_on, "settings": json.dumps(settings, sort_keys=True)}
+    return {**content, "settings": json.dumps(settings, sort_keys=True)}
 
 
-def facts_of_run(folder: Path) -> dict[str, Any]:
-    """Facts of a finished run, as fields of `Quality`; none of a folder without a result."""
-    run = RunFolder(folder)
+def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Facts of the run that a checkpoint was saved by, up to that checkpoint, as fields of `Quality`.
+
+    All that the checkpoint itself knows, by the state that was saved with it, and what its run's folder adds if it is
+    still there.
+    """
+    run = RunFolder.of_checkpoint(folder)
+    facts = {} if run is None else _facts_of_run(run)
+    if training_state is None:
+        return facts
+    state = TrainingState.parse(training_state, path=f"checkpoint: {folder / TRAINING_STATE}")
+    if facts.get("steps") != state.step:
+        # An earlier checkpoint of a run that went on: what the run had reached later is not its.
+        rows = [] if run is None else [row for row in read_metrics(run.metrics) if row["step"] <= state.step]
+        latest = {key: value for row in rows for key, value in row.items()}
+        facts |= {"peak_bytes": None, **_course(rows, _best_metric(latest))}
+    speed = state.timed_tokens / state.timed_seconds if state.timed_seconds else None
+    return {**facts, "steps": state.step, "tokens": state.tokens, "tokens_per_second": speed}
+
+
+def fields_of_run(run_dir: Path) -> dict[str, Any]:
+    """What a finished run and its checkpoint tell: facts, settings and content, as fields of `Quality`."""
+    run = RunFolder(run_dir)
+    return {**_facts_of_run(run), **settings_of(run.saved_config())}
+
+
+def _facts_of_run(run: RunFolder) -> dict[str, Any]:
+    """None of a folder without a result."""
     result = run.result()
     if result is None:
         return {}
     told = ("model", "implementation", "steps", "tokens", "tokens_per_second", "num_parameters")
-    return {
-        **{name: result.get(name) for name in told},
-        "peak_bytes": result.get("peak_memory_bytes"),
-        **_course(read_metrics(run.metrics), _best_metric(result)),
-    }
-
-
-def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Facts of the run that a checkpoint was saved by, up to that checkpoint.
-
-    Args:
-        folder: The checkpoint's.
-        training_state: What was saved with it.
-
-    Returns:
-        All that the checkpoint itself knows, and what its run's folder adds if it is still there.
-    """
-    run = RunFolder.of_checkpoint(folder)
-    facts = {} if run is None else facts_of_run(run.path)
-    if training_state is None:
-        return facts
-    state = TrainingState.parse(training_state, path=f"checkpoint: {folder / TRAINING_STATE}")
-    step, timed = state.step, state.timed_seconds
-    own = {"steps": step, "tokens": state.tokens, "tokens_per_second": state.timed_tokens / timed if timed else None}
-    if facts.get("steps") != step:
-        # An earlier checkpoint of a run that went on: what the run had reached later is not its.
-        rows = [] if run is None else [row for row in read_metrics(run.metrics) if row["step"] <= step]
-        metric = _best_metric({key: value for row in rows for key, value in row.items()})
-        own |= {"peak_bytes": None, **_course(rows, metric)}
-    return {**facts, **own}
+    course = _course(read_metrics(run.metrics), _best_metric(result))
+    return {**{name: result.get(name) for name in told}, "peak_bytes": result.get("peak_memory_bytes"), **course}
 
 
 def _best_metric(values: Mapping[str, Any]) -> str | None:
     """The most telling validation value that there is."""
-    found = [name for name in _VALIDATION_METRICS if values.get(name) is not None]
-    return found[0] if found else None
+    return next((name for name in _VALIDATION_METRICS if values.get(name) is not None), None)
 
 
 def _course(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, Any]:
@@ -191,14 +204,6 @@ def _course(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, 
     return {"train_seconds": float(seconds[-1]) if len(steps) > 1 else None, "curve": curve}
 
 
-def fields_of_run(run_dir: Path) -> dict[str, Any]:
-    """What a finished run and its checkpoint tell: facts, settings and content, as fields of `Quality`."""
-    saved = RunFolder(run_dir).saved_config()
-    identity = identity_of(saved)
-    measured_on = None if identity is None else identity.validation
-    return {**facts_of_run(run_dir), **settings_of(saved), "measured_on": measured_on}
-
-
 def validation_row(run_dir: Path, whose: Mapping[str, Any], family: object) -> Row:
     """The row of what a finished run of a model's family found last in its own held-out data.
 
@@ -212,59 +217,6 @@ def validation_row(run_dir: Path, whose: Mapping[str, Any], family: object) -> R
     text_task = "language" if FAMILIES[str(family)].causal else "masked"
     task = whose["data"] if whose["data"] in SYNTHETIC_TASKS else text_task
     return quality_row(whose, task, Score(metric=metric, value=result[metric]), run_dir=run_dir)
-
-
-def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
-    """The row of a finished training: the last validation value, its curve, and what the training took.
-
-    Args:
-        run_dir: The run's folder.
-        budget: What was held equal between it and the runs that it is compared with.
-
-    Returns:
-        A row of the machine that the run was made on and of the time when it was finished.
-
-    Raises:
-        UserError: If the folder holds no finished run, or the run reported no validation value.
-    """
-    result = RunFolder(run_dir).result()
-    try:
-        config = read_yaml_mapping(run_dir / "config.yaml", what="run")
-    except UserError:
-        config = None
-    if result is None or config is None:
-        raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
-    model = result.get("model")
-    require(isinstance(model, str), f"run: {run_dir / 'result.json'}: model", "be a text", model)
-    names = [field.name for field in dataclasses.fields(_Settings)]
-    told = {name: config[name] for name in names if name in config}
-    settings = from_mapping(_Settings, told, path=f"run: {run_dir / 'config.yaml'}")
-    attention = variant_from_mapping(expand(settings.attention))
-    whose = {
-        **fields_of_run(run_dir),
-        "variant": series_name(attention),
-        "attention": attention_json(attention),
-        "data": settings.data["corpus"],
-        "budget": budget,
-        "seed": settings.seed,
-    }
-    return validation_row(run_dir, whose, settings.model["family"])
-
-
-def _machine_of_run(run_dir: Path) -> Machine:
-    """The machine that a run was made on; this one if it does not say.
-
-    Raises:
-        UserError: If what it says is of no machine.
-    """
-    try:
-        facts = read_json_mapping(run_dir / "environment.json", what="run")
-    except UserError:
-        return current_machine()
-    try:
-        return machine_of(facts)
-    except (KeyError, TypeError, ValidationError):
-        raise UserError(f"run: {run_dir / 'environment.json'} must tell of a machine, as train.py wrote it") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,10 +234,33 @@ class _Settings:
         require(family in list(FAMILIES), "model.family", "be known", family, allowed=FAMILIES)
 
 
-def _unsound(file: str, error: ValidationError) -> UserError:
-    """What to say of a run's file whose values no record can hold."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return UserError(
-        f"run: {file} must hold values of a training; {field}: {first['msg']}, got {shortened(first['input'])}"
-    )
+def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
+    """The row of a finished training: the last validation value, its curve, and what the training took.
+
+    It is of the machine that the run was made on and of the time when it was finished. The budget is what was held
+    equal between it and the runs that it is compared with.
+
+    Raises:
+        UserError: If the folder holds no finished run, or the run reported no validation value.
+    """
+    result, path = RunFolder(run_dir).result(), run_dir / "config.yaml"
+    try:
+        config = read_yaml_mapping(path, what="run")
+    except UserError:
+        config = None
+    if result is None or config is None:
+        raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
+    model = result.get("model")
+    require(isinstance(model, str), f"run: {run_dir / 'result.json'}: model", "be a text", model)
+    told = {name: value for name, value in config.items() if name in _Settings.__dataclass_fields__}
+    settings = from_mapping(_Settings, told, path=f"run: {path}")
+    attention = variant_from_mapping(expand(settings.attention))
+    whose = {
+        **fields_of_run(run_dir),
+        "variant": series_name(attention),
+        "attention": attention_json(attention),
+        "data": settings.data["corpus"],
+        "budget": budget,
+        "seed": settings.seed,
+    }
+    return validation_row(run_dir, whose, settings.model["family"])

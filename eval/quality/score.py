@@ -16,7 +16,7 @@ error is that of the nats, carried over to first order.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,19 +24,6 @@ from zoo.training.predictions import Predictions
 
 # Of a double.
 _LARGEST_EXPONENT = 709.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mean:
-    """A weighted mean over rows.
-
-    Attributes:
-        value: The mean; None if all weights are 0.
-        standard_error: Clustered by row; None for fewer than two rows.
-    """
-
-    value: float | None
-    standard_error: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,20 +55,11 @@ class Score:
     skipped: str | None = None
 
 
-def score_of(metric: str, mean: Mean, *, count: int, **where: Any) -> Score:
-    """The score that a mean over `count` tokens or examples is; one that is no finite number says so instead.
+class Mean(NamedTuple):
+    """A weighted mean over rows, None if all weights are 0, and its error, None for fewer than two rows."""
 
-    Args:
-        metric: What it is.
-        mean: The figure.
-        count: What it is an average of.
-        where: The setting, by the fields of `Score`.
-    """
-    if mean.value is not None and math.isfinite(mean.value):
-        return Score(metric=metric, value=mean.value, standard_error=mean.standard_error, count=count, **where)
-    nothing = "its targets stand for no bytes" if count else "nothing was counted"
-    why = nothing if mean.value is None else f"it is {mean.value}"
-    return Score(metric=metric, count=count, skipped=f"{metric} must be a finite number; {why}", **where)
+    value: float | None
+    standard_error: float | None
 
 
 def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
@@ -91,39 +69,48 @@ def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
         sums_R: Sum of each row.
         weights_R: What each row's sum is over, at least 0. A row of weight 0 counts with its sum; one that adds to
             neither is no row.
-
-    Returns:
-        The mean and its standard error.
     """
     rows = (weights_R > 0) | (sums_R != 0)
     sums, weights = sums_R[rows].astype(np.float64), weights_R[rows].astype(np.float64)
     count, total = len(weights), float(weights.sum())
     if total == 0:
-        return Mean(value=None, standard_error=None)
+        return Mean(None, None)
     value = float(sums.sum()) / total
     if count == 1:
-        return Mean(value=value, standard_error=None)
+        return Mean(value, None)
     residuals = sums - value * weights
     variance = count / (count - 1) * float(residuals @ residuals) / total**2
-    return Mean(value=value, standard_error=math.sqrt(variance))
+    return Mean(value, math.sqrt(variance))
+
+
+def score_of(metric: str, mean: Mean, *, count: float, **where: Any) -> Score:
+    """The score that a mean over `count` tokens or examples is; one that is no finite number says so instead.
+
+    `where` is the setting, by the fields of `Score`.
+    """
+    own = {"metric": metric, "count": round(count), **where}
+    if mean.value is not None and math.isfinite(mean.value):
+        return Score(value=mean.value, standard_error=mean.standard_error, **own)
+    nothing = "its targets stand for no bytes" if own["count"] else "nothing was counted"
+    why = nothing if mean.value is None else f"it is {mean.value}"
+    return Score(skipped=f"{metric} must be a finite number; {why}", **own)
 
 
 def scores_of(predictions: Predictions, *metrics: str, **where: Any) -> list[Score]:
     """The figures of these metrics, in their order; `where` is the setting, as `score_of` takes it."""
-    count = round(float(predictions.weights_RL.sum()))
-    return [score_of(metric, _mean(predictions, metric), count=count, **where) for metric in metrics]
+    of_rows = {name: array_RL.sum(axis=1) for name, array_RL in vars(predictions).items()}
+    loss = clustered_mean(of_rows["nats_RL"], of_rows["weights_RL"])
+    means = {
+        "loss": loss,
+        "perplexity": _exponential(loss),
+        "bits_per_byte": clustered_mean(of_rows["nats_RL"] / math.log(2), of_rows["bytes_RL"]),
+        "accuracy": clustered_mean(of_rows["correct_RL"], of_rows["weights_RL"]),
+    }
+    return [score_of(metric, means[metric], count=predictions.weights_RL.sum(), **where) for metric in metrics]
 
 
-def _mean(predictions: Predictions, metric: str) -> Mean:
-    nats_R, weights_R = predictions.nats_RL.sum(axis=1), predictions.weights_RL.sum(axis=1)
-    if metric == "bits_per_byte":
-        return clustered_mean(nats_R / math.log(2), predictions.bytes_RL.sum(axis=1))
-    if metric == "accuracy":
-        return clustered_mean(predictions.correct_RL.sum(axis=1), weights_R)
-    loss = clustered_mean(nats_R, weights_R)
-    if metric == "loss" or loss.value is None:
-        return loss
-    assert metric == "perplexity", metric
-    value = math.inf if loss.value >= _LARGEST_EXPONENT else math.exp(loss.value)
-    error = loss.standard_error
-    return Mean(value=value, standard_error=None if error is None else value * error)
+def _exponential(mean: Mean) -> Mean:
+    if mean.value is None:
+        return mean
+    value = math.inf if mean.value >= _LARGEST_EXPONENT else math.exp(mean.value)
+    return Mean(value, None if mean.standard_error is None else value * mean.standard_error)

@@ -14,9 +14,8 @@ from eval.bench import Group
 from eval.query import by_series, measured, pairs_of
 from eval.rows import Row
 from eval.statistics import crossover, scaling_exponent
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Figure, Suite, fewest_rounds, over_groups
+from eval.suites import Figure, Suite, fewest_rounds, over_groups
+from eval.suites.series import cells_of, published_series
 
 NAME = "attnbench"
 LENGTHS = (128, 256, 512, 1024, 2048)
@@ -109,9 +108,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="AttnBench's attention layer, every mechanism, lengths 128 to 2048, forward and backward.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

@@ -22,9 +22,8 @@ from eval.bench import Group, Workload
 from eval.checks import verdict
 from eval.checks.op import check_op
 from eval.rows import Cell
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_groups
+from eval.suites import Suite, over_groups
+from eval.suites.series import cells_of, published_series
 from eval.workloads import computed_function, work_of
 from eval.workloads.op import op_setting
 from zoo.config import UserError, require
@@ -130,10 +129,5 @@ def attention_kernel(head_dim: int) -> Callable[[mx.array, mx.array, mx.array], 
     return attend
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="The flash comparison's 48 cells: manual, fused and tiled attention, and a kernel where there is Metal.",
-    plan=plan,
-    summary=over_groups,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_groups)
 BUILDERS = {KERNEL: build}

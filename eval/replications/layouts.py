@@ -22,8 +22,8 @@ from eval.bench import Group, Workload
 from eval.checks import tolerance, values_finding, verdict
 from eval.replications.wrapper import projections
 from eval.rows import Cell, Correctness
+from eval.suites import Suite, over_baseline
 from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_baseline
 from eval.workloads import computed_function, work_of
 from eval.workloads.layer import layer_setting
 from zoo.config import require
@@ -170,10 +170,5 @@ def _verdict(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> Co
     return verdict([values_finding(check, actual_BLD, expected_BLD, tolerance(actual.dtype))])
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Five layouts of one input to a linear layer and to the attention layer (PyTorch issue 181725).",
-    plan=plan,
-    summary=over_baseline,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_baseline)
 BUILDERS = {NAME: build}

@@ -17,9 +17,8 @@ import numpy as np
 from eval.bench import Group, Workload
 from eval.checks import Finding, verdict
 from eval.rows import Cell, Correctness
-from eval.suites.cells import cells_of
-from eval.suites.series import published_series
-from eval.suites.suite import Suite, over_groups
+from eval.suites import Suite, over_groups
+from eval.suites.series import cells_of, published_series
 from eval.workloads import computed_function, work_of
 from eval.workloads.layer import layer_setting
 from zoo.attention import Attention
@@ -104,10 +103,5 @@ def inlined_layer(num_heads: int, head_dim: int) -> Callable[..., mx.array]:
     return attend
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="The registry's layer against the same code by hand, equal to the last bit (PyTorch issue 181725).",
-    plan=plan,
-    summary=over_groups,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_groups)
 BUILDERS = {BUILDER: build}

@@ -5,7 +5,6 @@ fastest fixed implementation of the group, or if its time cannot be told from th
 their paired ratio reaches down to 1.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,24 +12,17 @@ from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Cell, Row
 from eval.statistics import paired_ratio
-from eval.suites.calibrate import (
-    PHASES,
-    choosable_mechanisms,
-    implementation_cells,
-    member_of,
-    op_cell,
-    with_softmax_baseline,
-)
-from eval.suites.suite import Figure, Suite
-from zoo.attention.calibration import load_calibration
-from zoo.attention.choice import Chooser
+from eval.suites import Figure, Suite
+from eval.suites.calibrate import NUM_HEADS, PHASES, groups_at, implementation_cells, op_cell
+from zoo.attention.choice import Member, chosen_implementation
 
 NAME = "adaptive"
 # None of the calibrated lengths, nor a batch size that was calibrated but for one.
 SETTINGS = ((1, 96), (2, 96), (1, 192), (2, 192), (1, 384), (2, 384), (1, 768))
 ROUNDS = 15
 TARGET_SHARE = 0.95
-_CHOSEN = "chosen="
+# What adaptive attention's cells have in place of an implementation, and what begins their detail.
+_CALIBRATED, _CHOSEN = "calibrated", "chosen="
 
 
 def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | None = None) -> list[Group]:
@@ -39,37 +31,30 @@ def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | N
     if lengths is not None or batch_sizes is not None:
         lengths = lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
         settings = [(batch_size, length) for length in lengths for batch_size in batch_sizes or (1, 2)]
-    groups = []
-    for mode, (batch_size, length) in itertools.product(PHASES, settings):
-        place: dict[str, Any] = {"suite": NAME, "mode": mode, "batch_size": batch_size, "length": length}
-        cells: list[Cell] = []
-        for name in choosable_mechanisms():
-            fixed = implementation_cells(name, **place)
-            # With one that is worth timing at this size, there is no worst to be faster than.
-            if len(fixed) > 1:
-                cells += [*fixed, _adaptive_cell(name, place)]
-        # Whether the machine was quiet is told once for each phase.
-        control = (batch_size, length) == settings[0]
-        groups.append(Group(cells=with_softmax_baseline(cells), control=control, max_rounds=ROUNDS))
-    return groups
+    return groups_at(NAME, settings, _cells, controlled=settings[0], rounds=ROUNDS)
 
 
-def _adaptive_cell(name: str, place: dict[str, Any]) -> Cell:
-    """Its detail says what it chooses by today's calibration, so that another calibration makes another cell."""
-    member, phase = member_of(name), PHASES[place["mode"]]
+def _cells(member: Member, **place: Any) -> list[Cell]:
+    """Every fixed implementation of a mechanism, and what adaptive attention chooses by today's calibration.
+
+    The choice stands in the cell's detail, so that another calibration makes another cell.
+    """
+    fixed = implementation_cells(member, **place)
+    # With one that is worth timing at this size, there is no worst to be faster than.
+    if len(fixed) < 2:
+        return []
+    name, phase = member.declared.name, PHASES[place["mode"]]
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
-        "implementation": "calibrated",
+        "implementation": _CALIBRATED,
         "of": name,
         "parameters": member.own_parameters,
         "phase": phase,
     }
-    cell = op_cell(mapping, **place)
-    rows = cell.batch_size * cell.num_heads
-    chooser = Chooser([member], load_calibration(None))
-    _, chosen = chooser.choose(phase=phase, rows=rows, length=cell.length, causal=cell.causal)
-    return cell.model_copy(update={"detail": f"{_CHOSEN}{chosen}"})
+    size: dict[str, int] = {"rows": place["batch_size"] * NUM_HEADS, "length": place["length"]}
+    chosen = chosen_implementation(member.declared, member.parameters, phase=phase, **size, causal=True)
+    return [*fixed, op_cell(mapping, **place, detail=f"{_CHOSEN}{chosen}")]
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
@@ -78,38 +63,31 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
     which it is slower than every fixed implementation.
     """
-    timed: dict[tuple[str, str, str], list[Measured]] = {}
+    # Of one mechanism in the same rounds, by implementation.
+    rivals: dict[tuple[str, ...], dict[str, Measured]] = {}
     for each in measured(rows, timed=True):
-        timed.setdefault(each.rounds, []).append(each)
-    cells = [verdict for found in timed.values() for verdict in _verdicts(found)]
+        mapping = each.cell.attention_mapping
+        name = mapping.get("of", mapping["mechanism"])
+        rivals.setdefault((*each.rounds, name), {})[mapping["implementation"]] = each
+    cells = [_verdict(name, found) for (*_, name), found in rivals.items() if _CALIBRATED in found and len(found) > 2]
     if not cells:
         return []
     share = sum(cell["best_or_tied"] for cell in cells) / len(cells)
+    slower = sum(cell["slower_than_worst"] for cell in cells)
     head = {
         "cells": len(cells),
         "best_or_tied": share,
         "target": TARGET_SHARE,
-        "met": share >= TARGET_SHARE and not any(cell["slower_than_worst"] for cell in cells),
+        "met": share >= TARGET_SHARE and slower == 0,
         "best": sum(cell["chosen"] == cell["best"] for cell in cells) / len(cells),
-        "slower_than_worst": sum(cell["slower_than_worst"] for cell in cells),
+        "slower_than_worst": slower,
     }
     return [head, *cells]
 
 
-def _verdicts(found: Sequence[Measured]) -> list[Figure]:
-    """One for each mechanism, of rows that were timed in the same rounds."""
-    fixed: dict[str, dict[str, Measured]] = {}
-    adaptive: dict[str, Measured] = {}
-    for each in found:
-        mapping = each.cell.attention_mapping
-        if mapping["mechanism"] == "adaptive":
-            adaptive[mapping["of"]] = each
-        else:
-            fixed.setdefault(mapping["mechanism"], {})[mapping["implementation"]] = each
-    return [_verdict(name, each, fixed[name]) for name, each in adaptive.items() if len(fixed.get(name, {})) > 1]
-
-
-def _verdict(name: str, ours: Measured, fixed: dict[str, Measured]) -> dict[str, Any]:
+def _verdict(name: str, rivals: dict[str, Measured]) -> Figure:
+    ours = rivals[_CALIBRATED]
+    fixed = {each: found for each, found in rivals.items() if found is not ours}
     best = min(fixed, key=lambda each: fixed[each].median)
     worst = max(fixed, key=lambda each: fixed[each].median)
     to_best, to_worst = (paired_ratio(ours.samples, fixed[each].samples) for each in (best, worst))
@@ -129,9 +107,4 @@ def _verdict(name: str, ours: Measured, fixed: dict[str, Measured]) -> dict[str,
     }
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="whether attention=adaptive chooses the fastest implementation at lengths that were not calibrated",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

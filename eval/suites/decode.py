@@ -5,15 +5,13 @@ caches of shared keys and values are measured in a model with the published eigh
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from eval.bench import Group
 from eval.query import measured
 from eval.rows import Cell, Row
-from eval.suites.cells import cells_of, model_fields
-from eval.suites.series import Series, chosen_series, published_series
-from eval.suites.suite import Figure, Suite, by_group, statuses
+from eval.suites import Figure, Suite, by_group, statuses
+from eval.suites.series import Series, cells_of, model_fields, published_series, series_named
 from zoo.attention.catalog import attention_names, variant
 
 NAME = "decode"
@@ -37,13 +35,10 @@ def decodable_names() -> list[str]:
 
 
 def plan(
-    *,
-    variants: Mapping[str, Mapping[str, Any]] | None = None,
-    lengths: Sequence[int] | None = None,
-    models: Sequence[str] | None = None,
+    *, variants: Sequence[Series] | None = None, lengths: Sequence[int] = (), models: Sequence[str] | None = None
 ) -> list[Group]:
     """Prefill and decoding by length, and decoding of a batch; by default the small model's caches of shared heads."""
-    chosen = chosen_series(variants, decodable_names())
+    chosen = variants or [series_named(name) for name in decodable_names()]
     points = [("prefill", length, 1) for length in lengths or PREFILL_LENGTHS]
     points += [("decode", length, 1) for length in lengths or LENGTHS]
     points.append(("decode", min(lengths or LENGTHS), BATCH))
@@ -78,21 +73,15 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     """Fastest variant of each group, and tokens per second and cache bytes of each variant at the longest length."""
     figures = [statuses(rows)]
     for group, variants in by_group(rows).items():
-        fastest = min(variants.values(), key=lambda each: each.median)
-        figures.append(
-            {"figure": "fastest", "group": group, "variant": fastest.cell.variant, "seconds": fastest.median}
-        )
+        name, fastest = min(variants.items(), key=lambda item: item[1].median)
+        figures.append({"figure": "fastest", "group": group, "variant": name, "seconds": fastest.median})
     decoding = [each for each in measured(rows, mode="decode", timed=True) if each.cell.batch_size == 1]
     longest = max((each.cell.length for each in decoding), default=0)
-    for each in (each for each in decoding if each.cell.length == longest):
-        figure = {"figure": "decoding", "variant": each.cell.variant, "length": longest}
-        figures.append({**figure, "tokens_per_second": 1 / each.median, "cache_bytes": each.cache_bytes})
+    for each in decoding:
+        if each.cell.length == longest:
+            figure = {"figure": "decoding", "variant": each.cell.variant, "length": longest}
+            figures.append({**figure, "tokens_per_second": 1 / each.median, "cache_bytes": each.cache_bytes})
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Time to first token, time per token and cache bytes of every variant that can generate.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

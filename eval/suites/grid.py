@@ -5,13 +5,12 @@ have the modes forward and forward_backward; step, prefill and decode belong to 
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eval.bench import Group
-from eval.suites.cells import cells_of, model_fields
-from eval.suites.series import chosen_series
-from eval.suites.suite import Suite, over_baseline
+from eval.suites import Suite, over_baseline
+from eval.suites.series import Series, cells_of, model_fields, series_named
 from zoo.attention.catalog import attention_names
 from zoo.config import require
 
@@ -24,7 +23,7 @@ _DEFAULT_MODES = {**MODES, "model": _MODEL_MODES[2:]}
 
 def plan(  # noqa: PLR0913 - every axis is the user's
     *,
-    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    variants: Sequence[Series] | None = None,
     levels: Sequence[str] = tuple(MODES),
     modes: Sequence[str] | None = None,
     lengths: Sequence[int] = (256, 1024),
@@ -42,7 +41,7 @@ def plan(  # noqa: PLR0913 - every axis is the user's
     suitable = sorted({mode for level in levels for mode in MODES[level]})
     fits = modes is None or set(modes) <= set(suitable)
     require(fits, "modes", f"suit a level of {list(levels)}", modes, allowed=suitable)
-    chosen = chosen_series(variants, attention_names())
+    chosen = variants or [series_named(name) for name in attention_names()]
     subjects: list[dict[str, Any]] = [
         {"level": level, "mode": mode, **model}
         for level in levels
@@ -50,25 +49,17 @@ def plan(  # noqa: PLR0913 - every axis is the user's
         if mode in MODES[level]
         for model in (map(model_fields, models) if level == "model" else [{}])
     ]
-    names = ("batch_size", "length", "dtype", "compiled", "execution")
     found = []
-    for subject, *values in itertools.product(subjects, batch_sizes, lengths, dtypes, compiled, executions):
-        setting = {**subject, **dict(zip(names, values, strict=True))}
-        cells = cells_of(chosen, suite=NAME, group=_name(setting), **setting)
+    for subject, B, L, dtype, compiles, execution in itertools.product(
+        subjects, batch_sizes, lengths, dtypes, compiled, executions
+    ):
+        words = [subject["level"], subject["mode"], *([subject["model"]] if "model" in subject else [])]
+        words += [f"B={B}", f"L={L}", dtype, "compiled" if compiles else "eager", execution]
+        setting = {**subject, "batch_size": B, "length": L, "dtype": dtype, "compiled": compiles}
+        cells = cells_of(chosen, suite=NAME, group=" ".join(words), execution=execution, **setting)
         # Memory does not depend on when a call is evaluated; only many results kept at once would.
-        found.append(Group(cells=cells, memory=setting["execution"] == executions[0]))
+        found.append(Group(cells=cells, memory=execution == executions[0]))
     return found
 
 
-def _name(setting: Mapping[str, Any]) -> str:
-    words = [setting["level"], setting["mode"], setting.get("model", ""), f"B={setting['batch_size']}"]
-    words += [f"L={setting['length']}", setting["dtype"], "compiled" if setting["compiled"] else "eager"]
-    return " ".join(word for word in [*words, setting["execution"]] if word)
-
-
-SUITE = Suite(
-    name=NAME,
-    purpose="Your own grid of variants, levels, modes, lengths, batch sizes and dtypes.",
-    plan=plan,
-    summary=over_baseline,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=over_baseline)

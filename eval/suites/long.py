@@ -4,15 +4,15 @@ A single head of 64, causal: eight take eight times as long and as much, at the 
 only the forward pass is measured, of those whose memory grows with L, against one that is dense: seconds a call.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Sequence
 
 from eval.bench import Group
+from eval.query import Measured
 from eval.rows import Row
 from eval.statistics import scaling_exponent
-from eval.suites.cells import cells_of
-from eval.suites.series import chosen_series
-from eval.suites.suite import Figure, Suite, by_group, fewest_rounds, statuses
+from eval.suites import Figure, Suite, by_group, fewest_rounds, statuses
+from eval.suites.series import Series, cells_of, series_named
 
 NAME = "long"
 LENGTHS, MODES = (1024, 2048, 4096, 8192), ("forward", "forward_backward")
@@ -26,15 +26,12 @@ _MAX_ROUNDS = {2048: 10, 4096: 5}
 
 
 def plan(
-    *,
-    variants: Mapping[str, Mapping[str, Any]] | None = None,
-    lengths: Sequence[int] = LENGTHS,
-    modes: Sequence[str] = MODES,
+    *, variants: Sequence[Series] | None = None, lengths: Sequence[int] = LENGTHS, modes: Sequence[str] = MODES
 ) -> list[Group]:
     """One group for each mode and length."""
-    chosen = chosen_series(variants, VARIANTS)
+    chosen = variants or [series_named(name) for name in VARIANTS]
     found = []
-    for mode, length in ((mode, length) for mode in modes for length in lengths):
+    for mode, length in itertools.product(modes, lengths):
         name = f"{mode} L={length}"
         cells = cells_of(chosen, suite=NAME, group=name, level="op", mode=mode, length=length, num_heads=1)
         skipped = {}
@@ -57,9 +54,10 @@ def plan(
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """Exponents of time and of memory of each variant."""
     figures = [statuses(rows)]
-    series: dict[tuple[str, str], list[Any]] = {}
-    for each in (each for variants in by_group(rows).values() for each in variants.values()):
-        series.setdefault((each.cell.mode, each.cell.variant), []).append(each)
+    series: dict[tuple[str, str], list[Measured]] = {}
+    for variants in by_group(rows).values():
+        for name, each in variants.items():
+            series.setdefault((each.cell.mode, name), []).append(each)
     for (mode, name), found in series.items():
         if len(found) < 2:
             continue
@@ -73,9 +71,4 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="Time and memory of long texts, forward and backward, lengths 1024 to 8192.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

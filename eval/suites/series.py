@@ -1,15 +1,27 @@
-"""Series: one line of a table or figure each, a shipped variant with some of its parameters changed."""
+"""Series, one line of a table or figure each: a shipped variant with some of its parameters changed, and its cells."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from eval.rows import Cell
+from eval.rows.cell import Mode
 from zoo.attention import LayerPattern, VariantConfig, mechanism, variant_from_mapping
+from zoo.attention.calibration import Phase
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.mechanism import AUTO, GROUPING
 from zoo.config import require
 from zoo.config.files import parse_yaml
+from zoo.models.catalog import shipped_model
+
+PHASES: Mapping[Mode, Phase] = {
+    "forward": "forward",
+    "prefill": "forward",
+    "forward_backward": "training",
+    "step": "training",
+    "decode": "decode",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,10 +30,14 @@ class Series:
 
     Attributes:
         name: A cell's `variant`: the YAML's name, and the parameters that were given, in brackets.
+        shipped: The YAML's name.
+        parameters: What was given, even if the YAML says the same.
         mapping: The whole mapping, as `zoo.attention.variant_from_mapping` takes it.
     """
 
     name: str
+    shipped: str
+    parameters: Mapping[str, Any]
     mapping: Mapping[str, Any]
 
     @property
@@ -31,101 +47,96 @@ class Series:
 
     @property
     def variant(self) -> VariantConfig | LayerPattern:
-        """The variant itself.
-
-        Raises:
-            UserError: If the mapping is none.
-        """
+        """The variant itself."""
         return variant_from_mapping(self.mapping)
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What differs from the YAML; None for a parameter that another one takes the place of."""
+        gone = set(variant_mapping(self.shipped)) - set(self.mapping)
+        return {**dict.fromkeys(sorted(gone)), **self.parameters}
 
-def series(name: str, /, **parameters: int | float | str) -> Series:
-    """A shipped variant, for example `series("swa", window_size=32)`, which is named `swa(window_size=32)`.
 
-    Args:
-        name: Of a YAML in configs/attention.
-        parameters: Of the variant, in place of the YAML's; even equal ones are named.
+def series_named(name: str) -> Series:
+    """The series of a name: `swa(window_size=32)` is the shipped variant `swa` with a window of 32.
 
     Raises:
-        UserError: If there is no such variant, or it has no such parameter.
+        UserError: If there is no such variant, it has no such parameter, or the brackets hold something else.
     """
-    mapping = variant_mapping(name)
+    shipped, opening, inside = name.partition("(")
+    pairs = [pair.partition("=") for pair in inside.removesuffix(")").split(",")] if opening else []
+    well_formed = not opening or (name.endswith(")") and all(key.strip() and value for key, _, value in pairs))
+    require(well_formed, "variants", "be names such as swa or swa(window_size=32)", name)
+    where = "variants: parameters, as in swa(window_size=32),"
+    parameters = {key.strip(): parse_yaml(value, where=where) for key, _, value in pairs}
+    mapping = variant_mapping(shipped)
     for parameter, value in parameters.items():
         # They say the same in two ways; a variant takes at most one of them.
         for rival in GROUPING if parameter in GROUPING else ():
             mapping.pop(rival, None)
         mapping[parameter] = value
     variant_from_mapping(mapping)
-    given = ", ".join(f"{parameter}={value}" for parameter, value in parameters.items())
-    return Series(name=f"{name}({given})" if given else name, mapping=mapping)
+    return Series(name=name, shipped=shipped, parameters=parameters, mapping=mapping)
 
 
-def changed_parameters(text: str) -> dict[str, Any]:
-    """What a series' name changes in the variant's YAML; None for a parameter that another one takes the place of.
-
-    Raises:
-        UserError: As for `named_parameters`.
-    """
-    name, parameters = named_parameters(text)
-    gone = set(variant_mapping(name)) - set(series(name, **parameters).mapping)
-    return {**dict.fromkeys(sorted(gone)), **parameters}
-
-
-def named_parameters(text: str) -> tuple[str, dict[str, Any]]:
-    """Takes a series' name apart: `swa(window_size=32)` is `swa` with a window of 32.
-
-    Raises:
-        UserError: If it is none: no such variant or parameter, or brackets that hold something else.
-    """
-    name, opening, inside = text.partition("(")
-    pairs = [pair.partition("=") for pair in inside.removesuffix(")").split(",")] if opening else []
-    well_formed = not opening or (text.endswith(")") and all(key.strip() and value for key, _, value in pairs))
-    require(well_formed, "variants", "be names such as swa or swa(window_size=32)", text)
-    where = "variants: parameters, as in swa(window_size=32),"
-    parameters = {key.strip(): parse_yaml(value, where=where) for key, _, value in pairs}
-    series(name, **parameters)
-    return name, parameters
-
-
-def series_named(text: str) -> Series:
-    """The series of a name, of which `named_parameters` says more."""
-    name, parameters = named_parameters(text)
-    return series(name, **parameters)
-
-
-def published_series(text: str) -> Series:
-    """The series of a name, computed by its mechanism's own code at every length.
+def published_series(name: str) -> Series:
+    """The series of a name, computed by its mechanism's own code at every length; errors as of `series_named`.
 
     Published figures are of one implementation; where the YAML leaves the choice open (`auto`), it is the mechanism's
     first, such as `fused` or `chunked`.
-
-    Raises:
-        UserError: As for `named_parameters`.
     """
-    found = series_named(text)
+    found = series_named(name)
     if found.mapping.get("implementation") != AUTO:
         return found
     first = next(iter(mechanism(found.mapping["mechanism"]).implementations))
     return dataclasses.replace(found, mapping={**found.mapping, "implementation": first})
 
 
-def chosen_series(
-    variants: Mapping[str, Mapping[str, Any]] | None,
-    default: Iterable[str],
-    *,
-    by_default: Callable[[str], Series] = series,
-) -> list[Series]:
-    """The variants that a user named, under their own names and in their order; or, of None, the default ones.
+def cells_of(series: Iterable[Series], **fields: Any) -> tuple[Cell, ...]:
+    """One cell for each series, with the implementation that computes it; the first is the baseline.
 
-    Args:
-        variants: Name -> mapping, or None.
-        default: Names, of which `by_default` makes series.
-        by_default: As said.
+    `fields` are all other fields of the cells; the builder is named as the level unless it is given.
+    """
+    fields = {"builder": fields["level"], **fields}
+    plain = [Cell(**{**fields, "variant": each.name, "attention": each.attention}) for each in series]
+    roles = ("baseline", *["candidate"] * len(plain))
+    return tuple(
+        cell.model_copy(update={"role": role, "attention": _computed(cell)})
+        for cell, role in zip(plain, roles, strict=False)
+    )
+
+
+def _computed(cell: Cell) -> str:
+    """The cell's attention with what `auto` chooses for it, so that its row says what was timed."""
+    mapping = cell.attention_mapping
+    if "layer_pattern" in mapping:
+        mapping["layer_pattern"] = [_implemented(each, cell) for each in mapping["layer_pattern"]]
+    return json.dumps(_implemented(mapping, cell), sort_keys=True)
+
+
+def _implemented(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    if mapping.get("implementation") != AUTO:
+        return dict(mapping)
+    variant = variant_from_mapping(mapping)
+    assert isinstance(variant, VariantConfig)
+    rows = cell.batch_size * cell.num_heads
+    chosen = variant.resolved(phase=PHASES[cell.mode], rows=rows, length=cell.length, causal=cell.causal)
+    return {**mapping, "implementation": chosen.implementation}
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """The fields of a cell inside a shipped model, or of the model itself.
 
     Raises:
-        UserError: If the user named none at all.
+        UserError: If there is no such model; lists those there are.
     """
-    if variants is None:
-        return [by_default(name) for name in default]
-    require(bool(variants), "variants", "name at least one", [])
-    return [Series(name=name, mapping=mapping) for name, mapping in variants.items()]
+    values = shipped_model(name)
+    heads = values["num_heads"]
+    return {
+        "model": name,
+        "num_heads": heads,
+        "num_kv_heads": values.get("num_kv_heads") or heads,
+        "head_dim": values.get("head_dim") or values["hidden_size"] // heads,
+        "hidden_size": values["hidden_size"],
+        "causal": values["family"] != "bert",
+    }

@@ -14,9 +14,9 @@ from eval.bench import Group
 from eval.query import ratio_of
 from eval.rows import Row
 from eval.statistics import Contrast, amdahl
-from eval.suites.cells import cells_of, layer_detail, model_fields, num_layers_of
-from eval.suites.series import chosen_series, published_series
-from eval.suites.suite import Figure, Ratio, Suite, by_group, statuses
+from eval.suites import Figure, Suite, by_group, statuses, with_interval
+from eval.suites.series import Series, cells_of, model_fields, published_series
+from zoo.models.catalog import model_names, shipped_model
 
 NAME = "transfer"
 # Model -> length: gpt_tiny holds 512 tokens.
@@ -30,13 +30,10 @@ _MODEL_ROUNDS = 10
 
 
 def plan(
-    *,
-    variants: Mapping[str, Mapping[str, Any]] | None = None,
-    models: Sequence[str] = tuple(MODELS),
-    lengths: Sequence[int] | None = None,
+    *, variants: Sequence[Series] | None = None, models: Sequence[str] = tuple(MODELS), lengths: Sequence[int] = ()
 ) -> list[Group]:
     """One group for each level, mode and model."""
-    chosen = chosen_series(variants, VARIANTS, by_default=published_series)
+    chosen = variants or [published_series(name) for name in VARIANTS]
     return [
         Group(
             cells=cells_of(
@@ -47,7 +44,7 @@ def plan(
                 level=level,
                 mode=mode,
                 length=length,
-                detail=layer_detail(model) if level == "layer" else "",
+                detail=f"positions={shipped_model(model)['positions']}" if level == "layer" else "",
             ),
             max_rounds=_MODEL_ROUNDS if level == "model" else None,
         )
@@ -87,31 +84,22 @@ def predictions(rows: Iterable[Row]) -> list[Prediction]:
     """Every variant whose op and model were both timed beside the baseline, at one shape."""
     groups, found = by_group(rows), []
     for group, variants in groups.items():
-        cell = next(iter(variants.values())).cell
-        ops = groups.get(f"op {OP_MODES.get(cell.mode)} {cell.model} L={cell.length}", {})
         base = next((each for each in variants.values() if each.cell.role == "baseline"), None)
-        base_op = None if base is None else ops.get(base.cell.variant)
-        num_layers = num_layers_of(cell.model)
-        if cell.level != "model" or base is None or base_op is None or num_layers is None:
+        if base is None or base.cell.level != "model" or base.cell.model not in model_names():
             continue
-        share = base_op.median * num_layers / base.median
+        model, mode = base.cell.model, base.cell.mode
+        ops = groups.get(f"op {OP_MODES.get(mode)} {model} L={base.cell.length}", {})
+        base_op = ops.get(base.cell.variant)
+        if base_op is None:
+            continue
+        share = base_op.median * shipped_model(model)["num_layers"] / base.median
         for name, each in variants.items():
-            measured, op = None if each is base else ratio_of(each, base), ops.get(name)
-            op_ratio = None if op is None else ratio_of(op, base_op)
+            measured = None if each is base or name not in ops else ratio_of(each, base)
+            op_ratio = None if measured is None else ratio_of(ops[name], base_op)
             predicted = None if op_ratio is None else amdahl(share, op_ratio.value)
             if measured is not None and op_ratio is not None and predicted is not None:
-                found.append(
-                    Prediction(
-                        group=group,
-                        variant=name,
-                        model=str(cell.model),
-                        mode=cell.mode,
-                        share=share,
-                        op_ratio=op_ratio.value,
-                        predicted=predicted,
-                        measured=measured,
-                    )
-                )
+                own: dict[str, Any] = {"variant": name, "op_ratio": op_ratio.value, "predicted": predicted}
+                found.append(Prediction(group=group, model=model, mode=mode, share=share, **own, measured=measured))
     return found
 
 
@@ -123,15 +111,9 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     if errors:
         figures.append({"figure": "median relative error of the prediction", "value": statistics.median(errors)})
     for each in found:
-        ratio = Ratio(ratio=each.measured.value, low=each.measured.low, high=each.measured.high)
         told = {name: getattr(each, name) for name in ("group", "variant", "share", "op_ratio", "predicted")}
-        figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **ratio})
+        figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **with_interval(each.measured)})
     return figures
 
 
-SUITE = Suite(
-    name=NAME,
-    purpose="What an op's speed-up becomes in a layer and in a whole model, against Amdahl's law.",
-    plan=plan,
-    summary=summary,
-)
+SUITE = Suite(name=NAME, plan=plan, summary=summary)

@@ -12,7 +12,7 @@ from eval.bench import Group
 from eval.rows import Cell, Comparison, Correctness, CurvePoint, Machine, Memory, Quality, Row, Timing, Work
 from eval.rows.schema import Status
 from eval.suites import SuiteRequest, suites
-from eval.suites.series import series
+from eval.suites.series import series_named
 
 MACHINE = Machine(
     device="Planted Processor, 2 cores, Linux CPU",
@@ -170,7 +170,7 @@ def _quality_row(quality: Quality) -> Row:
 @functools.cache
 def attention(name: str) -> str:
     """What a shipped variant computes, as rows have it."""
-    return series(name).attention
+    return series_named(name).attention
 
 
 @functools.cache

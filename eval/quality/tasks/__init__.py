@@ -6,15 +6,16 @@ evaluated, or brings questions of its own.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
 from eval.plugins import declared
 from eval.quality.score import Score
-from zoo.config import UserError, require
+from zoo.config import UserError, require, require_within
 from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
 from zoo.training.predictions import Predictions, Predictor
 
@@ -50,10 +51,7 @@ class Evaluated:
     compile: bool = True
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", "be at least 1", self.batch_size)
-        require(self.sequence_length >= 1, "sequence_length", "be at least 1", self.sequence_length)
-        enough = self.max_batches is None or self.max_batches >= 1
-        require(enough, "max_batches", "be at least 1 or null", self.max_batches)
+        require_within(self, 1, math.inf, "batch_size", "sequence_length", "max_batches")
         fits = not self.is_text or self.too_long(self.sequence_length) is None
         limit = f"be at most the model's max_seq_len {self.model.config.position_limit} with learned positions"
         require(fits, "sequence_length", limit, self.sequence_length)
@@ -97,11 +95,7 @@ class Evaluated:
 
     @functools.cached_property
     def text_predictions(self) -> Predictions:
-        """The predictions of the held-out text in rows as long as in training: several tasks look at the same ones.
-
-        Raises:
-            UserError: If the text is too short for one row.
-        """
+        """The predictions of `text_batches` in rows as long as in training: several tasks look at the same ones."""
         return self.predictor()(self.text_batches())
 
     def text_batches(self, *, shrink: int = 1) -> Iterator[Batch]:
@@ -144,47 +138,50 @@ class Evaluated:
         )
 
 
+class Need(NamedTuple):
+    """What a task asks of the model and its data, and what is said where that is missing, with {data} and {family}."""
+
+    is_met: Callable[[Evaluated], bool]
+    otherwise: str
+
+
+_TEXT = Need(lambda it: it.is_text, "it asks for text; the model was trained on {data}, whose tokens are none")
+_NEXT_TOKEN = Need(lambda it: it.causal, "it asks for the next token; a {family} model is an encoder")
+_RUNNING = Need(
+    lambda it: isinstance(it.data, TextData),
+    "it asks for running text, and examples are rows of their own; choose one, as data=text",
+)
+_DECODING = Need(
+    lambda it: all(layer.self_attn.capabilities.decode for layer in it.model.layers),
+    "its attention cannot write token by token",
+)
+# Any model of text; one that reads left to right; one whose text may be cut at will; one that writes.
+TEXT = (_TEXT,)
+LANGUAGE_MODEL = (*TEXT, _NEXT_TOKEN)
+RUNNING_TEXT = (*LANGUAGE_MODEL, _RUNNING)
+DECODING = (*LANGUAGE_MODEL, _DECODING)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityTask:
     """A task.
 
     Attributes:
         name: As in `tasks=[NAME]`.
-        unfit: Why the task does not fit what is evaluated; None if it does.
+        needs: What it asks of the model and its data, in the order in which what is missing is told.
         measure: The figures, the one that stands for the task first.
         on_request: Whether it is left out where no task is named.
     """
 
     name: str
-    unfit: Callable[[Evaluated], str | None]
+    needs: Sequence[Need]
     measure: Callable[[Evaluated], Sequence[Score]]
     on_request: bool = False
 
-
-def unless_text(evaluated: Evaluated) -> str | None:
-    """Why a task about text does not fit."""
-    if evaluated.is_text:
-        return None
-    return f"it asks for text; the model was trained on {evaluated.data.name}, whose tokens are none"
-
-
-def unless_language_model(evaluated: Evaluated) -> str | None:
-    """Why a task about the next token does not fit."""
-    unfit = None if evaluated.causal else f"it asks for the next token; a {evaluated.family} model is an encoder"
-    return unless_text(evaluated) or unfit
-
-
-def unless_running_text(evaluated: Evaluated) -> str | None:
-    """Why a language model's task that cuts text at will does not fit."""
-    runs = isinstance(evaluated.data, TextData)
-    unfit = None if runs else "it asks for running text, and examples are rows of their own; choose one, as data=text"
-    return unless_language_model(evaluated) or unfit
-
-
-def unless_decoding(evaluated: Evaluated) -> str | None:
-    """Why a task in which the model writes does not fit."""
-    able = all(layer.self_attn.capabilities.decode for layer in evaluated.model.layers)
-    return unless_language_model(evaluated) or (None if able else "its attention cannot write token by token")
+    def unfit(self, evaluated: Evaluated) -> str | None:
+        """Why the task does not fit what is evaluated; None if it does."""
+        missing = next((need.otherwise for need in self.needs if not need.is_met(evaluated)), None)
+        return missing and missing.format(data=evaluated.data.name, family=evaluated.family)
 
 
 def all_tasks() -> Mapping[str, QualityTask]:
@@ -196,28 +193,22 @@ def all_tasks() -> Mapping[str, QualityTask]:
 
 
 def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[QualityTask]:
-    """The tasks of these names, or all that fit.
+    """The tasks of these names, which are known, or all that fit and need no request.
 
     Raises:
-        UserError: On an unknown name, or a task that does not fit; says why.
+        UserError: If a named task does not fit; says why.
     """
     tasks = all_tasks()
     if names is None:
         return [task for task in tasks.values() if not task.on_request and task.unfit(evaluated) is None]
-    require_known(names)
     for name in names:
-        reason = tasks[name].unfit(evaluated)
-        if reason is not None:
+        if (reason := tasks[name].unfit(evaluated)) is not None:
             raise UserError(f"tasks: {name} must fit the checkpoint; {reason}")
     return [tasks[name] for name in names]
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuses names of no task.
-
-    Raises:
-        UserError: Lists the tasks.
-    """
+    """Refuses names of no task by a UserError that lists the tasks."""
     tasks = all_tasks()
     for name in names:
         if name not in tasks:

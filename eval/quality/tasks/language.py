@@ -9,34 +9,18 @@ Beyond the length seen in training it is the same amount of text at each length.
 longer rows are skipped, not tried.
 """
 
+from collections.abc import Callable
+
 from eval.quality.score import Score, scores_of
-from eval.quality.tasks import Evaluated, QualityTask, unless_language_model, unless_running_text, unless_text
+from eval.quality.tasks import LANGUAGE_MODEL, RUNNING_TEXT, TEXT, Evaluated, Need, QualityTask
 from zoo.data import ExampleData, TextData
 
 _FACTORS = (4, 2, 1)
 
 
-def language(evaluated: Evaluated) -> list[Score]:
-    """Of a language model: bits_per_byte first, then loss (nats per token) and perplexity.
-
-    Raises:
-        UserError: If the text is too short for one row, as the other tasks here do.
-    """
-    return scores_of(evaluated.text_predictions, "bits_per_byte", "loss", "perplexity")
-
-
-def masked(evaluated: Evaluated) -> list[Score]:
-    """Of an encoder: accuracy first (the most probable token is the hidden one), then loss and bits_per_byte of those.
-
-    Raises:
-        UserError: If the tokenizer has no mask token.
-    """
-    return scores_of(evaluated.text_predictions, "accuracy", "loss", "bits_per_byte")
-
-
-def classification(evaluated: Evaluated) -> list[Score]:
-    """Of a classifier: accuracy first (the most probable class is the text's own), then loss (nats per text)."""
-    return scores_of(evaluated.text_predictions, "accuracy", "loss")
+def held_out(*metrics: str) -> Callable[[Evaluated], list[Score]]:
+    """These figures over the held-out text: loss is in nats per token or text, accuracy that of the first guess."""
+    return lambda evaluated: scores_of(evaluated.text_predictions, *metrics)
 
 
 def positions(evaluated: Evaluated) -> list[Score]:
@@ -72,32 +56,28 @@ def _at(evaluated: Evaluated, factor: int) -> Score:
         reason = f"the held-out text has {tokens} tokens, fewer than {length}"
     if reason is not None:
         return Score(metric="bits_per_byte", length=length, skipped=reason)
-    if factor == 1:
-        predictions = evaluated.text_predictions
-    else:
-        predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor))
+    longer = factor > 1
+    predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor)) if longer else evaluated.text_predictions
     return scores_of(predictions, "bits_per_byte", length=length)[0]
 
 
-def _unless_encoder(evaluated: Evaluated) -> str | None:
-    reason = unless_text(evaluated)
-    if reason is None and evaluated.causal:
-        reason = f"it asks for hidden tokens; a {evaluated.family} model reads left to right"
-    if reason is None and not evaluated.model.config.masked_token_head:
-        reason = "it asks for hidden tokens; this encoder has no masked-token head"
-    return reason
-
-
-def _unless_classifier(evaluated: Evaluated) -> str | None:
-    if isinstance(evaluated.data, ExampleData) and evaluated.data.classes:
-        return None
-    return "it asks what texts are, a classifier and about texts with labels"
-
-
+language = held_out("bits_per_byte", "loss", "perplexity")
+masked = held_out("accuracy", "loss", "bits_per_byte")
+_ENCODER = (
+    *TEXT,
+    Need(lambda it: not it.causal, "it asks for hidden tokens; a {family} model reads left to right"),
+    Need(
+        lambda it: it.model.config.masked_token_head, "it asks for hidden tokens; this encoder has no masked-token head"
+    ),
+)
+_CLASSIFIER = Need(
+    lambda it: isinstance(it.data, ExampleData) and bool(it.data.classes),
+    "it asks what texts are, a classifier and about texts with labels",
+)
 TASKS = (
-    QualityTask(name="language", unfit=unless_language_model, measure=language),
-    QualityTask(name="positions", unfit=unless_running_text, measure=positions),
-    QualityTask(name="extrapolation", unfit=unless_running_text, measure=extrapolation),
-    QualityTask(name="masked", unfit=_unless_encoder, measure=masked),
-    QualityTask(name="classification", unfit=_unless_classifier, measure=classification),
+    QualityTask(name="language", needs=LANGUAGE_MODEL, measure=language),
+    QualityTask(name="positions", needs=RUNNING_TEXT, measure=positions),
+    QualityTask(name="extrapolation", needs=RUNNING_TEXT, measure=extrapolation),
+    QualityTask(name="masked", needs=_ENCODER, measure=masked),
+    QualityTask(name="classification", needs=(_CLASSIFIER,), measure=held_out("accuracy", "loss")),
 )

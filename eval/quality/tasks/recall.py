@@ -8,15 +8,14 @@ token by token, greedily, and it is right or not. By chance a model that knows t
 asked for is right once in as many times as there are pairs; one that only knows that it is a number, once in 900.
 """
 
-import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from eval.quality.score import Score, clustered_mean, score_of
-from eval.quality.tasks import Evaluated, QualityTask, unless_decoding, unless_running_text
+from eval.quality.tasks import DECODING, RUNNING_TEXT, Evaluated, Need, QualityTask
 from zoo.config import UserError
 from zoo.data import SyntheticTask
 from zoo.data.questions import Question, needle_question, recall_question
@@ -33,11 +32,9 @@ _ANSWER_TOKENS = 6
 
 
 def recall(evaluated: Evaluated) -> list[Score]:
-    """Accuracy of a synthetic task's model.
+    """Accuracy of a synthetic task's model, over all settings that could be tried first, then at each setting.
 
-    Returns:
-        accuracy over all settings that could be tried first, then at each setting; settings longer than the model's
-        positions reach are skipped.
+    Settings longer than the model's positions reach are skipped.
 
     Raises:
         UserError: If no setting fits the model.
@@ -46,36 +43,30 @@ def recall(evaluated: Evaluated) -> list[Score]:
     assert isinstance(task, SyntheticTask), "recall is asked of synthetic tasks only"
     predictor = evaluated.predictor()
     num_batches = _DEFAULT_BATCHES if evaluated.max_batches is None else evaluated.max_batches
-    correct, weights, scores = [], [], []
+    rows, scores = [], []
     settings: Sequence[Mapping[str, Any]] = task.settings()
     for setting in settings:
         reason = evaluated.too_long(task.at(setting).length)
         if reason is not None:
             scores.append(Score(metric="accuracy", skipped=reason, **setting))
             continue
-        batches = task.test_batches(setting, batch_size=evaluated.batch_size, num_batches=num_batches)
-        predictions = predictor(batches)
-        correct.append(predictions.correct_RL.sum(axis=1))
-        weights.append(predictions.weights_RL.sum(axis=1))
-        scores.append(_accuracy(correct[-1], weights[-1], setting))
-    if not correct:
+        found = predictor(task.test_batches(setting, batch_size=evaluated.batch_size, num_batches=num_batches))
+        rows.append((found.correct_RL.sum(axis=1), found.weights_RL.sum(axis=1)))
+        scores.append(_accuracy(*rows[-1], **setting))
+    if not rows:
         raise UserError(f"tasks: {task.name} has no setting that fits the model; {scores[0].skipped}")
     # Test rows have the same random numbers at every setting: what stands for a row is all that it was asked.
-    return [_accuracy(np.sum(correct, axis=0), np.sum(weights, axis=0), {}), *scores]
+    return [_accuracy(*np.sum(rows, axis=0)), *scores]
 
 
 def generated_recall(evaluated: Evaluated) -> list[Score]:
     """Share of the names whose number the model writes: over all numbers of pairs first, then at each."""
-    count = min(_MOST, evaluated.batch_size * (evaluated.max_batches or _MOST))
-    seed = evaluated.seed
-    return _answered(
-        evaluated,
-        "num_pairs",
-        {
-            pairs: [recall_question(number, num_pairs=pairs, seed=seed) for number in range(count)]
-            for pairs in _NUM_PAIRS
-        },
-    )
+    numbers = range(min(_MOST, evaluated.batch_size * (evaluated.max_batches or _MOST)))
+
+    def questions(num_pairs: float) -> list[Question]:
+        return [recall_question(number, num_pairs=int(num_pairs), seed=evaluated.seed) for number in numbers]
+
+    return _answered(evaluated, questions, "num_pairs", _NUM_PAIRS)
 
 
 def generated_needle(evaluated: Evaluated) -> list[Score]:
@@ -94,53 +85,40 @@ def generated_needle(evaluated: Evaluated) -> list[Score]:
         if read.any()
     )
     texts = [tokenizer.decode(row) for row in itertools.islice(rows, _MOST)]
-    return _answered(
-        evaluated,
-        "depth",
-        {
-            depth: [needle_question(number, text, depth=depth, seed=seed) for number, text in enumerate(texts)]
-            for depth in _DEPTHS
-        },
-    )
+
+    def questions(depth: float) -> list[Question]:
+        return [needle_question(number, text, depth=depth, seed=seed) for number, text in enumerate(texts)]
+
+    return _answered(evaluated, questions, "depth", _DEPTHS)
 
 
-def _answered(evaluated: Evaluated, axis: str, questions: Mapping[float, Sequence[Question]]) -> list[Score]:
+def _answered(
+    evaluated: Evaluated, questions: Callable[[float], Sequence[Question]], axis: str, values: Sequence[float]
+) -> list[Score]:
     """The share of the questions that the model answers: over all first, then at each value of the axis."""
-    right = {value: np.array(_is_right(evaluated, each), dtype=float) for value, each in questions.items()}
-    parts = [_accuracy(right_R, np.ones(len(right_R)), {axis: value}) for value, right_R in right.items()]
-    whole_R = np.concatenate([*right.values()])
-    return [_accuracy(whole_R, np.ones(len(whole_R)), {}), *parts]
+    config, whole, parts = GenerationConfig(max_tokens=_ANSWER_TOKENS), [], []
+    for value in values:
+        asked, right = questions(value), []
+        for start in range(0, len(asked), evaluated.batch_size):
+            part = asked[start : start + evaluated.batch_size]
+            results = generate_batch(evaluated.model, evaluated.tokenizer, [each.prompt for each in part], config)
+            right += [each.is_answered_by(result.text) for each, result in zip(part, results, strict=True)]
+        parts.append(_accuracy(np.array(right, dtype=float), np.ones(len(right)), **{axis: value}))
+        whole += right
+    return [_accuracy(np.array(whole, dtype=float), np.ones(len(whole))), *parts]
 
 
-def _is_right(evaluated: Evaluated, questions: Sequence[Question]) -> list[bool]:
-    config, right = GenerationConfig(max_tokens=_ANSWER_TOKENS), []
-    for start in range(0, len(questions), evaluated.batch_size):
-        part = questions[start : start + evaluated.batch_size]
-        results = generate_batch(evaluated.model, evaluated.tokenizer, [each.prompt for each in part], config)
-        right += [each.is_answered_by(result.text) for each, result in zip(part, results, strict=True)]
-    return right
+def _accuracy(right_R: np.ndarray, weights_R: np.ndarray, **setting: float) -> Score:
+    return score_of("accuracy", clustered_mean(right_R, weights_R), count=weights_R.sum(), **setting)
 
 
-def _accuracy(right_R: np.ndarray, weights_R: np.ndarray, setting: Mapping[str, float]) -> Score:
-    return score_of("accuracy", clustered_mean(right_R, weights_R), count=round(float(weights_R.sum())), **setting)
-
-
-def _unless_trained_on(name: str, evaluated: Evaluated) -> str | None:
-    trained_on = evaluated.data.name
-    if trained_on == name:
-        return None
-    return f"its tokens mean nothing to a model that was trained on {trained_on}; train with data={name}"
-
-
-def _unless_writing_after_text(evaluated: Evaluated) -> str | None:
-    return unless_decoding(evaluated) or unless_running_text(evaluated)
+def _trained_on(name: str) -> Need:
+    told = f"its tokens mean nothing to a model that was trained on {{data}}; train with data={name}"
+    return Need(lambda it: it.data.name == name, told)
 
 
 TASKS = (
-    QualityTask(name="generated_recall", unfit=unless_decoding, measure=generated_recall, on_request=True),
-    QualityTask(name="generated_needle", unfit=_unless_writing_after_text, measure=generated_needle, on_request=True),
-    *(
-        QualityTask(name=name, unfit=functools.partial(_unless_trained_on, name), measure=recall)
-        for name in SYNTHETIC_TASKS
-    ),
+    QualityTask(name="generated_recall", needs=DECODING, measure=generated_recall, on_request=True),
+    QualityTask(name="generated_needle", needs=(*DECODING, *RUNNING_TEXT), measure=generated_needle, on_request=True),
+    *(QualityTask(name=name, needs=(_trained_on(name),), measure=recall) for name in SYNTHETIC_TASKS),
 )

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from eval.quality.score import Score, scores_of
-from eval.quality.tasks import Evaluated, QualityTask, unless_decoding, unless_language_model, unless_text
+from eval.quality.tasks import DECODING, LANGUAGE_MODEL, TEXT, Evaluated, Need, QualityTask
 from zoo.generation import GenerationConfig, generate_text
 from zoo.models.silence import silenced
 from zoo.training.damage import measure_damage
@@ -18,11 +18,7 @@ _PROMPT_TOKENS, _WRITTEN_TOKENS = 32, 64
 
 
 def surgery(evaluated: Evaluated) -> list[Score]:
-    """One figure, the KL divergence from the original in nats per token, with the whole report beside it.
-
-    Args:
-        evaluated: A model of text, and what it was before its attention was exchanged.
-    """
+    """One figure, the KL divergence from the original in nats per token, with the whole report beside it."""
     batches, lengths_V = evaluated.text_batches(), evaluated.token_byte_lengths()
     damage = measure_damage(evaluated.model, evaluated.original, batches, lengths_V)
     report = {**(evaluated.surgery or {}), "damage": damage.as_mapping(), "greedy": _greedy(evaluated)}
@@ -32,7 +28,7 @@ def surgery(evaluated: Evaluated) -> list[Score]:
 
 def _greedy(evaluated: Evaluated) -> dict[str, Any] | None:
     """What the model writes after the beginning of the held-out text, and what that took; None if it cannot write."""
-    if unless_decoding(evaluated) is not None:
+    if not all(need.is_met(evaluated) for need in DECODING):
         return None
     batch = next(evaluated.text_batches())
     length = _PROMPT_TOKENS if batch.lengths_B is None else min(_PROMPT_TOKENS, int(batch.lengths_B[0]))
@@ -49,11 +45,7 @@ def _greedy(evaluated: Evaluated) -> dict[str, Any] | None:
 
 
 def ablation(evaluated: Evaluated) -> list[Score]:
-    """Bits per byte of a language model, whole and without attention, all of it or of each variant among its layers.
-
-    Args:
-        evaluated: With text.
-    """
+    """Bits per byte of a language model, whole and without attention, all of it or of each variant among its layers."""
     attention = evaluated.model.config.attention
     names = [attention.layer(index).name for index in range(evaluated.model.config.num_layers)]
     parts = dict.fromkeys(names) if len(set(names)) > 1 else {}
@@ -66,13 +58,10 @@ def ablation(evaluated: Evaluated) -> list[Score]:
     return scores
 
 
-def _unless_exchanged(evaluated: Evaluated) -> str | None:
-    exchanged = evaluated.original is not None
-    unfit = None if exchanged else "it asks what exchanging the attention did; choose one, as in attention=swa"
-    return unless_text(evaluated) or unfit
-
-
+_EXCHANGED = Need(
+    lambda it: it.original is not None, "it asks what exchanging the attention did; choose one, as in attention=swa"
+)
 TASKS = (
-    QualityTask(name="surgery", unfit=_unless_exchanged, measure=surgery, on_request=True),
-    QualityTask(name="ablation", unfit=unless_language_model, measure=ablation, on_request=True),
+    QualityTask(name="surgery", needs=(*TEXT, _EXCHANGED), measure=surgery, on_request=True),
+    QualityTask(name="ablation", needs=LANGUAGE_MODEL, measure=ablation, on_request=True),
 )

@@ -9,9 +9,8 @@ from eval.claims.judge import FOLDER, printed_lines
 from eval.claims.measurements import variant_kv_heads
 from eval.replications import grid48
 from eval.rows import Cell, Memory, Row, Work
-from eval.suites import decode, long, transfer
+from eval.suites import SuiteRequest, decode, long, transfer
 from eval.suites.series import published_series
-from eval.suites.suite import SuiteRequest
 from tests.eval.rows_factory import altered, group_rows, planned, quality_row, untimed_row
 from zoo.config.files import read_yaml_mapping
 
@@ -72,7 +71,7 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
 
 @functools.cache
 def planned_steps() -> tuple[Group, ...]:
-    variants = {name: published_series(name).mapping for name in ("mha_manual", "mha", "blocksparse", "linear")}
+    variants = tuple(map(published_series, ("mha_manual", "mha", "blocksparse", "linear")))
     return tuple(transfer.SUITE.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny"))))
 
 
@@ -141,7 +140,7 @@ def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MOD
 
 def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
     """Peaks of long texts."""
-    variants = {name: published_series(name).mapping for name in peaks}
+    variants = tuple(map(published_series, peaks))
     groups = long.SUITE.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
     return [
         row.model_copy(update={"memory": Memory(peak_bytes=peaks[row.cell.variant])})

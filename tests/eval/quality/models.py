@@ -1,7 +1,6 @@
 """Models to evaluate without training any: random ones, and one that recalls perfectly as far as it can see."""
 
 import types
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -10,20 +9,13 @@ import numpy as np
 
 from eval.quality.tasks import Evaluated
 from tests.zoo.training.tiny import tiny_model
-from zoo.data import TextData, open_data
-from zoo.data.corpora.text import TextConfig
+from zoo.data import TextData
 from zoo.data.synthetic import SyntheticTask
-from zoo.data.tokenizers import BytesTokenizer
 
 
 def random_model(family: str = "gpt", **choices: Any) -> Any:
     """An untrained model of odd sizes; equal calls give equal weights."""
     return tiny_model(**{"family": family, "num_layers": 1, "max_seq_len": 80, "init_std": 0.5, **choices}).eval()
-
-
-def bytes_data(folder: Path, cache: Path) -> TextData:
-    """The corpus of the tests, byte by byte, with much of it held out."""
-    return open_data(TextConfig(path=str(folder), validation_fraction=0.3, cache_dir=str(cache)), BytesTokenizer())
 
 
 def reads_text(model: Any, data: TextData, **choices: Any) -> Evaluated:

@@ -12,14 +12,11 @@ from zoo.data.tokenizers import BytesTokenizer
 from zoo.training.likelihood import Likelihood
 
 
-def test_without_the_package_one_line_says_what_to_install(monkeypatch):
+def test_a_missing_package_and_impossible_choices_are_refused_in_a_line(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"lm-eval must be installed; run: pip install -e '\.\[harness\]'$"):
         HarnessConfig(tasks=("piqa",))
     assert HarnessConfig().tasks == ()
-
-
-def test_impossible_choices_are_refused(tmp_path):
     for choices in ({"limit": 0}, {"num_shots": -1}, {"folder": str(tmp_path / "missing")}):
         with pytest.raises(UserError, match=next(iter(choices))):
             HarnessConfig(**choices)

@@ -7,7 +7,6 @@ import os
 import pytest
 import yaml
 
-from eval.quality import run_rows
 from eval.quality.run_rows import facts_of_checkpoint, quality_identity, row_of_training
 from eval.rows import Row
 from eval.rows.schema import json_schema
@@ -29,6 +28,7 @@ RESULT = {
     "peak_memory_bytes": 4321,
     "seconds": 77.0,
 }
+# 20 seconds for the first two steps, then 5, then 4.
 METRICS = [
     {"step": 2, "train_loss": 3.0, "tokens": 200, "tokens_per_second": 10.0},
     {"step": 3, "val_loss": 2.6, "val_bits_per_byte": 3.0},
@@ -36,27 +36,30 @@ METRICS = [
     {"step": 6, "train_loss": 2.2, "tokens": 600, "tokens_per_second": 50.0},
     {"step": 6, "val_loss": 2.0, "val_bits_per_byte": 2.5},
 ]
+CONFIG = {
+    "attention": {**variant_mapping("swa"), "window_size": 9},
+    "model": {"family": "gpt"},
+    "data": {"corpus": "stdlib", "cache_dir": None},
+    "seed": 3,
+}
 
 
 @pytest.fixture
 def run_dir(tmp_path):
-    """A run's folder, written by hand: 20 seconds for the first two steps, then 5, then 4."""
-    return write_run(tmp_path / "run", RESULT, METRICS)
-
-
-def write_run(folder, result, metrics, **config):
+    """A run's folder, written by hand."""
+    folder = tmp_path / "run"
     folder.mkdir()
-    plain = {
-        "attention": {**variant_mapping("swa"), "window_size": 9},
-        "model": {"family": "gpt"},
-        "data": {"corpus": "stdlib", "cache_dir": None},
-        "seed": 3,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump({**plain, **config}))
-    (folder / "environment.json").write_text(json.dumps({**describe(), "device": "a machine of last year"}))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in METRICS))
+    for name in ("config.yaml", "environment.json", "result.json"):
+        write(folder, name)
     return folder
+
+
+def write(folder, name, **changes):
+    """A file of a run, which is otherwise in some keys."""
+    environment = {**describe(), "device": "a machine of last year"}
+    told = {"config.yaml": CONFIG, "environment.json": environment, "result.json": RESULT}[name]
+    (folder / name).write_text((yaml.safe_dump if name == "config.yaml" else json.dumps)({**told, **changes}))
 
 
 def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_read(run_dir):
@@ -68,47 +71,32 @@ def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_re
     assert (quality.task, quality.metric, quality.value) == ("language", "val_bits_per_byte", 2.5)
     assert (quality.variant, quality.model, quality.data) == ("swa(window_size=9)", "gpt_tiny", "stdlib")
     # As the checkpoint names it: the row of a training and those of its evaluation stand in one series.
-    attention = random_model(attention={**variant_mapping("swa"), "window_size": 9}).config.attention
-    assert quality.attention == attention_json(attention)
-    assert quality.implementation == "native"
-    assert (quality.budget, quality.seed, quality.steps, quality.tokens) == ("equal_tokens", 3, 6, 600)
-    assert (quality.tokens_per_second, quality.peak_bytes, quality.num_parameters) == (50.0, 4321, 1234)
-    assert row_of_training(run_dir, budget="equal_tokens") == row
-
-
-def test_the_curve_is_by_tokens_and_by_seconds_of_training_alone(run_dir):
-    quality = row_of_training(run_dir, budget="checkpoint").quality
+    assert quality.attention == attention_json(random_model(attention=CONFIG["attention"]).config.attention)
+    assert (quality.implementation, quality.budget, quality.seed) == ("native", "equal_tokens", 3)
+    assert (quality.steps, quality.tokens, quality.num_parameters) == (6, 600, 1234)
+    assert (quality.tokens_per_second, quality.peak_bytes) == (50.0, 4321)
     assert [(point.tokens, point.seconds, point.value) for point in quality.curve] == [
         (300, 22.5, 3.0),
         (600, 29.0, 2.5),
     ]
     # Evaluations and saving, which took the rest of the run's 77 seconds, are no training.
     assert quality.train_seconds == 29.0
+    assert row_of_training(run_dir, budget="equal_tokens") == row
 
 
 @pytest.mark.parametrize(
     ("config", "result", "told"),
     [
-        (
-            {"data": {"corpus": "mqar"}},
-            {"val_bits_per_byte": None, "val_accuracy": 0.75},
-            ("mqar", "val_accuracy", 0.75),
-        ),
+        ({"data": {"corpus": "mqar"}}, {"val_bits_per_byte": None, "val_accuracy": 0.5}, ("mqar", "val_accuracy", 0.5)),
         ({"model": {"family": "bert"}}, {"val_accuracy": 0.5}, ("masked", "val_bits_per_byte", 2.5)),
     ],
     ids=["synthetic", "encoder"],
 )
-def test_the_row_is_of_the_task_that_was_trained(tmp_path, config, result, told):
-    run_dir = write_run(tmp_path / "run", {**RESULT, **result}, METRICS, **config)
+def test_the_row_is_of_the_task_that_was_trained(run_dir, config, result, told):
+    write(run_dir, "config.yaml", **config)
+    write(run_dir, "result.json", **result)
     quality = row_of_training(run_dir, budget="equal_seconds").quality
     assert (quality.task, quality.metric, quality.value) == told
-
-
-@pytest.mark.parametrize("missing", ["result.json", "config.yaml"])
-def test_an_unfinished_run_has_no_row(run_dir, missing):
-    (run_dir / missing).unlink()
-    with pytest.raises(UserError, match="run_dir must be the folder of a finished training run"):
-        row_of_training(run_dir, budget="equal_tokens")
 
 
 @pytest.mark.parametrize(
@@ -125,52 +113,45 @@ def test_an_unfinished_run_has_no_row(run_dir, missing):
         ("environment.json", {"blas": {}}),
         ("environment.json", {"cores": "two"}),
         ("result.json", {"model": None}),
+        ("result.json", None),
+        ("config.yaml", None),
     ],
 )
-def test_what_a_run_tells_otherwise_than_it_was_written_is_named(run_dir, name, change):
-    read, write = (yaml.safe_load, yaml.safe_dump) if name == "config.yaml" else (json.loads, json.dumps)
-    (run_dir / name).write_text(write({**read((run_dir / name).read_text()), **change}))
-    with pytest.raises(UserError, match=f"run: .*{name}"):
+def test_what_a_run_tells_otherwise_than_it_was_written_or_not_at_all_is_named(run_dir, name, change):
+    if change is None:
+        (run_dir / name).unlink()
+    else:
+        write(run_dir, name, **change)
+    told = "run_dir must be the folder of a finished training run" if change is None else f"run: .*{name}"
+    with pytest.raises(UserError, match=told):
         row_of_training(run_dir, budget="equal_tokens")
 
 
-def test_what_was_found_does_not_name_a_row_and_what_was_asked_does(run_dir):
-    row = row_of_training(run_dir, budget="equal_tokens")
-    quality = row.quality
-    found = {"value": 9.0, "standard_error": 1.0, "count": 4, "train_seconds": 1.0, "curve": []}
-    assert quality_identity(quality.model_copy(update=found)) == row.identity
-    for change in ({"variant": "mha"}, {"seed": 4}, {"budget": "equal_seconds"}, {"length": 8}, {"task": "positions"}):
-        assert quality_identity(quality.model_copy(update=change)) != row.identity
-    assert quality_identity(quality, evaluated="other weights") != row.identity
-
-
-def test_a_record_that_calls_the_budget_a_regime_is_read_and_keeps_its_name(run_dir):
+def test_what_was_asked_names_a_row_even_where_a_record_calls_the_budget_a_regime(run_dir):
     row = row_of_training(run_dir, budget="equal_tokens")
     written = json.loads(row.model_dump_json())
     written["quality"]["regime"] = written["quality"].pop("budget")
-    earlier = Row.model_validate_json(json.dumps(written), strict=True)
-    assert earlier == row
-    asked = {key: value for key, value in written["quality"].items() if key not in run_rows._FOUND}
+    assert Row.model_validate_json(json.dumps(written), strict=True) == row
+    found = ["value", "standard_error", "count", "surgery", "implementation", "train_seconds", "tokens_per_second"]
+    found += ["peak_bytes", "num_parameters", "curve"]
+    asked = {key: value for key, value in written["quality"].items() if key not in found}
     assert row.identity == hashlib.sha256(json.dumps([asked, ""], sort_keys=True).encode()).hexdigest()[:16]
+    assert quality_identity(row.quality, evaluated="other weights") != row.identity
     assert "budget" in json_schema()["$defs"]["Quality"]["required"]
 
 
 STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
 
 
-def test_an_earlier_checkpoint_is_not_told_what_the_run_reached_later(run_dir):
+def test_a_checkpoint_has_all_that_its_run_had_by_then_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
     state = {**STATE, "step": 4}
-    folder = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
-    facts = facts_of_checkpoint(folder, load_checkpoint(folder).training_state)
+    earlier = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
+    facts = facts_of_checkpoint(earlier, load_checkpoint(earlier).training_state)
     assert [facts[name] for name in ("steps", "tokens", "tokens_per_second", "train_seconds")] == [4, 400, 40.0, 25.0]
     assert [(point.tokens, point.value) for point in facts["curve"]] == [(300, 3.0)]
     assert (facts["peak_bytes"], facts["model"]) == (None, "gpt_tiny")
-
-
-def test_the_last_checkpoint_has_all_that_its_run_has_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
-    last, alone = run_dir / "checkpoints" / "step_000006", tmp_path / "alone"
-    facts = facts_of_checkpoint(last, {**STATE, "step": 6})
+    facts = facts_of_checkpoint(run_dir / "checkpoints" / "step_000006", {**STATE, "step": 6})
     assert (facts["peak_bytes"], facts["tokens_per_second"], len(facts["curve"])) == (4321, 40.0, 2)
-    facts = facts_of_checkpoint(alone, {**STATE, "step": 6})
+    facts = facts_of_checkpoint(tmp_path / "alone", {**STATE, "step": 6})
     assert (facts.get("model"), facts["steps"], facts["curve"], facts["train_seconds"]) == (None, 6, [], None)
-    assert facts_of_checkpoint(alone, None) == {}
+    assert facts_of_checkpoint(tmp_path / "alone", None) == {}

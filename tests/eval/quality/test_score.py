@@ -9,11 +9,7 @@ from eval.quality.score import clustered_mean
 def rows(count: int, seed: int = 3, *, empty: float = 0.0, each: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Sums and weights of rows of unequal length, whose tokens share the row's own level, 2 on average.
 
-    Args:
-        count: Rows.
-        seed: Of the draw.
-        empty: Share of rows without weight.
-        each: What every row adds to its sum whatever its weight, on average.
+    Of these rows a share is without weight, `empty`, and all add `each` on average to their sum, whatever their weight.
     """
     generator = np.random.default_rng(seed)
     weights = generator.integers(3, 40, count) * (generator.random(count) >= empty)

@@ -6,7 +6,7 @@ import pytest
 
 from eval.replications import grid48, layouts, wrapper
 from eval.rows import Cell
-from eval.suites.series import series
+from eval.suites.series import series_named
 from eval.workloads.layer import layer_setting
 from zoo.config import UserError
 
@@ -15,7 +15,7 @@ LAYER = Cell(
     group="test",
     builder="layouts",
     variant="",
-    attention=series("mha", implementation="fused").attention,
+    attention=series_named("mha(implementation=fused)").attention,
     level="layer",
     mode="forward",
     batch_size=3,
@@ -88,7 +88,7 @@ def test_the_smallest_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attention": series("mha_manual").attention}, "written out by hand"),
+        ({"attention": series_named("mha_manual").attention}, "written out by hand"),
         ({"mode": "forward_backward"}, "modes"),
         ({"causal": True}, "causal"),
     ],

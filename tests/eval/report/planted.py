@@ -4,7 +4,7 @@ import random
 
 from eval.replications import attnbench
 from eval.rows import Cell, CurvePoint, Memory, Row
-from eval.suites.suite import SuiteRequest
+from eval.suites import SuiteRequest
 from tests.eval.rows_factory import attention, changed, group_rows, noisy, quality_row, speed_row, untimed_row
 
 VARIANTS = ("mha_manual", "mha", "mqa", "swa", "linear", "gated_delta")

@@ -1,20 +1,23 @@
-"""The calibration is made once, of everything, from rows; it is made anew when something changed."""
+"""A calibration is made once, of everything, from rows; what is chosen by it is judged by rows too."""
 
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from eval.bench import Group
 from eval.rows import Cell, Row, current_machine
-from eval.suites import calibrate
-from eval.suites.calibrate import MOST_TOKENS, PHASES, choosable_mechanisms
-from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import altered, speed_row, untimed_row
+from eval.suites import SuiteRequest, adaptive, calibrate, suites
+from eval.suites.calibrate import MOST_TOKENS, PHASES, conclude
+from tests.eval.rows_factory import altered_where, noisy, planned, speed_row, untimed_row
+from tests.zoo.attention.planted import times, write_own
 from zoo.attention import mechanism
-from zoo.attention.calibration import calibration_path, load_calibration
+from zoo.attention.calibration import Calibration, calibration_path, load_calibration
 from zoo.attention.variants.adaptive import AdaptiveConfig
+
+CHOOSABLE = [member.declared.name for member in calibrate.choosable()]
+JUDGED: dict[str, Any] = {"lengths": (96,), "batch_sizes": (1,)}
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +25,17 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
-def _groups() -> list[Group]:
-    return calibrate.SUITE.groups(SuiteRequest())
+def _missing() -> tuple[Cell, ...]:
+    """What this device's calibration lacks."""
+    return tuple(cell for group in calibrate.SUITE.groups(SuiteRequest()) for cell in group.cells)
 
 
-@functools.cache
-def _cells() -> tuple[Cell, ...]:
-    """Those of a machine without a calibration; planned once."""
-    return tuple(cell for group in _groups() for cell in group.cells)
+# Of a machine without a calibration; planned once.
+_cells = functools.cache(_missing)
+
+
+def _mapping(cell: Cell) -> dict[str, str]:
+    return cell.attention_mapping
 
 
 def _seconds(cell: Cell) -> float:
@@ -42,41 +48,33 @@ def _rows(cells: Iterable[Cell]) -> list[Row]:
     return [speed_row(cell, [_seconds(cell)] * 5).model_copy(update={"machine": here}) for cell in cells]
 
 
-def test_every_implementation_of_every_choosable_mechanism_is_measured_in_every_phase() -> None:
+def _known() -> Calibration:
+    known = load_calibration(None)
+    assert known is not None
+    return known
+
+
+def test_every_implementation_that_may_win_is_measured_in_every_phase_against_fused_softmax() -> None:
     found = {(*map(_mapping(cell).get, ("mechanism", "implementation")), cell.mode) for cell in _cells()}
-    expected = {
+    assert found == {
         (name, implementation, mode)
-        for name in choosable_mechanisms()
+        for name in CHOOSABLE
         for implementation in mechanism(name).implementations_here()
         for mode in PHASES
         # It is the fused kernel under another name.
         if (name, implementation) != ("softmax", "masked")
     }
-    assert found == expected
-
-
-def _mapping(cell: Cell) -> dict[str, str]:
-    return cell.attention_mapping
-
-
-def test_fused_softmax_is_the_baseline_of_every_group() -> None:
-    for group in _groups():
-        assert group.baseline.variant == "mha(implementation=fused)"
-
-
-def test_what_cannot_win_a_long_text_is_not_timed_on_one() -> None:
     for cell in _cells():
         tokens = cell.batch_size * cell.length
         assert tokens <= MOST_TOKENS.get(_mapping(cell)["implementation"], tokens)
+        assert (cell.role == "baseline") == (cell.variant == "mha(implementation=fused)")
 
 
 def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
     cells = _cells()
-    calibrate.conclude(_rows(cells))
-    known = load_calibration(None)
-    assert known is not None
-    assert len(known.measurements) == len(cells)
-    assert known.provenance.commit == current_machine().commit
+    conclude(_rows(cells))
+    assert len(_known().measurements) == len(cells)
+    assert _known().provenance.commit == current_machine().commit
     chooser = AdaptiveConfig(of="sinks").chooser()
     for mode, phase in PHASES.items():
         at = [cell for cell in cells if (cell.mode, cell.batch_size, cell.length) == (mode, 1, 72)]
@@ -86,60 +84,114 @@ def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
         assert chooser.choose(phase=phase, rows=rows, length=72, causal=True) == ("sinks", fastest)
 
 
-def test_a_complete_calibration_is_up_to_date() -> None:
-    calibrate.conclude(_rows(_cells()))
-    assert _groups() == []
-    assert calibrate.conclude([])["up_to_date"] is True
-    assert load_calibration(None) is not None
-
-
-def test_only_what_is_missing_is_measured_again() -> None:
+def test_only_what_is_missing_is_measured_again_and_what_is_complete_is_up_to_date() -> None:
     cells = _cells()
     missing = next(cell for cell in cells if cell.mode == "forward" and cell.length == 1024)
-    rows = _rows([cell for cell in cells if cell != missing])
-    calibrate.conclude([*rows, untimed_row(missing)])
-    (group,) = _groups()
-    assert missing in group.cells
-    calibrate.conclude(_rows(list(group.cells)))
-    assert _groups() == []
-    known = load_calibration(None)
-    assert known is not None
-    assert len(known.measurements) == len(cells), "what was measured twice is kept once"
+    conclude([*_rows([cell for cell in cells if cell != missing]), untimed_row(missing)])
+    again = _missing()
+    assert missing in again
+    assert {(cell.mode, cell.length) for cell in again} == {("forward", 1024)}
+    conclude(_rows(again))
+    assert _missing() == ()
+    assert len(_known().measurements) == len(cells), "what was measured twice is kept once"
+    assert conclude([]) == {"calibration": str(calibration_path()), "up_to_date": True}
+    assert len(_known().measurements) == len(cells)
 
 
 @pytest.mark.parametrize("field", ["device", "mlx", "attention_zoo", "blas", "backend"])
 def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: str) -> None:
-    cells = _cells()
     other = current_machine().model_copy(update={field: "another"})
-    calibrate.conclude([row.model_copy(update={"machine": other}) for row in _rows(cells)])
-    assert tuple(cell for group in _groups() for cell in group.cells) == cells
-
-
-def test_each_phase_has_one_control_which_is_no_calibration() -> None:
-    groups = _groups()
-    controlled = [group for group in groups if group.control]
-    assert [group.baseline.mode for group in controlled] == list(PHASES)
-    rows = _rows([cell for group in groups for cell in group.cells])
-    # Faster than anything: it would be chosen if it counted.
-    (control, *_) = _rows([group.control_cell for group in controlled])
-    fast = altered(control, "timing", median_seconds=1e-9)
-    assert calibrate.SUITE.summary([*rows, fast]) == calibrate.SUITE.summary(rows)
-    calibrate.conclude([*rows, fast])
-    known = load_calibration(None)
-    assert known is not None
-    assert len(known.measurements) == len(rows)
-    assert min(each.median_seconds for each in known.measurements) >= 1e-3
+    conclude([row.model_copy(update={"machine": other}) for row in _rows(_cells())])
+    assert _missing() == _cells()
 
 
 def test_the_summary_names_the_fastest_of_each_setting() -> None:
     cells = [cell for cell in _cells() if cell.length == 1024]
     head, *found = calibrate.SUITE.summary(_rows(cells))
     assert head["measured"] == len(cells)
-    assert calibrate.conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
-    assert len(found) == len(choosable_mechanisms()) * len(PHASES)
+    assert conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
+    assert len(found) == len(CHOOSABLE) * len(PHASES)
     for each in found:
-        assert each["median_seconds"] == min(
-            _seconds(cell)
-            for cell in cells
-            if (_mapping(cell)["mechanism"], PHASES[cell.mode]) == (each["mechanism"], each["phase"])
-        )
+        own = [cell for cell in cells if _mapping(cell)["mechanism"] == each["mechanism"]]
+        assert each["median_seconds"] == min(_seconds(cell) for cell in own if PHASES[cell.mode] == each["phase"])
+
+
+@pytest.mark.parametrize("name", ["calibrate", "adaptive"])
+def test_each_phase_has_one_control_which_is_neither_calibration_nor_choice(name: str) -> None:
+    groups, summary = suites()[name].groups(SuiteRequest()), suites()[name].summary
+    controlled = [group for group in groups if group.control]
+    assert [group.baseline.mode for group in controlled] == list(PHASES)
+    rows = _rows(cell for group in groups for cell in group.cells)
+    # Faster than anything: it would be chosen if it counted.
+    here, fast = current_machine(), [1e-9] * 5
+    controls = [speed_row(group.control_cell, fast).model_copy(update={"machine": here}) for group in controlled]
+    assert summary([*rows, *controls]) == summary(rows) != []
+    if name == "calibrate":
+        conclude([*rows, *controls])
+        assert min(each.median_seconds for each in _known().measurements) >= 1e-3
+
+
+def _judged(*, seconds: float, another: bool = False, rounds_id: str | None = None) -> list[Row]:
+    """Rows of adaptive attention, in rounds of their own if need be, whose choice takes 1 ms and every other 2 ms.
+
+    Adaptive attention itself takes what is said, and may say that it chose another one.
+    """
+    cells = [cell for group in planned("adaptive", **JUDGED) for cell in group.cells]
+    chosen = {(cell.group, _mapping(cell)["of"], cell.detail.removeprefix("chosen=")) for cell in cells if cell.detail}
+
+    def time(cell: Cell) -> float:
+        mapping = _mapping(cell)
+        is_chosen = (cell.group, mapping["mechanism"], mapping["implementation"]) in chosen
+        return seconds if cell.detail else 1e-3 if is_chosen else 2e-3
+
+    def is_adaptive(row: Row) -> bool:
+        return row.cell is not None and bool(row.cell.detail)
+
+    rows = [speed_row(cell, noisy(time(cell), seed=cell.identity)) for cell in cells]
+    rows = altered_where(rows, is_adaptive, "timing", rounds_id=rounds_id)
+    return altered_where(rows, is_adaptive, "cell", detail="chosen=another") if another else rows
+
+
+def test_choices_are_judged_at_lengths_that_were_held_out_and_where_there_are_two_to_choose_from() -> None:
+    assert {length for _, length in adaptive.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
+    cells = [cell for group in planned("adaptive") for cell in group.cells]
+    choices = [(cell.group, _mapping(cell)["of"]) for cell in cells if cell.detail]
+    fixed = [(cell.group, _mapping(cell)["mechanism"]) for cell in cells if not cell.detail]
+    assert {(group.split(" ")[0], name) for group, name in choices} == {(m, n) for m in PHASES for n in CHOOSABLE}
+    assert all(fixed.count(choice) > 1 for choice in choices)
+
+
+def test_a_cell_names_what_today_s_calibration_chooses() -> None:
+    def softmax_cell() -> Cell:
+        cells = [cell for group in adaptive.SUITE.groups(SuiteRequest(**JUDGED)) for cell in group.cells]
+        return next(cell for cell in cells if (cell.variant, cell.mode) == ("adaptive", "forward_backward"))
+
+    write_own(times("softmax", {"manual": {64: 0.5}, "fused": {64: 1.0}}))
+    before = softmax_cell()
+    write_own(times("softmax", {"manual": {64: 1.0}, "fused": {64: 0.5}}))
+    after = softmax_cell()
+    assert (before.detail, after.detail) == ("chosen=manual", "chosen=fused")
+    assert before.identity != after.identity, "rows of another choice must not be taken for this one's"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "another", "best", "tied", "slower"),
+    [
+        (1e-3, False, 1.0, 1.0, False),
+        (0.999e-3, True, 0.0, 1.0, False),
+        (1.1e-3, True, 0.0, 0.0, False),
+        (1.0, False, 1.0, 1.0, True),
+    ],
+    ids=["the best", "tied with the best", "worse", "slower than all, though it chose the best"],
+)
+def test_choices_are_told_from_the_best_and_from_the_worst(seconds, another, best, tied, slower) -> None:
+    head, *found = adaptive.SUITE.summary(_judged(seconds=seconds, another=another))
+    assert len(found) == head["cells"] == len(CHOOSABLE) * len(PHASES)
+    assert (head["best"], head["best_or_tied"]) == (best, tied)
+    assert head["slower_than_worst"] == slower * len(found)
+    assert head["met"] is (tied == 1.0 and not slower)
+    assert all((each["chosen"] == each["best"]) is not another for each in found)
+
+
+def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
+    assert adaptive.SUITE.summary(_judged(seconds=1e-3, rounds_id="others")) == []

@@ -2,15 +2,15 @@ import itertools
 
 import pytest
 
+from eval.suites import SuiteRequest
 from eval.suites.grid import MODES, SUITE
-from eval.suites.series import series
-from eval.suites.suite import SuiteRequest
-from eval.workloads.registry import refusal
-from tests.eval.rows_factory import group_rows
+from eval.suites.series import series_named
+from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError
 
-VARIANTS = {name: series(name).mapping for name in ("mha", "hybrid_swa", "blocksparse_legacy")}
+NAMES = ("mha", "hybrid_swa", "blocksparse_legacy")
+VARIANTS = tuple(map(series_named, NAMES))
 
 
 def test_every_point_asked_for_has_a_cell_of_every_variant() -> None:
@@ -31,57 +31,36 @@ def test_every_point_asked_for_has_a_cell_of_every_variant() -> None:
     subjects = [("op", "forward", None), ("layer", "forward", None)]
     subjects += [("model", mode, name) for mode in request.modes or () for name in request.models or ()]
     axes = ((33, 65), (1, 3), ("float32", "bfloat16"), (True, False), ("latency", "throughput"))
-    wanted = {(name, *subject, *axis) for name in VARIANTS for subject in subjects for axis in itertools.product(*axes)}
+    wanted = {(name, *subject, *axis) for name in NAMES for subject in subjects for axis in itertools.product(*axes)}
     assert points == wanted
     assert len(cells) == len(points)
-
-
-def test_what_a_variant_cannot_do_is_a_cell_with_a_reason() -> None:
-    cells = [cell for group in SUITE.groups(SuiteRequest(variants=VARIANTS)) for cell in group.cells]
-    refused = {(cell.variant, cell.level) for cell in cells if refusal(cell, 2**40)}
-    impossible = {("hybrid_swa", "op"), ("hybrid_swa", "layer")}
-    assert refused == impossible | {("blocksparse_legacy", level) for level in MODES}
+    heads = {(c.model, c.num_heads, c.num_kv_heads, c.head_dim, c.hidden_size) for c in cells if c.model}
+    assert heads == {("gpt_tiny", 4, 4, 32, 128), ("llama_tiny", 4, 2, 32, 128)}
 
 
 def test_by_default_all_variants_are_compared_at_all_levels() -> None:
-    groups = SUITE.groups(SuiteRequest())
-    assert {(group.cells[0].level, group.cells[0].mode) for group in groups} == {
-        ("op", "forward"),
-        ("op", "forward_backward"),
-        ("layer", "forward"),
-        ("layer", "forward_backward"),
-        ("model", "step"),
-        ("model", "prefill"),
-        ("model", "decode"),
-    }
+    groups = planned("grid")
+    places = {level: {group.baseline.mode for group in groups if group.baseline.level == level} for level in MODES}
+    both = {"forward", "forward_backward"}
+    assert places == {"op": both, "layer": both, "model": {"step", "prefill", "decode"}}
     assert {cell.variant for cell in groups[0].cells} == set(attention_names())
 
 
-def test_a_mode_that_suits_no_level_is_refused() -> None:
-    with pytest.raises(UserError, match="modes must suit a level"):
-        SUITE.groups(SuiteRequest(levels=("op",), modes=("decode",)))
-
-
-def test_unknown_models_are_refused_with_the_choices() -> None:
-    with pytest.raises(UserError, match="llama_tiny"):
-        SUITE.groups(SuiteRequest(levels=("model",), models=("lama",)))
-
-
-def test_a_whole_model_s_cells_know_its_heads() -> None:
-    (group, *_) = SUITE.groups(SuiteRequest(levels=("model",), models=("llama_tiny",)))
-    cell = group.cells[0]
-    assert (cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size) == (4, 2, 32, 128)
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"levels": ("op",), "modes": ("decode",)}, "modes must suit a level"),
+        ({"levels": ("model",), "models": ("lama",)}, "llama_tiny"),
+    ],
+)
+def test_what_suits_no_level_or_does_not_exist_is_refused(choices: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SUITE.groups(SuiteRequest(**choices))
 
 
 def test_the_summary_compares_with_the_first_variant() -> None:
-    (group,) = SUITE.groups(
-        SuiteRequest(
-            variants={"mha": VARIANTS["mha"], "swa": series("swa").mapping},
-            levels=("op",),
-            lengths=(9,),
-            modes=("forward",),
-        )
-    )
+    two = tuple(map(series_named, ("mha", "swa")))
+    (group,) = SUITE.groups(SuiteRequest(variants=two, levels=("op",), lengths=(9,), modes=("forward",)))
     rows = group_rows(group, lambda cell: 2.0 if cell.variant == "swa" else 1.0)
     figure = SUITE.summary(rows)[-1]
     assert figure["figure"] == "swa over mha"

@@ -1,14 +1,18 @@
-"""The suites about whole models and long texts: transfer, decode and long."""
+"""The suites about whole models and long texts, transfer, decode and long, and what the project claims of its parts."""
+
+from collections.abc import Mapping
 
 import pytest
 
-from eval.rows import Cell, Memory
-from eval.suites import decode, long, transfer
-from eval.suites.suite import SuiteRequest
+from eval.rows import Cell, Memory, Row
+from eval.suites import SuiteRequest, decode, long, targets, transfer
+from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names, variant
 
 NUM_LAYERS = 4
+MET = {"swa_masked": 0.06, "swa": 0.01, "linear": 0.012, targets.BIDIRECTIONAL: 0.010}
+PEAKS = {("swa", 1024): 100, ("swa", 2048): 210, ("mha_tiled", 4096): 14, ("mha_manual", 4096): 100}
 
 
 def test_transfer_measures_an_op_at_the_shape_of_its_model() -> None:
@@ -22,30 +26,26 @@ def test_transfer_measures_an_op_at_the_shape_of_its_model() -> None:
     assert all(group.baseline.variant == "mha_manual" for group in groups.values())
 
 
-def test_amdahl_s_prediction_is_exact_where_only_the_op_differs() -> None:
-    op_seconds = {"mha_manual": 0.010, "swa": 0.002, "linear": 0.004}
-    rest = 0.060
+def test_amdahl_s_prediction_is_exact_where_only_the_op_differs_and_none_where_it_is_slower_than_its_model() -> None:
+    def predicted(rest: float) -> list[dict]:
+        def seconds(cell: Cell) -> float:
+            op = {"mha_manual": 0.010, "swa": 0.002, "linear": 0.004}.get(cell.variant, 0.008)
+            return op if cell.level == "op" else op + 0.001 if cell.level == "layer" else NUM_LAYERS * op + rest
 
-    def seconds(cell: Cell) -> float:
-        op = op_seconds.get(cell.variant, 0.008)
-        return op if cell.level == "op" else op + 0.001 if cell.level == "layer" else NUM_LAYERS * op + rest
+        rows = [row for group in planned("transfer") for row in group_rows(group, seconds, noise=1e-4)]
+        return [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
 
-    rows = [row for group in planned("transfer") for row in group_rows(group, seconds, noise=1e-4)]
-    figures = [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
+    figures = predicted(rest=0.060)
     assert len(figures) == 2 * 3 * (len(transfer.VARIANTS) - 1)
     for figure in figures:
         assert figure["share"] == pytest.approx(0.4, rel=1e-3)
         assert figure["predicted"] == pytest.approx(figure["ratio"], rel=1e-3)
     swa = next(figure for figure in figures if figure["variant"] == "swa")
     assert swa["predicted"] == pytest.approx(0.6 + 0.4 * 0.2, rel=1e-3)
+    assert predicted(rest=-0.001) == []
 
 
-def test_an_op_that_takes_longer_than_its_model_predicts_nothing() -> None:
-    rows = [row for group in planned("transfer") for row in group_rows(group, lambda cell: 1e-3, noise=1e-4)]
-    assert not [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
-
-
-def test_every_variant_that_can_decode_is_decoded() -> None:
+def test_every_variant_that_can_decode_is_decoded_and_caches_are_weighed_where_they_are_largest() -> None:
     groups = planned("decode")
     able = [
         name
@@ -61,27 +61,22 @@ def test_every_variant_that_can_decode_is_decoded() -> None:
     assert {group.cells[0].group for group in whole} == prefilled | decoded | {"decode gpt_tiny B=4 L=128"}
     assert [cell.variant for cell in caches.cells] == ["mha", "gqa(num_kv_heads=4)", "gqa(num_kv_heads=2)", "mqa"]
     assert {(cell.num_heads, cell.num_kv_heads) for cell in caches.cells} == {(8, 8)}
-
-
-def test_caches_are_weighed_where_they_are_largest() -> None:
-    groups = planned("decode")
-    assert [group.cells[0].group for group in groups if group.memory] == [
-        "decode gpt_tiny B=1 L=1024",
-        "decode gpt_eight_heads B=1 L=512",
-    ]
+    weighed = [group.cells[0].group for group in groups if group.memory]
+    assert weighed == ["decode gpt_tiny B=1 L=1024", "decode gpt_eight_heads B=1 L=512"]
 
 
 def test_only_slow_forms_of_what_others_compute_are_left_out_of_the_longest_prefill() -> None:
-    left_out = {}
-    for group in decode.SUITE.groups(SuiteRequest(lengths=(512, 1024))):
-        names = {cell.variant for cell in group.cells if cell.identity in group.skipped}
-        if names:
-            left_out[group.cells[0].group] = names
-    assert set(left_out) == {"prefill gpt_tiny B=1 L=1024"}
-    skipped = [variant(name) for name in left_out["prefill gpt_tiny B=1 L=1024"]]
-    kept = [each for each in map(variant, attention_names()) if each.name not in {skip.name for skip in skipped}]
-    computed = {layer.mechanism for each in kept for layer in each.variants()}
-    assert {layer.mechanism for each in skipped for layer in each.variants()} <= computed
+    groups = decode.SUITE.groups(SuiteRequest(lengths=(512, 1024)))
+    left_out = {
+        (each.group, each.variant) for group in groups for each in group.cells if each.identity in group.skipped
+    }
+    assert {group for group, _ in left_out} == {"prefill gpt_tiny B=1 L=1024"}
+    names = {name for _, name in left_out}
+
+    def mechanisms(chosen: set[str]) -> set[str]:
+        return {layer.mechanism for name in chosen for layer in variant(name).variants()}
+
+    assert mechanisms(names) <= mechanisms(set(attention_names()) - names)
 
 
 def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
@@ -99,7 +94,7 @@ def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
     assert decoding["swa"]["tokens_per_second"] == pytest.approx(1000, rel=0.02)
 
 
-def test_long_texts_leave_a_cell_for_every_variant_length_and_mode() -> None:
+def test_long_texts_leave_a_cell_for_every_variant_length_and_mode_and_measure_all_that_a_user_names() -> None:
     groups = planned("long")
     cells = [cell for group in groups for cell in group.cells]
     points = {(cell.variant, cell.length, cell.mode) for cell in cells}
@@ -108,10 +103,7 @@ def test_long_texts_leave_a_cell_for_every_variant_length_and_mode() -> None:
     assert all(cell.length == 8192 for cell in cells if cell.identity in skipped)
     measured = {cell.variant for cell in cells if cell.length == 8192 and cell.identity not in skipped}
     assert measured == set(long.VARIANTS) - {"mha_manual", "swa_masked"}
-
-
-def test_long_texts_are_all_measured_for_who_names_the_variants() -> None:
-    asked = SuiteRequest(variants={"mha_manual": {"name": "mha_manual", "mechanism": "softmax"}}, lengths=(16384,))
+    asked = SuiteRequest(variants=(series_named("mha_manual"),), lengths=(16384,))
     assert [group.skipped for group in long.SUITE.groups(asked)] == [{}, {}]
 
 
@@ -127,3 +119,40 @@ def test_exponents_of_time_and_memory_are_told_apart() -> None:
     }
     assert figures["exponent of time", "swa"] == pytest.approx(2, abs=0.01)
     assert figures["exponent of peak memory", "swa"] == pytest.approx(1, abs=0.01)
+
+
+def target_rows(seconds: Mapping[str, float], peaks: Mapping[tuple[str, int], int]) -> list[Row]:
+    def time(cell: Cell) -> float:
+        return seconds.get(cell.variant.removesuffix(" (A/A)"), 0.01)
+
+    rows = [row for group in planned("targets") for row in group_rows(group, time, noise=1e-4)]
+    weights = [peaks.get((row.cell.variant, row.cell.length)) for row in rows]
+    memories = [None if each is None else Memory(peak_bytes=each) for each in weights]
+    return [row.model_copy(update={"memory": memory}) for row, memory in zip(rows, memories, strict=True)]
+
+
+def met(rows: list[Row]) -> dict[str, bool]:
+    return {figure["figure"]: figure["met"] for figure in targets.SUITE.summary(rows) if "met" in figure}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "peaks", "missed"),
+    [
+        ({}, {}, []),
+        ({"swa_masked": 0.039}, {}, ["time of a window by a mask over blocks"]),
+        ({"linear": 0.0131}, {}, ["time of causal linear attention over bidirectional"]),
+        ({}, {("swa", 2048): 231}, ["peak of a window at 2048 tokens over 1024"]),
+        ({}, {("mha_tiled", 4096): 16}, ["peak of tiles over the written-out scores"]),
+    ],
+)
+def test_a_ratio_on_the_wrong_side_misses_its_target_alone(seconds, peaks, missed: list[str]) -> None:
+    wanted = {name: name not in missed for name in targets.TARGETS}
+    assert met(target_rows(MET | seconds, PEAKS | peaks)) == wanted
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    found = met([row for row in target_rows(MET, {}) if row.cell.group != "window"])
+    assert found == {"time of causal linear attention over bidirectional": True}
+    *others, linear = planned("targets")
+    assert [(cell.causal, cell.variant) for cell in linear.cells] == [(True, "linear"), (False, targets.BIDIRECTIONAL)]
+    assert [group.memory for group in others] == [False, True, True, True]

@@ -10,9 +10,9 @@ import pytest
 
 import eval.suites
 from eval.bench import Group
-from eval.rows import Cell, Row, RowStore
+from eval.rows import Cell, RowStore
 from eval.suites import Suite, SuiteRequest, suites
-from eval.suites.series import series
+from eval.suites.series import series_named
 from eval.workloads.registry import build, inability
 from recipes import benchmark
 from recipes.app import execute
@@ -37,16 +37,6 @@ def shrunk(cell: Cell) -> Cell:
     return cell.model_copy(update=changes)
 
 
-def rows_of(groups: tuple[Group, ...]) -> list[Row]:
-    """Every cell ok, unless its group leaves it out; times grow with the length, each variant at its own pace."""
-    rows = []
-    for group in groups:
-        for row in group_rows(group, lambda cell: 1e-6 * cell.length * (1 + len(cell.variant)), rounds=5):
-            reason = group.skipped.get(row.identity)
-            rows.append(row if reason is None or row.cell is None else untimed_row(row.cell, reason=reason))
-    return rows
-
-
 @functools.cache
 def builds(cell: Cell) -> bool:
     """Whether a cell became a subject, or else was refused with a reason that was known before."""
@@ -67,26 +57,20 @@ def _small_models() -> Iterator[None]:
 
 
 @every_suite
-def test_groups_and_cells_are_named_apart_and_have_one_baseline(suite: Suite) -> None:
+def test_groups_and_cells_are_named_apart_have_one_baseline_and_say_what_computes_them(suite: Suite) -> None:
     groups = planned(suite.name)
-    identities = [cell.identity for group in groups for cell in group.cells]
-    assert len(identities) == len(set(identities)) > 0
+    cells = [cell for group in groups for cell in group.cells]
+    assert len({cell.identity for cell in cells}) == len(cells) > 0
     assert len({group.name for group in groups}) == len(groups)
     for group in groups:
         assert [cell.role for cell in group.cells].count("baseline") == 1
         assert {(cell.suite, cell.group) for cell in group.cells} == {(suite.name, group.cells[0].group)}
         assert set(group.skipped) <= {cell.identity for cell in group.cells}
-
-
-@every_suite
-def test_a_cell_says_what_computes_it_and_a_series_is_named_by_its_variant(suite: Suite) -> None:
-    for cell in (cell for group in planned(suite.name) for cell in group.cells if cell.attention is not None):
+    for cell in (cell for cell in cells if cell.attention is not None):
         assert '"auto"' not in cell.attention
         if suite.name not in NAMED_OTHERWISE:
-            name, _, changes = cell.variant.removesuffix(")").partition("(")
-            assert name == cell.attention_mapping["name"]
-            for key, _, value in (change.partition("=") for change in changes.split(", ") if change):
-                assert str(cell.attention_mapping[key]) == value
+            named, mapping = series_named(cell.variant), cell.attention_mapping
+            assert mapping == {**mapping, **named.parameters, "name": named.shipped}
 
 
 @every_suite
@@ -98,27 +82,25 @@ def test_every_cell_builds_or_says_why_not(suite: Suite) -> None:
 
 @every_suite
 def test_a_summary_is_ready_for_json_even_of_rows_that_failed(suite: Suite) -> None:
-    figures = suite.summary(rows_of(planned(suite.name)))
+    def seconds(cell: Cell) -> float:
+        return 1e-6 * cell.length * (1 + len(cell.variant))
+
+    timed = [row for group in planned(suite.name) for row in group_rows(group, seconds, rounds=5)]
+    failed = [untimed_row(cell) for group in planned(suite.name) for cell in group.cells]
+    figures = suite.summary(timed)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     assert suite.name in ("calibrate", "adaptive") or all("figure" in figure for figure in figures)
-    failed = [untimed_row(cell) for group in planned(suite.name) for cell in group.cells]
-    json.dumps([suite.summary(failed), suite.summary([])], allow_nan=False)
-
-
-@every_suite
-def test_what_a_suite_fixes_cannot_be_asked_of_it(suite: Suite) -> None:
-    if suite.name != "grid":
-        with pytest.raises(UserError, match=f"dtypes must not be given to suite={suite.name}, which sets it itself"):
-            suite.groups(SuiteRequest(dtypes=("bfloat16",)))
+    for rows in (failed, [*timed[::2], *failed[1::2]], []):
+        json.dumps(suite.summary(rows), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", ["grid", "transfer", "decode", "long"])
 def test_the_first_variant_asked_for_is_the_baseline_and_none_at_all_is_refused(name: str) -> None:
-    asked = {each: series(each).mapping for each in ("swa", "mha")}
+    asked = tuple(map(series_named, ("swa", "mha")))
     for group in SUITES[name].groups(SuiteRequest(variants=asked)):
         assert [(cell.variant, cell.role) for cell in group.cells] == [("swa", "baseline"), ("mha", "candidate")]
     with pytest.raises(UserError, match="variants must name at least one"):
-        SUITES[name].groups(SuiteRequest(variants={}))
+        SuiteRequest(variants=())
 
 
 def test_a_suite_is_added_by_one_file(
@@ -150,4 +132,4 @@ def test_a_suite_plans_by_axes_that_the_command_has() -> None:
         return []
 
     with pytest.raises(UserError, match=r"suite mine must plan by axes with a default; got 'length' .*lengths"):
-        Suite(name="mine", purpose="", plan=plan, summary=lambda rows: [])
+        Suite(name="mine", plan=plan, summary=lambda rows: [])
