@@ -74,7 +74,7 @@ def test_a_lead_within_the_noise_is_no_win():
 
     finding = findings_of(attnbench_rows(barely, lengths=(512,)), "best-512")["best-512"]
     assert finding.verdict == NO
-    assert finding.ours.startswith("MQA (tied: ")
+    assert finding.ours.startswith("N=512: MQA (tied: ")
 
 
 def test_the_claimed_one_that_alone_is_fastest_is_reproduced():
@@ -93,7 +93,7 @@ def test_fused_attention_competes():
 
     findings = findings_of(attnbench_rows(fused_wins, lengths=(512,)), *BEST)
     assert findings["best-512"].verdict == NO
-    assert findings["best-512"].ours == "fused MHA, of 12 mechanisms and settings"
+    assert findings["best-512"].ours == "N=512: fused MHA, of 12 mechanisms and settings"
 
 
 @pytest.mark.parametrize(("factor", "winner"), [(1e-3, "causal linear (cumsum)"), (1.0, "block-sparse (32)")])
@@ -104,7 +104,7 @@ def test_causal_linear_competes_by_its_ratio_in_rounds_of_its_own(factor, winner
         return as_published(cell) * slow * (factor if kind_of(cell)[1] == "cumsum" else 1.0)
 
     finding = findings_of(attnbench_rows(causal, lengths=(1024,)), "best-1024")["best-1024"]
-    assert finding.ours == f"{winner}, of 12 mechanisms and settings"
+    assert finding.ours == f"N=1024: {winner}, of 12 mechanisms and settings"
 
 
 def look(name, *, difference=1e-6, layers=(0, 1), text="import os", data="stdlib"):
@@ -238,7 +238,7 @@ def test_caches_of_two_groups_are_not_compared():
 def test_an_interval_that_holds_1_is_said_to_decide_nothing():
     findings = findings_of(attnbench_rows(lambda cell: 1e-3, lengths=(128,)), "mqa-slower-128")
     assert findings["mqa-slower-128"].verdict == NO
-    assert findings["mqa-slower-128"].reason.count("Undecided: an interval holds 1.") == 1
+    assert findings["mqa-slower-128"].reason.count("Undecided: an interval holds what is claimed, and what is not.") == 1
     assert "Undecided" not in published_findings()["mqa-slower-128"].reason
 
 
@@ -246,7 +246,7 @@ def test_what_is_far_from_the_published_figure_is_decided_even_if_it_is_about_1(
     findings = findings_of(attnbench_rows(lambda cell: 1e-3), "causal-linear-avoid", "mqa-1024", "blocksparse-tie")
     assert findings["causal-linear-avoid"].verdict == NO
     assert "Undecided" not in findings["causal-linear-avoid"].reason
-    assert "holds both the published figure and 1" in findings["mqa-1024"].reason
+    assert "Undecided" in findings["mqa-1024"].reason
 
 
 def test_seeds_that_pair_tell_a_small_cost_and_recall_counts_as_quality():
@@ -291,7 +291,7 @@ def test_an_interval_that_reaches_beyond_a_tie_leaves_it_open_and_the_cell_is_na
         rows[rows.index(layer)] = altered(layer, "timing", samples_seconds=samples)
         reason = findings_of(rows, "wrapper-fixed")["wrapper-fixed"].reason
         assert f"Like for like: {NO}" in reason
-        assert ("Undecided: an interval reaches beyond 10 % of 1." in reason) is is_open
+        assert ("Undecided" in reason) is is_open
         assert layer.cell.group in reason
 
 
@@ -302,6 +302,4 @@ def test_a_layers_own_rounding_is_no_difference_from_the_inlined_code():
 
 def test_a_layers_target_is_stated_and_counted_in_cells():
     finding = findings_of(wrapper_rows(), "wrapper-fixed")["wrapper-fixed"]
-    assert finding.ours.startswith("of this library's layer: ")
-    assert finding.ours.count(" cells;") == 1
-    assert "a ratio of at most 1.02" in finding.reason
+    assert "a ratio of at most 1.02, is met in 24 and missed in 0 of 24 cells" in finding.ours

@@ -135,7 +135,7 @@ def test_a_faster_true_window_ends_the_masked_ones_reign():
     finding = findings_of(on_metal(rows), "masked-optimal")["masked-optimal"]
     assert finding.verdict == NO
     assert f"On this device: {NO}." in findings_of(rows, "masked-optimal")["masked-optimal"].reason
-    assert "chunked window (64) at N=512" in finding.reason
+    assert "chunked window (64) over masked window (64), N=512" in finding.reason
     assert finding.high < 1
 
 
@@ -190,4 +190,4 @@ def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
     assert runs.verdict == OTHER
     assert like_for_like(runs) == YES
     assert fails.verdict == "not measured"
-    assert fails.reason == "metal_kernel_poc (suite grid48 forward): crashed, there is no Metal here"
+    assert fails.reason == "no times of metal_kernel_poc (suite grid48 forward): crashed, there is no Metal here"
