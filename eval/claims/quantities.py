@@ -255,14 +255,6 @@ def _tokens_per_second(each: Measured, seconds: float) -> float:
     return each.cell.batch_size * each.cell.length / seconds
 
 
-def _milliseconds(each: Measured, seconds: float) -> float:
-    return 1000 * seconds
-
-
-def _spread(each: Measured, seconds: float) -> float | None:
-    return each.times.coefficient_of_variation
-
-
 def _utilisation(each: Measured, seconds: float) -> float | None:
     return None if each.row.work is None else each.row.work.utilisation or None
 
@@ -289,9 +281,9 @@ class _Quantity(NamedTuple):
 
 QUANTITIES = {
     "tokens_per_second": _Quantity(_each_cell(_tokens_per_second), "{:,.0f} tokens/s", {"series": 1}),
-    "milliseconds": _Quantity(_each_cell(_milliseconds), "{:.2f} ms", {"series": 1}),
+    "milliseconds": _Quantity(_each_cell(lambda _, seconds: 1000 * seconds), "{:.2f} ms", {"series": 1}),
     "utilisation": _Quantity(_each_cell(_utilisation), "{:.1%}", {"series": 1}),
-    "spread": _Quantity(_each_cell(_spread), "{:.1%}", {}),
+    "spread": _Quantity(_each_cell(lambda each, _: each.times.coefficient_of_variation), "{:.1%}", {}),
     "slope": _Quantity(_slope, "{:.2f}", {"series": 1, "lengths": 2}),
     "printed_slope": _Quantity(_printed_slope, "{:.2f}", {"line": 1}),
     "p_value": _Quantity(_p_value, "{:.2g}", {"series": 2, "lengths": 1}),

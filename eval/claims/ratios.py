@@ -102,8 +102,8 @@ class Ratio(Rule):
         if self.own_target is not None:
             ends = [known(pair.ratio.figure) for pair in pairs]
             met, missed = (
-                sum(end[1] <= self.own_target for end in ends),
-                sum(end[0] > self.own_target for end in ends),
+                sum(high <= self.own_target for _, high in ends),
+                sum(low > self.own_target for low, _ in ends),
             )
             target = f"this library's own target, a ratio of at most {self.own_target}"
             texts.append(f"{target}, is met in {met} and missed in {missed} of {len(pairs)} cells")
@@ -142,20 +142,19 @@ class Mean(Rule):
         if self.falls_along is None:
             figures = [(f"geometric mean of {len(pairs)} cells", _mean(pairs))]
             return Reading(figures=figures, of=of, rows=rows_of(pairs))
-        axis: str = self.falls_along
-        groups: dict[int, list[Pair]] = {}
-        for pair in pairs:
-            groups.setdefault(getattr(pair.cell, axis), []).append(pair)
-        if len(groups) < 2:
+        axis = self.falls_along
+        places = sorted({getattr(pair.cell, axis) for pair in pairs})
+        if len(places) < 2:
             raise MissingRowsError(f"one {axis} only ({self.where})")
-        least, greatest = min(groups), max(groups)
-        means = {place: _mean(groups[place]) for place in sorted(groups)}
-        values = [mean.value for mean in means.values()]
+        groups = [[pair for pair in pairs if getattr(pair.cell, axis) == place] for place in places]
+        means = [_mean(group) for group in groups]
+        values = [mean.value for mean in means]
+        name = f"{axis} {places[0]} over {places[-1]}"
         return Reading(
-            figures=[(f"{axis} {least} over {greatest}", _mean(groups[least], groups[greatest]))],
-            of=f"{of}, {axis} {least} over {greatest}",
+            figures=[(name, _mean(groups[0], groups[-1]))],
+            of=f"{of}, {name}",
             holds=values[0] == max(values) and values[-1] == min(values),
-            beside=[f"{axis} {place}: {with_interval(mean)}" for place, mean in means.items()],
+            beside=[f"{axis} {place}: {with_interval(mean)}" for place, mean in zip(places, means, strict=True)],
             reason="The first mean has to be the largest, the last the smallest.",
             rows=rows_of(pairs),
         )

@@ -2,27 +2,8 @@
 
 import pytest
 
-from tests.eval.claims.worlds import (
-    LAYOUTS,
-    NO,
-    OTHER,
-    YES,
-    as_published,
-    attnbench_rows,
-    decode_rows,
-    finding_of,
-    findings_of,
-    grid_rows,
-    layout_rows,
-    like_for_like,
-    memory_rows,
-    on_metal,
-    published_attnbench,
-    published_findings,
-    quality_rows,
-    step_rows,
-    wrapper_rows,
-)
+from tests.eval.claims import worlds
+from tests.eval.claims.worlds import NO, OTHER, YES, finding_of, findings_of, like_for_like, on_metal
 from tests.eval.rows_factory import altered
 
 ELSEWHERE = "not measurable on this device"
@@ -72,13 +53,13 @@ finetune-demo wrapper-cpu wrapper-fixed
     ],
 )
 def test_rows_as_published_give_each_claim_its_verdict_and_our_figure_beside(names, verdict, ours):
-    found = {name: published_findings()[name] for name in names.split()}
+    found = {name: worlds.published_findings()[name] for name in names.split()}
     wrong = [each for each in found.values() if (each.verdict, like_for_like(each)) != (verdict, ours) or not each.ours]
     assert not wrong
 
 
 def test_the_figures_are_those_of_the_rows():
-    published = published_findings()
+    published = worlds.published_findings()
     assert published["gather-128"].value == pytest.approx(7.08 / 1.24, rel=0.01)
     assert published["slope-mha"].value == pytest.approx(0.65, abs=0.01)
     assert published["elbow-2.55"].value == pytest.approx(4.38 / 1.72, rel=0.01)
@@ -97,19 +78,19 @@ def flat(cell):
 def test_in_another_world_the_same_claims_fall():
     names = FALL_IN_ANOTHER_WORLD.split()
     rows = [
-        *attnbench_rows(flat),
-        *grid_rows(lambda cell: 1e-3, utilisation=0.3, batch_sizes=(1, 2)),
-        *wrapper_rows(lambda cell: 1.5e-3 if cell.variant == "mha" else 1e-3),
-        *step_rows(1.0, blocks=2.0),
-        *decode_rows({8: 8000, 4: 8000, 2: 8000, 1: 8000}),
-        *memory_rows({"mha_manual": 2000, "mha": 1000}),
-        *quality_rows({"mha": (2.0, 2.1), "linear": (2.02, 2.08)}),
+        *worlds.attnbench_rows(flat),
+        *worlds.grid_rows(lambda cell: 1e-3, utilisation=0.3, batch_sizes=(1, 2)),
+        *worlds.wrapper_rows(lambda cell: 1.5e-3 if cell.variant == "mha" else 1e-3),
+        *worlds.step_rows(1.0, blocks=2.0),
+        *worlds.decode_rows({8: 8000, 4: 8000, 2: 8000, 1: 8000}),
+        *worlds.memory_rows({"mha_manual": 2000, "mha": 1000}),
+        *worlds.quality_rows({"mha": (2.0, 2.1), "linear": (2.02, 2.08)}),
     ]
     assert {name: like_for_like(each) for name, each in findings_of(rows, *names).items()} == dict.fromkeys(names, NO)
 
 
 def test_a_slope_that_is_the_published_one_is_reproduced():
-    finding = finding_of(attnbench_rows(lambda cell: 1e-6 * cell.length**1.73), "slope-mha")
+    finding = finding_of(worlds.attnbench_rows(lambda cell: 1e-6 * cell.length**1.73), "slope-mha")
     assert finding.verdict == YES
     assert finding.low <= 1.73 <= finding.high
 
@@ -117,9 +98,9 @@ def test_a_slope_that_is_the_published_one_is_reproduced():
 def test_a_faster_true_window_ends_the_masked_ones_reign():
     def chunked_is_fast(cell):
         fast = cell.attention_mapping["implementation"] == "chunked" and cell.attention_mapping["mechanism"] != "linear"
-        return as_published(cell) / (4 if fast and cell.length >= 512 else 1)
+        return worlds.as_published(cell) / (4 if fast and cell.length >= 512 else 1)
 
-    rows = attnbench_rows(chunked_is_fast)
+    rows = worlds.attnbench_rows(chunked_is_fast)
     finding = finding_of(on_metal(rows), "masked-optimal")
     assert finding.verdict == NO
     assert f"On this device: {NO}." in finding_of(rows, "masked-optimal").reason
@@ -130,13 +111,13 @@ def test_a_faster_true_window_ends_the_masked_ones_reign():
 def test_another_winner_at_each_length_makes_choosing_pay():
     def turning(cell):
         fused = cell.attention_mapping["implementation"] == "fused"
-        return as_published(cell) * (1.3 if fused == (cell.length < 500) else 1.0)
+        return worlds.as_published(cell) * (1.3 if fused == (cell.length < 500) else 1.0)
 
-    assert finding_of(attnbench_rows(turning), "adaptive").verdict == YES
+    assert finding_of(worlds.attnbench_rows(turning), "adaptive").verdict == YES
 
 
 def test_one_cell_that_scatters_breaks_the_claim_about_spread():
-    row, *rows = published_attnbench()
+    row, *rows = worlds.published_attnbench()
     finding = finding_of(on_metal([altered(row, "timing", coefficient_of_variation=0.3), *rows]), "spread")
     assert (finding.verdict, finding.value) == (NO, 0.3)
 
@@ -152,14 +133,19 @@ def test_on_apples_gpu_its_claims_are_judged():
         "flash-peak-demo": (OTHER, NO),
         "wrapper-cpu": (ELSEWHERE, ELSEWHERE),
     }
-    rows = [*wrapper_rows(overhead), *layout_rows(LAYOUTS), *published_attnbench(), *grid_rows(batch_sizes=(1,))]
+    rows = [
+        *worlds.wrapper_rows(overhead),
+        *worlds.layout_rows(worlds.LAYOUTS),
+        *worlds.published_attnbench(),
+        *worlds.grid_rows(batch_sizes=(1,)),
+    ]
     found = findings_of(on_metal(rows), *expected)
     assert {name: (each.verdict, like_for_like(each)) for name, each in found.items()} == expected
 
 
 def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
-    runs = finding_of(grid_rows(lambda cell: 1e-3, kernel=True, batch_sizes=(1,)), "flash-poc")
-    missing = grid_rows(batch_sizes=(1,))
+    runs = finding_of(worlds.grid_rows(lambda cell: 1e-3, kernel=True, batch_sizes=(1,)), "flash-poc")
+    missing = worlds.grid_rows(batch_sizes=(1,))
     crashed = [row.model_copy(update={"status": "crashed"}) if row.status == "unavailable" else row for row in missing]
     fails = finding_of(crashed, "flash-poc")
     assert (runs.verdict, like_for_like(runs)) == (OTHER, YES)
