@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from eval.claims.measurements import Entry, Measurements, MissingRowsError, Scope, as_list
 from eval.query import Measured
@@ -20,11 +20,7 @@ from eval.statistics.scaling import Crossover
 from zoo.config.errors import require
 
 Verdict = Literal[
-    "reproduced",
-    "not reproduced",
-    "different functions compared",
-    "not measurable on this device",
-    "not measured",
+    "reproduced", "not reproduced", "different functions compared", "not measurable on this device", "not measured"
 ]
 ELSEWHERE: Verdict = "not measurable on this device"
 Show = Literal["failing", "last", "least", "largest", "farthest", "none"]
@@ -92,7 +88,7 @@ KINDS = {
     "slope": _Kind("published {}", 1, lambda low, at, high, told: _same_slope(low, high, told[0])),
 }
 # One kind for all figures, or one for each.
-Kinds = Annotated[tuple[str, ...], BeforeValidator(as_list)]
+Kinds = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
 
 
 class Judged(NamedTuple):

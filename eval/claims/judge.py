@@ -136,7 +136,8 @@ def _finding(claim: Claim, measurements: Measurements) -> Finding:
         verdict = "different functions compared"
     if elsewhere:
         device = f"The claim is about {_DEVICES[rule.only_on]}; these rows are of {measurements.device}."
-        reasons = [device, f"On this device: {verdict}.", *reasons]
+        here = f"On this device: {verdict}." if isinstance(held, bool) and not rule.defect else ""
+        reasons = [device, here, *reasons]
         verdict = ELSEWHERE
     evidence = tuple(dict.fromkeys(row.identity for row in reading.rows))
     settled = verdict not in ("not measured", ELSEWHERE)
@@ -167,7 +168,7 @@ def _outcome(rule: Rule, reading: Reading) -> tuple[bool | Verdict, Contrast | C
     reasons = [_claimed(rule, reading, len(judged)), reading.reason, rule.note]
     if failing and held is True:
         held, against = False, [each.words for each in failing if not each.is_open]
-        if len(judged) > 1:
+        if len(judged) > 1 and rule.judged == "each":
             named = "; ".join((against or [each.words for each in failing])[:_MOST_LISTED])
             reasons.append(f"Not so in {len(failing)} of {len(judged)}: {named}.")
         if not against:
@@ -202,4 +203,4 @@ def _claimed(rule: Rule, reading: Reading, num_figures: int) -> str:
         published = [f"{text} ({_verdict(each.holds)})" for text, each in zip(published, alone, strict=True)]
     joined = (" to " if KINDS[rule.kind[0]].needs == 2 else ", ").join(published)
     words = ", ".join(KINDS[kind].words.format(joined) for kind in rule.kind)
-    return f"{reading.of}, {words}." if words else ""
+    return f"{reading.of}, {words}." if words and reading.of else ""

@@ -86,9 +86,7 @@ class Where(Entry):
         return self.model_copy(update={"length": length})
 
     def __str__(self) -> str:
-        parts = [f"suite {self.suite}" if self.suite else "any suite", self.mode, self.model]
-        shape = {"L": self.length, "B": self.batch_size, "H": self.head_dim, "N": self.num_heads}
-        return " ".join([part for part in parts if part] + [f"{name}={size}" for name, size in shape.items() if size])
+        return ", ".join(f"{name}={value}" for name, value in self if value is not None)
 
 
 def as_list(given: Any) -> Any:
@@ -113,7 +111,7 @@ def _scope(given: Any, info: ValidationInfo) -> Any:
 
 
 NamedSeries = Annotated[Series, _named("series")]
-SomeSeries = Annotated[tuple[NamedSeries, ...], BeforeValidator(as_list)]
+SomeSeries = Annotated[tuple[NamedSeries, ...], Field(min_length=1), BeforeValidator(as_list)]
 # A line of a printed table: `lengths` and `seconds`.
 Line = Mapping[str, Any]
 NamedLine = Annotated[Line, _named("lines")]

@@ -195,7 +195,7 @@ def _trained(rule: Absolute, measurements: Measurements, metric: str) -> list[tu
         if quality.value is None or not asked:
             return None
         steps = "" if quality.steps is None else f", {quality.steps} steps"
-        name = f"{metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
+        name = f"{' minus '.join(rule.variants)}, {metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
         return (name, quality.trained_on, quality.measured_on, quality.terms), quality.value
 
     # What an evaluation says counts before a training's own last value of the same seed.

@@ -40,7 +40,8 @@ class Beside(Entry):
             figure = with_interval(measurements.pairs(self.above, self.below, there)[0].ratio.figure)
         except MissingRowsError:
             figure = "not measured"
-        return f"{self.above.label} over {self.below.label} ({there}): {figure}"
+        place = ", ".join(filter(None, (there.mode, f"N={there.length}" if there.length else "")))
+        return f"{self.above.label} over {self.below.label} ({place}): {figure}"
 
 
 class Ratio(Rule):
@@ -198,8 +199,9 @@ class Training(Rule):
         if trained:
             figures = []
             for (model, _, steps, _), (above, below, rows) in trained.items():
-                ways = " and ".join(sorted({_computed_by(row.quality) for row in rows if row.quality}))
-                name = f"{model} ({steps} steps, {len(above)} seeds, {ways})"
+                ways = {(row.quality.variant, row.quality.implementation) for row in rows if row.quality}
+                computed = " and ".join(sorted(" by ".join(filter(None, way)) for way in ways))
+                name = f"{model} ({steps} steps, {len(above)} seeds, {computed})"
                 figures.append((name, paired_ratio(above, below).figure))
             used = [row for found in trained.values() for row in found.rows]
             figures.sort(key=lambda figure: figure[0])
@@ -216,11 +218,6 @@ def _finetuning(quality: Quality) -> tuple[tuple[object, ...], float] | None:
     if quality.tokens_per_second is None or not quality.model.endswith(_FINETUNED_MODEL):
         return None
     return (quality.model, quality.data, quality.steps, quality.settings), 1 / quality.tokens_per_second
-
-
-def _computed_by(quality: Quality) -> str:
-    """A variant, and its implementation where the row says it."""
-    return quality.variant + (f" by {quality.implementation}" if quality.implementation else "")
 
 
 def _mean(pairs: Sequence[Pair], over: Sequence[Pair] = ()) -> Contrast:

@@ -150,4 +150,4 @@ def test_a_kernel_that_runs_is_judged_and_one_that_fails_is_a_gap():
     fails = finding_of(crashed, "flash-poc")
     assert (runs.verdict, like_for_like(runs)) == (OTHER, YES)
     assert fails.verdict == "not measured"
-    assert fails.reason == "no times of metal_kernel_poc (suite grid48 forward): crashed, there is no Metal here"
+    assert fails.reason == "no times of metal_kernel_poc (suite=grid48, mode=forward): crashed, there is no Metal here"
