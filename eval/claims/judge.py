@@ -75,10 +75,13 @@ def read_claims(path: Path) -> list[Claim]:
             context["series"][name] = Series.model_validate({"label": name, **fields})
         for name, fields in file.claims.items():
             place = f"claim {name}"
-            judged_by = {"rule": None, **fields.get("judge", {})}
-            rule = judged_by.pop("rule")
+            require("id" not in fields, "id", "be the claim's key alone", fields.get("id"))
+            judged_by: Any = fields.get("judge")
+            require(isinstance(judged_by, dict), "judge", "be a mapping of a rule and what it takes", judged_by)
+            rule = str(judged_by.get("rule"))
             require(rule in RULES, "rule", "be one", rule, allowed=RULES)
-            made = RULES[rule].model_validate(judged_by, context=context)
+            takes = {key: value for key, value in judged_by.items() if key != "rule"}
+            made = RULES[rule].model_validate(takes, context=context)
             claims.append(Claim.model_validate({"id": name, "source": file.source, **fields, "judge": made}))
     except ValidationError as error:
         raise UserError(f"{path.name}: {place}: {_mistake(error)}") from None
@@ -100,8 +103,15 @@ def _mistake(error: ValidationError) -> str:
 def printed_lines(content: Mapping[str, Any]) -> dict[str, Line]:
     """Lines of a file's table, without their gaps: `lengths`, and `seconds`, from milliseconds."""
     lines: dict[str, Line] = {}
+    table = content.get("lengths", ())
     for name, milliseconds in content.get("lines", {}).items():
-        cells = [each for each in zip(content["lengths"], milliseconds, strict=True) if each[1] is not None]
+        require(
+            len(milliseconds) == len(table),
+            f"line {name}",
+            "have a figure or null for each of the lengths",
+            milliseconds,
+        )
+        cells = [each for each in zip(table, milliseconds, strict=True) if each[1] is not None]
         lines[name] = {"lengths": [length for length, _ in cells], "seconds": [ms / 1000 for _, ms in cells]}
     return lines
 

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from eval.claims.claim import FIGURE_TOLERANCE, Kinds, Reading, Rule, known, overlaps, with_interval
 from eval.claims.measurements import Measurements, MissingRowsError, NamedLine, NamedSeries, Series, SomeSeries, rows_of
@@ -27,7 +27,7 @@ class Crossing(Rule):
     kind: Kinds = ("any",)
     series: SomeSeries
     baseline: NamedSeries
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...] = Field(min_length=2)
     lines: tuple[NamedLine, NamedLine] | None = None
     beside: NamedSeries | None = None
 
@@ -99,7 +99,7 @@ class Ranking(Rule):
     shared: NamedSeries
     linked: tuple[tuple[NamedSeries, NamedSeries], ...] = ()
     needed: SomeSeries
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...] = Field(min_length=1)
     claimed: NamedSeries | None = None
 
     def read(self, measurements: Measurements) -> Reading:

@@ -58,7 +58,7 @@ def test_a_further_claim_is_one_entry_of_a_file(tmp_path):
     ("change", "message"),
     [
         (("rule: ratio", "rule: ration"), "claim wins: rule must be one; got 'ration' .*ranking"),
-        (("rule: ratio, ", ""), "claim wins: rule must be one; got None .*ranking"),
+        (("rule: ratio, ", ""), "claim wins: rule must be one; got 'None' .*ranking"),
         (("below: linear", "below: lineal"), "claim wins: below.* got 'lineal' .*unfused MHA"),
         (("kind: above", "sort: above"), "claim wins: .*got 'sort' .*kind"),
         (("kind: above", "kind: over"), "claim wins: .*kind must be one; got 'over' .*above"),
