@@ -151,7 +151,7 @@ class Measurements:
         found = self.find(where, series)
         timed = next((each for each in found if each.timing is not None), None)
         if timed is None:
-            why = f": {found[0].row.status}, {found[0].row.reason}" if found else ""
+            why = ": " + ", ".join(filter(None, (found[0].row.status, found[0].row.reason))) if found else ""
             raise MissingRowsError(f"no times of {series.label} ({where}){why}")
         return timed
 
