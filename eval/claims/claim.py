@@ -1,43 +1,177 @@
-"""What a published claim is, and the rules by which an interval becomes a verdict, all in one place.
+"""What a published claim is, what can be claimed of figures, and when our 95 % intervals bear it out: see `KINDS`.
 
-- A claim with a figure is reproduced if our 95 % interval overlaps the published figure give or take 10 %, and, where
-  the figure is a ratio that claims a difference, lies wholly on its side of 1. A figure within 2 % of 1 claims a tie.
-- A claim of direction ("slower", "wins") is reproduced if our interval lies wholly on the published side of 1.
-- A claim of equality ("about 1x", "marginal", 1.01x) is reproduced if our interval lies within 10 % of 1.
-- A claim about slopes is reproduced if our interval overlaps the published slope give or take 0.1.
-- A claim about a crossover is reproduced if our interval overlaps the published range give or take 10 %.
-- Whatever compared two functions that were said to be one, or timed another function than it names, is "different
-  functions compared"; our figure stands beside it, like for like, with what its verdict would have been.
-- So is a function that was compared with itself, one that never ran, and other software than this library's.
-- Absolute figures of Apple's GPU, and what its hardware is said to favour, are not measurable elsewhere.
-- What ranks several is reproduced only if the interval of every other one's ratio to the winner excludes 1.
+Whatever compared two functions that were said to be one, or one with itself, never ran, or is other software than this
+library's is "different functions compared"; our figure stands beside it, like for like, with what its verdict would
+have been. Figures of Apple's GPU, and what its hardware is said to favour, are not measurable elsewhere.
 """
 
 import abc
 import dataclasses
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, NamedTuple, Self
 
-from eval.claims.measurements import Measurements, MissingRowsError
-from eval.query import Pair
+from pydantic import BeforeValidator, Field, model_validator
+
+from eval.claims.measurements import Entry, Measurements, MissingRowsError, Scope, as_list
+from eval.query import Measured
+from eval.rows import Row
 from eval.statistics import Contrast, Crossover
+from zoo.config.errors import require
 
 Verdict = Literal[
-    "reproduced",
-    "not reproduced",
-    "different functions compared",
-    "not measurable on this device",
-    "not measured",
+    "reproduced", "not reproduced", "different functions compared", "not measurable on this device", "not measured"
 ]
-OTHERS: Verdict = "different functions compared"
 ELSEWHERE: Verdict = "not measurable on this device"
+Show = Literal["failing", "last", "least", "largest", "farthest", "none"]
 FIGURE_TOLERANCE = 0.10
 SLOPE_TOLERANCE = 0.10
 EQUALITY = 0.02
-_DEVICES = {"metal": "Apple's GPU", "cpu": "a CPU"}
+# What is counted, not timed, agrees to the byte, or to the block in which a cache grows.
+_COUNT_TOLERANCE = 0.005
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
+class Reading:
+    """What a rule reads from rows.
+
+    Attributes:
+        figures: Each with its name, which says of what or where.
+        of: What they are, and `form` how a number of them is printed.
+        counted: Whether those without an interval are counted or summed up; else a single sample left them without.
+        holds: False, or a verdict, where something beside the figures settles the claim.
+        own: The claim's figure, where it is none of the figures.
+        beside: What else was measured, and `reason` what else a reader must know, in words.
+        rows: All that were used.
+    """
+
+    figures: Sequence[tuple[str, Contrast]] = ()
+    of: str = ""
+    form: str = "{:.2f}x"
+    counted: bool = False
+    holds: bool | Verdict = True
+    own: Contrast | Crossover | None = None
+    beside: Sequence[str] = ()
+    reason: str = ""
+    rows: Sequence[Measured | Row] = ()
+
+
+class _Kind(NamedTuple):
+    """What a claim says of a figure, how many published figures it needs, and whether an interval bears it out.
+
+    The last is told the low end, the figure, the high end and the published figures, which are 1 where there are none.
+    """
+
+    words: str
+    needs: int
+    holds: Callable[[float, float, float, Sequence[float]], bool]
+
+
+KINDS = {
+    "any": _Kind("", 0, lambda low, at, high, told: True),
+    # Ratios of times. One that has several published figures has to agree with all of them.
+    "figure": _Kind("published {}", 1, lambda low, at, high, told: all(_same_ratio(low, high, each) for each in told)),
+    "range": _Kind("published {}", 2, lambda low, at, high, told: low > 1 and overlaps(low, high, told)),
+    "reaches": _Kind("published {}", 2, lambda low, at, high, told: low > 1 and overlaps(low, high, told, 0.0)),
+    "tie": _Kind("claimed to be about 1", 0, lambda low, at, high, told: _ties(low, high)),
+    # Two builds of one thing differ by fractions of a percent: that is not the difference claimed.
+    "near": _Kind("published {}", 1, lambda low, at, high, told: low > 1 and abs(at - told[0]) <= EQUALITY),
+    # Any figures.
+    "above": _Kind("claimed to be above {}", 0, lambda low, at, high, told: low > told[0]),
+    "below": _Kind("claimed to be below {}", 0, lambda low, at, high, told: high < told[0]),
+    "at_least": _Kind("claimed to be at least {}", 0, lambda low, at, high, told: low >= told[0]),
+    "at_most": _Kind("claimed to be at most {}", 0, lambda low, at, high, told: high <= told[0]),
+    "not_below": _Kind("claimed not to be below {}", 0, lambda low, at, high, told: high >= told[0]),
+    # Absolute figures.
+    "amount": _Kind("published {}", 1, lambda low, at, high, told: overlaps(low, high, told)),
+    "count": _Kind("published {}", 1, lambda low, at, high, told: abs(at - told[0]) <= _COUNT_TOLERANCE),
+    "slope": _Kind("published {}", 1, lambda low, at, high, told: _same_slope(low, high, told[0])),
+}
+# One kind for all figures, or one for each.
+Kinds = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
+
+
+class Judged(NamedTuple):
+    """A figure, its words, whether the claim holds for it, and whether it would for another value in its interval."""
+
+    figure: Contrast
+    words: str
+    holds: bool
+    is_open: bool
+
+
+class Rule(Entry, abc.ABC):
+    """How one claim is judged: what is read, which is up to the rules that inherit, and what is claimed of it.
+
+    Attributes:
+        where: The cells.
+        kind: What is claimed of the figures, by the names of `KINDS`.
+        figures: The published ones.
+        show: Which figure is the claim's: the last, the last or the first that does not hold, an extreme one, or none.
+        judged: Whether each figure has to hold, or the shown one alone, or most of them.
+        defect: Why the published figure is of other functions than it names, or of other software; empty if it is not.
+        note: What else a reader must know.
+        only_on: Back end whose rows alone settle it; empty for any.
+        explains: Whether the claim explains a time: no row settles that, but what it explains has to be there.
+    """
+
+    where: Scope
+    kind: Kinds
+    figures: tuple[float, ...] = ()
+    show: Show = "failing"
+    judged: Literal["each", "shown", "most"] = "each"
+    defect: str = ""
+    note: str = ""
+    only_on: Literal["", "metal", "cpu"] = ""
+    explains: bool = False
+
+    @model_validator(mode="after")
+    def _has_figures(self) -> Self:
+        for kind in self.kind:
+            require(kind in KINDS, "kind", "be one", kind, allowed=KINDS)
+            needed = KINDS[kind].needs
+            require(len(self.figures) >= needed, "figures", f"be {needed} for {kind}", list(self.figures))
+        return self
+
+    @abc.abstractmethod
+    def read(self, measurements: Measurements) -> Reading:
+        """What the rows say.
+
+        Raises:
+            MissingRowsError: If they say nothing.
+        """
+
+    def judge(self, reading: Reading) -> list[Judged]:
+        """Each figure, judged.
+
+        Raises:
+            MissingRowsError: If one should have an interval, and has none.
+        """
+        each_its_own = self.kind == ("figure",) and 1 < len(self.figures) == len(reading.figures)
+        judged = []
+        for index, (name, figure) in enumerate(reading.figures):
+            holds = KINDS[self.kind[index % len(self.kind)]].holds
+            told = self.figures[index : index + 1] if each_its_own else self.figures or (1.0,)
+            low, high = (figure.value,) * 2 if reading.counted and figure.low is None else known(figure)
+            held = holds(low, figure.value, high, told)
+            inside = [min(max(value, low), high) for value in (low, high, 1.0, told[0])]
+            is_open = not held and any(holds(value, value, value, told) for value in inside)
+            judged.append(Judged(figure, f"{name}: {with_interval(figure, reading.form)}", held, is_open))
+        return judged
+
+    def shown(self, judged: Sequence[Judged]) -> Judged | None:
+        """The figure that is the claim's."""
+        if not judged or self.show == "none":
+            return None
+        if self.show in ("failing", "last"):
+            return next((each for each in judged if self.show == "failing" and not each.holds), judged[-1])
+        if self.show == "least":
+            return min(judged, key=lambda each: each.figure.value)
+        centre = (self.figures or (1.0,))[0]
+        away = self.show == "farthest"
+        return max(judged, key=lambda each: abs(each.figure.value - centre) if away else each.figure.value)
+
+
+class Claim(Entry):
     """A published statement.
 
     Attributes:
@@ -46,6 +180,7 @@ class Claim:
         statement: What it says, in a sentence.
         published: Its figure, as printed.
         on_apple: Whether it is about Apple's GPU: False where it is of another device, or the same on any.
+        judge: By which rule.
     """
 
     id: str
@@ -53,6 +188,7 @@ class Claim:
     statement: str
     published: str
     on_apple: bool = True
+    judge: Rule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,11 +197,9 @@ class Finding:
 
     Attributes:
         claim: The claim.
-        verdict: Computed by the rules above.
+        verdict: On it.
         ours: Our figures, in words.
-        value: Our figure in the claim's own terms; None where there is none.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
+        value: Our figure in the claim's own terms, with `low` and `high`, the ends of its 95 % interval; None: none.
         reason: Why the verdict, and what else a reader must know.
         evidence: Identities of the rows used.
     """
@@ -80,151 +214,38 @@ class Finding:
     evidence: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a rule finds.
-
-    Attributes:
-        held: Whether the claim holds in our rows, or a verdict that no figure gives.
-        ours: Our figures, in words.
-        figure: Our figure in the claim's own terms; None where there is none.
-        reason: By which rule, and what else a reader must know.
-        undecided: What our interval leaves open; empty if it decides.
-        evidence: Identities of the rows used.
-    """
-
-    held: bool | Verdict
-    ours: str
-    figure: Contrast | Crossover | None = None
-    reason: str = ""
-    undecided: str = ""
-    evidence: tuple[str, ...] = ()
-
-    @property
-    def interval(self) -> dict[str, float | None]:
-        """The figure and its ends, as a finding names them."""
-        if self.figure is None:
-            return {}
-        value = self.figure.length if isinstance(self.figure, Crossover) else self.figure.value
-        return {"value": value, "low": self.figure.low, "high": self.figure.high}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rule(abc.ABC):
-    """How one claim is judged.
-
-    Attributes:
-        defect: Why the published figure is of other functions than it names, or of other software; empty if it is not.
-        note: What else a reader must know.
-        only_on: Back end whose rows alone settle it, metal or cpu; empty for any.
-        told_here: Whether to say what the verdict would be on a device that does not settle it.
-    """
-
-    defect: str = ""
-    note: str = ""
-    only_on: str = ""
-    told_here: bool = False
-
-    @abc.abstractmethod
-    def outcome(self, measurements: Measurements) -> Outcome:
-        """What the rows say.
-
-        Raises:
-            MissingRowsError: If they say nothing.
-        """
-
-    def judge(self, claim: Claim, measurements: Measurements) -> Finding:
-        """The verdict on a claim; errors as of `outcome`."""
-        found = self.outcome(measurements)
-        like_for_like = verdict(found.held) if isinstance(found.held, bool) else found.held
-        elsewhere = bool(self.only_on) and measurements.backend != self.only_on
-        parts = [found.reason, self.note, f"Undecided: {found.undecided}." if found.undecided else ""]
-        verdict_ = like_for_like
-        if self.defect and isinstance(found.held, bool):
-            verdict_ = OTHERS
-            parts = [self.defect, "" if elsewhere else f"Like for like: {like_for_like}.", *parts]
-        if elsewhere:
-            here = f"On this device: {verdict_}." if self.told_here else ""
-            parts = [
-                f"The claim is about {_DEVICES[self.only_on]}; these rows are of {measurements.device}.",
-                here,
-                *parts,
-            ]
-            verdict_ = ELSEWHERE
-        return Finding(
-            claim=claim,
-            verdict=verdict_,
-            ours=found.ours,
-            **found.interval,
-            reason=" ".join(part for part in parts if part),
-            evidence=found.evidence,
-        )
-
-
-def verdict(holds: bool) -> Verdict:
-    """Of a claim that holds in our rows, or does not."""
-    return "reproduced" if holds else "not reproduced"
-
-
-def point(value: float) -> Contrast:
-    """A figure without an interval."""
-    return Contrast(value=value, low=None, high=None)
-
-
 def known(found: Contrast) -> tuple[float, float]:
     """Both ends of an interval.
 
     Raises:
-        MissingRowsError: If there is none, because there was one sample only; so do all the functions below.
+        MissingRowsError: If there is none, because there was one sample only.
     """
     if found.low is None or found.high is None:
         raise MissingRowsError("a single sample has no interval")
     return found.low, found.high
 
 
-def same_side(found: Contrast, *, above: bool) -> bool:
-    """Whether an interval of a ratio lies wholly above 1, or wholly below."""
-    low, high = known(found)
-    return low > 1 if above else high < 1
+def with_interval(found: Contrast, form: str = "{:.2f}x") -> str:
+    """A figure and its 95 % interval, where it has one, in words."""
+    ends = [form.format(end) for end in (found.low, found.high) if end is not None]
+    return form.format(found.value) + (f" ({' to '.join(ends)})" if ends else "")
 
 
-def in_range(found: Contrast, least: float, most: float, tolerance: float = FIGURE_TOLERANCE) -> bool:
-    """Whether an interval overlaps a range of positive figures give or take a tolerance; or one figure, given twice."""
-    low, high = known(found)
-    return low <= most * (1 + tolerance) and high >= least * (1 - tolerance)
+def overlaps(low: float, high: float, told: Sequence[float], tolerance: float = FIGURE_TOLERANCE) -> bool:
+    """Whether an interval overlaps a published figure, or the range between two, give or take a tolerance."""
+    return low <= told[-1] * (1 + tolerance) and high >= told[0] * (1 - tolerance)
 
 
-def is_tie(published: float) -> bool:
-    """Whether a published ratio claims a tie."""
-    return abs(published - 1) <= EQUALITY
+def _same_ratio(low: float, high: float, published: float) -> bool:
+    """A ratio within 2 % of 1 claims a tie, any other a difference: the interval has to lie on its side of 1."""
+    if abs(published - 1) <= EQUALITY:
+        return _ties(low, high)
+    return overlaps(low, high, (published,)) and (low > 1 if published > 1 else high < 1)
 
 
-def same_figure(found: Contrast, published: float) -> bool:
-    """Whether an interval of a ratio agrees with a published ratio."""
-    if is_tie(published):
-        return ties(found)
-    return in_range(found, published, published) and same_side(found, above=published > 1)
-
-
-def ties(found: Contrast) -> bool:
-    """Whether an interval of a ratio lies within the tolerance of 1."""
-    low, high = known(found)
+def _ties(low: float, high: float) -> bool:
     return low >= 1 - FIGURE_TOLERANCE and high <= 1 + FIGURE_TOLERANCE
 
 
-def same_slope(found: Contrast, published: float) -> bool:
-    """Whether an interval of a slope agrees with a published slope."""
-    low, high = known(found)
+def _same_slope(low: float, high: float, published: float) -> bool:
     return low <= published + SLOPE_TOLERANCE and high >= published - SLOPE_TOLERANCE
-
-
-def with_interval(found: Contrast, *, digits: int = 2) -> str:
-    """A figure and its 95 % interval, in words."""
-    if found.low is None or found.high is None:
-        return f"{found.value:.{digits}f} (a single sample, no interval)"
-    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
-
-
-def times(pair: Pair) -> str:
-    """A ratio of times with its interval, in words."""
-    return with_interval(pair.ratio) + "x"

@@ -1,297 +1,225 @@
-"""Rules about one time over another: figures, sides of 1, ties, trends, and what is never beaten."""
+"""Rules that read ratios of times: of pairs, of means over cells, of powers of times, and of trainings."""
 
-import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
-from eval.claims.claim import (
-    Outcome,
-    Rule,
-    in_range,
-    is_tie,
-    known,
-    point,
-    same_figure,
-    same_side,
-    ties,
-    times,
-    verdict,
+from eval.claims.claim import ELSEWHERE, Reading, Rule, Show, known, with_interval
+from eval.claims.measurements import (
+    Entry,
+    Measurements,
+    MissingRowsError,
+    NamedSeries,
+    SomeSeries,
+    Where,
+    by_seed,
+    rows_of,
 )
-from eval.claims.measurements import Measurements, MissingRowsError, Series, Where, identities
 from eval.query import Pair
-from eval.statistics import holm
+from eval.rows import Quality
+from eval.statistics import Contrast, contrast, logarithms, paired_ratio
 
-Kind = Literal["figure", "range", "above", "below", "tie"]
-Show = Literal["last", "least", "largest", "farthest"]
-# Pairs that a text lists one by one.
-_MOST_LISTED = 8
+_SCALED = "Settled by training steps of a small Llama-shaped model: not by fine-tuning, and not by the named model."
+_FINETUNED = "Settled by fine-tuning a real checkpoint of the Llama family, paired by seed, of another size."
+# How `compare.py` names models that were fine-tuned on tokens alone.
+_FINETUNED_MODEL = ", finetune"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Beside:
-    """A further ratio to state; the rest of where is the claim's own."""
+class Beside(Entry):
+    """A further ratio to state, at the claim's own last length."""
 
-    above: Series
-    below: Series
-    length: int | None = None
+    above: NamedSeries
+    below: NamedSeries
     mode: str | None = None
 
     def words(self, measurements: Measurements, where: Where) -> str:
         """The ratio, or that it was not measured."""
-        there = dataclasses.replace(where, length=self.length or where.length, mode=self.mode or where.mode)
+        there = where.model_copy(update={"mode": self.mode or where.mode})
         try:
-            figure = times(measurements.pair(self.above, self.below, there))
+            figure = with_interval(measurements.pairs(self.above, self.below, there)[0].ratio)
         except MissingRowsError:
             figure = "not measured"
-        place = ", ".join(each for each in (there.mode or "", f"N={there.length}" if there.length else "") if each)
+        place = ", ".join(filter(None, (there.mode, f"N={there.length}" if there.length else "")))
         return f"{self.above.label} over {self.below.label} ({place}): {figure}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Ratio(Rule):
     """One series' time over another's, at some lengths or in every cell.
 
     Attributes:
-        above: Whose time is above.
+        above: Whose time is above; of several, each.
         below: Whose time is below; of several, each.
-        where: The cells.
         lengths: Each of them has to be there; none: every pair that there is.
-        kind: "figure" or "range", or the side of 1 on which the ratio is claimed to lie, or a tie.
-        figures: The published ones: one for each length, or several for one pair; the ends of a range.
-        tolerance: Of the ends of a range.
-        show: Which pair's figure is the claim's: the last (or the first that does not hold), or an extreme one.
-        judged: Whether each pair has to hold, or the shown one alone, or most of them.
+        other_lengths: Whether other lengths count as well, where they are there.
         beside: Further ratios to state.
-        first_call: Whether to state how much slower the denominator's first call is.
+        first_call: Whether to state how much slower the numerator's first call is.
         noise: Whether to state the largest ratio of an A/A control.
-        prefix: Of our figures, in words.
         own_target: What this library promises of the ratio.
     """
 
-    above: Series
-    below: Series | tuple[Series, ...]
-    where: Where
+    above: SomeSeries
+    below: SomeSeries
     lengths: tuple[int, ...] = ()
-    kind: Kind
-    figures: tuple[float, ...] = ()
-    tolerance: float = 0.1
-    show: Show = "last"
-    judged: Literal["each", "shown", "most"] = "each"
+    other_lengths: bool = False
     beside: tuple[Beside, ...] = ()
     first_call: bool = False
     noise: bool = False
-    prefix: str = ""
     own_target: float | None = None
 
-    def outcome(self, measurements: Measurements) -> Outcome:
+    def read(self, measurements: Measurements) -> Reading:
+        """The ratio of each pair."""
         pairs = self._pairs(measurements)
-        # One figure for each length, or all of them for each pair.
-        each_its_own = self.kind == "figure" and len(self.figures) == len(pairs) and not self._has_several
-        claimed = {name: self.figures[i : i + 1] if each_its_own else self.figures for i, name in enumerate(pairs)}
-        held = {name: self._holds(pair, claimed[name]) for name, pair in pairs.items()}
-        if self.judged == "most":
-            return self._most(pairs, held)
-        shown = self._shown(pairs, held)
-        asked = [shown] if self.judged == "shown" else list(pairs)
-        failing = [name for name in asked if not held[name]]
-        is_open = {name: self._is_open(pairs[name], claimed[name]) for name in failing}
-        notes = (self._rule(pairs[shown]), self._against(pairs, is_open), self._target(pairs))
-        return Outcome(
-            held=not failing,
-            ours=self._ours(measurements, pairs, pairs[shown]),
-            figure=pairs[shown].ratio,
-            reason=" ".join(note for note in notes if note),
-            undecided=self._what_is_open() if failing and all(is_open.values()) else "",
-            evidence=identities(pairs.values()),
-        )
-
-    @property
-    def _belows(self) -> tuple[Series, ...]:
-        return self.below if isinstance(self.below, tuple) else (self.below,)
-
-    @property
-    def _has_several(self) -> bool:
-        return self.kind == "figure" and len(self.figures) > max(1, len(self.lengths))
+        above, below = (" and ".join(each.label for each in some) for some in (self.above, self.below))
+        figures = [(name, pair.ratio) for name, pair in pairs.items()]
+        beside, rows = self._beside(measurements, list(pairs.values())), rows_of(pairs.values())
+        return Reading(figures=figures, of=f"{above} over {below}", beside=beside, rows=rows)
 
     def _pairs(self, measurements: Measurements) -> dict[str, Pair]:
-        if not self.lengths:
-            found = [pair for below in self._belows for pair in measurements.some_pairs(self.above, below, self.where)]
-            return {pair.cell.group: pair for pair in found}
-        return {
-            (f"{self.above.label} over {below.label}, " if len(self._belows) > 1 else "") + f"N={length}": (
-                measurements.pair(self.above, below, self.where.at(length))
-            )
-            for below in self._belows
-            for length in self.lengths
-        }
+        found = {}
+        for above, below in itertools.product(self.above, self.below):
+            if self.lengths:
+                lengths = measurements.by_length(above, below, self.where, self.lengths)
+                asked = lengths if self.other_lengths else self.lengths
+                pairs = {f"N={length}": lengths[length] for length in asked}
+            else:
+                pairs = {pair.cell.group: pair for pair in measurements.pairs(above, below, self.where)}
+            several = len(self.above) + len(self.below) > 2
+            prefix = f"{above.label} over {below.label}, " if several else ""
+            found.update({prefix + place: pair for place, pair in pairs.items()})
+        return found
 
-    def _holds(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
-        found = pair.ratio
-        match self.kind:
-            case "figure":
-                return all(same_figure(found, each) for each in claimed)
-            case "range":
-                least, most = claimed
-                return same_side(found, above=True) and in_range(found, least, most, self.tolerance)
-            case "tie":
-                return ties(found)
-        return same_side(found, above=self.kind == "above")
-
-    def _shown(self, pairs: dict[str, Pair], held: dict[str, bool]) -> str:
-        match self.show:
-            case "least":
-                return min(pairs, key=lambda name: pairs[name].ratio.value)
-            case "largest":
-                return max(pairs, key=lambda name: pairs[name].ratio.value)
-            case "farthest":
-                return max(pairs, key=lambda name: abs(pairs[name].ratio.value - 1))
-        return next((name for name in pairs if not held[name]), list(pairs)[-1])
-
-    def _is_open(self, pair: Pair, claimed: tuple[float, ...]) -> bool:
-        """Whether a ratio that does not bear the claim out does not refute it either."""
-        low, high = known(pair.ratio)
-        if self.kind in ("above", "below"):
-            return low <= 1 <= high
-        if self.kind == "tie" or any(map(is_tie, claimed[:1])):
-            return in_range(pair.ratio, 1, 1)
-        return self.kind == "figure" and in_range(pair.ratio, claimed[0], claimed[0]) and low <= 1 <= high
-
-    def _what_is_open(self) -> str:
-        if self.kind in ("above", "below"):
-            return "an interval holds 1"
-        if self.kind == "figure" and not any(map(is_tie, self.figures)):
-            return "an interval holds both the published figure and 1"
-        return "an interval reaches beyond 10 % of 1"
-
-    def _ours(self, measurements: Measurements, pairs: dict[str, Pair], shown: Pair) -> str:
-        if len(pairs) <= _MOST_LISTED:
-            texts = ["; ".join(f"{name}: {times(pair)}" for name, pair in pairs.items())]
-        else:
-            ratios = [pair.ratio.value for pair in pairs.values()]
-            span = f"{min(ratios):.2f}x to {max(ratios):.2f}x over {len(pairs)} cells"
-            which = self.show if self.show != "last" else "the last"
-            texts = [f"{span}; {which} {times(shown)} ({shown.cell.group})"]
+    def _beside(self, measurements: Measurements, pairs: Sequence[Pair]) -> list[str]:
         where = self.where.at(self.lengths[-1]) if self.lengths else self.where
-        texts += [each.words(measurements, where) for each in self.beside]
+        texts = [each.words(measurements, where) for each in self.beside]
         if self.first_call:
-            cold = shown.numerator.times.first_call_seconds / shown.numerator.times.median_seconds
+            times = pairs[-1].numerator.times
+            cold = times.first_call_seconds / times.median_seconds
             texts.append(f"the baseline's first call takes {cold:.1f} times its median")
         if self.noise:
             controls = [pair.ratio.value for pair in measurements.controls(self.where)]
             largest = f"largest ratio of an A/A control {max(controls):.2f}x over {len(controls)}" if controls else ""
             texts.append(largest or "no A/A control")
-        return self.prefix + "; ".join(texts)
-
-    def _rule(self, shown: Pair) -> str:
-        published = ", ".join(f"{figure:.2f}" for figure in self.figures)
-        if self._has_several:
-            judged = {each: verdict(same_figure(shown.ratio, each)) for each in self.figures}
-            published = ", ".join(f"{figure} ({found})" for figure, found in judged.items())
-        rule = {
-            "figure": f"published {published}",
-            "range": f"published {' to '.join(f'{each:g}' for each in self.figures)}",
-            "above": "claimed to be above 1",
-            "below": "claimed to be below 1",
-            "tie": "claimed to be about 1",
-        }[self.kind]
-        return f"{self.above.label} over {' and '.join(each.label for each in self._belows)}, {rule}."
-
-    def _against(self, pairs: dict[str, Pair], is_open: dict[str, bool]) -> str:
-        """The cells of many that speak against a tie, or where none does those that leave it open."""
-        if self.lengths or self.kind != "tie" or not is_open:
-            return ""
-        refuting = [name for name, undecided in is_open.items() if not undecided]
-        named = "; ".join(f"{name}, {times(pairs[name])}" for name in refuting or is_open)
-        return f"{'More than 10 % from 1' if refuting else 'Intervals that reach beyond 10 % of 1'}: {named}."
-
-    def _target(self, pairs: dict[str, Pair]) -> str:
-        if self.own_target is None:
-            return ""
-        ends = [known(pair.ratio) for pair in pairs.values()]
-        met, missed = sum(high <= self.own_target for _, high in ends), sum(low > self.own_target for low, _ in ends)
-        return (
-            f"This library's own target is a ratio of at most {self.own_target}: the interval lies below it in {met}, "
-            f"above it in {missed} of {len(pairs)} cells."
-        )
-
-    def _most(self, pairs: dict[str, Pair], held: dict[str, bool]) -> Outcome:
-        faster = sum(held.values())
-        slower = sum(same_side(pair.ratio, above=False) for pair in pairs.values())
-        return Outcome(
-            held=2 * faster > len(pairs),
-            ours=f"faster in {faster}, slower in {slower}, undecided in {len(pairs) - faster - slower} of {len(pairs)} "
-            "cells",
-            figure=point(faster / len(pairs)),
-            reason="Most: more than half of the intervals above 1.",
-            evidence=identities(pairs.values()),
-        )
+        if self.own_target is not None:
+            ends = [known(pair.ratio) for pair in pairs]
+            met, missed = (
+                sum(high <= self.own_target for _, high in ends),
+                sum(low > self.own_target for low, _ in ends),
+            )
+            target = f"this library's own target, a ratio of at most {self.own_target}"
+            texts.append(f"{target}, is met in {met} and missed in {missed} of {len(pairs)} cells")
+        return texts
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class All(Rule):
-    """Several ratios that all have to hold; they have no common figure."""
+class Mean(Rule):
+    """The geometric mean of one series' time over another's, over all cells, or how it falls along an axis.
 
-    parts: tuple[Ratio, ...]
+    A mean that falls is the largest at the axis' least value and the smallest at its greatest; our figure is then the
+    first over the last.
 
-    def outcome(self, measurements: Measurements) -> Outcome:
-        found = [part.outcome(measurements) for part in self.parts]
-        return Outcome(
-            held=all(each.held for each in found),
-            ours="; ".join(each.ours for each in found),
-            reason=" ".join(each.reason for each in found),
-            evidence=tuple(dict.fromkeys(identity for each in found for identity in each.evidence)),
-        )
+    Attributes:
+        above: Whose time is above.
+        below: Whose time is below; None: A/A controls over what they repeat.
+        falls_along: A cell's field; None: it is the mean itself that is claimed.
+    """
 
+    above: NamedSeries
+    below: NamedSeries | None = None
+    falls_along: Literal["head_dim", "length", "batch_size"] | None = None
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NeverBeaten(Rule):
-    """Whether at each length a series beats, or ties with, each of some others."""
-
-    series: Series
-    others: tuple[Series, ...]
-    where: Where
-    lengths: tuple[int, ...]
-
-    def outcome(self, measurements: Measurements) -> Outcome:
-        found = {
-            other.label: measurements.by_length(other, self.series, self.where, self.lengths) for other in self.others
-        }
-        pairs = {f"{label} at N={length}": pair for label, each in found.items() for length, pair in each.items()}
-        beaten = [name for name, pair in pairs.items() if same_side(pair.ratio, above=False)]
-        return Outcome(
-            held=not beaten,
-            ours=" | ".join(f"{label} over {self.series.label}: {at_lengths(each)}" for label, each in found.items()),
-            figure=min((pair.ratio for pair in pairs.values()), key=lambda figure: figure.value),
-            reason=f"Beaten by {', '.join(beaten)}." if beaten else "No other implementation of the same is faster.",
-            evidence=identities(pairs.values()),
+    def read(self, measurements: Measurements) -> Reading:
+        """The mean, or its fall."""
+        for each in measurements.find(self.where, self.above):
+            if each.row.status == "unavailable":
+                beside = ["a row without times, and no silent fallback"]
+                return Reading(holds=ELSEWHERE, beside=beside, reason=f"{each.row.reason}", rows=[each])
+        if self.below is None:
+            pairs, of = measurements.controls(self.where), "A/A controls over what they repeat"
+        else:
+            pairs = measurements.pairs(self.above, self.below, self.where)
+            of = f"{self.above.label} over {self.below.label}"
+        if not pairs:
+            raise MissingRowsError(f"no A/A control ({self.where})")
+        if self.falls_along is None:
+            figures = [(f"geometric mean of {len(pairs)} cells", _mean(pairs))]
+            return Reading(figures=figures, of=of, rows=rows_of(pairs))
+        axis = self.falls_along
+        places = sorted({getattr(pair.cell, axis) for pair in pairs})
+        if len(places) < 2:
+            raise MissingRowsError(f"one {axis} only ({self.where})")
+        groups = [[pair for pair in pairs if getattr(pair.cell, axis) == place] for place in places]
+        means = [_mean(group) for group in groups]
+        values = [mean.value for mean in means]
+        name = f"{axis} {places[0]} over {places[-1]}"
+        return Reading(
+            figures=[(name, _mean(groups[0], groups[-1]))],
+            of=f"{of}, {name}",
+            holds=values[0] == max(values) and values[-1] == min(values),
+            beside=[f"{axis} {place}: {with_interval(mean)}" for place, mean in zip(places, means, strict=True)],
+            reason="The first mean has to be the largest, the last the smallest.",
+            rows=rows_of(pairs),
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Significance(Rule):
-    """Welch's p-value at one length, corrected over the lengths that were tested, and the direction."""
+class Product(Rule):
+    """A product of powers of times, such as one step over another.
 
-    above: Series
-    below: Series
-    where: Where
-    length: int
-    level: float
+    Attributes:
+        terms: A series, a length and a power each.
+        what: The product in words.
+    """
 
-    def outcome(self, measurements: Measurements) -> Outcome:
-        pairs = measurements.by_length(self.above, self.below, self.where, (self.length,))
-        tested = {length: p for length, pair in pairs.items() if (p := pair.ratio.p_value) is not None}
-        if self.length not in tested:
-            raise MissingRowsError("a single sample, or equal ones, cannot be tested")
-        p_value = dict(zip(tested, holm(list(tested.values())), strict=True))[self.length]
-        return Outcome(
-            held=p_value < self.level and pairs[self.length].ratio.value < 1,
-            ours=f"p = {p_value:.2g} after Holm's correction over {len(tested)} lengths; ratio "
-            f"{times(pairs[self.length])}",
-            figure=point(p_value),
-            reason=f"Faster, with p < {self.level}.",
-            evidence=identities(pairs.values()),
-        )
+    terms: tuple[tuple[NamedSeries, int, float], ...]
+    what: str
+
+    def read(self, measurements: Measurements) -> Reading:
+        """The product."""
+        rows = [measurements.timed(self.where.at(length), series) for series, length, _ in self.terms]
+        found = contrast([logarithms(row.samples) for row in rows], [power for *_, power in self.terms]).exponential
+        return Reading(figures=[(self.what, found)], of=self.what, rows=rows)
 
 
-def at_lengths(pairs: dict[int, Pair]) -> str:
-    """Ratios, length by length, in words."""
-    return "; ".join(f"N={length}: {times(pair)}" for length, pair in pairs.items())
+class Training(Rule):
+    """Training with one attention over training with another: fine-tunings where there are any, else training steps.
+
+    Attributes:
+        above: Variant and series whose time is above.
+        below: Those whose time is below.
+        what: Our figure, in words.
+    """
+
+    show: Show = "last"
+    above: tuple[str, NamedSeries]
+    below: tuple[str, NamedSeries]
+    what: str
+
+    def read(self, measurements: Measurements) -> Reading:
+        """The ratio of each model that was trained with both, the longest last."""
+        trained = by_seed(measurements.rows, (self.above[0], self.below[0]), _finetuning)
+        if trained:
+            figures = []
+            for (model, _, steps, _), (above, below, rows) in trained.items():
+                ways = {(row.quality.variant, row.quality.implementation) for row in rows if row.quality}
+                computed = " and ".join(sorted(" by ".join(filter(None, way)) for way in ways))
+                name = f"{model} ({steps} steps, {len(above)} seeds, {computed})"
+                figures.append((name, paired_ratio(above, below)))
+            used = [row for found in trained.values() for row in found.rows]
+            figures.sort(key=lambda figure: figure[0])
+            return Reading(figures=figures, of=self.what, reason=_FINETUNED, rows=used)
+        pairs = measurements.pairs(self.above[1], self.below[1], self.where)
+        pairs.sort(key=lambda pair: (pair.cell.length, pair.cell.batch_size))
+        named = [(f"{pair.cell.model}, B={pair.cell.batch_size}, L={pair.cell.length}", pair) for pair in pairs]
+        figures = [(name, pair.ratio) for name, pair in named]
+        return Reading(figures=figures, of=self.what, reason=_SCALED, rows=rows_of(pairs))
+
+
+def _finetuning(quality: Quality) -> tuple[tuple[object, ...], float] | None:
+    """What a fine-tuning was of, and its seconds a token."""
+    if quality.tokens_per_second is None or not quality.model.endswith(_FINETUNED_MODEL):
+        return None
+    return (quality.model, quality.data, quality.steps, quality.settings), 1 / quality.tokens_per_second
+
+
+def _mean(pairs: Sequence[Pair], over: Sequence[Pair] = ()) -> Contrast:
+    """Geometric mean of the ratios, over that of others."""
+    weights = [1 / len(pairs)] * len(pairs) + [-1 / len(over) for _ in over]
+    return contrast([logarithms(pair.ratios) for pair in (*pairs, *over)], weights).exponential

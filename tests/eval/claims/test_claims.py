@@ -7,22 +7,11 @@ import typing
 import pytest
 
 from eval.claims import Verdict, all_claims, judge
-from eval.claims.judge import FOLDER, RULES, published, read_claims
-from eval.claims.measurements import Measurements
-from tests.eval.claims.worlds import (
-    NO,
-    OTHER,
-    PRINTED,
-    YES,
-    as_published,
-    attnbench_rows,
-    findings_of,
-    on_metal,
-    published_attnbench,
-    published_findings,
-    published_world,
-    wrapper_rows,
-)
+from eval.claims.claim import KINDS
+from eval.claims.judge import RULES, read_claims
+from eval.claims.quantities import QUANTITIES, Absolute
+from tests.eval.claims import worlds
+from tests.eval.claims.worlds import NO, OTHER, YES, findings_of, on_metal
 from tests.eval.rows_factory import MACHINE, untimed_row
 from zoo.config import UserError
 
@@ -30,107 +19,103 @@ from zoo.config import UserError
 SENTENCE = f"Published on Apple's GPU; the verdict is for {MACHINE.device}."
 VERDICTS = typing.get_args(Verdict)
 # Settled by the documents' own figures, by arithmetic.
-BY_ARITHMETIC = {
-    "feature-map",
-    "elbow-l2",
-    "intervals",
-    "slope-mha-own",
-    "slope-blocksparse-own",
-    "slope-linear-own",
-}
+BY_ARITHMETIC = {"feature-map", "elbow-l2", "intervals", "slope-mha-own", "slope-blocksparse-own", "slope-linear-own"}
 
 
 def test_every_claim_has_a_name_of_its_own_and_no_rule_is_idle():
-    identities = [name for path in sorted(FOLDER.glob("*.yaml")) for name in read_claims(path)]
-    assert len(identities) == len(set(identities)) == 112
-    assert {type(each.rule) for each in published().values()} == set(RULES.values())
+    claims = all_claims()
+    assert len(claims) == len({claim.id for claim in claims}) == 112
+    assert {type(claim.judge) for claim in claims} == set(RULES.values())
+    assert {claim.judge.quantity for claim in claims if isinstance(claim.judge, Absolute)} == set(QUANTITIES)
+    assert {kind for claim in claims for kind in claim.judge.kind} == set(KINDS)
+
+
+RATIO = "rule: ratio, above: unfused MHA, below: linear, lengths: [1024], kind: above"
+POST = f"""
+source: A post
+where: {{suite: attnbench, mode: forward, batch_size: 1}}
+series:
+  unfused MHA: {{mechanism: softmax, implementation: manual, causal: false}}
+  linear: {{mechanism: linear, implementation: chunked, causal: false}}
+claims:
+  wins:
+    statement: Linear attention is faster at N=1024
+    published: faster
+    judge: {{{RATIO}}}
+"""
 
 
 def test_a_further_claim_is_one_entry_of_a_file(tmp_path):
-    entry = """
-source: A post
-where: {suite: attnbench, mode: forward, batch_size: 1}
-series:
-  unfused MHA: {mechanism: softmax, implementation: manual, causal: false}
-  linear: {mechanism: linear, implementation: chunked, causal: false}
-claims:
-  linear-wins:
-    statement: Linear attention is faster at N=1024
-    published: faster
-    judge: {rule: ratio, above: unfused MHA, below: linear, lengths: [1024], kind: above}
-"""
     path = tmp_path / "post.yaml"
-    path.write_text(entry, encoding="utf-8")
-    found = read_claims(path)["linear-wins"]
-    judgement = found.rule.judge(found.claim, Measurements(published_attnbench()))
-    assert (found.claim.source, judgement.verdict) == ("A post", "reproduced")
-    assert judgement.value == pytest.approx(4.38 / 2.75, rel=0.01)
+    path.write_text(POST, encoding="utf-8")
+    (claim,) = read_claims(path)
+    (finding,) = judge(worlds.published_attnbench(), [claim])
+    assert (claim.source, finding.verdict) == ("A post", "reproduced")
+    assert finding.value == pytest.approx(4.38 / 2.75, rel=0.01)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("rule: ratio", "rule: ration"), "rule must be one; got 'ration' .*slope"),
-        (("below: linear", "below: lineal"), "below must name what the file has; got 'lineal' .*unfused MHA"),
-        (("kind: above", "sort: above"), "there is no 'sort' .*kind"),
-        (("kind: above", ""), "kind"),
-        (("    published: faster\n", ""), "published"),
-        (("suite: attnbench", "suit: attnbench"), "suit"),
+        (("rule: ratio", "rule: ration"), "claim wins: rule must be one; got 'ration' .*ranking"),
+        (("rule: ratio, ", ""), "claim wins: rule must be one; got 'None' .*ranking"),
+        (("below: linear", "below: lineal"), "claim wins: below.* got 'lineal' .*unfused MHA"),
+        (("kind: above", "sort: above"), "claim wins: .*got 'sort' .*kind"),
+        (("kind: above", "kind: over"), "claim wins: .*kind must be one; got 'over' .*above"),
+        (("kind: above", "kind: figure"), "claim wins: .*figures must be 1 for figure"),
+        ((", kind: above", ""), "claim wins: kind: Field required"),
+        (("[1024]", "long"), "claim wins: lengths: .* got 'long'"),
+        (("    published: faster\n", ""), "claim wins: published: Field required"),
+        (("suite: attnbench", "suit: attnbench"), "claim wins: where .*got 'suit' .*suite"),
+        (("mechanism: linear", "mechanism: [linear]"), "series linear: mechanism"),
+        (("source: A post\n", ""), "file: source: Field required"),
+        (("series:", "serie:"), "file: .*got 'serie' .*series"),
+        ((RATIO, "quantity: size"), "claim wins: quantity must be one; got 'size' .*tokens_per_second"),
+        (
+            (RATIO, "quantity: p_value, series: [linear], lengths: [1024]"),
+            "claim wins: series must be 2 for p_value",
+        ),
+        (
+            (RATIO, "quantity: half_precision_elu"),
+            "claim wins: x must be 1 for half_precision_elu; got 0",
+        ),
     ],
 )
-def test_a_mistake_in_a_file_of_claims_names_the_claim(change, message, tmp_path):
+def test_a_mistake_in_a_file_of_claims_names_where_it_is_and_the_choices(change, message, tmp_path):
     path = tmp_path / "post.yaml"
-    text = """
-source: A post
-where: {suite: attnbench}
-series:
-  unfused MHA: {mechanism: softmax, implementation: manual}
-  linear: {mechanism: linear, implementation: chunked}
-claims:
-  wins:
-    statement: Faster
-    published: faster
-    judge: {rule: ratio, above: unfused MHA, below: linear, kind: above}
-"""
-    path.write_text(text.replace(*change), encoding="utf-8")
-    with pytest.raises(UserError, match=rf"post.yaml: claim wins: .*{message}"):
+    assert change[0] in POST
+    path.write_text(POST.replace(*change).replace("{quantity", "{rule: absolute, quantity"), encoding="utf-8")
+    with pytest.raises(UserError, match=f"post.yaml: {message}"):
         read_claims(path)
 
 
 def test_no_rows_give_every_claim_a_verdict_and_a_reason():
     findings = judge([])
-    assert [finding.claim for finding in findings] == all_claims()
+    assert [finding.claim for finding in findings] == list(all_claims())
     assert {finding.claim.id for finding in findings if finding.verdict != "not measured"} == BY_ARITHMETIC
     assert all(finding.reason for finding in findings)
     assert all(not finding.evidence for finding in findings)
 
 
 def test_full_rows_leave_no_claim_unmeasured_but_the_one_that_no_row_can_settle():
-    findings = published_findings().values()
-    assert [finding.claim.id for finding in findings if finding.verdict == "not measured"] == ["drop-in"]
-    assert {finding.verdict for finding in findings} <= set(VERDICTS)
-    assert all(finding.reason and (finding.ours or finding.claim.id == "drop-in") for finding in findings)
-
-
-def test_the_evidence_of_a_finding_is_rows_that_are_there():
-    identities = {row.identity for row in published_world()}
-    for name, finding in published_findings().items():
+    identities = {row.identity for row in worlds.published_world()}
+    for name, finding in worlds.published_findings().items():
+        assert (finding.verdict == "not measured") == (name == "drop-in")
+        assert finding.verdict in VERDICTS
+        assert finding.reason
+        assert finding.ours or name == "drop-in"
         assert set(finding.evidence) <= identities, name
         assert finding.evidence or name in {*BY_ARITHMETIC, "drop-in"}, name
-
-
-def test_a_figure_lies_within_its_interval():
-    for finding in published_findings().values():
-        if finding.value is not None and finding.low is not None and finding.high is not None:
-            assert finding.low <= finding.value <= finding.high, finding.claim.id
+        if None not in (finding.value, finding.low, finding.high):
+            assert finding.low <= finding.value <= finding.high, name
 
 
 def test_the_order_of_rows_does_not_matter():
-    assert judge(published_world()[::-1]) == list(published_findings().values())
+    assert judge(worlds.published_world()[::-1]) == list(worlds.published_findings().values())
 
 
 def test_rows_without_times_are_gaps_with_their_reason():
-    cells, statuses = [row.cell for row in published_world() if row.cell], ("incorrect", "crashed", "skipped")
+    cells, statuses = [row.cell for row in worlds.published_world() if row.cell], ("incorrect", "crashed", "skipped")
     of_cells = itertools.cycle(statuses)
     findings = findings_of([untimed_row(cell, status=next(of_cells), reason="planted") for cell in cells])
     assert {name for name, finding in findings.items() if finding.verdict != "not measured"} == BY_ARITHMETIC
@@ -142,37 +127,38 @@ def test_rows_without_times_are_gaps_with_their_reason():
 
 def test_single_samples_have_no_interval_and_so_no_verdict():
     names = ("gather-128", "gather-worse", "linear-crossover", "slope-mha", "elbow", "best-128", "wrapper-cpu")
-    findings = findings_of([*attnbench_rows(as_published, rounds=1), *wrapper_rows(rounds=1)], *names)
+    findings = findings_of(
+        [*worlds.attnbench_rows(worlds.as_published, rounds=1), *worlds.wrapper_rows(rounds=1)], *names
+    )
     for name in names:
         assert findings[name].verdict == "not measured", name
     assert findings["gather-128"].reason == "a single sample has no interval"
 
 
 def test_rows_of_two_devices_are_never_mixed():
-    findings = findings_of([*published_attnbench(), *on_metal(wrapper_rows())], "wrapper-bits", "slope-mha")
+    findings = findings_of(
+        [*worlds.published_attnbench(), *on_metal(worlds.wrapper_rows())], "wrapper-bits", "slope-mha"
+    )
     assert findings["wrapper-bits"].verdict == "not measured"
     assert findings["slope-mha"].verdict == "not reproduced"
     assert "Rows of Apple M4 are not in it." in findings["slope-mha"].reason
 
 
 def test_the_published_table_is_the_documents():
-    assert PRINTED["MHA"]["seconds"] == pytest.approx([0.00104, 0.00142, 0.00172, 0.00438])
-    assert PRINTED["SWA (gather)"] == {"lengths": [128, 256], "seconds": [0.00708, 0.01235]}
+    assert worlds.PRINTED["MHA"]["seconds"] == pytest.approx([0.00104, 0.00142, 0.00172, 0.00438])
+    assert worlds.PRINTED["SWA (gather)"] == {"lengths": [128, 256], "seconds": [0.00708, 0.01235]}
 
 
 def test_every_verdict_from_another_device_on_apples_gpu_says_so_once():
-    for name, finding in published_findings().items():
-        due = finding.verdict in (YES, NO, OTHER) and finding.claim.on_apple and bool(finding.evidence)
+    silent = {claim.id for claim in all_claims() if not claim.on_apple}
+    assert silent == {"gqa-memory", "mqa-cache", "linear-approximates", "intervals", "wrapper-cpu"}
+    for name, finding in worlds.published_findings().items():
+        due = finding.verdict in (YES, NO, OTHER) and name not in silent and bool(finding.evidence)
         assert finding.reason.count(SENTENCE) == due, name
 
 
-def test_what_is_the_same_on_any_device_or_of_another_does_not():
-    silent = {name for name, finding in published_findings().items() if not finding.claim.on_apple}
-    assert silent == {"gqa-memory", "mqa-cache", "linear-approximates", "intervals", "wrapper-cpu"}
-
-
 def test_from_apples_gpu_nothing_needs_saying():
-    findings = findings_of(on_metal(published_attnbench()), "mqa-256", "slope-mha", "amx", "m4-times", "spread")
+    findings = findings_of(on_metal(worlds.published_attnbench()), "mqa-256", "slope-mha", "amx", "m4-times", "spread")
     assert findings["mqa-256"].verdict == YES
     assert not any("Published on Apple's GPU" in finding.reason for finding in findings.values())
     assert not any("Apple M4" in finding.reason for finding in findings.values() if finding.evidence)

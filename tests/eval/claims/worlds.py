@@ -17,31 +17,29 @@ from zoo.config.files import read_yaml_mapping
 NOISE = 0.004
 ROUNDS = 9
 CONTROL = " (A/A)"
+LAYOUTS = {"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6}
 Times = Callable[[Cell], float]
 # The article's table.
 LENGTHS = (128, 256, 512, 1024)
 PRINTED = printed_lines(read_yaml_mapping(FOLDER / "attnbench.yaml", what="claims"))
 
-MASKED = {"32": (1.22, 1.60, 1.80, 5.00), "64": (1.24, 1.69, 1.84, 5.10), "128": (1.25, 1.34, 1.83, 5.05)}
-GATHERED = (7.08, 12.35, 26.0, 60.0)
+MASKED = {32: (1.22, 1.60, 1.80, 5.00), 64: (1.24, 1.69, 1.84, 5.10), 128: (1.25, 1.34, 1.83, 5.05)}
 
 
 def line_of(cell: Cell) -> tuple[float, ...]:
     """Published milliseconds of a cell's series at 128 to 1024; gaps and what was never published are filled in."""
     mapping = cell.attention_mapping
-    kind = (mapping["mechanism"], mapping["implementation"])
-    if kind[0] == "softmax":
-        name = {1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA")
-        return printed(name)
-    if kind == ("sliding_window", "masked"):
-        return MASKED[str(mapping["window_size"])]
-    if kind == ("sliding_window", "gather_slices"):
-        return GATHERED
-    if kind[0] == "sliding_window":
-        return tuple(2 * ms for ms in MASKED["64"])
-    if kind[0] == "linear":
-        causal = cell.causal
-        return (2.64, 3.18, 5.94, 9.0) if causal else printed("LinearAttn")
+    match mapping["mechanism"], mapping["implementation"]:
+        case "softmax", _:
+            return printed({1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA"))
+        case "sliding_window", "masked":
+            return MASKED[mapping["window_size"]]
+        case "sliding_window", "gather_slices":
+            return (7.08, 12.35, 26.0, 60.0)
+        case "sliding_window", _:
+            return tuple(2 * ms for ms in MASKED[64])
+        case "linear", _:
+            return (2.64, 3.18, 5.94, 9.0) if cell.causal else printed("LinearAttn")
     return printed(f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})")
 
 
@@ -114,11 +112,9 @@ def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) ->
 
 def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
     """Inputs in several layouts; a name stands for every layout that holds it."""
-
-    def time(cell: Cell) -> float:
-        return next(value for name, value in seconds.items() if name in cell.variant)
-
-    return suite_rows(planned("layouts"), time)
+    return suite_rows(
+        planned("layouts"), lambda cell: next(value for name, value in seconds.items() if name in cell.variant)
+    )
 
 
 def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
@@ -149,13 +145,10 @@ def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
     ]
 
 
-def quality_rows(losses: Mapping[str, Sequence[float]]) -> list[Row]:
-    """Bits per byte of each variant, one value for each seed."""
-    return [
-        quality_row(variant, seed, value, standard_error=0.01, count=1000)
-        for variant, values in losses.items()
-        for seed, value in enumerate(values)
-    ]
+def quality_rows(figures: Mapping[str, Sequence[float]], **fields: str) -> list[Row]:
+    """Bits per byte of each variant, or what the fields say, one value for each seed."""
+    each = [(variant, seed, value) for variant, values in figures.items() for seed, value in enumerate(values)]
+    return [quality_row(*figure, standard_error=0.01, count=1000, **fields) for figure in each]
 
 
 @functools.cache
@@ -165,7 +158,7 @@ def published_world() -> tuple[Row, ...]:
         *published_attnbench(),
         *grid_rows(),
         *wrapper_rows(),
-        *layout_rows({"native": 30e-6, "reshape": 31e-6, "contiguous": 99e-6, "transposed": 103e-6}),
+        *layout_rows(LAYOUTS),
         *step_rows(0.85),
         *decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000}),
         *memory_rows({"mha_manual": 9000, "mha": 800}),
@@ -185,6 +178,11 @@ def findings_of(rows: Sequence[Row], *names: str) -> Mapping[str, Finding]:
     return {finding.claim.id: finding for finding in judge(rows, claims)}
 
 
+def finding_of(rows: Sequence[Row], name: str) -> Finding:
+    """The finding on one claim."""
+    return findings_of(rows, name)[name]
+
+
 def on_metal(rows: Sequence[Row]) -> list[Row]:
     """The same rows from Apple's GPU."""
     return [altered(row, "machine", device="Apple M4", backend="metal") for row in rows]
@@ -193,11 +191,8 @@ def on_metal(rows: Sequence[Row]) -> list[Row]:
 YES, NO, OTHER = "reproduced", "not reproduced", "different functions compared"
 
 
-def like_for_like(finding):
+def like_for_like(finding: Finding) -> str:
     """The verdict that our own figure would give, whatever was compared."""
     if finding.verdict != OTHER:
         return finding.verdict
-    said = finding.reason.split("Like for like")[1]
-    if said.startswith(": undecided"):
-        return "undecided"
-    return NO if NO in said else YES
+    return NO if f"Like for like: {NO}" in finding.reason else YES
