@@ -12,7 +12,6 @@ from eval.workloads.registry import BUILDERS
 from tests.eval.workloads import settings
 from tests.eval.workloads.settings import called
 from zoo.attention.catalog import attention_names, variant
-from zoo.config import UserError
 
 LENGTH, BATCH_SIZE, VOCAB_SIZE = 11, 2, 53
 
@@ -68,25 +67,15 @@ def test_every_function_passes_the_gate_in_other_modes(name: str, mode: str) -> 
     assert verdict.passed, verdict.checks
 
 
-@pytest.mark.parametrize("mode", ["forward", "step"])
-def test_an_encoder_passes_the_gate(mode: str) -> None:
-    workload = BUILDERS["model"](_cell("linear", mode, model="bert_tiny", compiled=True))
+COMPILED = [("linear", "forward", "bert_tiny"), ("linear", "step", "bert_tiny"), ("hybrid_swa", "step", "gpt_tiny")]
+
+
+@pytest.mark.parametrize(("name", "mode", "model"), COMPILED)
+def test_encoders_and_steps_pass_the_gate_compiled(name: str, mode: str, model: str) -> None:
+    workload = BUILDERS["model"](_cell(name, mode, model=model, compiled=True))
     mx.eval(called(workload))
     verdict = workload.check()
     assert verdict.passed, verdict.checks
-
-
-def test_a_step_of_a_language_model_passes_the_gate_compiled() -> None:
-    workload = BUILDERS["model"](_cell("hybrid_swa", "step", compiled=True))
-    verdict = workload.check()
-    assert verdict.passed, verdict.checks
-
-
-def test_an_encoder_neither_prefills_nor_is_causal() -> None:
-    with pytest.raises(UserError, match="which is an encoder"):
-        BUILDERS["model"](_cell("mha", "prefill", model="bert_tiny"))
-    with pytest.raises(UserError, match="causal must be False in a bert model"):
-        BUILDERS["model"](_cell("mha", "forward", model="bert_tiny", causal=True))
 
 
 WINDOWED = {"name": "swa", "mechanism": "sliding_window", "implementation": "chunked", "window_size": 5}
