@@ -27,7 +27,7 @@ from eval.workloads import are_finite
 from zoo.attention import Attention, VariantConfig, mechanism
 
 if TYPE_CHECKING:
-    from eval.workloads.attention import LayerSetting, OpSetting
+    from eval.workloads.attention import AttentionSetting
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ _SECOND_ORDER = 1e-4, {1: 1 / 2, -1: -1 / 2}
 _FOURTH_ORDER = 1e-2, {1: 2 / 3, -1: -2 / 3, 2: -1 / 12, -2: 1 / 12}
 
 
-def check_op(setting: "OpSetting", timed: Callable[..., Any] | None = None) -> list[Finding]:
+def check_op(setting: "AttentionSetting", timed: Callable[..., Any] | None = None) -> list[Finding]:
     """Compares an op with its mechanism's reference: its values and, if the cell's mode has them, its gradients.
 
     Args:
@@ -78,7 +78,7 @@ def check_op(setting: "OpSetting", timed: Callable[..., Any] | None = None) -> l
     ]
 
 
-def reference_length(setting: "OpSetting") -> int:
+def reference_length(setting: "AttentionSetting") -> int:
     """Longest text that is compared: `MAX_REFERENCE_LENGTH` for one head of one row, shorter for several at once."""
     heads = 1 if setting.declared.separate_heads else setting.shape.num_heads
     together = heads if setting.has_rows else setting.shape.num_heads * setting.cell.batch_size
@@ -88,7 +88,7 @@ def reference_length(setting: "OpSetting") -> int:
 class _Comparison:
     """The first `length` tokens of a call, against the reference."""
 
-    def __init__(self, setting: "OpSetting", length: int, function: Callable[..., Any]) -> None:
+    def __init__(self, setting: "AttentionSetting", length: int, function: Callable[..., Any]) -> None:
         self.setting, self.length, self.function = setting, length, function
         self.given, self.bound = setting.arguments(), tolerance(setting.dtype)
         self.inputs = self.given[1:] if setting.gradient else self.given
@@ -182,7 +182,7 @@ class _Comparison:
         return [tuple(cut.get(axis, _ALL) for axis in axes) for axes in setting.axes]
 
 
-def other_implementation(op: "OpSetting") -> VariantConfig | None:
+def other_implementation(op: "AttentionSetting") -> VariantConfig | None:
     """The variant with the mechanism's first other implementation that can do the same and passes the gate itself.
 
     None if there is none; a mistake in one implementation must not damn the others.
@@ -202,7 +202,7 @@ def other_implementation(op: "OpSetting") -> VariantConfig | None:
     return None
 
 
-def check_layer(setting: "LayerSetting", layer: Attention, timed: Any) -> list[Finding]:
+def check_layer(setting: "AttentionSetting", layer: Attention, timed: Any) -> list[Finding]:
     """Checks a layer.
 
     Args:
@@ -240,23 +240,21 @@ def check_layer(setting: "LayerSetting", layer: Attention, timed: Any) -> list[F
     return [*findings, values, gradients_finding(f"gradients {check}", mine[1], theirs[1], bound)]
 
 
-def _reached(setting: "LayerSetting", gradients: Sequence[mx.array]) -> Finding:
+def _reached(setting: "AttentionSetting", gradients: Sequence[mx.array]) -> Finding:
     missing = sum(not (are_finite(gradient) and gradient.any().item()) for gradient in gradients)
     # A single token leaves the softmax nothing to weigh, so q and k have no gradient.
     allowed = len(gradients) if setting.cell.length == 1 else 0
     return Finding(check="every parameter gets a finite gradient", error=float(missing), tolerance=float(allowed))
 
 
-def _check_projections(setting: "LayerSetting", layer: Attention, bound: Tolerance) -> list[Finding]:
+def _check_projections(setting: "AttentionSetting", layer: Attention, bound: Tolerance) -> list[Finding]:
     """The layer against its own projections around the float64 reference, where it tells what goes into the op."""
     x_BLD = setting.hidden_states()
     inputs = layer.op_inputs(x_BLD, mask=setting.mask)
     # The contract's tests refuse a layer that tells less than its op takes; to be timed it need not.
     if inputs is None or [array.shape for array in inputs] != [array.shape for array in setting.inputs()]:
         return []
-    parameters, shape = setting.variant.parameters, setting.shape
-    spec = setting.declared.make_spec(parameters, setting.mask, shape.head_dim, shape.slopes)
-    y_BNLH = setting.declared.reference(*map(as_numpy, inputs), spec)
+    y_BNLH = setting.declared.reference(*map(as_numpy, inputs), setting.spec(setting.shape.slopes))
     expected = layer.output(x_BLD, mx.array(y_BNLH.astype(np.float32)).astype(setting.dtype))
     check = "layer against its projections around the reference"
     return [values_finding(check, layer(x_BLD, mask=setting.mask), expected, bound)]

@@ -24,7 +24,7 @@ from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_groups
 from eval.workloads import computed_function, workload_of
-from eval.workloads.attention import op_setting
+from eval.workloads.attention import attention_setting
 from zoo.config import UserError, require
 
 NAME = "grid48"
@@ -87,7 +87,7 @@ def build(cell: Cell) -> Workload:
         raise UserError("a Metal kernel needs a device with Metal, and this one has none")
     require(cell.mode == "forward" and not cell.causal, "modes", "be forward, without a mask", cell.mode)
     softmax = json.dumps({"name": cell.variant, "mechanism": "softmax"})
-    setting = op_setting(cell.model_copy(update={"attention": softmax}))
+    setting = attention_setting(cell.model_copy(update={"attention": softmax}))
     return workload_of(
         cell,
         attention_kernel(cell.head_dim),

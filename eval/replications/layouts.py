@@ -24,7 +24,7 @@ from eval.rows import Cell
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_baseline
 from eval.workloads import computed_function, random_normal, workload_of
-from eval.workloads.attention import layer_setting
+from eval.workloads.attention import attention_setting
 from zoo.config import require
 from zoo.runtime.backend import parse_dtype
 
@@ -109,7 +109,7 @@ def _linear(cell: Cell, layout: str) -> Workload:
 
 
 def _attention(cell: Cell, layout: str) -> Workload:
-    setting = layer_setting(cell.model_copy(update={"detail": ""}))
+    setting = attention_setting(cell.model_copy(update={"detail": ""}))
     layer, x_BLD = setting.layer(), setting.hidden_states()
     B, L = cell.batch_size, cell.length
     sequence_first = inlined_layer(cell.num_heads, cell.head_dim, sequence_first=True)

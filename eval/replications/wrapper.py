@@ -19,7 +19,7 @@ from eval.suites.cells import cells_of
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_groups
 from eval.workloads import computed_function, scalar, workload_of
-from eval.workloads.attention import layer_setting
+from eval.workloads.attention import attention_setting
 from zoo.attention import Attention
 from zoo.attention.projected import ProjectedAttention
 from zoo.config import require
@@ -54,7 +54,7 @@ def build(cell: Cell) -> Workload:
     """
     require(cell.mode == "forward", "modes", "suit the hand-inlined layer", cell.mode, allowed=["forward"])
     require(not cell.causal and not cell.detail, "causal", "be false, and detail empty", (cell.causal, cell.detail))
-    setting = layer_setting(cell)
+    setting = attention_setting(cell)
     variant = setting.variant
     named = f"{variant.mechanism}, {variant.implementation}"
     require(named == "softmax, fused", "variants", "be what was written out by hand", named, allowed=["softmax, fused"])

@@ -9,7 +9,7 @@ Letters: B batch, L length, D hidden, N query heads, K key/value heads, H head_d
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast, get_args
+from typing import Any, cast, get_args
 
 import mlx.core as mx
 import numpy as np
@@ -55,7 +55,7 @@ def build_op(cell: Cell) -> Workload:
         UserError: If the variant cannot do what the cell asks for.
     """
     require(cell.mode in MODES, "modes", "suit an op", cell.mode, allowed=MODES)
-    setting = op_setting(cell)
+    setting = attention_setting(cell)
     layer = build_attention(setting.variant, setting.shape, 0)
     flops = layer.mixing_flops(query_length=cell.length, key_length=cell.length)
     return workload_of(
@@ -76,7 +76,7 @@ def build_layer(cell: Cell) -> Workload:
         UserError: If the variant cannot do what the cell asks for.
     """
     require(cell.mode in MODES, "modes", "suit a layer", cell.mode, allowed=MODES)
-    setting = layer_setting(cell)
+    setting = attention_setting(cell)
     layer = setting.layer()
     function, given = setting.layer_function(layer), setting.layer_arguments(layer)
     if not cell.compiled and not setting.gradient:
@@ -95,39 +95,18 @@ def build_layer(cell: Cell) -> Workload:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OpSetting(Setting):
-    """What decides a call of an op.
+class AttentionSetting(Setting):
+    """What decides a call of an op or of the layer around it.
 
     The cell says B, L, the dtype of all arrays and their seed, and whether the call is compiled and makes gradients.
 
     Attributes:
         variant: Mechanism, implementation and parameters.
-        shape: The model around it; says N, K, H, and whether the future is hidden.
+        shape: The model around it; says D, N, K, H, positions, and whether the future is hidden.
     """
 
     variant: VariantConfig
     shape: LayerShape
-
-    @classmethod
-    def of(cls, cell: Cell, *, positions: PositionKind = "none") -> Self:
-        """The setting of a cell, with the shape of the model that the cell imagines around its attention.
-
-        Raises:
-            UserError: If the variant is a hybrid.
-        """
-        variant = variant_from_mapping(cell.attention_mapping)
-        if not isinstance(variant, VariantConfig):
-            raise UserError(f"variants: {cell.variant} is a hybrid, which has no single {cell.level}; use level=model")
-        shape = LayerShape(
-            hidden_size=cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size,
-            num_heads=cell.num_heads,
-            num_kv_heads=cell.num_heads if cell.num_kv_heads is None else cell.num_kv_heads,
-            head_dim=cell.head_dim,
-            causal=cell.causal,
-            max_seq_len=cell.length,
-            positions=positions,
-        )
-        return cls(variant=variant, shape=shape, cell=cell)
 
     @property
     def declared(self) -> Mechanism:
@@ -144,14 +123,13 @@ class OpSetting(Setting):
         """K of the variant."""
         return self.variant.shape_in(self.shape).num_kv_heads
 
-    @property
-    def spec(self) -> Any:
-        """The op's last argument."""
-        return self.declared.make_spec(self.variant.parameters, self.mask, self.shape.head_dim, None)
+    def spec(self, slopes: mx.array | None = None) -> Any:
+        """The op's last argument, with the slopes of ALiBi if they are given."""
+        return self.declared.make_spec(self.variant.parameters, self.mask, self.shape.head_dim, slopes)
 
     def reference(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Float64 y_BNLH of the mechanism, from the first tokens of one head or more."""
-        parameters, declared, spec = self.variant.parameters, self.declared, self.spec
+        parameters, declared, spec = self.variant.parameters, self.declared, self.spec()
         if isinstance(parameters, AdaptiveConfig) and parameters.allow_mechanisms:
             # Which mechanism answers is a matter of the whole length.
             chooser = parameters.chooser()
@@ -191,22 +169,19 @@ class OpSetting(Setting):
         mx.eval(arrays)
         return arrays
 
-    def cotangent(self) -> mx.array:
-        """Random weights of the outputs, [B, N, L, H]; evaluated."""
-        cell, shape = self.cell, self.shape
-        sizes = cell.batch_size, shape.num_heads, cell.length, shape.head_dim
-        return random_normal(*sizes, seed=cell.seed + 1, dtype=self.dtype)
-
     def arguments(self) -> list[mx.array]:
-        """What a call of the op is given."""
-        return [self.cotangent(), *self.inputs()] if self.gradient else self.inputs()
+        """What a call of the op is given: its inputs, and with the gradient first random weights of y_BNLH."""
+        if not self.gradient:
+            return self.inputs()
+        sizes = self.cell.batch_size, self.shape.num_heads, self.cell.length, self.shape.head_dim
+        return [random_normal(*sizes, seed=self.cell.seed + 1, dtype=self.dtype), *self.inputs()]
 
     def eager_function(self) -> Callable[..., Any]:
         """`(*arrays) -> y_BNLH`; with the gradient `(cotangent, *arrays) -> (y_BNLH, gradients)`."""
         op = self.declared.implementations[self.variant.implementation](self.variant.parameters)
 
         def forward(*arrays: mx.array) -> mx.array:
-            return op(*arrays, self.spec)
+            return op(*arrays, self.spec())
 
         return with_gradients(forward) if self.gradient else forward
 
@@ -219,11 +194,6 @@ class OpSetting(Setting):
         cell, shape = self.cell, self.shape
         output = cell.batch_size * shape.num_heads * cell.length * shape.head_dim * self.dtype.size
         return (output + sum(array.nbytes for array in self.inputs())) * (2 if self.gradient else 1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerSetting(OpSetting):
-    """What decides a call of a layer: that of its op, and the positions of the shape."""
 
     def layer(self) -> Attention:
         """The layer with the seed's weights, evaluated.
@@ -271,25 +241,27 @@ class LayerSetting(OpSetting):
         return self.op_bytes() + own * (2 if self.gradient else 1)
 
 
-def op_setting(cell: Cell) -> OpSetting:
-    """The setting of a cell of level op.
+def attention_setting(cell: Cell) -> AttentionSetting:
+    """The setting of a cell of level op or layer, in the shape of the model that it imagines around its attention.
 
-    Raises:
-        UserError: If the variant is a hybrid, or cannot do what the cell asks for.
-    """
-    setting = OpSetting.of(cell)
-    setting.variant.shape_in(setting.shape)
-    return setting
-
-
-def layer_setting(cell: Cell) -> LayerSetting:
-    """The setting of a cell of level layer; its detail may be `positions=KIND`, and is "none" otherwise.
+    The detail of a layer may be `positions=KIND`, and is "none" otherwise.
 
     Raises:
         UserError: If the variant is a hybrid or cannot do what the cell asks for, or the detail is none of these.
     """
-    positions = cell.detail.removeprefix("positions=") if cell.detail else "none"
+    variant = variant_from_mapping(cell.attention_mapping)
+    if not isinstance(variant, VariantConfig):
+        raise UserError(f"variants: {cell.variant} is a hybrid, which has no single {cell.level}; use level=model")
+    positions = cell.detail.removeprefix("positions=") if cell.level == "layer" and cell.detail else "none"
     require(positions in get_args(PositionKind), "detail", "be empty or positions=KIND", cell.detail)
-    setting = LayerSetting.of(cell, positions=cast(PositionKind, positions))
-    build_attention(setting.variant, setting.shape, 0)
-    return setting
+    shape = LayerShape(
+        hidden_size=cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size,
+        num_heads=cell.num_heads,
+        num_kv_heads=cell.num_heads if cell.num_kv_heads is None else cell.num_kv_heads,
+        head_dim=cell.head_dim,
+        causal=cell.causal,
+        max_seq_len=cell.length,
+        positions=cast(PositionKind, positions),
+    )
+    build_attention(variant, shape, 0)
+    return AttentionSetting(variant=variant, shape=shape, cell=cell)

@@ -25,7 +25,7 @@ from eval.workloads import (
     scalar,
     work_of,
 )
-from eval.workloads.attention import OpSetting
+from eval.workloads.attention import AttentionSetting
 from zoo.attention import Cache
 from zoo.config import require
 from zoo.data.loader import Batch
@@ -140,10 +140,12 @@ class ModelSetting(Setting):
 
     config: ModelConfig
 
-    def op_settings(self) -> list[OpSetting]:
+    def op_settings(self) -> list[AttentionSetting]:
         """The op of each distinct variant at the model's shape."""
         shape = self.config.layer_shape
-        return [OpSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()]
+        return [
+            AttentionSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()
+        ]
 
     def model(self) -> Model:
         """The model with the seed's weights, evaluated; a training step's stay float32."""

@@ -36,8 +36,8 @@ BUILDERS: Mapping[str, Callable[[Cell], Workload]] = {
 }
 # Raise what a cell's variant, level or model cannot do, from declarations alone.
 _SETTINGS: Mapping[str, Callable[[Cell], object]] = {
-    "op": attention.op_setting,
-    "layer": attention.layer_setting,
+    "op": attention.attention_setting,
+    "layer": attention.attention_setting,
     "model": model.model_setting,
 }
 

@@ -14,7 +14,7 @@ from eval.checks.attention import check_op
 from eval.checks.model import check_logits
 from eval.rows import Cell, Correctness
 from eval.workloads import arrays_of
-from eval.workloads.attention import OpSetting, layer_setting, op_setting
+from eval.workloads.attention import AttentionSetting, attention_setting
 from eval.workloads.model import model_setting
 from eval.workloads.registry import BUILDERS
 from tests.eval.checks import faults
@@ -101,7 +101,7 @@ def test_a_layer_that_scrambles_around_a_right_op_does_not_pass(monkeypatch: pyt
     ("name", "words"), [("future", "may not"), ("row", "no other row"), ("alone", "neighbours see")]
 )
 def test_every_law_of_mixing_is_asked(name: str, words: str) -> None:
-    setting = layer_setting(_cell("layer", "right")).changed(batch_size=2, length=17)
+    setting = attention_setting(_cell("layer", "right")).changed(batch_size=2, length=17)
     layer, x_BLD = setting.layer(), setting.hidden_states()
 
     def right(x_BLD: mx.array) -> mx.array:
@@ -182,7 +182,7 @@ def test_gradients_that_go_wrong_in_compilation_alone_do_not_pass(monkeypatch: p
 
     assert _checked(level, "right", **asked).passed
     # Ops are compiled by the check itself; they stay as they are.
-    monkeypatch.setattr(OpSetting, "function", OpSetting.eager_function)
+    monkeypatch.setattr(AttentionSetting, "function", AttentionSetting.eager_function)
     monkeypatch.setattr(mx, "compile", shrinking)
     found = _checked(level, "right", **asked)
     assert not found.passed
@@ -220,7 +220,7 @@ def test_of_long_texts_as_much_as_the_reference_can_hold_is_compared_and_said(
     monkeypatch: pytest.MonkeyPatch, causal: bool, note: str
 ) -> None:
     monkeypatch.setattr(attention_checks, "MAX_REFERENCE_LENGTH", 16)
-    setting = op_setting(_cell("op", "right", causal=causal))
+    setting = attention_setting(_cell("op", "right", causal=causal))
     findings = check_op(setting.changed(mode="forward_backward"))
     assert verdict(findings).passed
     assert all(note in finding.check for finding in findings[:-1])
@@ -251,11 +251,11 @@ def test_a_mechanism_chosen_by_length_is_held_to_the_one_that_the_whole_length_c
     crossing = {"name": "adaptive", "mechanism": "adaptive", "of": "softmax", "parameters": {"window_size": 5}}
     crossing["allow_mechanisms"] = ["sliding_window"]
     asked = settings.cell("op", "adaptive", attention=crossing, causal=causal, mode="forward_backward")
-    assert verdict(check_op(op_setting(asked))).passed
+    assert verdict(check_op(attention_setting(asked))).passed
 
 
 def test_output_of_another_shape_does_not_pass() -> None:
-    found = verdict(check_op(op_setting(_cell("op", "right")), lambda *arrays: arrays[0][:, :1]))
+    found = verdict(check_op(attention_setting(_cell("op", "right")), lambda *arrays: arrays[0][:, :1]))
     assert not found.passed
     assert "output shape" in found.checks
 

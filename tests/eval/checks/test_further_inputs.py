@@ -9,7 +9,7 @@ import pytest
 
 from eval.checks import attention as attention_checks
 from eval.rows import Cell
-from eval.workloads.attention import op_setting
+from eval.workloads.attention import attention_setting
 from eval.workloads.registry import BUILDERS
 from tests.eval.workloads import settings
 from zoo.attention import registry
@@ -108,7 +108,7 @@ def test_a_wrong_use_of_it_does_not_pass(monkeypatch: pytest.MonkeyPatch, shape:
 @pytest.mark.parametrize("shape", ["per_head", "mixed"])
 def test_long_texts_are_compared_as_far_as_the_reference_goes(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     monkeypatch.setattr(attention_checks, "MAX_REFERENCE_LENGTH", 36)
-    setting = op_setting(_cell(monkeypatch, "op", shape, mode="forward_backward"))
+    setting = attention_setting(_cell(monkeypatch, "op", shape, mode="forward_backward"))
     findings = attention_checks.check_op(setting)
     assert all(finding.passed for finding in findings)
     # Where rows and heads cannot be told apart, the reference holds the scores of all of them.

@@ -6,7 +6,7 @@ import pytest
 from eval.replications import grid48, layouts, wrapper
 from eval.rows import Cell
 from eval.suites.series import series
-from eval.workloads.attention import layer_setting
+from eval.workloads.attention import attention_setting
 from tests.eval.workloads import settings
 from zoo.config import UserError
 
@@ -55,7 +55,7 @@ def test_unknown_layouts_are_refused(detail: str) -> None:
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_inlined_code_equals_the_layer_to_the_last_bit(compiled: bool) -> None:
     asked = LAYER.model_copy(update={"compiled": compiled})
-    setting = layer_setting(asked)
+    setting = attention_setting(asked)
     expected_BLD = setting.layer()(setting.hidden_states(), mask=setting.mask)
     assert mx.array_equal(wrapper.build(asked).call(), expected_BLD)
     found = wrapper.build(asked).check()

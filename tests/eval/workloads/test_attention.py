@@ -7,7 +7,7 @@ import pytest
 
 from eval.bench.worker import peak_bytes_of_calls
 from eval.workloads import arrays_of, computed_function, operations, work_of
-from eval.workloads.attention import layer_setting, op_setting
+from eval.workloads.attention import attention_setting
 from eval.workloads.registry import BUILDERS
 from tests.eval.workloads.settings import BATCH_SIZE, DIRECTED, HEAD_DIM, LENGTH, NUM_HEADS, called, cell, directed_id
 from zoo.config import UserError
@@ -51,8 +51,8 @@ def test_compiled_calls_return_what_eager_ones_do(level: str, mode: str) -> None
 
 
 def test_variants_of_one_mechanism_read_the_same_arrays_and_another_seed_gives_others() -> None:
-    first, second = (op_setting(cell("op", name)).inputs() for name in ("swa", "mha"))
-    other = op_setting(cell("op", "swa", seed=1)).inputs()
+    first, second = (attention_setting(cell("op", name)).inputs() for name in ("swa", "mha"))
+    other = attention_setting(cell("op", "swa", seed=1)).inputs()
     assert all(mx.array_equal(left, right).item() for left, right in zip(first, second, strict=True))
     assert not mx.array_equal(first[0], other[0]).item()
 
@@ -67,14 +67,14 @@ def test_useful_flops_are_those_of_the_allowed_scores_and_three_times_as_many_wi
 
 
 def test_shared_heads_come_from_the_variant_or_else_from_the_model() -> None:
-    assert op_setting(cell("op", "mqa")).num_kv_heads == 1
-    assert op_setting(cell("op", "mha", num_kv_heads=2)).num_kv_heads == 2
-    assert op_setting(cell("op", "gqa", num_kv_heads=4)).num_kv_heads == NUM_HEADS // 2
+    assert attention_setting(cell("op", "mqa")).num_kv_heads == 1
+    assert attention_setting(cell("op", "mha", num_kv_heads=2)).num_kv_heads == 2
+    assert attention_setting(cell("op", "gqa", num_kv_heads=4)).num_kv_heads == NUM_HEADS // 2
 
 
 def test_axes_are_read_off_the_mechanisms_own_inputs() -> None:
-    assert op_setting(cell("op", "gqa")).axes == ("BNLH", "BKLH", "BKLH")
-    gated = op_setting(cell("op", "gated_delta")).axes
+    assert attention_setting(cell("op", "gqa")).axes == ("BNLH", "BKLH", "BKLH")
+    gated = attention_setting(cell("op", "gated_delta")).axes
     assert [set(axes) - {"K"} for axes in gated[3:]] == [{"B", "L", "N"}, {"B", "L", "N"}]
 
 
@@ -91,7 +91,7 @@ def test_what_must_be_held_is_the_same_for_every_implementation_and_no_call_hold
 def test_gradients_of_a_layer_reach_x_and_every_parameter() -> None:
     asked = cell("layer", "gqa", mode="forward_backward")
     _, gradients = called(BUILDERS["layer"](asked))
-    setting = layer_setting(asked)
+    setting = attention_setting(asked)
     shapes = [array.shape for array in (setting.hidden_states(), *arrays_of(setting.layer().parameters()))]
     assert [gradient.shape for gradient in gradients] == shapes
     assert len(shapes) == 5
