@@ -43,16 +43,15 @@ class Finding:
         """Whether the error is finite and within the tolerance."""
         return bool(np.isfinite(self.error) and self.error <= self.tolerance)
 
-    @property
-    def distance(self) -> float:
-        """The error in units of the tolerance, which may be 0."""
-        return self.error / max(self.tolerance, 1e-300) if np.isfinite(self.error) else float("inf")
-
 
 def verdict(findings: Sequence[Finding]) -> Correctness:
     """Sums up findings: all must pass; the error reported is the one nearest to, or furthest beyond, its tolerance."""
+
+    def distance(finding: Finding) -> float:
+        return finding.error / max(finding.tolerance, 1e-300) if np.isfinite(finding.error) else float("inf")
+
     failed = [finding for finding in findings if not finding.passed]
-    worst = max(failed or findings, key=lambda finding: finding.distance)
+    worst = max(failed or findings, key=distance)
     told = [f"{each.check}: error {each.error:.3g}, accepted {each.tolerance:.3g}" for each in failed]
     text = "; ".join(told or [finding.check for finding in findings])
     return Correctness(passed=not failed, checks=text, max_error=worst.error, tolerance=worst.tolerance)

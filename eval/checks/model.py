@@ -19,7 +19,7 @@ from mlx.utils import tree_map, tree_unflatten
 
 from eval.checks import Finding, Tolerance, gradients_finding, largest_distance, tolerance, values_finding
 from eval.checks.attention import check_mixing, check_op, other_implementation, reach
-from eval.workloads import are_finite, loss_and_gradients, mean_nats, named_arrays, random_normal, scalar
+from eval.workloads import are_finite, loss_and_gradients, mean_nats, named_arrays, scalar
 from zoo.attention import LayerPattern
 from zoo.models import Model, build_model
 from zoo.ops.masks import MaskSpec
@@ -197,8 +197,7 @@ def _check_laws(setting: "ModelSetting") -> list[Finding]:
     weights = named_arrays(model.parameters())
     for index, (name, array) in enumerate(weights.items()):
         if array.ndim == 2:
-            noise = random_normal(*array.shape, seed=setting.cell.seed + index, dtype=mx.float32)
-            weights[name] = noise * array.shape[-1] ** -0.5
+            weights[name] = small.normal(*array.shape, stream=index) * array.shape[-1] ** -0.5
     _update(model, weights)
     other, under = _with_other_implementations(small, model), "of other implementations under the same weights"
     findings = check_tokens(model, tokens_BL)

@@ -10,6 +10,7 @@ which never exchanges anything. All give equal outputs, but for the rounding of 
 Letters: B batch, L length, D hidden, N query heads, H head_dim.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,10 +24,9 @@ from eval.replications.wrapper import inlined_layer, projections
 from eval.rows import Cell
 from eval.suites.series import published_series
 from eval.suites.suite import Suite, over_baseline
-from eval.workloads import computed_function, random_normal, workload_of
+from eval.workloads import Setting, computed_function, workload_of
 from eval.workloads.attention import attention_setting
 from zoo.config import require
-from zoo.runtime.backend import parse_dtype
 
 NAME = "layouts"
 LENGTH, HIDDEN_SIZE, NUM_HEADS, BATCH_SIZES = 32, 512, 8, (1, 4)
@@ -94,10 +94,10 @@ def build(cell: Cell) -> Workload:
 
 
 def _linear(cell: Cell, layout: str) -> Workload:
-    B, L, dtype = cell.batch_size, cell.length, parse_dtype(cell.dtype)
+    B, L = cell.batch_size, cell.length
     D = cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size
-    x_BLD = random_normal(B, L, D, seed=cell.seed, dtype=dtype)
-    weight = random_normal(D, D, seed=cell.seed + 1, dtype=dtype) / D**0.5
+    setting = Setting(cell=cell)
+    x_BLD, weight = setting.normal(B, L, D), setting.normal(D, D, stream=1) / D**0.5
     given = [LAYOUTS[layout](x_BLD), weight]
     mx.eval(given)
 
@@ -111,15 +111,12 @@ def _linear(cell: Cell, layout: str) -> Workload:
 def _attention(cell: Cell, layout: str) -> Workload:
     setting = attention_setting(cell.model_copy(update={"detail": ""}))
     layer, x_BLD = setting.layer(), setting.hidden_states()
-    B, L = cell.batch_size, cell.length
     sequence_first = inlined_layer(cell.num_heads, cell.head_dim, sequence_first=True)
 
     def exchanged_and_back(x_BLD: mx.array, *weights: mx.array) -> mx.array:
         return sequence_first(LAYOUTS[layout](x_BLD), *weights).transpose(1, 0, 2)
 
-    def native(x_BLD: mx.array) -> mx.array:
-        return layer(x_BLD, mask=setting.mask)
-
+    native = functools.partial(layer, mask=setting.mask)
     function: Callable[..., mx.array] = exchanged_and_back
     given = [x_BLD, *projections(layer)]
     if layout == _NATIVE:
@@ -137,7 +134,7 @@ def _attention(cell: Cell, layout: str) -> Workload:
         given,
         check,
         computes=computed_function(cell, layer.capabilities.exact_class),
-        useful_flops=B * layer.flops(query_length=L, key_length=L),
+        useful_flops=cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length),
     )
 
 

@@ -127,13 +127,12 @@ class Setting:
         """Forward passes that a call is worth."""
         return 3 if self.gradient else 1
 
-
-def random_normal(*shape: int, seed: int, dtype: mx.Dtype) -> mx.array:
-    """Standard-normal values, the same for every dtype but for their rounding; evaluated."""
-    values = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    array = mx.array(values).astype(dtype)
-    mx.eval(array)
-    return array
+    def normal(self, *shape: int, stream: int = 0) -> mx.array:
+        """Standard-normal values, of each stream others, the same for every dtype but for their rounding; evaluated."""
+        values = np.random.default_rng(self.cell.seed + stream).standard_normal(shape, dtype=np.float32)
+        array = mx.array(values).astype(self.dtype)
+        mx.eval(array)
+        return array
 
 
 def with_gradients(forward: Callable[..., mx.array]) -> Callable[..., tuple[mx.array, list[mx.array]]]:

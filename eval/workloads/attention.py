@@ -18,15 +18,7 @@ from mlx.utils import tree_unflatten
 from eval.bench import Workload
 from eval.checks.attention import check_layer, check_op
 from eval.rows import Cell
-from eval.workloads import (
-    Setting,
-    arrays_of,
-    computed_function,
-    named_arrays,
-    random_normal,
-    with_gradients,
-    workload_of,
-)
+from eval.workloads import Setting, arrays_of, computed_function, named_arrays, with_gradients, workload_of
 from zoo.attention import (
     Attention,
     LayerShape,
@@ -174,7 +166,7 @@ class AttentionSetting(Setting):
         if not self.gradient:
             return self.inputs()
         sizes = self.cell.batch_size, self.shape.num_heads, self.cell.length, self.shape.head_dim
-        return [random_normal(*sizes, seed=self.cell.seed + 1, dtype=self.dtype), *self.inputs()]
+        return [self.normal(*sizes, stream=1), *self.inputs()]
 
     def eager_function(self) -> Callable[..., Any]:
         """`(*arrays) -> y_BNLH`; with the gradient `(cotangent, *arrays) -> (y_BNLH, gradients)`."""
@@ -209,15 +201,12 @@ class AttentionSetting(Setting):
 
     def hidden_states(self) -> mx.array:
         """Standard-normal x_BLD, evaluated."""
-        sizes = self.cell.batch_size, self.cell.length, self.shape.hidden_size
-        return random_normal(*sizes, seed=self.cell.seed, dtype=self.dtype)
+        return self.normal(self.cell.batch_size, self.cell.length, self.shape.hidden_size)
 
     def layer_arguments(self, layer: Attention) -> list[mx.array]:
         """What `layer_function` is given: x_BLD and the layer's weights, and with the gradient first those of y_BLD."""
-        x_BLD, weights = self.hidden_states(), arrays_of(layer.parameters())
-        if not self.gradient:
-            return [x_BLD, *weights]
-        return [random_normal(*x_BLD.shape, seed=self.cell.seed + 1, dtype=self.dtype), x_BLD, *weights]
+        given = [self.hidden_states(), *arrays_of(layer.parameters())]
+        return [self.normal(*given[0].shape, stream=1), *given] if self.gradient else given
 
     def layer_function(self, layer: Attention) -> Callable[..., Any]:
         """`(x_BLD, *weights) -> y_BLD`; with the gradient `(cotangent, x_BLD, *weights) -> (y_BLD, gradients)`.

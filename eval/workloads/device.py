@@ -11,9 +11,8 @@ import numpy as np
 from eval.bench import Workload
 from eval.checks import Finding, as_numpy, tolerance
 from eval.rows import Cell
-from eval.workloads import scalar, workload_of
+from eval.workloads import Setting, scalar, workload_of
 from zoo.config import require
-from zoo.runtime.backend import parse_dtype
 
 MODES = ("null", "matmul", "copy")
 # Large enough that a matrix product is far from memory-bound, small enough for a fifth of a second on a slow core.
@@ -36,7 +35,7 @@ def build(cell: Cell) -> Workload:
 
 
 def _null(cell: Cell) -> Workload:
-    one = mx.ones((), dtype=parse_dtype(cell.dtype))
+    one = mx.ones((), dtype=Setting(cell=cell).dtype)
     mx.eval(one)
 
     def check(timed: Callable[..., mx.array]) -> list[Finding]:
@@ -46,7 +45,7 @@ def _null(cell: Cell) -> Workload:
 
 
 def _matmul(cell: Cell) -> Workload:
-    a, b = _random((MATMUL_SIDE, MATMUL_SIDE), cell)
+    a, b = (Setting(cell=cell).normal(MATMUL_SIDE, MATMUL_SIDE, stream=stream) for stream in (0, 1))
 
     def check(timed: Callable[..., mx.array]) -> list[Finding]:
         # Some rows: all of them would take NumPy longer than the device.
@@ -63,7 +62,8 @@ def _matmul(cell: Cell) -> Workload:
 
 
 def _copy(cell: Cell) -> Workload:
-    halves = _random((COPY_BYTES // 2 // parse_dtype(cell.dtype).size,), cell)
+    setting = Setting(cell=cell)
+    halves = [setting.normal(COPY_BYTES // 2 // setting.dtype.size, stream=stream) for stream in (0, 1)]
 
     # Joining two halves is a copy that no lazy framework can avoid, and does no arithmetic.
     def join(*halves: mx.array) -> mx.array:
@@ -74,11 +74,3 @@ def _copy(cell: Cell) -> Workload:
         return [Finding(check="the copy is equal", error=float(not all(equal)), tolerance=0.0)]
 
     return workload_of(cell, join, halves, check, computes="copy", useful_flops=None, analytic_bytes=2 * COPY_BYTES)
-
-
-def _random(shape: tuple[int, ...], cell: Cell) -> list[mx.array]:
-    """Two arrays of random values, evaluated."""
-    keys = mx.random.split(mx.random.key(cell.seed))
-    arrays = [mx.random.normal(shape, key=key).astype(parse_dtype(cell.dtype)) for key in keys]
-    mx.eval(arrays)
-    return arrays

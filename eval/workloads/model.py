@@ -17,16 +17,8 @@ from eval.bench import Workload
 from eval.checks import Finding, verdict
 from eval.checks.model import check_gradients, check_logits, check_model, check_step
 from eval.rows import Cell
-from eval.workloads import (
-    Setting,
-    arrays_of,
-    computed_function,
-    loss_and_gradients,
-    scalar,
-    work_of,
-)
+from eval.workloads import Setting, arrays_of, computed_function, loss_and_gradients, scalar, work_of
 from eval.workloads.attention import AttentionSetting
-from zoo.attention import Cache
 from zoo.config import require
 from zoo.data.loader import Batch
 from zoo.layers.caches import RotatingKVCache
@@ -261,8 +253,11 @@ def _decode(setting: ModelSetting, model: Model) -> _Parts:
 
     def decode() -> mx.array:
         logits = model(next_B1, mask=mask, cache=cache)
+        # The next token is to lie where this one does. A window's cache that is full has lost what this one overwrote,
+        # so it is not trimmable in general; but that was a token that no query at this position may see.
         for each in cache:
-            _take_back(each)
+            if each.is_trimmable() or isinstance(each, RotatingKVCache):
+                each.trim(1)
         return logits
 
     # Evaluated, so that the graph counted next begins at the filled cache; this also settles how large the caches are.
@@ -283,13 +278,3 @@ _BUILD: dict[str, Callable[[ModelSetting, Model], _Parts]] = {
     "prefill": _prefill,
     "decode": _decode,
 }
-
-
-def _take_back(cache: Cache) -> None:
-    """Lets the next token lie where the last one does.
-
-    A window's cache that is full has lost what the last token overwrote, so it is not trimmable in general. But that
-    was a token that no query at the last one's position may see.
-    """
-    if cache.is_trimmable() or isinstance(cache, RotatingKVCache):
-        cache.trim(1)

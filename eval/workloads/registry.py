@@ -12,6 +12,7 @@ score matrices. It takes a second at most, and none for cells that fit whatever 
 Letters: B batch, L length, N query heads, H head_dim.
 """
 
+import collections
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -58,12 +59,9 @@ def build(cell: Cell) -> Workload:
     Raises:
         UserError: If its variant, level or model cannot do what it asks for.
     """
-    builders = dict(BUILDERS)
     # Those that suites bring along are imported when a cell asks for one.
-    if cell.builder not in builders:
-        for each in declared("BUILDERS", SUITES):
-            builders |= each
-    return builders[cell.builder](cell)
+    brought = [] if cell.builder in BUILDERS else declared("BUILDERS", SUITES)
+    return collections.ChainMap(dict(BUILDERS), *brought)[cell.builder](cell)
 
 
 def refusal(cell: Cell, available_bytes: int) -> str | None:
