@@ -1,7 +1,7 @@
 """Implementations that are wrong in one way each, registered for a test; the published mistakes among them."""
 
-import functools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -98,8 +98,8 @@ _WRONG = (heads_as_sequence, untransposed_values, future_leak, batch_leak, missi
 FULL: Faults = {each.__name__: each for each in _WRONG}
 WINDOWED: Faults = {
     "padded_keys": padded_keys,
-    "window_too_long": functools.partial(window_off_by_one, by=1),
-    "window_too_short": functools.partial(window_off_by_one, by=-1),
+    "window_too_long": partial(window_off_by_one, by=1),
+    "window_too_short": partial(window_off_by_one, by=-1),
 }
 GROUPED: Faults = {"repeated_in_turn": repeated_in_turn}
 GRADIENT: Faults = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient}
@@ -107,27 +107,23 @@ GRADIENT: Faults = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the mechanisms `faulty` (full attention) and `faulty_window`, beside a right implementation each."""
-    right_window = {"right": lambda config: functools.partial(band.chunked, window_size=config.window_size)}
-    added = [
-        pattern_mechanism(
-            name="faulty",
-            allowed=None,
-            implementations={"right": lambda _: softmax.fused, **_made({**FULL, **GROUPED, **GRADIENT})},
-        ),
-        pattern_mechanism(
+    right = partial(band.chunked, window_size=WINDOW)
+    full, window = (
+        {name: lambda _, op=op: op for name, op in ops.items()}
+        for ops in ({"right": softmax.fused, **FULL, **GROUPED, **GRADIENT}, {"right": right, **WINDOWED})
+    )
+    added = {
+        "faulty": pattern_mechanism(name="faulty", allowed=None, implementations=full),
+        "faulty_window": pattern_mechanism(
             name="faulty_window",
             allowed=allowed,
             config=SlidingWindowConfig,
-            implementations={**right_window, **_made(WINDOWED)},
+            implementations=window,
             cache_bound=lambda config: CacheBound(max_size=config.window_size),
         ),
-    ]
-    every: dict[str, Mechanism] = {**registry.mechanisms(), **{each.name: each for each in added}}
+    }
+    every: dict[str, Mechanism] = {**registry.mechanisms(), **added}
     monkeypatch.setattr(registry, "mechanisms", lambda: every)
-
-
-def _made(ops: Faults) -> dict[str, Callable[[Any], Any]]:
-    return {name: lambda _, op=op: op for name, op in ops.items()}
 
 
 def mapping(fault: str) -> dict[str, Any]:

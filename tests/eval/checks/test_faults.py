@@ -30,7 +30,7 @@ WRONG = [(level, fault, {}) for level in ("op", "layer") for fault in VALUES]
 WRONG += [("op", fault, SHARED) for fault in ("untransposed_values", *faults.GROUPED)]
 # These two are no larger than what half precision loses.
 WRONG += [("op", fault, HALF) for fault in VALUES if fault not in ("half_precision", "missing_scale")]
-RIGHT = [{"num_kv_heads": 1}, SHARED, {"num_kv_heads": 4}, HALF]
+RIGHT = [{"num_kv_heads": 1}, SHARED, {"num_kv_heads": 4, "compiled": True}, HALF]
 
 
 @pytest.fixture(autouse=True)

@@ -48,11 +48,6 @@ def test_causal_linear_attention_meets_its_own_bidirectional_form() -> None:
         assert found == [("linear", False, "baseline"), *candidates]
 
 
-def test_lengths_and_modes_can_be_chosen() -> None:
-    groups = planned("attnbench", lengths=(64,), modes=("forward",))
-    assert [group.cells[0].group for group in groups] == ["forward L=64", "causal forward L=64"]
-
-
 def test_the_summary_says_how_times_grow_and_where_they_cross() -> None:
     linear = "linear"
 
@@ -62,7 +57,8 @@ def test_the_summary_says_how_times_grow_and_where_they_cross() -> None:
             return 1e-12 * cell.length**3
         return 1e-9 * cell.length * (512 if cell.variant == linear else cell.length)
 
-    groups = planned("attnbench", lengths=(128, 256, 512, 1024), modes=("forward",))
+    groups = planned("attnbench", lengths=(256, 512, 1024), modes=("forward",))
+    assert [group.cells[0].group for group in groups][:2] == ["forward L=256", "causal forward L=256"]
     rows = [row for group in groups for row in group_rows(group, seconds, noise=0.001)]
     figures = attnbench.SUITE.summary(rows)
     slopes = {each["variant"]: each for each in figures if each["figure"] == "scaling exponent"}

@@ -37,13 +37,10 @@ def peak_bytes(cell: Cell, *, calls: int) -> int:
     return mx.get_peak_memory() - before
 
 
-@pytest.mark.parametrize("name", ["mha_manual", "swa_masked"])
-def test_dense_memory_is_predicted_from_short_lengths(name: str) -> None:
-    # One score matrix and, at a head_dim of 10, little beside it; a compiler may need a second one.
-    assert 0.9 < predicted_bytes(name) / (4096**2 * SCORE) < 2.6
-
-
-def test_memory_that_is_linear_is_predicted_far_below_dense_memory() -> None:
+def test_dense_memory_is_predicted_from_short_lengths_and_linear_memory_far_below() -> None:
+    for name in ("mha_manual", "swa_masked"):
+        # One score matrix and, at a head_dim of 10, little beside it; a compiler may need a second one.
+        assert 0.9 < predicted_bytes(name) / (4096**2 * SCORE) < 2.6
     # Not as a line: on a busy machine the peaks that are continued differ a little from call to call.
     assert predicted_bytes("linear", length=16384) < predicted_bytes("mha_manual", length=16384) / 5
     assert predicted_bytes("swa") < predicted_bytes("swa_masked") / 5
@@ -63,16 +60,13 @@ def test_rows_of_a_batch_count_alike_and_what_is_paid_once_is_not_multiplied(mon
     assert predicted(_cell("op", "mha", batch_size=3, length=20)) == (1000 + 3 * (10 * 20 + 20**2), 45)
 
 
-@pytest.mark.parametrize("powers", [(700, 30, 2), (700, 30, 0), (0, 0, 3), (50, 0, 0)])
-def test_the_fit_finds_the_polynomial(powers: tuple[int, int, int]) -> None:
+def test_the_fit_finds_the_polynomial_and_continues_what_bends_downwards_as_a_line() -> None:
     lengths = (128, 256, 512)
-    found = fit(lengths, [powers[0] + powers[1] * length + powers[2] * length**2 for length in lengths])
-    assert found == pytest.approx(powers, abs=1e-2)
-
-
-def test_what_bends_downwards_is_continued_as_a_line() -> None:
+    for powers in ((700, 30, 2), (700, 30, 0), (0, 0, 3), (50, 0, 0)):
+        found = fit(lengths, [powers[0] + powers[1] * length + powers[2] * length**2 for length in lengths])
+        assert found == pytest.approx(powers, abs=1e-2)
     slope = 500 / 256
-    assert fit((128, 256, 512), [1000, 2000, 2500]) == pytest.approx((2500 - 512 * slope, slope, 0))
+    assert fit(lengths, [1000, 2000, 2500]) == pytest.approx((2500 - 512 * slope, slope, 0))
 
 
 def test_what_does_not_fit_is_refused_with_the_figures() -> None:
