@@ -61,19 +61,22 @@ def missing_scale(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: Sc
     return softmax.manual(1.1 * q_BNLH, k_BKSH, v_BKSH, spec)
 
 
-@mx.custom_function
-def _identity(x: mx.array) -> mx.array:
-    return x * 1
-
-
-@_identity.vjp
-def _identity_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    return 0.98 * cotangent
+def _identity(changed: Callable[[mx.array], mx.array]) -> Any:
+    """Returns its argument, with another gradient."""
+    same = mx.custom_function(lambda x: x * 1)
+    same.vjp(lambda x, cotangent, output: changed(cotangent))
+    return same
 
 
 def wrong_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
     """Right values; the gradient of the keys is two per cent too small."""
-    return softmax.manual(q_BNLH, _identity(k_BKSH), v_BKSH, spec)
+    return softmax.manual(q_BNLH, _identity(lambda cotangent: 0.98 * cotangent)(k_BKSH), v_BKSH, spec)
+
+
+def gradient_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Right values; a tenth of the gradient of the keys reaches another row too."""
+    leaking = _identity(lambda cotangent_BKSH: cotangent_BKSH + 0.1 * mx.roll(cotangent_BKSH, 1, axis=0))
+    return softmax.manual(q_BNLH, leaking(k_BKSH), v_BKSH, spec)
 
 
 def no_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
@@ -102,7 +105,7 @@ WINDOWED: Faults = {
     "window_too_short": partial(window_off_by_one, by=-1),
 }
 GROUPED: Faults = {"repeated_in_turn": repeated_in_turn}
-GRADIENT: Faults = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient}
+GRADIENT: Faults = {each.__name__: each for each in (wrong_gradient, gradient_leak, no_gradient)}
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
