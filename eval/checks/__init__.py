@@ -11,9 +11,11 @@ apart is far above them: the mildest fault on the list, a window one key too lon
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 from numpy.typing import DTypeLike
 
 from eval.rows import Correctness
@@ -41,22 +43,18 @@ class Finding:
         """Whether the error is finite and within the tolerance."""
         return bool(np.isfinite(self.error) and self.error <= self.tolerance)
 
-    @property
-    def distance(self) -> float:
-        """The error in units of the tolerance, which may be 0."""
-        return self.error / max(self.tolerance, 1e-300) if np.isfinite(self.error) else float("inf")
-
 
 def verdict(findings: Sequence[Finding]) -> Correctness:
     """Sums up findings: all must pass; the error reported is the one nearest to, or furthest beyond, its tolerance."""
+
+    def distance(finding: Finding) -> float:
+        return finding.error / max(finding.tolerance, 1e-300) if np.isfinite(finding.error) else float("inf")
+
     failed = [finding for finding in findings if not finding.passed]
-    worst = max(failed or findings, key=lambda finding: finding.distance)
-    if failed:
-        text = "; ".join(f"{each.check}: error {each.error:.3g}, accepted {each.tolerance:.3g}" for each in failed)
-    else:
-        text = "; ".join(finding.check for finding in findings)
-    error = worst.error if np.isfinite(worst.error) else None
-    return Correctness(passed=not failed, checks=text, max_error=error, tolerance=worst.tolerance)
+    worst = max(failed or findings, key=distance)
+    told = [f"{each.check}: error {each.error:.3g}, accepted {each.tolerance:.3g}" for each in failed]
+    text = "; ".join(told or [finding.check for finding in findings])
+    return Correctness(passed=not failed, checks=text, max_error=worst.error, tolerance=worst.tolerance)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,10 +63,6 @@ class Tolerance:
 
     value: float
     gradient: float
-
-    def times(self, factor: float) -> "Tolerance":
-        """Wider bounds."""
-        return Tolerance(value=factor * self.value, gradient=factor * self.gradient)
 
 
 # float32: rounding of 6e-8 over sums of thousands of terms that nearly cancel. float16 and bfloat16 round at 5e-4
@@ -82,9 +76,10 @@ TOLERANCES = {
 _SHORT_PRODUCTS = TOLERANCES[mx.float16]
 
 
-def tolerance(dtype: mx.Dtype) -> Tolerance:
-    """The bounds for a dtype on this device."""
-    return _SHORT_PRODUCTS if dtype == mx.float32 and _products_are_short() else TOLERANCES[dtype]
+def tolerance(dtype: mx.Dtype, *, factor: float = 1.0) -> Tolerance:
+    """The bounds for a dtype on this device, or so many times as wide ones."""
+    found = _SHORT_PRODUCTS if dtype == mx.float32 and _products_are_short() else TOLERANCES[dtype]
+    return Tolerance(value=factor * found.value, gradient=factor * found.gradient)
 
 
 @functools.cache
@@ -101,42 +96,47 @@ def as_numpy(array: mx.array, dtype: DTypeLike = np.float32) -> np.ndarray:
     return np.array(array.astype(mx.float32), dtype=dtype)
 
 
-def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference, each divided by the root mean square of its own vector (the last axis).
+def relative_errors(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Largest difference of each vector (the last axis) over its root mean square, or over `FLOOR` of the largest.
 
     Returns:
-        Infinity if a value is not finite or the shapes differ.
+        Infinity for all if a value is not finite or the shapes differ.
     """
     if actual.shape != expected.shape or not np.isfinite(actual).all():
-        return float("inf")
-    scale = root_mean_squares(expected)[..., None]
-    return float((np.abs(actual - expected) / np.where(scale == 0, 1.0, scale)).max())
-
-
-def root_mean_squares(vectors: np.ndarray) -> np.ndarray:
-    """Of each vector (the last axis), or `FLOOR` of the largest."""
-    sizes = np.sqrt(np.mean(np.square(vectors, dtype=np.float64), axis=-1))
-    return np.maximum(sizes, FLOOR * sizes.max())
+        return np.full(expected.shape[:-1], np.inf)
+    sizes = np.sqrt(np.mean(np.square(expected, dtype=np.float64), axis=-1))
+    scales = np.maximum(sizes, FLOOR * sizes.max())
+    return np.abs(actual - expected).max(axis=-1) / np.where(scales == 0, 1.0, scales)
 
 
 def values_finding(check: str, actual: mx.array, expected: mx.array, bound: Tolerance) -> Finding:
-    """Compares outputs by `relative_error`."""
-    return Finding(check=check, error=relative_error(as_numpy(actual), as_numpy(expected)), tolerance=bound.value)
+    """Compares outputs by `relative_errors`."""
+    error = float(relative_errors(as_numpy(actual), as_numpy(expected)).max())
+    return Finding(check=check, error=error, tolerance=bound.value)
 
 
-def gradients_finding(
-    check: str, actual: Sequence[mx.array], expected: Sequence[mx.array], bound: Tolerance
-) -> Finding:
+def gradients_finding(check: str, actual: Any, expected: Any, bound: Tolerance) -> Finding:
     """Compares gradients by `largest_distance`."""
     return Finding(check=check, error=largest_distance(actual, expected), tolerance=bound.gradient)
 
 
-def largest_distance(actual: Sequence[mx.array], expected: Sequence[mx.array]) -> float:
-    """Largest norm of a difference over the norm of what was expected, or over a thousandth of the largest norm."""
-    pairs = [(as_numpy(mine), as_numpy(theirs)) for mine, theirs in zip(actual, expected, strict=True)]
-    norms = [float(np.linalg.norm(theirs)) for _, theirs in pairs]
+def largest_distance(actual: Any, expected: Any) -> float:
+    """Largest norm of a difference over the norm of what was expected, or over a thousandth of the largest norm.
+
+    Args:
+        actual: A tree of arrays.
+        expected: Another.
+
+    Returns:
+        Infinity if a value is not finite or the trees hold arrays of different names.
+    """
+    mine, theirs = (dict(tree_flatten(tree)) for tree in (actual, expected))
+    if mine.keys() != theirs.keys():
+        return float("inf")
+    pairs = [(as_numpy(mine[name]), as_numpy(array)) for name, array in theirs.items()]
+    norms = [float(np.linalg.norm(array)) for _, array in pairs]
     errors = [
-        float(np.linalg.norm(mine - theirs)) / (max(norm, 1e-3 * max(norms)) or 1.0)
-        for (mine, theirs), norm in zip(pairs, norms, strict=True)
+        float(np.linalg.norm(array - other)) / (max(norm, 1e-3 * max(norms)) or 1.0)
+        for (array, other), norm in zip(pairs, norms, strict=True)
     ]
     return max(errors) if np.isfinite(errors).all() else float("inf")

@@ -8,6 +8,7 @@ Letters: B batch, L length.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ from mlx.optimizers import AdamW
 from mlx.utils import tree_map, tree_unflatten
 
 from eval.checks import Finding, Tolerance, gradients_finding, largest_distance, tolerance, values_finding
-from eval.checks.layer import check_mixing, other_implementation, reach
-from eval.checks.op import check_op
+from eval.checks.attention import check_mixing, check_op, other_implementation, reach
 from eval.workloads import are_finite, loss_and_gradients, mean_nats, named_arrays, scalar
 from zoo.attention import LayerPattern
 from zoo.models import Model, build_model
@@ -40,25 +40,46 @@ _UPDATE_TOLERANCE = 1e-2
 _TINY = 1e-30
 
 
-def check_forward(setting: "ModelSetting", model: Model, logits_BLV: mx.array) -> list[Finding]:
-    """Checks a forward pass, given the timed call's logits."""
-    expected = _in_float32(model)(setting.tokens())
-    check = "timed call against the uncompiled float32 model"
-    timed = values_finding(check, logits_BLV, expected, _bound(setting.dtype))
-    return [*_check_ops(setting, gradient=False), timed, *_Laws(setting).of_values()]
+def check_model(setting: "ModelSetting", timed: list[Finding]) -> list[Finding]:
+    """All that is checked of a model: its ops, what was found of the timed call, and the laws of its attention."""
+    ops = [
+        dataclasses.replace(finding, check=f"{op.variant.name}: {finding.check}")
+        for op in setting.op_settings()
+        for finding in check_op(op)
+    ]
+    return [*ops, *timed, *_check_laws(setting)]
+
+
+def check_logits(setting: "ModelSetting", model: Model, timed: mx.array | list[mx.array]) -> list[Finding]:
+    """Compares logits with those of an uncompiled float32 model that reads all tokens at once.
+
+    Args:
+        setting: What is timed.
+        model: The model that is timed.
+        timed: What the timed call returned: the logits of all tokens, or first of a list those of the last one.
+    """
+    cell = setting.cell
+    if cell.mode != "forward" and cell.length > MAX_FULL_LENGTH:
+        return []
+    # The weights are those of the model as it rounded them.
+    exact = build_model(model.config)
+    exact.update(tree_map(lambda array: array.astype(mx.float32), model.parameters()))
+    exact.eval()
+    expected_BLV = exact(setting.changed(length=cell.length + (cell.mode == "decode")).tokens())
+    bound = _bound(setting.dtype)
+    if isinstance(timed, mx.array):
+        return [values_finding("timed call against the uncompiled float32 model", timed, expected_BLV, bound)]
+    compared = "timed logits (uncompiled, as all decoding)" if cell.mode == "decode" else "timed logits"
+    return [values_finding(f"{compared} against a forward pass without a cache", timed[0], expected_BLV[:, -1:], bound)]
 
 
 def check_gradients(setting: "ModelSetting", model: Model, timed: tuple[mx.array, Any]) -> list[Finding]:
-    """Checks a forward and backward pass, given the timed call's loss and gradients."""
+    """Compares the timed call's loss and gradients with those of an uncompiled pass."""
     expected_loss, expected = _uncompiled(setting, model)
-    loss = _ratio_finding("timed loss against an uncompiled pass", timed[0], expected_loss, _bound(setting.dtype).value)
-    laws = _Laws(setting)
+    bound = _bound(setting.dtype)
     return [
-        *_check_ops(setting, gradient=True),
-        loss,
-        _gradient_finding(named_arrays(timed[1]), expected, setting),
-        *laws.of_values(),
-        *laws.of_gradients(),
+        _ratio_finding("timed loss against an uncompiled pass", timed[0], expected_loss, bound.value),
+        gradients_finding("timed gradients against an uncompiled pass", named_arrays(timed[1]), expected, bound),
     ]
 
 
@@ -67,10 +88,9 @@ def check_step(
     model: Model,
     optimizer: AdamW,
     call: Callable[[], list[Any]],
-    *,
     max_grad_norm: float,
 ) -> list[Finding]:
-    """Checks a training step by taking one.
+    """Takes a training step and compares its loss, gradients and update with what they should be.
 
     AdamW divides a gradient by its own size, so that the rounding of a small one can turn its update round. Therefore
     the gradients that the step took, as its first moments tell, are compared with those of an uncompiled pass, and
@@ -84,53 +104,32 @@ def check_step(
         max_grad_norm: To which gradients are scaled down.
     """
     bound = _bound(setting.dtype)
-    weights, moments = named_arrays(model.parameters()), named_arrays(optimizer.state)
+    weights, before = named_arrays(model.parameters()), named_arrays(optimizer.state)
     expected_loss, expected = _uncompiled(setting, model)
     expected_norm = mx.sqrt(mx.stack([gradient.square().sum() for gradient in expected.values()]).sum())
     shrink = mx.minimum(max_grad_norm / (expected_norm + 1e-6), 1.0)
     nats, norm, _ = call()
     mx.eval(nats, norm, model.parameters(), optimizer.state)
-    moved, moved_moments = named_arrays(model.parameters()), named_arrays(optimizer.state)
+    moved, after = named_arrays(model.parameters()), named_arrays(optimizer.state)
     loss = nats / setting.batch()["weights_P"].sum()
 
     decay, square_decay = optimizer.betas
-    taken, updates, directions, roots, expected_roots = {}, [], [], [], []
+    taken, updates, directions, roots, expected_roots = ({} for _ in range(5))
     for name in expected:
-        first, second = moved_moments[f"{name}.m"], moved_moments[f"{name}.v"]
-        taken[name] = (first - decay * moments[f"{name}.m"]) / (1 - decay)
-        root = mx.sqrt(square_decay * moments[f"{name}.v"] + (1 - square_decay) * taken[name].square())
-        direction = optimizer.weight_decay * weights[name] + first / (root + optimizer.eps)
-        updates.append(moved[name] - weights[name])
-        directions.append(-optimizer.learning_rate * direction)
-        roots.append(mx.sqrt(second))
-        expected_roots.append(root)
+        weight, first = weights[name], after[f"{name}.m"]
+        taken[name] = (first - decay * before[f"{name}.m"]) / (1 - decay)
+        root = mx.sqrt(square_decay * before[f"{name}.v"] + (1 - square_decay) * taken[name].square())
+        roots[name], expected_roots[name] = mx.sqrt(after[f"{name}.v"]), root
+        updates[name] = moved[name] - weight
+        directions[name] = -optimizer.learning_rate * (optimizer.weight_decay * weight + first / (root + optimizer.eps))
     error = max(largest_distance(updates, directions), largest_distance(roots, expected_roots))
-    laws = _Laws(setting)
+    shrunk = {name: shrink * gradient for name, gradient in expected.items()}
     return [
-        *_check_ops(setting, gradient=True),
         _ratio_finding("timed loss against an uncompiled pass", loss, expected_loss, bound.value),
         _ratio_finding("timed gradient norm against an uncompiled pass", norm, expected_norm, bound.gradient),
-        _gradient_finding(taken, {name: shrink * each for name, each in expected.items()}, setting),
+        gradients_finding("timed gradients against an uncompiled pass", taken, shrunk, bound),
         Finding(check="timed update is AdamW's", error=error, tolerance=_UPDATE_TOLERANCE),
-        *laws.of_values(),
-        *laws.of_gradients(),
     ]
-
-
-def check_decoding(setting: "ModelSetting", model: Model, logits_B1V: mx.array) -> list[Finding]:
-    """Checks a prefill, or decoding, given the timed call's logits of the last token, or the first call's of the next.
-
-    Decoding is never compiled.
-    """
-    laws, length = _Laws(setting), setting.cell.length
-    findings = [*_check_ops(setting, gradient=False), *laws.of_values(), laws.of_decoding()]
-    if length > MAX_FULL_LENGTH:
-        return findings
-    is_decode = setting.cell.mode == "decode"
-    expected = _in_float32(model)(setting.changed(length=length + is_decode).tokens())[:, -1:]
-    timed = "timed logits (uncompiled, as all decoding)" if is_decode else "timed logits"
-    check = f"{timed} against a forward pass without a cache"
-    return [*findings, values_finding(check, logits_B1V, expected, _bound(setting.dtype))]
 
 
 def check_tokens(model: Model, tokens_BL: mx.array, *, second_L: np.ndarray | None = None) -> list[Finding]:
@@ -157,9 +156,7 @@ def check_tokens(model: Model, tokens_BL: mx.array, *, second_L: np.ndarray | No
         changed[0, position] = (changed[0, position] + 1) % config.vocab_size
         return changed
 
-    def function(tokens_BL: mx.array) -> mx.array:
-        return model(tokens_BL, mask=mask)
-
+    function = functools.partial(model, mask=mask)
     return check_mixing(function, tokens_BL, another, _bound(mx.float32), may_LS=may_LS, direct_LS=direct_LS)
 
 
@@ -174,25 +171,14 @@ def check_continuation(model: Model, tokens_BL: mx.array) -> Finding:
 
 
 def _bound(dtype: mx.Dtype) -> Tolerance:
-    return tolerance(dtype).times(_DEPTH_FACTOR)
-
-
-def _check_ops(setting: "ModelSetting", *, gradient: bool) -> list[Finding]:
-    return [
-        dataclasses.replace(finding, check=f"{op.variant.name}: {finding.check}")
-        for op in setting.op_settings()
-        for finding in check_op(op, gradient=gradient)
-    ]
+    return tolerance(dtype, factor=_DEPTH_FACTOR)
 
 
 def _uncompiled(setting: "ModelSetting", model: Model) -> tuple[mx.array, dict[str, mx.array]]:
-    """Mean nats and gradients by name, of a copy of the model on the setting's own batch; evaluated."""
-    copy = build_model(model.config)
-    copy.update(model.parameters())
-    copy.train(model.training)
-    found, gradients = loss_and_gradients(copy, setting.batch(), setting.dtype)
-    mx.eval(found, gradients)
-    return found, named_arrays(gradients)
+    """Mean nats and gradients by name, on the setting's own batch; evaluated."""
+    loss, gradients = loss_and_gradients(model, setting.batch(), setting.dtype)
+    mx.eval(loss, gradients)
+    return loss, named_arrays(gradients)
 
 
 def _ratio_finding(check: str, timed: mx.array, expected: mx.array, bound: float) -> Finding:
@@ -200,102 +186,66 @@ def _ratio_finding(check: str, timed: mx.array, expected: mx.array, bound: float
     return Finding(check=check, error=error, tolerance=bound)
 
 
-def _gradient_finding(
-    timed: Mapping[str, mx.array], expected: Mapping[str, mx.array], setting: "ModelSetting"
-) -> Finding:
-    check, bound = "timed gradients against an uncompiled pass", _bound(setting.dtype)
-    if expected.keys() != timed.keys():
-        return Finding(check=check, error=float("inf"), tolerance=bound.gradient)
-    return gradients_finding(check, [timed[name] for name in expected], list(expected.values()), bound)
+def _check_laws(setting: "ModelSetting") -> list[Finding]:
+    """What holds of any model, asked of the setting's own in float32 with weights of order 1, so that all matter.
+
+    Causality, mixing and rows, gradients and decoding as the mode has them, and the same with other implementations.
+    """
+    small = setting.changed(dtype="float32", batch_size=2, length=min(MAX_LENGTH, setting.cell.length))
+    bound, model, tokens_BL = _bound(mx.float32), small.model(), small.tokens()
+    model.eval()
+    weights = named_arrays(model.parameters())
+    for index, (name, array) in enumerate(weights.items()):
+        if array.ndim == 2:
+            weights[name] = small.normal(*array.shape, stream=index) * array.shape[-1] ** -0.5
+    _update(model, weights)
+    other, under = _with_other_implementations(small, model), "of other implementations under the same weights"
+    findings = check_tokens(model, tokens_BL)
+    if other is not None:
+        findings.append(values_finding(f"logits equal those {under}", model(tokens_BL), other(tokens_BL), bound))
+    if setting.gradient:
+        _, gradients = _uncompiled(small, model)
+        missing = [
+            name
+            for name, gradient in gradients.items()
+            if not (are_finite(gradient) and gradient.any().item()) and _matters(small, model, name)
+        ]
+        check = "every parameter that matters gets a finite gradient"
+        check += f", not {', '.join(missing)}" if missing else ""
+        findings.append(Finding(check=check, error=float(len(missing)), tolerance=0.0))
+        if other is not None:
+            _, theirs = _uncompiled(small, other)
+            findings.append(gradients_finding(f"gradients equal those {under}", gradients, theirs, bound))
+    if setting.cell.mode in ("prefill", "decode"):
+        findings.append(check_continuation(model, small.changed(length=small.cell.length + _STEPS).tokens()))
+    return findings
 
 
-def _in_float32(model: Model) -> Model:
-    """An uncompiled copy, whose weights are those of the model as it rounded them."""
-    copy = build_model(model.config)
-    copy.update(tree_map(lambda array: array.astype(mx.float32), model.parameters()))
-    copy.eval()
-    return copy
+def _matters(setting: "ModelSetting", model: Model, name: str) -> bool:
+    """Whether a weight changes the loss; a pooler outside it does not, nor a bias of keys that the softmax cancels."""
+    batch, weight = setting.batch(), named_arrays(model.parameters())[name]
+    before = mean_nats(model, batch)
+    # Random, since a layer norm cancels what moves all weights of an output alike.
+    _update(model, {name: weight + mx.random.normal(weight.shape, key=mx.random.key(setting.cell.seed))})
+    change = scalar(mx.abs(mean_nats(model, batch) - before))
+    _update(model, {name: weight})
+    return not change <= _bound(mx.float32).value
 
 
-class _Laws:
-    """What holds of any model, asked of the setting's own in float32 with weights of order 1, so that all matter."""
+def _update(model: Model, weights: Mapping[str, mx.array]) -> None:
+    model.update(tree_unflatten(list(weights.items())))
 
-    def __init__(self, setting: "ModelSetting") -> None:
-        self._setting = setting.changed(dtype="float32", batch_size=2, length=min(MAX_LENGTH, setting.cell.length))
-        self._bound = _bound(mx.float32)
-        self._model = self._setting.model()
-        self._model.eval()
-        key = mx.random.key(setting.cell.seed)
-        weights = named_arrays(self._model.parameters())
-        for index, (name, array) in enumerate(weights.items()):
-            if array.ndim == 2:
-                noise = mx.random.normal(array.shape, key=mx.random.split(key, num=index + 1)[index])
-                weights[name] = noise * array.shape[-1] ** -0.5
-        self._update(self._model, weights)
-        mx.eval(self._model.parameters())
-        self._other = self._with_other_implementations()
 
-    def of_values(self) -> list[Finding]:
-        """Causality, mixing, rows, and the same model with another implementation."""
-        tokens_BL = self._setting.tokens()
-        findings = check_tokens(self._model, tokens_BL)
-        if self._other is not None:
-            check = "logits equal those of other implementations under the same weights"
-            findings.append(values_finding(check, self._model(tokens_BL), self._other(tokens_BL), self._bound))
-        return findings
-
-    def of_gradients(self) -> list[Finding]:
-        """Every parameter that has an effect gets a gradient, and other implementations give the same."""
-        gradients, weights = self._gradients_of(self._model), named_arrays(self._model.parameters())
-        before = self._loss(self._model, weights)
-        missing = []
-        for name, gradient in gradients.items():
-            if are_finite(gradient) and gradient.any().item():
-                continue
-            # Random, since a layer norm cancels what moves all weights of an output alike.
-            noise = mx.random.normal(gradient.shape, key=mx.random.key(self._setting.cell.seed))
-            change = scalar(mx.abs(self._loss(self._model, {**weights, name: weights[name] + noise}) - before))
-            # Some have no effect: a pooler outside the loss, a bias of keys that the softmax cancels.
-            if not change <= self._bound.value:
-                missing.append(name)
-        self._update(self._model, weights)
-        text = "every parameter that matters gets a finite gradient" + (
-            f", not {', '.join(missing)}" if missing else ""
-        )
-        findings = [Finding(check=text, error=float(len(missing)), tolerance=0.0)]
-        if self._other is not None:
-            check = "gradients equal those of other implementations under the same weights"
-            theirs = self._gradients_of(self._other)
-            pairs = [gradients[name] for name in gradients], [theirs[name] for name in gradients]
-            findings.append(gradients_finding(check, *pairs, self._bound))
-        return findings
-
-    def of_decoding(self) -> Finding:
-        """A prefix at once and then token by token, against the whole sequence at once."""
-        return check_continuation(
-            self._model, self._setting.changed(length=self._setting.cell.length + _STEPS).tokens()
-        )
-
-    def _loss(self, model: Model, weights: Mapping[str, mx.array]) -> mx.array:
-        self._update(model, weights)
-        return mean_nats(model, self._setting.batch())
-
-    def _gradients_of(self, model: Model) -> dict[str, mx.array]:
-        return named_arrays(loss_and_gradients(model, self._setting.batch())[1])
-
-    @staticmethod
-    def _update(model: Model, weights: Mapping[str, mx.array]) -> None:
-        model.update(tree_unflatten(list(weights.items())))
-
-    def _with_other_implementations(self) -> Model | None:
-        config = self._setting.config
-        layers = [config.attention.layer(index) for index in range(config.num_layers)]
-        found = {op.variant.name: other_implementation(op) for op in self._setting.op_settings()}
-        others = [found[layer.name] or layer for layer in layers]
-        if others == layers:
-            return None
-        pattern = LayerPattern(name=config.attention.name, layer_pattern=tuple(others))
-        other = build_model(dataclasses.replace(config, attention=pattern))
-        other.update(self._model.parameters())
-        other.eval()
-        return other
+def _with_other_implementations(setting: "ModelSetting", model: Model) -> Model | None:
+    """The model with other implementations where there are any, and the same weights."""
+    config = setting.config
+    layers = [config.attention.layer(index) for index in range(config.num_layers)]
+    found = {op.variant.name: other_implementation(op) for op in setting.op_settings()}
+    others = [found[layer.name] or layer for layer in layers]
+    if others == layers:
+        return None
+    pattern = LayerPattern(name=config.attention.name, layer_pattern=tuple(others))
+    other = build_model(dataclasses.replace(config, attention=pattern))
+    other.update(model.parameters())
+    other.eval()
+    return other

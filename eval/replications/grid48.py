@@ -10,7 +10,6 @@ fails or errs leaves a row that says so.
 Letters: B batch, L length, N query heads, H head_dim.
 """
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -19,13 +18,12 @@ from typing import Any
 import mlx.core as mx
 
 from eval.bench import Group, Workload
-from eval.checks import verdict
-from eval.checks.op import check_op
+from eval.checks.attention import check_op
 from eval.rows import Cell
 from eval.suites import Suite, over_groups
 from eval.suites.series import cells_of, published_series
-from eval.workloads import computed_function, work_of
-from eval.workloads.op import op_setting
+from eval.workloads import computed_function, workload_of
+from eval.workloads.attention import attention_setting
 from zoo.config import UserError, require
 
 NAME = "grid48"
@@ -88,18 +86,14 @@ def build(cell: Cell) -> Workload:
         raise UserError("a Metal kernel needs a device with Metal, and this one has none")
     require(cell.mode == "forward" and not cell.causal, "modes", "be forward, without a mask", cell.mode)
     softmax = json.dumps({"name": cell.variant, "mechanism": "softmax"})
-    setting = op_setting(cell.model_copy(update={"attention": softmax}))
-    attend, arrays = attention_kernel(cell.head_dim), setting.inputs()
-    timed = mx.compile(attend) if cell.compiled else attend
-    return Workload(
-        call=functools.partial(timed, *arrays),
-        check=lambda: verdict(check_op(setting, gradient=False, timed=timed)),
-        work=work_of(
-            [attend(*arrays)],
-            useful_flops=4 * cell.batch_size * cell.num_heads * cell.head_dim * cell.length**2,
-            tokens=cell.batch_size * cell.length,
-        ),
-        function=computed_function(cell, setting.variant.capabilities.exact_class),
+    setting = attention_setting(cell.model_copy(update={"attention": softmax}))
+    return workload_of(
+        cell,
+        attention_kernel(cell.head_dim),
+        setting.inputs(),
+        lambda timed: check_op(setting, timed),
+        computes=computed_function(cell, setting.variant.capabilities.exact_class),
+        useful_flops=4 * cell.batch_size * cell.num_heads * cell.head_dim * cell.length**2,
     )
 
 

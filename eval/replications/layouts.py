@@ -19,15 +19,14 @@ import mlx.core as mx
 import numpy as np
 
 from eval.bench import Group, Workload
-from eval.checks import tolerance, values_finding, verdict
-from eval.replications.wrapper import projections
-from eval.rows import Cell, Correctness
+from eval.checks import Finding, tolerance, values_finding
+from eval.replications.wrapper import inlined_layer, projections
+from eval.rows import Cell
 from eval.suites import Suite, over_baseline
 from eval.suites.series import published_series
-from eval.workloads import computed_function, work_of
-from eval.workloads.layer import layer_setting
+from eval.workloads import Setting, computed_function, workload_of
+from eval.workloads.attention import attention_setting
 from zoo.config import require
-from zoo.runtime.backend import parse_dtype
 
 NAME = "layouts"
 LENGTH, HIDDEN_SIZE, NUM_HEADS, BATCH_SIZES = 32, 512, 8, (1, 4)
@@ -35,17 +34,9 @@ SUBJECTS = ("linear", "attention")
 _NATIVE, _SEQUENCE_FIRST = "(B,L,D) native", "(L,B,D) native"
 
 
-def _view(x_BLD: mx.array) -> mx.array:
-    return x_BLD.transpose(1, 0, 2)
-
-
-def _contiguous(x_BLD: mx.array) -> mx.array:
-    return mx.contiguous(_view(x_BLD))
-
-
 def _reshaped(x_BLD: mx.array) -> mx.array:
     B, L, D = x_BLD.shape
-    return _view(x_BLD).reshape(L, B, D)
+    return x_BLD.transpose(1, 0, 2).reshape(L, B, D)
 
 
 def _stored(x_BLD: mx.array) -> mx.array:
@@ -57,8 +48,8 @@ def _stored(x_BLD: mx.array) -> mx.array:
 LAYOUTS: Mapping[str, Callable[[mx.array], mx.array]] = {
     _NATIVE: lambda x_BLD: x_BLD,
     _SEQUENCE_FIRST: _stored,
-    "transposed view": _view,
-    "transposed, contiguous": _contiguous,
+    "transposed view": lambda x_BLD: x_BLD.transpose(1, 0, 2),
+    "transposed, contiguous": lambda x_BLD: mx.contiguous(x_BLD.transpose(1, 0, 2)),
     "transposed, reshaped": _reshaped,
 }
 
@@ -103,71 +94,54 @@ def build(cell: Cell) -> Workload:
 
 
 def _linear(cell: Cell, layout: str) -> Workload:
+    B, L = cell.batch_size, cell.length
     D = cell.num_heads * cell.head_dim if cell.hidden_size is None else cell.hidden_size
-    dtype = parse_dtype(cell.dtype)
-    generator = np.random.default_rng(cell.seed)
-    shape = (cell.batch_size, cell.length, D)
-    x_BLD = mx.array(generator.standard_normal(shape, dtype=np.float32)).astype(dtype)
-    weight = mx.array(generator.standard_normal((D, D), dtype=np.float32) / D**0.5).astype(dtype)
-    given = LAYOUTS[layout](x_BLD)
-    mx.eval(x_BLD, weight, given)
+    setting = Setting(cell=cell)
+    x_BLD, weight = setting.normal(B, L, D), setting.normal(D, D, stream=1) / D**0.5
+    given = [LAYOUTS[layout](x_BLD), weight]
+    mx.eval(given)
 
-    def project(x: mx.array, weight: mx.array) -> mx.array:
-        return x @ weight.T
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
+        return _difference(timed(*given), x_BLD @ weight.T, exchanged=layout != _NATIVE)
 
-    call = functools.partial(mx.compile(project) if cell.compiled else project, given, weight)
-    tokens = cell.batch_size * cell.length
-    return Workload(
-        call=call,
-        check=lambda: _verdict(call(), x_BLD @ weight.T, exchanged=layout != _NATIVE),
-        work=work_of([project(given, weight)], useful_flops=2 * tokens * D * D, tokens=tokens),
-        function=computed_function(cell, "linear layer"),
-    )
+    function, flops = computed_function(cell, "linear layer"), 2 * B * L * D * D
+    return workload_of(cell, lambda x, weight: x @ weight.T, given, check, computes=function, useful_flops=flops)
 
 
 def _attention(cell: Cell, layout: str) -> Workload:
-    setting = layer_setting(cell.model_copy(update={"detail": ""}))
+    setting = attention_setting(cell.model_copy(update={"detail": ""}))
     layer, x_BLD = setting.layer(), setting.hidden_states()
-    B, L, N, H = cell.batch_size, cell.length, cell.num_heads, cell.head_dim
-    stored_LBD = _stored(x_BLD)
-    mx.eval(stored_LBD)
+    sequence_first = inlined_layer(cell.num_heads, cell.head_dim, sequence_first=True)
 
-    def heads_first(y_LBD: mx.array) -> mx.array:
-        return y_LBD.reshape(L, B, N, H).transpose(1, 2, 0, 3)
-
-    def sequence_first(x_LBD: mx.array, q: mx.array, k: mx.array, v: mx.array, o: mx.array) -> mx.array:
-        q_BNLH, k_BNLH, v_BNLH = (heads_first(x_LBD @ weight.T) for weight in (q, k, v))
-        y_BNLH = mx.fast.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH, scale=H**-0.5)
-        return y_BNLH.transpose(2, 0, 1, 3).reshape(L, B, N * H) @ o.T
-
-    def given_batch_first(x_BLD: mx.array, *weights: mx.array) -> mx.array:
+    def exchanged_and_back(x_BLD: mx.array, *weights: mx.array) -> mx.array:
         return sequence_first(LAYOUTS[layout](x_BLD), *weights).transpose(1, 0, 2)
 
-    def native(x_BLD: mx.array) -> mx.array:
-        return layer(x_BLD, mask=setting.mask)
-
-    function: Callable[..., mx.array]
-    arguments: tuple[mx.array, ...]
+    native = functools.partial(layer, mask=setting.mask)
+    function: Callable[..., mx.array] = exchanged_and_back
+    given = [x_BLD, *projections(layer)]
     if layout == _NATIVE:
-        function, arguments = native, (x_BLD,)
+        function, given = native, [x_BLD]
     elif layout == _SEQUENCE_FIRST:
-        function, arguments = sequence_first, (stored_LBD, *projections(layer))
-    else:
-        function, arguments = given_batch_first, (x_BLD, *projections(layer))
-    call = functools.partial(mx.compile(function) if cell.compiled else function, *arguments)
-    return Workload(
-        call=call,
-        check=lambda: _verdict(call(), native(x_BLD), exchanged=layout == _SEQUENCE_FIRST),
-        work=work_of([function(*arguments)], useful_flops=B * layer.flops(query_length=L, key_length=L), tokens=B * L),
-        function=computed_function(cell, layer.capabilities.exact_class),
+        function, given = sequence_first, [_stored(x_BLD), *projections(layer)]
+    mx.eval(given)
+
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
+        return _difference(timed(*given), native(x_BLD), exchanged=layout == _SEQUENCE_FIRST)
+
+    return workload_of(
+        cell,
+        function,
+        given,
+        check,
+        computes=computed_function(cell, layer.capabilities.exact_class),
+        useful_flops=cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length),
     )
 
 
-def _verdict(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> Correctness:
-    """Compares with the native layout's output."""
+def _difference(actual: mx.array, expected_BLD: mx.array, *, exchanged: bool) -> list[Finding]:
     actual_BLD = actual.transpose(1, 0, 2) if exchanged else actual
     check = "difference to the native layout's output"
-    return verdict([values_finding(check, actual_BLD, expected_BLD, tolerance(actual.dtype))])
+    return [values_finding(check, actual_BLD, expected_BLD, tolerance(actual.dtype))]
 
 
 SUITE = Suite(name=NAME, plan=plan, summary=over_baseline)

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from eval.bench import Group, Workload
-from eval.checks import Finding, verdict
-from eval.rows import Cell, Correctness
+from eval.checks import Finding
+from eval.rows import Cell
 from eval.suites import Suite, over_groups
 from eval.suites.series import cells_of, published_series
-from eval.workloads import computed_function, work_of
-from eval.workloads.layer import layer_setting
+from eval.workloads import computed_function, scalar, workload_of
+from eval.workloads.attention import attention_setting
 from zoo.attention import Attention
 from zoo.attention.projected import ProjectedAttention
 from zoo.config import require
@@ -55,30 +54,27 @@ def build(cell: Cell) -> Workload:
     """
     require(cell.mode == "forward", "modes", "suit the hand-inlined layer", cell.mode, allowed=["forward"])
     require(not cell.causal and not cell.detail, "causal", "be false, and detail empty", (cell.causal, cell.detail))
-    setting = layer_setting(cell)
+    setting = attention_setting(cell)
     variant = setting.variant
     named = f"{variant.mechanism}, {variant.implementation}"
     require(named == "softmax, fused", "variants", "be what was written out by hand", named, allowed=["softmax, fused"])
     layer, x_BLD = setting.layer(), setting.hidden_states()
-    weights = projections(layer)
-    inlined = inlined_layer(cell.num_heads, cell.head_dim)
-    call = functools.partial(mx.compile(inlined) if cell.compiled else inlined, x_BLD, *weights)
+    given = [x_BLD, *projections(layer)]
 
-    def registry(x_BLD: mx.array) -> mx.array:
-        return layer(x_BLD, mask=setting.mask)
+    registry = functools.partial(layer, mask=setting.mask)
 
-    def check() -> Correctness:
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
         theirs_BLD = (mx.compile(registry) if cell.compiled else registry)(x_BLD)
-        difference = mx.abs(call().astype(mx.float32) - theirs_BLD.astype(mx.float32)).max()
-        finding = Finding(check="difference to the registry's layer", error=float(np.array(difference)), tolerance=0.0)
-        return verdict([finding])
+        difference = mx.abs(timed(*given).astype(mx.float32) - theirs_BLD.astype(mx.float32)).max()
+        return [Finding(check="difference to the registry's layer", error=scalar(difference), tolerance=0.0)]
 
-    flops = cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length)
-    return Workload(
-        call=call,
-        check=check,
-        work=work_of([inlined(x_BLD, *weights)], useful_flops=flops, tokens=cell.batch_size * cell.length),
-        function=computed_function(cell, layer.capabilities.exact_class),
+    return workload_of(
+        cell,
+        inlined_layer(cell.num_heads, cell.head_dim),
+        given,
+        check,
+        computes=computed_function(cell, layer.capabilities.exact_class),
+        useful_flops=cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length),
     )
 
 
@@ -88,17 +84,17 @@ def projections(layer: Attention) -> tuple[mx.array, mx.array, mx.array, mx.arra
     return layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight, layer.o_proj.weight
 
 
-def inlined_layer(num_heads: int, head_dim: int) -> Callable[..., mx.array]:
-    """`(x_BLD, q, k, v, o) -> y_BLD` in nine lines, as a careful user would write it."""
-    scale = head_dim**-0.5
+def inlined_layer(num_heads: int, head_dim: int, *, sequence_first: bool = False) -> Callable[..., mx.array]:
+    """`(x_BLD, q, k, v, o) -> y_BLD` as a careful user would write it; or from x_LBD to y_LBD."""
+    there, back = ((1, 2, 0, 3), (2, 0, 1, 3)) if sequence_first else ((0, 2, 1, 3), (0, 2, 1, 3))
 
-    def attend(x_BLD: mx.array, q: mx.array, k: mx.array, v: mx.array, o: mx.array) -> mx.array:
-        B, L, _ = x_BLD.shape
-        q_BNLH = (x_BLD @ q.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
-        k_BNLH = (x_BLD @ k.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
-        v_BNLH = (x_BLD @ v.T).reshape(B, L, num_heads, head_dim).transpose(0, 2, 1, 3)
-        y_BNLH = mx.fast.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH, scale=scale)
-        return y_BNLH.transpose(0, 2, 1, 3).reshape(B, L, num_heads * head_dim) @ o.T
+    def attend(x: mx.array, q: mx.array, k: mx.array, v: mx.array, o: mx.array) -> mx.array:
+        outer, inner, _ = x.shape
+        q_BNLH, k_BNLH, v_BNLH = (
+            (x @ weight.T).reshape(outer, inner, num_heads, head_dim).transpose(*there) for weight in (q, k, v)
+        )
+        y_BNLH = mx.fast.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH, scale=head_dim**-0.5)
+        return y_BNLH.transpose(*back).reshape(outer, inner, num_heads * head_dim) @ o.T
 
     return attend
 

@@ -6,15 +6,18 @@ gradients, each as large as itself. What an implementation recomputes or masks a
 
 import collections
 import dataclasses
+import functools
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Self, cast
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
+from eval.bench import Workload
+from eval.checks import Finding, verdict
 from eval.rows import Cell, Work
 from zoo.attention.function import function_of
 from zoo.models import Model
@@ -22,23 +25,46 @@ from zoo.runtime.backend import parse_dtype
 from zoo.training.loss import Arrays, summed_nats
 from zoo.training.step import cast_floats
 
-# Forward passes that a call is worth.
-FORWARDS: Mapping[str, int] = {"forward": 1, "forward_backward": 3, "step": 3, "prefill": 1, "decode": 1}
+
+def workload_of(
+    cell: Cell,
+    function: Callable[..., Any],
+    given: Sequence[mx.array],
+    check: Callable[[Callable[..., Any]], Sequence[Finding]],
+    *,
+    computes: Hashable,
+    useful_flops: int | None,
+    analytic_bytes: int | None = None,
+) -> Workload:
+    """The workload that calls a function, compiled if the cell says so, with the same arrays again and again.
+
+    Args:
+        cell: What is measured.
+        function: Of arrays.
+        given: The arrays.
+        check: From the function that is timed to what the gate finds.
+        computes: As `computed_function`.
+        useful_flops: Of a call.
+        analytic_bytes: As `Workload`.
+    """
+    timed = mx.compile(function) if cell.compiled else function
+    tokens = None if cell.level == "device" else cell.batch_size * cell.length
+    return Workload(
+        call=functools.partial(timed, *given),
+        check=lambda: verdict(check(timed)),
+        work=work_of(function(*given), useful_flops=useful_flops, tokens=tokens),
+        function=computes,
+        analytic_bytes=analytic_bytes,
+    )
 
 
 def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Work:
-    """The work of a call, with the nodes of its graph.
+    """The work of a call, with the nodes of the graph of its outputs (a tree of arrays, uncompiled, not evaluated).
 
-    Args:
-        outputs: What the uncompiled call returned, not evaluated: arrays in lists, tuples or mappings.
-        useful_flops: Of the call.
-        tokens: That the call processes.
-
-    Returns:
-        With `attention_path` "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
-        None if neither: `mx.fast.scaled_dot_product_attention` decides for itself whether it has a kernel for a call.
+    The `attention_path` is "fused" if the graph holds a fused kernel, "fallback" if it holds a softmax instead, and
+    None if neither: `mx.fast.scaled_dot_product_attention` decides for itself whether it has a kernel for a call.
     """
-    names = operations(arrays_of(outputs))
+    names = operations(outputs)
     fused = any(name.startswith("ScaledDotProductAttention") for name in names)
     return Work(
         useful_flops=useful_flops,
@@ -48,17 +74,10 @@ def work_of(outputs: Any, *, useful_flops: int | None, tokens: int | None) -> Wo
     )
 
 
-def operations(outputs: mx.array | list[mx.array]) -> collections.Counter[str]:
-    """Counts the operations that evaluating the outputs would run.
-
-    Args:
-        outputs: Arrays not evaluated yet; what was evaluated before them does not count.
-
-    Returns:
-        Name of an operation, in MLX's words, to the number of its nodes.
-    """
+def operations(outputs: Any) -> collections.Counter[str]:
+    """Counts the operations, by MLX's names, that evaluating a tree of arrays would still run."""
     text = io.StringIO()
-    mx.export_to_dot(text, *([outputs] if isinstance(outputs, mx.array) else outputs))
+    mx.export_to_dot(text, *arrays_of(outputs))
     return collections.Counter(re.findall(r'label\s*=\s*"(\w+)[^"]*", shape=rectangle', text.getvalue()))
 
 
@@ -98,13 +117,22 @@ class Setting:
         """Of arrays, weights and activations."""
         return parse_dtype(self.cell.dtype)
 
+    @property
+    def gradient(self) -> bool:
+        """Whether a call makes gradients."""
+        return self.cell.mode in ("forward_backward", "step")
 
-def random_normal(*shape: int, seed: int, dtype: mx.Dtype) -> mx.array:
-    """Standard-normal values, the same for every dtype but for their rounding; evaluated."""
-    values = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    array = mx.array(values).astype(dtype)
-    mx.eval(array)
-    return array
+    @property
+    def forwards(self) -> int:
+        """Forward passes that a call is worth."""
+        return 3 if self.gradient else 1
+
+    def normal(self, *shape: int, stream: int = 0) -> mx.array:
+        """Standard-normal values, of each stream others, the same for every dtype but for their rounding; evaluated."""
+        values = np.random.default_rng(self.cell.seed + stream).standard_normal(shape, dtype=np.float32)
+        array = mx.array(values).astype(self.dtype)
+        mx.eval(array)
+        return array
 
 
 def with_gradients(forward: Callable[..., mx.array]) -> Callable[..., tuple[mx.array, list[mx.array]]]:
@@ -138,9 +166,7 @@ def loss_and_gradients(model: Model, batch: Arrays, dtype: mx.Dtype | None = Non
 def computed_function(cell: Cell, exact_class: str) -> tuple[object, ...]:
     """Equal for two cells that compute the same values from the same inputs and weights.
 
-    Args:
-        cell: What is measured.
-        exact_class: As the capabilities of its attention have it.
+    The `exact_class` is that of the attention's capabilities.
     """
     what = (cell.level, cell.mode, cell.model, cell.causal, cell.dtype, exact_class)
     shape = (cell.batch_size, cell.length, cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)

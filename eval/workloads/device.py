@@ -3,18 +3,16 @@
 The sizes are the device's and not the cell's, so that every run asks the same.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
 
 from eval.bench import Workload
-from eval.checks import Finding, tolerance, verdict
-from eval.rows import Cell, Correctness
-from eval.workloads import scalar, work_of
+from eval.checks import Finding, as_numpy, tolerance
+from eval.rows import Cell
+from eval.workloads import Setting, scalar, workload_of
 from zoo.config import require
-from zoo.runtime.backend import parse_dtype
 
 MODES = ("null", "matmul", "copy")
 # Large enough that a matrix product is far from memory-bound, small enough for a fifth of a second on a slow core.
@@ -37,62 +35,42 @@ def build(cell: Cell) -> Workload:
 
 
 def _null(cell: Cell) -> Workload:
-    one = mx.ones((), dtype=parse_dtype(cell.dtype))
+    one = mx.ones((), dtype=Setting(cell=cell).dtype)
     mx.eval(one)
-    call = _chosen(lambda one: one + one, [one], cell)
 
-    def check() -> Correctness:
-        return verdict([Finding(check="1 + 1 is 2", error=scalar(call() != 2), tolerance=0.0)])
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
+        return [Finding(check="1 + 1 is 2", error=scalar(timed(one) != 2), tolerance=0.0)]
 
-    return Workload(call=call, check=check, work=work_of([one + one], useful_flops=None, tokens=None), function="null")
+    return workload_of(cell, lambda one: one + one, [one], check, computes="null", useful_flops=None)
 
 
 def _matmul(cell: Cell) -> Workload:
-    dtype = parse_dtype(cell.dtype)
-    key = mx.random.key(cell.seed)
-    a, b = (mx.random.normal((MATMUL_SIDE, MATMUL_SIDE), key=each).astype(dtype) for each in mx.random.split(key))
-    mx.eval(a, b)
-    call = _chosen(lambda a, b: a @ b, [a, b], cell)
+    a, b = (Setting(cell=cell).normal(MATMUL_SIDE, MATMUL_SIDE, stream=stream) for stream in (0, 1))
 
-    def check() -> Correctness:
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
         # Some rows: all of them would take NumPy longer than the device.
-        rows = np.array(a[:: MATMUL_SIDE // 8].astype(mx.float32), dtype=np.float64)
-        expected = rows @ np.array(b.astype(mx.float32), dtype=np.float64)
-        actual = np.array(call()[:: MATMUL_SIDE // 8].astype(mx.float32))
-        error = float(np.abs(actual - expected).max() / np.sqrt(np.mean(expected**2)))
-        bound = tolerance(dtype).value
-        return verdict([Finding(check="eight rows against float64", error=error, tolerance=bound)])
+        rows = slice(None, None, MATMUL_SIDE // 8)
+        expected = as_numpy(a[rows], np.float64) @ as_numpy(b, np.float64)
+        difference = np.abs(as_numpy(timed(a, b)[rows]) - expected).max()
+        error, bound = float(difference / np.sqrt(np.mean(expected**2))), tolerance(a.dtype).value
+        return [Finding(check="eight rows against float64", error=error, tolerance=bound)]
 
-    return Workload(
-        call=call,
-        check=check,
-        work=work_of([a @ b], useful_flops=2 * MATMUL_SIDE**3, tokens=None),
-        function="matmul",
-        analytic_bytes=3 * a.nbytes,
+    flops, held = 2 * MATMUL_SIDE**3, 3 * a.nbytes
+    return workload_of(
+        cell, lambda a, b: a @ b, [a, b], check, computes="matmul", useful_flops=flops, analytic_bytes=held
     )
 
 
 def _copy(cell: Cell) -> Workload:
-    dtype = parse_dtype(cell.dtype)
-    halves = [mx.random.normal((COPY_BYTES // 2 // dtype.size,)).astype(dtype) for _ in range(2)]
-    mx.eval(halves)
+    setting = Setting(cell=cell)
+    halves = [setting.normal(COPY_BYTES // 2 // setting.dtype.size, stream=stream) for stream in (0, 1)]
+
     # Joining two halves is a copy that no lazy framework can avoid, and does no arithmetic.
-    call = _chosen(lambda *halves: mx.concatenate(list(halves)), halves, cell)
+    def join(*halves: mx.array) -> mx.array:
+        return mx.concatenate(list(halves))
 
-    def check() -> Correctness:
-        copied = call()
-        half = halves[0].size
-        equal = mx.array_equal(copied[:half], halves[0]) & mx.array_equal(copied[half:], halves[1])
-        return verdict([Finding(check="the copy is equal", error=float(not equal.item()), tolerance=0.0)])
+    def check(timed: Callable[..., mx.array]) -> list[Finding]:
+        equal = [mx.array_equal(*pair).item() for pair in zip(mx.split(timed(*halves), 2), halves, strict=True)]
+        return [Finding(check="the copy is equal", error=float(not all(equal)), tolerance=0.0)]
 
-    return Workload(
-        call=call,
-        check=check,
-        work=work_of([mx.concatenate(halves)], useful_flops=None, tokens=None),
-        function="copy",
-        analytic_bytes=2 * COPY_BYTES,
-    )
-
-
-def _chosen(function: Callable[..., mx.array], arguments: Sequence[mx.array], cell: Cell) -> Callable[[], mx.array]:
-    return functools.partial(mx.compile(function) if cell.compiled else function, *arguments)
+    return workload_of(cell, join, halves, check, computes="copy", useful_flops=None, analytic_bytes=2 * COPY_BYTES)

@@ -6,7 +6,7 @@ Letters: B batch, L length, V vocabulary.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -15,19 +15,10 @@ from mlx.utils import tree_map
 
 from eval.bench import Workload
 from eval.checks import Finding, verdict
-from eval.checks.model import check_decoding, check_forward, check_gradients, check_step
+from eval.checks.model import check_gradients, check_logits, check_model, check_step
 from eval.rows import Cell
-from eval.workloads import (
-    FORWARDS,
-    Setting,
-    arrays_of,
-    computed_function,
-    loss_and_gradients,
-    scalar,
-    work_of,
-)
-from eval.workloads.op import OpSetting
-from zoo.attention import Cache
+from eval.workloads import Setting, arrays_of, computed_function, loss_and_gradients, scalar, work_of
+from eval.workloads.attention import AttentionSetting
 from zoo.config import require
 from zoo.data.loader import Batch
 from zoo.layers.caches import RotatingKVCache
@@ -68,24 +59,33 @@ def build(cell: Cell) -> Workload:
     setting = model_setting(cell)
     model = setting.model()
     parts = _BUILD[cell.mode](setting, model)
+    # Positions that get logits.
+    predicted = cell.batch_size * (cell.length if cell.mode == "forward" else 1)
+    if setting.gradient:
+        predicted = setting.batch()["targets_P"].size
     decodes = cell.mode == "decode"
     queries, keys = (1, cell.length + 1) if decodes else (cell.length, cell.length)
     sizes = {"batch_size": cell.batch_size, "query_length": queries, "key_length": keys}
-    flops = FORWARDS[cell.mode] * model.flops(**sizes, predicted=parts.predicted)
+    flops = setting.forwards * model.flops(**sizes, predicted=predicted)
     work = work_of(parts.outputs, useful_flops=flops, tokens=cell.batch_size * queries)
     if decodes:
         # The cache that the calls go on with.
         mx.eval(parts.outputs)
+    # The least that is held: weights and the logits that are returned; or weights, gradients and in a step AdamW's two
+    # moments, since a loss may be computed without ever holding all logits.
+    held = sum(array.nbytes for array in arrays_of(model.parameters()))
+    held *= {"forward_backward": 2, "step": 4}.get(cell.mode, 1)
+    held += 0 if setting.gradient else predicted * VOCAB_SIZE * setting.dtype.size
     cached = None
     if parts.cache_bytes is not None:
-        cached = model.cache_bytes(batch_size=cell.batch_size, length=cell.length + decodes, dtype=setting.dtype)
+        cached = model.cache_bytes(batch_size=cell.batch_size, length=keys, dtype=setting.dtype)
     classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
     return Workload(
         call=parts.call,
-        check=lambda: verdict(parts.check()),
+        check=lambda: verdict(check_model(setting, parts.check())),
         work=work,
         function=computed_function(cell, "+".join(dict.fromkeys(classes))),
-        analytic_bytes=_least_bytes(setting, model, parts.predicted) + (cached or 0),
+        analytic_bytes=held + (cached or 0),
         cache_bytes=parts.cache_bytes,
         analytic_cache_bytes=cached,
     )
@@ -132,10 +132,12 @@ class ModelSetting(Setting):
 
     config: ModelConfig
 
-    def op_settings(self) -> list[OpSetting]:
+    def op_settings(self) -> list[AttentionSetting]:
         """The op of each distinct variant at the model's shape."""
         shape = self.config.layer_shape
-        return [OpSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()]
+        return [
+            AttentionSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()
+        ]
 
     def model(self) -> Model:
         """The model with the seed's weights, evaluated; a training step's stay float32."""
@@ -172,43 +174,30 @@ class ModelSetting(Setting):
         mx.eval(arrays)
         return arrays
 
-    def compiled(self, function: Callable[..., Any], model: Model) -> Callable[..., Any]:
-        """The function of the model's state, compiled if the cell says so."""
-        return mx.compile(function, inputs=model.state) if self.cell.compiled else function
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Parts:
-    """What a mode makes of a model: call and check, the uncompiled call's outputs, positions that get logits, cache."""
+class _Parts(NamedTuple):
+    """What a mode makes of a model: a call, its check, what the uncompiled call returns, and the size of its cache."""
 
     call: Callable[[], object]
     check: Callable[[], list[Finding]]
     outputs: Any
-    predicted: int
     cache_bytes: Callable[[], int] | None = None
 
 
+def _called(
+    setting: ModelSetting, model: Model, function: Callable[..., Any], given: Any, check: Callable[..., list[Finding]]
+) -> _Parts:
+    """Of a function of the model's state that is called with the same tokens or batch again and again."""
+    timed = mx.compile(function, inputs=model.state) if setting.cell.compiled else function
+    return _Parts(lambda: timed(given), lambda: check(setting, model, timed(given)), function(given))
+
+
 def _forward(setting: ModelSetting, model: Model) -> _Parts:
-    tokens_BL = setting.tokens()
-    timed = setting.compiled(model, model)
-    return _Parts(
-        call=lambda: timed(tokens_BL),
-        check=lambda: check_forward(setting, model, timed(tokens_BL)),
-        outputs=model(tokens_BL),
-        predicted=tokens_BL.size,
-    )
+    return _called(setting, model, model, setting.tokens(), check_logits)
 
 
 def _forward_backward(setting: ModelSetting, model: Model) -> _Parts:
-    batch = setting.batch()
-    gradients = functools.partial(loss_and_gradients, model)
-    timed = setting.compiled(gradients, model)
-    return _Parts(
-        call=lambda: timed(batch),
-        check=lambda: check_gradients(setting, model, timed(batch)),
-        outputs=gradients(batch),
-        predicted=batch["targets_P"].size,
-    )
+    return _called(setting, model, functools.partial(loss_and_gradients, model), setting.batch(), check_gradients)
 
 
 def _step(setting: ModelSetting, model: Model) -> _Parts:
@@ -230,12 +219,7 @@ def _step(setting: ModelSetting, model: Model) -> _Parts:
     model.update(before[0])
     optimizer.state = before[1]
     call = step_of(compiled=setting.cell.compiled)
-    return _Parts(
-        call=call,
-        check=lambda: check_step(setting, model, optimizer, call, max_grad_norm=MAX_GRAD_NORM),
-        outputs=outputs,
-        predicted=batch["targets_P"].size,
-    )
+    return _Parts(call, lambda: check_step(setting, model, optimizer, call, MAX_GRAD_NORM), outputs)
 
 
 def _prefill(setting: ModelSetting, model: Model) -> _Parts:
@@ -246,20 +230,12 @@ def _prefill(setting: ModelSetting, model: Model) -> _Parts:
         logits = model.logits(model.hidden(tokens_BL, cache=cache)[:, -1:])
         return [logits, *arrays_of([each.state for each in cache])]
 
-    timed = setting.compiled(prefill, model)
-
     def cache_bytes() -> int:
         cache = model.make_cache()
         mx.eval(model.hidden(tokens_BL, cache=cache))
         return sum(each.nbytes for each in cache)
 
-    return _Parts(
-        call=lambda: timed(tokens_BL),
-        check=lambda: check_decoding(setting, model, timed(tokens_BL)[0]),
-        outputs=prefill(tokens_BL),
-        predicted=setting.cell.batch_size,
-        cache_bytes=cache_bytes,
-    )
+    return _called(setting, model, prefill, tokens_BL, check_logits)._replace(cache_bytes=cache_bytes)
 
 
 def _decode(setting: ModelSetting, model: Model) -> _Parts:
@@ -277,8 +253,11 @@ def _decode(setting: ModelSetting, model: Model) -> _Parts:
 
     def decode() -> mx.array:
         logits = model(next_B1, mask=mask, cache=cache)
+        # The next token is to lie where this one does. A window's cache that is full has lost what this one overwrote,
+        # so it is not trimmable in general; but that was a token that no query at this position may see.
         for each in cache:
-            _take_back(each)
+            if each.is_trimmable() or isinstance(each, RotatingKVCache):
+                each.trim(1)
         return logits
 
     # Evaluated, so that the graph counted next begins at the filled cache; this also settles how large the caches are.
@@ -286,9 +265,8 @@ def _decode(setting: ModelSetting, model: Model) -> _Parts:
     mx.eval(first)
     return _Parts(
         call=decode,
-        check=lambda: check_decoding(setting, model, first),
+        check=lambda: check_logits(setting, model, [first]),
         outputs=decode(),
-        predicted=setting.cell.batch_size,
         cache_bytes=lambda: sum(each.nbytes for each in cache),
     )
 
@@ -300,21 +278,3 @@ _BUILD: dict[str, Callable[[ModelSetting, Model], _Parts]] = {
     "prefill": _prefill,
     "decode": _decode,
 }
-
-
-def _take_back(cache: Cache) -> None:
-    """Lets the next token lie where the last one does.
-
-    A window's cache that is full has lost what the last token overwrote, so it is not trimmable in general. But that
-    was a token that no query at the last one's position may see.
-    """
-    if cache.is_trimmable() or isinstance(cache, RotatingKVCache):
-        cache.trim(1)
-
-
-def _least_bytes(setting: ModelSetting, model: Model, predicted: int) -> int:
-    """Of weights and the logits that are returned; or of weights, gradients, and in a step AdamW's two moments."""
-    weights = sum(array.nbytes for array in arrays_of(model.parameters()))
-    copies = {"forward_backward": 2, "step": 4}.get(setting.cell.mode)
-    # A loss may be computed without ever holding all logits.
-    return weights + predicted * VOCAB_SIZE * setting.dtype.size if copies is None else copies * weights

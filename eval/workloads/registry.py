@@ -12,7 +12,7 @@ score matrices. It takes a second at most, and none for cells that fit whatever 
 Letters: B batch, L length, N query heads, H head_dim.
 """
 
-import dataclasses
+import collections
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ import numpy as np
 from eval.bench import Workload
 from eval.plugins import SUITES, declared
 from eval.rows import Cell
-from eval.workloads import device, layer, model, op
+from eval.workloads import attention, device, model
 from zoo.config import UserError
 from zoo.models import build_model
 
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 BUILDERS: Mapping[str, Callable[[Cell], Workload]] = {
     "device": device.build,
-    "op": op.build,
-    "layer": layer.build,
+    "op": attention.build_op,
+    "layer": attention.build_layer,
     "model": model.build,
 }
 # Raise what a cell's variant, level or model cannot do, from declarations alone.
 _SETTINGS: Mapping[str, Callable[[Cell], object]] = {
-    "op": op.op_setting,
-    "layer": layer.layer_setting,
+    "op": attention.attention_setting,
+    "layer": attention.attention_setting,
     "model": model.model_setting,
 }
 
@@ -59,12 +59,9 @@ def build(cell: Cell) -> Workload:
     Raises:
         UserError: If its variant, level or model cannot do what it asks for.
     """
-    builders = dict(BUILDERS)
     # Those that suites bring along are imported when a cell asks for one.
-    if cell.builder not in builders:
-        for each in declared("BUILDERS", SUITES):
-            builders |= each
-    return builders[cell.builder](cell)
+    brought = [] if cell.builder in BUILDERS else declared("BUILDERS", SUITES)
+    return collections.ChainMap(dict(BUILDERS), *brought)[cell.builder](cell)
 
 
 def refusal(cell: Cell, available_bytes: int) -> str | None:
@@ -81,13 +78,12 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
         reason = inability(cell)
         if reason is not None or _most_bytes(cell) <= usable:
             return reason
-        found = footprint(cell)
+        needed, nodes = predicted(cell)
     # A mechanism of any package may be asked for: nobody can name what it raises. Whatever is wrong with it, at short
     # lengths too, building it in a process of its own will say.
     except Exception:
         logger.debug("%s was not predicted", cell.variant, exc_info=True)
         return None
-    needed, nodes = found.peak_bytes(cell.batch_size, cell.length), found.graph_nodes(cell.length)
     if needed > usable:
         share = f"{USABLE_SHARE:.0%} of the {_gigabytes(available_bytes)} available"
         return f"does not fit: {_gigabytes(needed)} predicted from lengths up to {PROBE_LENGTHS[-1]}, more than {share}"
@@ -106,45 +102,21 @@ def inability(cell: Cell) -> str | None:
     return None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Footprint:
-    """Bytes and operations of a call at any batch size and length.
+def predicted(cell: Cell) -> tuple[int, int]:
+    """Peak bytes of a call, and operations of its uncompiled graph, which do not depend on B.
 
-    Attributes:
-        bytes_by_power: Of L: those of L⁰ are paid once, the others by each row.
-        nodes_by_power: Operations of the uncompiled graph, of L⁰ and L¹; they do not depend on B.
+    The cell is measured in one row at the probe lengths, in this process.
     """
-
-    bytes_by_power: tuple[float, float, float]
-    nodes_by_power: tuple[float, float]
-
-    def peak_bytes(self, batch_size: int, length: int) -> int:
-        """Predicted peak."""
-        constant, linear, quadratic = self.bytes_by_power
-        return round(constant + batch_size * length * (linear + quadratic * length))
-
-    def graph_nodes(self, length: int) -> int:
-        """Predicted operations."""
-        constant, linear = self.nodes_by_power
-        return round(constant + linear * length)
-
-
-def footprint(cell: Cell) -> Footprint:
-    """Measures a cell in one row at the probe lengths, in this process; its batch size and length do not matter."""
     unimportant = {"suite": "", "group": "", "variant": "", "role": "candidate", "execution": "latency", "seed": 0}
-    return _measured(cell.model_copy(update={**unimportant, "batch_size": 1, "length": PROBE_LENGTHS[0]}))
-
-
-@functools.lru_cache(maxsize=1024)
-def _measured(cell: Cell) -> Footprint:
-    found = [_probe(cell.model_copy(update={"length": length})) for length in PROBE_LENGTHS]
-    bytes_, nodes = zip(*found, strict=True)
+    changes = [{**unimportant, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
+    bytes_, nodes = zip(*(_probe(cell.model_copy(update=each)) for each in changes), strict=True)
+    constant, linear, quadratic = fit(PROBE_LENGTHS, bytes_)
     slope = (nodes[-1] - nodes[-2]) / (PROBE_LENGTHS[-1] - PROBE_LENGTHS[-2])
-    return Footprint(
-        bytes_by_power=fit(PROBE_LENGTHS, bytes_), nodes_by_power=(nodes[-1] - slope * PROBE_LENGTHS[-1], slope)
-    )
+    needed = constant + cell.batch_size * cell.length * (linear + quadratic * cell.length)
+    return round(needed), round(nodes[-1] + slope * (cell.length - PROBE_LENGTHS[-1]))
 
 
+@functools.lru_cache(maxsize=4096)
 def _probe(cell: Cell) -> tuple[int, int]:
     """Peak bytes of a few calls beyond what was held before the cell was built, and nodes of its graph."""
     mx.clear_cache()
@@ -170,11 +142,11 @@ def fit(lengths: Sequence[int], bytes_: Sequence[int]) -> tuple[float, float, fl
     constant, linear, quadratic = np.polynomial.polynomial.polyfit(lengths, bytes_, 2)
     if quadratic > 0 and linear >= 0:
         return float(max(constant, 0.0)), float(linear), float(quadratic)
-    powers = 2 if quadratic > 0 else 1
-    low, high = ((length**powers, held) for length, held in zip(lengths[-2:], bytes_[-2:], strict=True))
-    slope = max(0.0, (high[1] - low[1]) / (high[0] - low[0]))
-    constant = max(0.0, high[1] - slope * high[0])
-    return (float(constant), 0.0, float(slope)) if powers == 2 else (float(constant), float(slope), 0.0)
+    power = 2 if quadratic > 0 else 1
+    low, high = lengths[-2] ** power, lengths[-1] ** power
+    slope = max(0.0, (bytes_[-1] - bytes_[-2]) / (high - low))
+    constant = max(0.0, bytes_[-1] - slope * high)
+    return (constant, 0.0, slope) if power == 2 else (constant, slope, 0.0)
 
 
 def _most_bytes(cell: Cell) -> int:

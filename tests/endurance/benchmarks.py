@@ -15,7 +15,7 @@ import scipy.stats  # noqa: F401
 import eval.bench.process
 from eval.bench import MeasureOptions, Workload
 from eval.rows import Cell, read_rows
-from eval.workloads import op, registry
+from eval.workloads import attention, registry
 from recipes.app import execute
 from recipes.benchmark import BenchmarkRecipe, main
 from tests.eval.bench import planted
@@ -26,7 +26,7 @@ _GRID = ("variants=[mha_manual]", "levels=[op]", "modes=[forward]", "lengths=[17
 
 def build(cell: Cell) -> Workload:
     """The device's own limits take seconds to measure, and are planted."""
-    return planted.build(cell) if cell.builder == "device" else op.build(cell)
+    return planted.build(cell) if cell.builder == "device" else attention.build_op(cell)
 
 
 class Benchmarks:

@@ -1,7 +1,7 @@
 """Implementations that are wrong in one way each, registered for a test; the published mistakes among them."""
 
-import functools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -42,13 +42,8 @@ def padded_keys(q_BNLH: mx.array, k_BNLH: mx.array, v_BNLH: mx.array, spec: Scor
 
 def window_off_by_one(q_BNLH: mx.array, k_BKLH: mx.array, v_BKLH: mx.array, spec: ScoreSpec, *, by: int) -> mx.array:
     """The band itself is right, for another window; as if written by hand, without asking the pattern."""
-    size = WINDOW + by
-    other = pattern_spec(spec, lambda query, key: abs(query - key) < size)
+    other = ScoreSpec(scale=spec.scale, mask=spec.mask, pattern=lambda query, key: abs(query - key) < WINDOW + by)
     return softmax.manual(q_BNLH, k_BKLH, v_BKLH, other)
-
-
-def pattern_spec(spec: ScoreSpec, pattern: Callable[[Any, Any], Any]) -> ScoreSpec:
-    return ScoreSpec(scale=spec.scale, mask=spec.mask, pattern=pattern)
 
 
 def future_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
@@ -66,19 +61,22 @@ def missing_scale(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: Sc
     return softmax.manual(1.1 * q_BNLH, k_BKSH, v_BKSH, spec)
 
 
-@mx.custom_function
-def _identity(x: mx.array) -> mx.array:
-    return x * 1
-
-
-@_identity.vjp
-def _identity_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    return 0.98 * cotangent
+def _identity(changed: Callable[[mx.array], mx.array]) -> Any:
+    """Returns its argument, with another gradient."""
+    same = mx.custom_function(lambda x: x * 1)
+    same.vjp(lambda x, cotangent, output: changed(cotangent))
+    return same
 
 
 def wrong_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
     """Right values; the gradient of the keys is two per cent too small."""
-    return softmax.manual(q_BNLH, _identity(k_BKSH), v_BKSH, spec)
+    return softmax.manual(q_BNLH, _identity(lambda cotangent: 0.98 * cotangent)(k_BKSH), v_BKSH, spec)
+
+
+def gradient_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
+    """Right values; a tenth of the gradient of the keys reaches another row too."""
+    leaking = _identity(lambda cotangent_BKSH: cotangent_BKSH + 0.1 * mx.roll(cotangent_BKSH, 1, axis=0))
+    return softmax.manual(q_BNLH, leaking(k_BKSH), v_BKSH, spec)
 
 
 def no_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
@@ -98,55 +96,42 @@ def half_precision(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: S
     return softmax.manual(*halves, spec).astype(q_BNLH.dtype)
 
 
-FULL: Mapping[str, Callable[..., mx.array]] = {
-    "heads_as_sequence": heads_as_sequence,
-    "untransposed_values": untransposed_values,
-    "future_leak": future_leak,
-    "batch_leak": batch_leak,
-    "missing_scale": missing_scale,
-    "half_precision": half_precision,
-}
-WINDOWED: Mapping[str, Callable[..., mx.array]] = {
+Faults = Mapping[str, Callable[..., mx.array]]
+_WRONG = (heads_as_sequence, untransposed_values, future_leak, batch_leak, missing_scale, half_precision)
+FULL: Faults = {each.__name__: each for each in _WRONG}
+WINDOWED: Faults = {
     "padded_keys": padded_keys,
-    "window_too_long": functools.partial(window_off_by_one, by=1),
-    "window_too_short": functools.partial(window_off_by_one, by=-1),
+    "window_too_long": partial(window_off_by_one, by=1),
+    "window_too_short": partial(window_off_by_one, by=-1),
 }
-GROUPED: Mapping[str, Callable[..., mx.array]] = {"repeated_in_turn": repeated_in_turn}
-GRADIENT: Mapping[str, Callable[..., mx.array]] = {"wrong_gradient": wrong_gradient, "no_gradient": no_gradient}
+GROUPED: Faults = {"repeated_in_turn": repeated_in_turn}
+GRADIENT: Faults = {each.__name__: each for each in (wrong_gradient, gradient_leak, no_gradient)}
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the mechanisms `faulty` (full attention) and `faulty_window`, beside a right implementation each."""
-    window: dict[str, Callable[[Any], Any]] = {
-        "right": lambda config: functools.partial(band.chunked, window_size=config.window_size)
-    }
-    full: dict[str, Callable[[Any], Any]] = {"right": lambda _: softmax.fused}
-    for name, op in {**FULL, **GROUPED, **GRADIENT}.items():
-        full[name] = lambda _, op=op: op
-    for name, op in WINDOWED.items():
-        window[name] = lambda _, op=op: op
-    added = [
-        pattern_mechanism(name="faulty", allowed=None, implementations=full),
-        pattern_mechanism(
+    right = partial(band.chunked, window_size=WINDOW)
+    full, window = (
+        {name: lambda _, op=op: op for name, op in ops.items()}
+        for ops in ({"right": softmax.fused, **FULL, **GROUPED, **GRADIENT}, {"right": right, **WINDOWED})
+    )
+    added = {
+        "faulty": pattern_mechanism(name="faulty", allowed=None, implementations=full),
+        "faulty_window": pattern_mechanism(
             name="faulty_window",
             allowed=allowed,
             config=SlidingWindowConfig,
             implementations=window,
             cache_bound=lambda config: CacheBound(max_size=config.window_size),
         ),
-    ]
-    every: dict[str, Mechanism] = {**registry.mechanisms(), **{each.name: each for each in added}}
+    }
+    every: dict[str, Mechanism] = {**registry.mechanisms(), **added}
     monkeypatch.setattr(registry, "mechanisms", lambda: every)
 
 
 def mapping(fault: str) -> dict[str, Any]:
     """The variant of a fault, or of the right implementation beside it."""
-    if fault in WINDOWED or fault == "right_window":
-        implementation = "right" if fault == "right_window" else fault
-        return {
-            "name": fault,
-            "mechanism": "faulty_window",
-            "implementation": implementation,
-            "window_size": WINDOW,
-        }
-    return {"name": fault, "mechanism": "faulty", "implementation": fault}
+    if fault not in WINDOWED and fault != "right_window":
+        return {"name": fault, "mechanism": "faulty", "implementation": fault}
+    implementation = "right" if fault == "right_window" else fault
+    return {"name": fault, "mechanism": "faulty_window", "implementation": implementation, "window_size": WINDOW}

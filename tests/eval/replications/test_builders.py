@@ -1,31 +1,18 @@
 """What repeated experiments build beside the instrument's own ops, layers and models."""
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
 from eval.replications import grid48, layouts, wrapper
 from eval.rows import Cell
 from eval.suites.series import series_named
-from eval.workloads.layer import layer_setting
+from eval.workloads.attention import attention_setting
+from tests.eval.workloads import settings
 from zoo.config import UserError
 
-LAYER = Cell(
-    suite="test",
-    group="test",
-    builder="layouts",
-    variant="",
-    attention=series_named("mha(implementation=fused)").attention,
-    level="layer",
-    mode="forward",
-    batch_size=3,
-    length=17,
-    num_heads=5,
-    head_dim=6,
-    hidden_size=28,
-    causal=False,
-    compiled=False,
-)
+FUSED = series_named("mha(implementation=fused)").mapping
+SIZES = {"batch_size": 3, "length": 17, "num_heads": 5, "head_dim": 6, "hidden_size": 28}
+LAYER = settings.cell("layer", "mha", attention=FUSED, causal=False, **SIZES)
 KERNEL = LAYER.model_copy(update={"attention": None, "level": "op", "head_dim": 32, "hidden_size": None})
 
 
@@ -46,18 +33,15 @@ def test_every_layout_gives_the_same_output(subject: str, batch_size: int) -> No
 
 def test_the_layouts_are_what_their_names_say() -> None:
     x_BLD = mx.arange(2 * 3 * 4).reshape(2, 3, 4)
-    exchanged = np.array(x_BLD).transpose(1, 0, 2)
     native, *others = layouts.LAYOUTS.values()
-    assert np.array_equal(np.array(native(x_BLD)), np.array(x_BLD))
-    for each in others:
-        assert np.array_equal(np.array(each(x_BLD)), exchanged)
+    assert mx.array_equal(native(x_BLD), x_BLD)
+    assert all(mx.array_equal(each(x_BLD), x_BLD.transpose(1, 0, 2)) for each in others)
 
 
 def test_batch_and_sequence_mistaken_for_each_other_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = dict(layouts.LAYOUTS)
     # Reshaped without having been transposed: the right shape, the tokens of other rows.
-    wrong["transposed, reshaped"] = lambda x_BLD: x_BLD.reshape(x_BLD.shape[1], x_BLD.shape[0], x_BLD.shape[2])
-    monkeypatch.setattr(layouts, "LAYOUTS", wrong)
+    wrong = lambda x_BLD: x_BLD.reshape(x_BLD.shape[1], x_BLD.shape[0], x_BLD.shape[2])  # noqa: E731
+    monkeypatch.setitem(layouts.LAYOUTS, "transposed, reshaped", wrong)
     for subject in layouts.SUBJECTS:
         assert not layouts.build(cell(subject, "transposed, reshaped", 3)).check().passed
 
@@ -71,10 +55,10 @@ def test_unknown_layouts_are_refused(detail: str) -> None:
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_inlined_code_equals_the_layer_to_the_last_bit(compiled: bool) -> None:
     asked = LAYER.model_copy(update={"compiled": compiled})
-    subject, setting = wrapper.build(asked), layer_setting(asked)
+    setting = attention_setting(asked)
     expected_BLD = setting.layer()(setting.hidden_states(), mask=setting.mask)
-    assert mx.array_equal(subject.call(), expected_BLD)
-    found = subject.check()
+    assert mx.array_equal(wrapper.build(asked).call(), expected_BLD)
+    found = wrapper.build(asked).check()
     assert (found.passed, found.max_error, found.tolerance) == (True, 0.0, 0.0)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from eval.bench import Workload
 from eval.bench.worker import peak_bytes_of_calls
 from eval.rows import Cell
 from eval.workloads.model import model_setting
@@ -12,7 +13,6 @@ from eval.workloads.registry import BUILDERS
 from tests.eval.workloads import settings
 from tests.eval.workloads.settings import called
 from zoo.attention.catalog import attention_names, variant
-from zoo.config import UserError
 
 LENGTH, BATCH_SIZE, VOCAB_SIZE = 11, 2, 53
 
@@ -50,43 +50,30 @@ def test_every_variant_makes_a_training_step_that_moves_the_weights(name: str) -
     assert workload.work.tokens == BATCH_SIZE * LENGTH
 
 
+def _held(workload: Workload) -> int:
+    """Bytes of the cache of decoding."""
+    assert workload.cache_bytes is not None
+    return workload.cache_bytes()
+
+
 @pytest.mark.parametrize("name", DECODING)
 def test_every_variant_that_can_decode_reads_one_token_a_call(name: str) -> None:
     workload = BUILDERS["model"](_cell(name, "decode"))
     assert called(workload).shape == (BATCH_SIZE, 1, VOCAB_SIZE)
     assert workload.work.tokens == BATCH_SIZE
-    assert workload.cache_bytes is not None
-    assert workload.cache_bytes() > 0
+    assert _held(workload) > 0
 
 
-@pytest.mark.parametrize("name", EACH_FUNCTION)
-@pytest.mark.parametrize("mode", ["forward_backward", "prefill", "decode"])
-def test_every_function_passes_the_gate_in_other_modes(name: str, mode: str) -> None:
-    workload = BUILDERS["model"](_cell(name, mode, model="llama_tiny"))
+GATED = [(name, mode, "llama_tiny") for name in EACH_FUNCTION for mode in ("forward_backward", "prefill", "decode")]
+COMPILED = [("linear", "forward", "bert_tiny"), ("linear", "step", "bert_tiny"), ("hybrid_swa", "step", "gpt_tiny")]
+
+
+@pytest.mark.parametrize(("name", "mode", "model"), [*GATED, *COMPILED])
+def test_every_function_passes_the_gate_and_encoders_and_steps_do_compiled(name: str, mode: str, model: str) -> None:
+    workload = BUILDERS["model"](_cell(name, mode, model=model, compiled=(name, mode, model) in COMPILED))
     mx.eval(called(workload))
     verdict = workload.check()
     assert verdict.passed, verdict.checks
-
-
-@pytest.mark.parametrize("mode", ["forward", "step"])
-def test_an_encoder_passes_the_gate(mode: str) -> None:
-    workload = BUILDERS["model"](_cell("linear", mode, model="bert_tiny", compiled=True))
-    mx.eval(called(workload))
-    verdict = workload.check()
-    assert verdict.passed, verdict.checks
-
-
-def test_a_step_of_a_language_model_passes_the_gate_compiled() -> None:
-    workload = BUILDERS["model"](_cell("hybrid_swa", "step", compiled=True))
-    verdict = workload.check()
-    assert verdict.passed, verdict.checks
-
-
-def test_an_encoder_neither_prefills_nor_is_causal() -> None:
-    with pytest.raises(UserError, match="which is an encoder"):
-        BUILDERS["model"](_cell("mha", "prefill", model="bert_tiny"))
-    with pytest.raises(UserError, match="causal must be False in a bert model"):
-        BUILDERS["model"](_cell("mha", "forward", model="bert_tiny", causal=True))
 
 
 WINDOWED = {"name": "swa", "mechanism": "sliding_window", "implementation": "chunked", "window_size": 5}
@@ -98,11 +85,9 @@ FULL = {"name": "mha", "mechanism": "softmax", "implementation": "fused"}
 def test_decoding_takes_its_token_back_from_every_cache_of_keys_and_values(layers: Any, length: int) -> None:
     attention = {"name": "hybrid_swa", "layer_pattern": list(layers)}
     workload = BUILDERS["model"](_cell("hybrid_swa", "decode", attention=attention, length=length, model="llama_tiny"))
-    assert workload.cache_bytes is not None
-    held = workload.cache_bytes()
-    first = called(workload)
+    held, first = _held(workload), called(workload)
     assert all(mx.array_equal(first, called(workload)).item() for _ in range(7))
-    assert workload.cache_bytes() == held == workload.analytic_cache_bytes
+    assert _held(workload) == held == workload.analytic_cache_bytes
 
 
 @pytest.mark.parametrize("mode", ["forward", "forward_backward", "step", "prefill", "decode"])
@@ -114,19 +99,17 @@ def test_no_call_holds_less_than_it_must(mode: str) -> None:
 def test_decoding_moves_recurrent_states_on_and_leaves_other_caches_as_large() -> None:
     attention = {"name": "hybrid_swa", "layer_pattern": [{"name": "linear", "mechanism": "linear"}, FULL]}
     workload = BUILDERS["model"](_cell("hybrid_swa", "decode", attention=attention))
-    assert workload.cache_bytes is not None
-    held, first = workload.cache_bytes(), called(workload)
+    held, first = _held(workload), called(workload)
     # Beyond a block of 256 slots, were it to move on.
     for _ in range(260):
         mx.eval(called(workload))
     assert not mx.array_equal(first, called(workload)).item()
-    assert workload.cache_bytes() == held
+    assert _held(workload) == held
 
 
 def test_learned_positions_reach_as_far_as_the_cell_asks() -> None:
-    assert model_setting(_cell("mha", "forward", length=70)).config.max_seq_len == 70
-    assert model_setting(_cell("mha", "forward")).config.max_seq_len == 64
-    assert model_setting(_cell("mha", "decode", length=70)).config.max_seq_len == 70 + 8
+    for mode, length, reached in (("forward", LENGTH, 64), ("forward", 70, 70), ("decode", 70, 70 + 8)):
+        assert model_setting(_cell("mha", mode, length=length)).config.max_seq_len == reached
 
 
 def test_useful_flops_count_the_output_projection_where_it_is_applied() -> None:
