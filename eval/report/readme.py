@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from eval.query import by_device
-from eval.report.drawing import Absent
-from eval.report.figures import PARETO
 from eval.report.findings import commits, coverage_table
+from eval.report.model_figures import pareto
 from eval.report.text import Table, label, markdown, plain_rows
 from eval.report.trainings import SURGERY, exchanges, exchanges_table
 from eval.report.variants import variants_table
@@ -88,11 +87,11 @@ def _table(make: Callable[[Sequence[Row]], Table]) -> Callable[[Sequence[Row], s
 
 
 def _figure(rows: Sequence[Row], report: str) -> str:
-    drawing = PARETO.drawn(plain_rows(rows, label))
-    if isinstance(drawing, Absent):
-        return f"No figure: {drawing.reason}.\n"
-    picture = f"![{PARETO.title}]({quote(report)}/figures/{PARETO.name}.svg)"
-    return f"{picture}\n\n{markdown(f'{PARETO.caption} {_measured(rows)}')}\n"
+    drawing = pareto.drawn(plain_rows(rows, label))
+    if isinstance(drawing, str):
+        return f"No figure: {drawing}.\n"
+    picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
+    return f"{picture}\n\n{markdown(f'{pareto.caption} {_measured(rows)}')}\n"
 
 
 def _measured(rows: Sequence[Row]) -> str:

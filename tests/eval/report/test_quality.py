@@ -5,16 +5,25 @@ import json
 import pytest
 
 from eval.report.model_figures import accuracies, mean_cells
-from eval.report.quality import RECALL_TASK, QualityBook, measured_quality, of_main_experiment
+from eval.report.quality import RECALL_TASK, TEXT_TASKS, Reached, comparable, measured_quality, overall
 from eval.report.trainings import named_comparisons, trainings, trainings_table
+from eval.rows import Row
 from tests.eval.report.planted import recall_row
 from tests.eval.rows_factory import attention, changed, quality_row
+
+
+def text(rows: list[Row], model: str | None = None) -> Reached:
+    return Reached(overall(rows, "bits_per_byte", *TEXT_TASKS), model=model)
+
+
+def recall(rows: list[Row]) -> Reached:
+    return Reached(overall(rows, "accuracy", RECALL_TASK))
 
 
 def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_own_value() -> None:
     rows = [quality_row("mha", seed, value) for seed, value in enumerate((2.0, 2.2))]
     rows.append(quality_row("mha", 0, 9.0, metric="val_bits_per_byte"))
-    found = QualityBook(rows).bits_per_byte("mha", attention("mha"))
+    found = text(rows).by("mha", attention("mha"))
     assert found is not None
     assert found.mean == pytest.approx(2.1)
     assert found.spread == pytest.approx(0.1414, abs=1e-3)
@@ -22,27 +31,23 @@ def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_ow
 
 
 def test_another_implementation_of_the_same_function_lends_its_quality_and_is_named() -> None:
-    book = QualityBook([quality_row("mha", seed, 2.0) for seed in range(3)])
-    found = book.bits_per_byte("mha_manual", attention("mha_manual"))
-    assert found is not None
+    reached = text([quality_row("mha", seed, 2.0) for seed in range(3)])
+    found = reached.by("mha_manual", attention("mha_manual"))
     assert (found.of, len(found.by_seed)) == ("mha", 3)
-    assert book.bits_per_byte("swa", attention("swa")) is None
-    assert book.bits_per_byte("mqa", attention("mqa")) is None
+    assert reached.by("swa", attention("swa")) is reached.by("mqa", attention("mqa")) is None
 
 
 def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
     rows = [quality_row("mha", 0, 2.0), changed(quality_row("mha", 0, 5.0), position=64)]
     rows += [changed(quality_row("mha", 0, 6.0), length=512), recall_row("mha", 0, 0.5, 32), recall_row("mha", 0, 0.9)]
-    book = QualityBook(rows)
-    assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-    assert str(book.recall("mha", None)) == "0.900 (n=1)"
+    assert str(text(rows).by("mha", None)) == "2.000 (n=1)"
+    assert str(recall(rows).by("mha", None)) == "0.900 (n=1)"
 
 
 def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
     alone = quality_row("mha", 0, 3.0, budget="checkpoint")
-    book = QualityBook([alone])
-    assert str(book.bits_per_byte("mha", None)) == "3.000 (n=1), checkpoint"
-    assert str(QualityBook([alone, quality_row("mha", 0, 2.0)]).bits_per_byte("mha", None)) == "2.000 (n=1)"
+    assert str(text([alone]).by("mha", None)) == "3.000 (n=1), checkpoint"
+    assert str(text([alone, quality_row("mha", 0, 2.0)]).by("mha", None)) == "2.000 (n=1)"
 
 
 def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() -> None:
@@ -53,10 +58,9 @@ def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() 
         *(changed(row, budget="equal_seconds") for row in seconds),
     ]
     for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.recall("mha", None)) == "0.900 (n=1)"
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-    assert QualityBook([changed(rows[0], budget="equal_seconds")]).recall("mha", None) is None
+        assert str(recall(each).by("mha", None)) == "0.900 (n=1)"
+        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
+    assert recall([changed(rows[0], budget="equal_seconds")]).by("mha", None) is None
 
 
 def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
@@ -65,14 +69,15 @@ def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
     rows += [recall_row(name, 0, 0.9) for name in ("mha", "swa")]
     rows += [changed(recall_row("mha", 0, 0.2), model="gpt_tiny"), changed(recall_row("mha", 0, 0.3), data="mqar_long")]
     for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-        assert book.bits_per_byte("linear", None) is None
-        assert str(book.bits_per_byte("linear", None, model="llama_tiny")) == "6.000 (n=1)"
-        assert book.bits_per_byte("mha", None, model="gpt_small") is None
-        assert str(book.recall("mha", None)) == "0.900 (n=1)"
-        assert book.words() == "Bits per byte: of gpt_tiny on stdlib; recall: of gpt_recall on mqar."
-        assert "gpt_small was not trained" in book.words("gpt_small")
+        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
+        assert text(each).by("linear", None) is None
+        assert str(text(each, "llama_tiny").by("linear", None)) == "6.000 (n=1)"
+        assert text(each, "gpt_small").by("mha", None) is None
+        assert str(recall(each).by("mha", None)) == "0.900 (n=1)"
+        assert (str(text(each).experiment), str(recall(each).experiment)) == (
+            "gpt_tiny on stdlib",
+            "gpt_recall on mqar",
+        )
 
 
 def test_a_figure_holds_one_model_data_and_budget() -> None:
@@ -81,9 +86,10 @@ def test_a_figure_holds_one_model_data_and_budget() -> None:
         changed(rows[0], **field) for field in ({"budget": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
     ]
     alone = changed(rows[0], budget="checkpoint")
-    assert of_main_experiment(measured_quality([*others, alone, *rows])) == measured_quality(rows)
-    assert of_main_experiment(measured_quality([others[0], alone])) == measured_quality([alone])
-    assert of_main_experiment([]) == []
+    assert comparable(measured_quality([*others, alone, *rows])) == measured_quality([alone, *rows])
+    assert [row for row, _ in accuracies([*others, alone, *rows], RECALL_TASK, "num_pairs")] == measured_quality(rows)
+    assert comparable(measured_quality([others[0], alone])) == measured_quality([alone])
+    assert comparable([]) == []
 
 
 def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None:
@@ -91,9 +97,8 @@ def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None
     rows += [changed(quality_row("mha", 0, 1.5), tokens=1000), changed(quality_row("linear", 0, 1.6), tokens=1000)]
     rows += [changed(quality_row("mqa", 0, 2.1), tokens=100)]
     for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-        assert book.bits_per_byte("linear", None) is None
+        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
+        assert text(each).by("linear", None) is None
 
 
 def settings(**training: object) -> str:
@@ -125,7 +130,7 @@ def test_trainings_on_other_data_or_with_other_settings_are_no_seeds_of_one(apar
         # No two of them look alike.
         assert len({line[:3] for line in lines}) == 2
         evaluated = [changed(row, metric="bits_per_byte") for row in each]
-        shown = QualityBook(evaluated).bits_per_byte("mha", None)
+        shown = text(evaluated).by("mha", None)
         assert shown is None or str(shown).removesuffix(", checkpoint") in ("6.100 ± 0.141 (n=2)", "9.000 (n=1)")
 
 
@@ -141,12 +146,12 @@ def test_seeds_of_one_training_are_pooled_and_two_checkpoints_of_one_run_are_not
     rows = [changed(quality_row("mha", seed, 2.0 + seed / 10), steps=9, **facts) for seed in (0, 1)]
     earlier = changed(quality_row("mha", 2, 5.0), steps=4, **facts)
     for each in ([*rows, earlier], [earlier, *rows]):
-        assert "2.050" in str(QualityBook(each).bits_per_byte("mha", None))
-        assert "(n=2)" in str(QualityBook(each).bits_per_byte("mha", None))
+        assert "2.050" in str(text(each).by("mha", None))
+        assert "(n=2)" in str(text(each).by("mha", None))
     # By their time each ends after another number of steps.
     facts["settings"] = settings(steps=9, max_seconds=3.0)
     rows = [changed(quality_row("mha", seed, 2.0), steps=4 + seed, **facts) for seed in (0, 1)]
-    assert "(n=2)" in str(QualityBook(rows).bits_per_byte("mha", None))
+    assert "(n=2)" in str(text(rows).by("mha", None))
 
 
 def test_at_equal_seconds_variants_are_compared_though_their_steps_differ() -> None:

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.report import ReportFiles, write_report
-from eval.report.drawing import PALETTE
-from eval.report.figures import FIGURES
+from eval.report import FIGURES, ReportFiles, write_report
 from eval.rows import Row, read_rows
 from tests.eval.rows_factory import altered, quality_row, skipped, speed
 from zoo.config import UserError
@@ -148,16 +146,3 @@ def test_a_write_that_fails_is_one_line_and_leaves_every_file_whole(
 def test_no_rows_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="one row at least"):
         write_report([], tmp_path, title="Nothing")
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-    linear = [each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4 for each in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("colour", PALETTE)
-def test_colours_stand_out_on_light_and_dark_ground(colour: str) -> None:
-    for ground in ("#ffffff", "#0f1419"):
-        lighter, darker = sorted((_luminance(colour), _luminance(ground)), reverse=True)
-        assert (lighter + 0.05) / (darker + 0.05) >= 3, ground

@@ -10,8 +10,9 @@ from markdown_it import MarkdownIt
 
 from eval.report import ReportFiles, write_report
 from eval.report.readme import PARTS, regenerated
-from eval.report.text import Table, as_text, interval, label, markdown, num_bytes, number, open_interval, spreadsheet
+from eval.report.text import Table, as_text, interval, label, markdown, num_bytes, number, spreadsheet
 from eval.rows import Row
+from eval.statistics.intervals import Contrast
 from tests.eval.report.planted import model_rows, quality_rows, recall_row
 from zoo.config.errors import printable
 
@@ -172,10 +173,9 @@ def test_what_is_readable_stays_as_it_is() -> None:
         *((number(value), text) for value, text in ((None, "–"), (0, "0"), (1.0, "1.00"), (0.9234, "0.923"))),
         *((number(value), text) for value, text in ((12.345, "12.3"), (12345.6, "12,346"), (1e-9, "1.00e-09"))),
         *((number(value), text) for value, text in ((0.00044, "0.000440"), (0.0123, "0.0123"))),
-        (interval(1.5, 1.4, 1.6), "1.50 [1.40, 1.60]"),
-        (interval(1.5, None, None), "1.50"),
-        (open_interval(310.4, None, ".0f"), "[310, …]"),
-        (open_interval(None, None, ".0f"), ""),
+        (interval(Contrast(value=1.5, low=1.4, high=1.6)), "1.50 [1.40, 1.60]"),
+        (interval(Contrast(value=1.5, low=None, high=None)), "1.50"),
+        (interval(None), "–"),
         *((num_bytes(value), text) for value, text in ((512, "512 B"), (65536, "64.0 KiB"), (None, "–"))),
         *((as_text(value), text) for value, text in ((True, "yes"), (None, "–"), (2.0, "2.00"))),
     ],
