@@ -158,24 +158,19 @@ SPEED_UP = Key(
 
 
 def draw_heat_maps(
-    maps: Mapping[str, Cells],
-    rows: Sequence[str],
-    key: Key,
-    *,
-    labels: tuple[str, str],
-    title: str | None = None,
+    maps: Mapping[str, Cells], key: Key, *, labels: tuple[str, str], title: str | None = None
 ) -> Figure | str:
     """A figure of heat maps whose cells say their value, or why they have none.
 
     Args:
-        maps: Title of each -> its cells.
-        rows: Names of the rows, from above.
+        maps: Title of each -> its cells; rows are in the order in which they come.
         key: To the colours.
         labels: Of rows and columns.
         title: Above all of them.
     """
     if len(maps) > _MOST_PANELS:
         return _too_many(len(maps))
+    rows = list(dict.fromkeys(row for cells in maps.values() for row, _ in cells))
     width = min(_SIDE_BY_SIDE, len(maps))
     num_lines = math.ceil(len(maps) / width)
     size = (min(11.0, 3.2 + 3.9 * width), max(2.6, 0.3 + num_lines * (1.1 + 0.3 * len(rows))))
@@ -205,8 +200,6 @@ def _draw_heat(axes: Axes, cells: Cells, rows: Sequence[str], key: Key) -> None:
     """Cells without a value keep the page's ground, with their text in the page's colour."""
     columns = sorted({column for _, column in cells}, key=float)
     for (row, column), cell in cells.items():
-        if row not in rows:
-            continue
         x, y, fill, ink = columns.index(column), rows.index(row), "none", INK
         if cell.value is not None:
             red, green, blue, _ = key.colours(key.scale(cell.value))

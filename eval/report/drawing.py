@@ -88,19 +88,16 @@ class FigureKind:
     """A figure of the report: a pure function from the rows of one device to a drawing.
 
     Attributes:
+        name: Of its file.
         title: One line.
         caption: What is drawn, and what to look for.
         draw: Gives the reason why there is no drawing where the rows do not give one.
     """
 
+    name: str
     title: str
     caption: str
     draw: Draw
-
-    @property
-    def name(self) -> str:
-        """Of its file."""
-        return self.draw.__name__
 
     def drawn(self, rows: Sequence[Row]) -> Figure | str:
         """Draws in the report's style, unless there are more series than anybody can tell apart."""
@@ -113,7 +110,7 @@ class FigureKind:
 
 def figure(title: str, caption: str) -> Callable[[Draw], FigureKind]:
     """Makes a function a figure of the report, with the function's name."""
-    return lambda draw: FigureKind(title=title, caption=caption, draw=draw)
+    return lambda draw: FigureKind(name=draw.__name__, title=title, caption=caption, draw=draw)
 
 
 def looks(names: Iterable[str], **fixed: str) -> dict[str, Look]:

@@ -62,7 +62,7 @@ def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str
 
 
 def _against(own: OverSeeds | None, reference: OverSeeds | None) -> str:
-    return "not measured" if own is None else own.against(reference)
+    return "not measured" if own is None else own.against(reference) or str(own)
 
 
 def _smaller(facts: Sequence[VariantFacts], reference: VariantFacts) -> list[str]:
@@ -82,7 +82,7 @@ def _recall(others: Sequence[VariantFacts], reference: VariantFacts) -> list[str
     if not own or reference.recall is None:
         return []
     best, *rest = sorted(own, key=lambda each: -each[0].mean)
-    told = "; ".join(f"{name} {reached.against(reference.recall)}" for reached, name in (best, *rest[-1:]))
+    told = "; ".join(f"{name} {reached.against(reference.recall) or reached}" for reached, name in (best, *rest[-1:]))
     return [f"At recall {reference.name} reaches {reference.recall}; the best and the worst other differ: {told}."]
 
 

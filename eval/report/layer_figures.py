@@ -83,11 +83,14 @@ def _time_axes(axes: Axes) -> None:
 )
 def speedups(rows: Sequence[Row]) -> Figure | str:
     """A row for each series, a column for each length, forward and with gradients."""
-    maps = {title: speedup_cells(found) for mode, title in _MODES.items() if (found := grid_rows(rows, mode))}
-    names = list(dict.fromkeys(name for cells in maps.values() for name, _ in cells if name != UNFUSED))
-    if not any(cell.value for cells in maps.values() for (name, _), cell in cells.items() if name in names):
+    maps = {}
+    for mode, title in _MODES.items():
+        cells = {place: cell for place, cell in speedup_cells(grid_rows(rows, mode)).items() if place[0] != UNFUSED}
+        if cells:
+            maps[title] = cells
+    if not any(cell.value for cells in maps.values() for cell in cells.values()):
         return f"no rows of any layer timed beside unfused MHA in suite {SUITE}"
-    return draw_heat_maps(maps, names, SPEED_UP, labels=("", "length (tokens)"))
+    return draw_heat_maps(maps, SPEED_UP, labels=("", "length (tokens)"))
 
 
 def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:

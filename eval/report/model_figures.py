@@ -40,7 +40,7 @@ def pareto(rows: Sequence[Row]) -> Figure | str:
         "peak memory of training, less is better": lambda each: exactly(each.peak_bytes) if each.peak_bytes else None,
     }
     planes = {
-        label: {each.name: (x, _with_spread(y.mean, y.spread)) for each, y in reached if (x := cost(each)) is not None}
+        label: {each.name: (x, y.figure) for each, y in reached if (x := cost(each)) is not None}
         for label, cost in costs.items()
     }
     planes = {label: spots for label, spots in planes.items() if spots}
@@ -60,11 +60,6 @@ def pareto(rows: Sequence[Row]) -> Figure | str:
     panels[0].set_ylabel(f"bits per byte of {variants.text.experiment}, less is better")
     legend_beside(panels[-1], styles)
     return drawn
-
-
-def _with_spread(value: float, spread: float | None) -> Contrast:
-    ends = (None, None) if spread is None else (value - spread, value + spread)
-    return Contrast(value=value, low=ends[0], high=ends[1])
 
 
 def front(spots: Iterable[tuple[float, float]], *, more_is_better: bool) -> list[tuple[float, float]]:
@@ -132,7 +127,7 @@ def _thousands(value: float, _: object = None) -> str:
     "reach in that many steps.",
 )
 def recall(rows: Sequence[Row]) -> Figure | str:
-    """Mean over seeds with the spread; a map for each length of the texts."""
+    """A map for each length of the texts."""
     found = accuracies(rows, RECALL_TASK, "num_pairs")
     if not found:
         return f"no accuracy of task {RECALL_TASK} by number of pairs"
@@ -141,8 +136,7 @@ def recall(rows: Sequence[Row]) -> Figure | str:
         f"texts of {length} tokens" if length else "multi-query recall": mean_cells(own, "variant", "num_pairs")
         for length, own in sorted(by_length.items())
     }
-    names = list(dict.fromkeys(quality.variant for quality, _ in found))
-    return draw_heat_maps(maps, names, ACCURACY, labels=("", "pairs to remember"), title=_experiment_words(found))
+    return draw_heat_maps(maps, ACCURACY, labels=("", "pairs to remember"), title=_experiment_words(found))
 
 
 @figure(
@@ -156,11 +150,10 @@ def needle(rows: Sequence[Row]) -> Figure | str:
     found = accuracies(rows, NEEDLE_TASK, "depth")
     if not found:
         return f"no accuracy of task {NEEDLE_TASK} by length and depth"
-    by_variant = grouped(found, lambda each: each[0].variant)
+    by_depth = sorted(found, key=lambda each: each[0].depth or 0)
+    by_variant = grouped(by_depth, lambda each: each[0].variant)
     maps = {name: mean_cells(own, "depth", "length") for name, own in by_variant.items()}
-    depths = [f"{each:g}" for each in sorted({quality.depth or 0.0 for quality, _ in found})]
-    labels = ("depth", "length (tokens)")
-    return draw_heat_maps(maps, depths, ACCURACY, labels=labels, title=_experiment_words(found))
+    return draw_heat_maps(maps, ACCURACY, labels=("depth", "length (tokens)"), title=_experiment_words(found))
 
 
 def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Quality, str]]:

@@ -58,6 +58,13 @@ class OverSeeds:
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
     @property
+    def figure(self) -> Contrast:
+        """The mean between the ends of its standard deviation."""
+        mean, spread = self.mean, self.spread
+        low, high = (None, None) if spread is None else (mean - spread, mean + spread)
+        return Contrast(value=mean, low=low, high=high)
+
+    @property
     def _source(self) -> str:
         return ", checkpoint" * self.checkpoint + (f", as {self.of}" if self.of else "")
 
@@ -65,17 +72,13 @@ class OverSeeds:
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
         return f"{self.mean:.3f}{spread} (n={len(self.by_seed)}){self._source}"
 
-    def minus(self, reference: "OverSeeds | None") -> Contrast | None:
-        """The difference to the reference, paired by seed; None without a seed that both have."""
+    def against(self, reference: "OverSeeds | None") -> str | None:
+        """The difference to the reference in words, paired by seed; None without a seed that both have."""
         shared = [] if reference is None else [seed for seed in self.by_seed if seed in reference.by_seed]
         if reference is None or not shared or self.checkpoint != reference.checkpoint:
             return None
-        return paired_difference(*([each.by_seed[seed] for seed in shared] for each in (self, reference)))
-
-    def against(self, reference: "OverSeeds | None") -> str:
-        """The difference in words, where the seeds can tell one; the value itself where there is nothing to compare."""
-        found = self.minus(reference)
-        return str(self) if found is None else f"{_difference_words(found)}{self._source}"
+        found = paired_difference(*([each.by_seed[seed] for seed in shared] for each in (self, reference)))
+        return f"{_difference_words(found)}{self._source}"
 
 
 def _difference_words(found: Contrast) -> str:

@@ -105,7 +105,7 @@ def trainings_table(rows: Sequence[Row]) -> Table:
                     _median([each.steps for each in seeds]),
                     comparison.quantity.replace("_", " ") + _batches(seeds),
                     str(found),
-                    NOTHING if found.minus(first) is None else found.against(first),
+                    found.against(first) or NOTHING,
                     _median([each.tokens_per_second for each in seeds]),
                     num_bytes(max((each.peak_bytes or 0 for each in seeds), default=0) or None),
                 )

@@ -12,6 +12,7 @@ from eval.report.quality import (
     OverSeeds,
     Reached,
     experiment_of,
+    grouped,
     measured_quality,
     overall,
 )
@@ -33,7 +34,6 @@ class VariantFacts:
         name: The series.
         attention: Its mapping as JSON.
         status: Of its training step's row.
-        tokens_per_second: Of a training step.
         speed: Of a training step over the reference's; above 1 is faster.
         peak_bytes: Of a training step; where none was measured, of whole trainings.
         decoding: Tokens per second.
@@ -45,7 +45,6 @@ class VariantFacts:
     name: str
     attention: str | None
     status: str | None
-    tokens_per_second: float | None
     speed: Contrast | None
     peak_bytes: int | None
     decoding: Contrast | None
@@ -114,7 +113,6 @@ def variants_of(rows: Sequence[Row]) -> Variants:
             name=name,
             attention=attention,
             status=None if step is None else step.row.status,
-            tokens_per_second=None if step is None else _tokens_per_second(step),
             speed=None if speed is None else speed.figure,
             peak_bytes=peaks.get(name),
             decoding=None if decoded is None else _decoding(decoded),
@@ -123,9 +121,10 @@ def variants_of(rows: Sequence[Row]) -> Variants:
             recall=recall.by(name, attention),
         )
 
-    found = [facts(name, attention) for name, attention in attentions.items()]
+    speeds = {name: _tokens_per_second(step) for name, step in by_step.items()}
+    fastest_first = sorted(attentions, key=lambda name: (-speeds.get(name, 0), name))
     return Variants(
-        facts=sorted(found, key=lambda each: (-(each.tokens_per_second or 0), each.name)),
+        facts=[facts(name, attentions[name]) for name in fastest_first],
         steps=steps,
         decoding=decoding,
         reference_name=references[0].cell.variant if references else REFERENCE,
@@ -136,17 +135,15 @@ def variants_of(rows: Sequence[Row]) -> Variants:
 
 def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str, int]:
     """The largest peak of each variant's trainings of one experiment, which are all of one batch size and length."""
-    peaks: dict[str, int] = {}
-    for quality in measured_quality(rows):
-        of_text = quality.quantity == "bits_per_byte" and experiment_of(quality) == trained
-        if quality.peak_bytes is not None and of_text:
-            peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
-    return peaks
+    text = [each for each in measured_quality(rows) if each.quantity == "bits_per_byte"]
+    own = [each for each in text if experiment_of(each) == trained and each.peak_bytes is not None]
+    by_variant = grouped(own, lambda quality: quality.variant)
+    return {name: max(each.peak_bytes or 0 for each in group) for name, group in by_variant.items()}
 
 
-def _tokens_per_second(each: Measured) -> float | None:
+def _tokens_per_second(each: Measured) -> float:
     if each.timing is None:
-        return None
+        return 0
     tokens = None if each.row.work is None else each.row.work.tokens
     return (tokens or each.cell.batch_size * each.cell.length) / each.timing.median_seconds
 
@@ -214,7 +211,7 @@ def _told(own: OverSeeds | None, reference: OverSeeds | None) -> str:
         return NOTHING
     # What is the reference's own training is its value again.
     is_same = reference is None or own.by_seed == reference.by_seed
-    return str(own) if is_same else own.against(reference)
+    return str(own) if is_same else own.against(reference) or str(own)
 
 
 def same_by_heads(rows: Iterable[Measured]) -> list[str]:

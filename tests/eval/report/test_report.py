@@ -24,9 +24,6 @@ def test_every_row_is_a_line_of_the_csv_with_its_status(report: ReportFiles, row
     assert [line["identity"] for line in lines] == [row.identity for row in rows]
     assert [line["status"] for line in lines] == [row.status for row in rows]
     assert float(lines[0]["timing.median_seconds"]) == rows[0].timing.median_seconds
-
-
-def test_the_rows_beside_the_report_are_the_rows_that_it_was_made_of(report: ReportFiles, rows: list[Row]) -> None:
     assert read_rows(report.rows) == rows
 
 
@@ -34,12 +31,6 @@ def test_every_figure_can_be_drawn_from_a_whole_run(report: ReportFiles) -> None
     assert [path.stem for path in report.figures] == [kind.name for kind in FIGURES]
     for path in report.figures:
         assert path.read_text(encoding="utf-8").startswith("<?xml")
-
-
-def test_texts_of_rows_are_never_markup(report: ReportFiles) -> None:
-    html = report.html.read_text(encoding="utf-8")
-    assert "Planted &lt;rows&gt; &amp; more" in html
-    assert "<rows>" not in html
 
 
 def test_the_page_names_no_address_to_load_from(report: ReportFiles) -> None:
