@@ -114,13 +114,9 @@ def figure(title: str, caption: str) -> Callable[[Draw], FigureKind]:
 
 
 def looks(names: Iterable[str], **fixed: str) -> dict[str, Look]:
-    """How each series is told from the others, never by its colour alone, as keywords of `Axes.plot`.
+    """How each series is told from the others, never by its colour alone; what is fixed, all of them share.
 
     All colours come before any comes again, and then with another marker and line.
-
-    Args:
-        names: Of the series; a name that comes again has the same look.
-        fixed: What all of them share.
     """
     found: dict[str, Look] = {}
     for index, name in enumerate(dict.fromkeys(names)):
@@ -179,9 +175,11 @@ def exactly(value: float) -> Contrast:
 
 def draw_spot(axes: Axes, x: Contrast, y: Contrast, look: Look, *, size: float = 5) -> None:
     """A point with the intervals that it has."""
-    for along, ends in ((x, lambda ends: (ends, [y.value, y.value])), (y, lambda ends: ([x.value, x.value], ends))):
-        if along.low is not None and along.high is not None:
-            axes.plot(*ends([along.low, along.high]), color=look["color"], linewidth=1.5, alpha=0.6)
+    bar = {"color": look["color"], "linewidth": 1.5, "alpha": 0.6}
+    if x.low is not None and x.high is not None:
+        axes.plot([x.low, x.high], [y.value, y.value], **bar)
+    if y.low is not None and y.high is not None:
+        axes.plot([x.value, x.value], [y.low, y.high], **bar)
     axes.plot([x.value], [y.value], **{**look, "linestyle": "none", "markersize": size})
 
 
@@ -203,12 +201,7 @@ def status_key(figure: Figure, statuses: Collection[str]) -> None:
 
 
 def svg_text(figure: Figure, name: str) -> str:
-    """The figure as SVG without colours of its own for text and axes, and without metadata.
-
-    Args:
-        figure: To draw.
-        name: Of the figure; begins the ids in it.
-    """
+    """The figure as SVG without metadata and colours of its own for text and axes; its name begins the ids in it."""
     file = io.StringIO()
     # Without a date, and with ids that depend on the content and this name only.
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -132,9 +132,8 @@ def claim_lines(claims: Sequence[Finding]) -> dict[str, list[dict[str, str]]]:
 def _claim(finding: Finding) -> dict[str, str]:
     value, low, high = finding.value, finding.low, finding.high
     # Either end may be open or missing, and so may the value: those of a crossover are.
-    ends = (
-        "" if low is None and high is None else f"[{', '.join('…' if e is None else f'{e:.3g}' for e in (low, high))}]"
-    )
+    known = ["…" if end is None else f"{end:.3g}" for end in (low, high)]
+    ends = f"[{', '.join(known)}]" if known != ["…", "…"] else ""
     if value is None:
         told = f"none {ends}" if ends else NOTHING
     elif low is None or high is None:

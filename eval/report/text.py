@@ -129,11 +129,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def interval(figure: Contrast | None, digits: int = 3) -> str:
+def interval(figure: Contrast | None) -> str:
     """A number and its interval; the number alone where there is none."""
-    if figure is None or figure.low is None or figure.high is None:
-        return number(None if figure is None else figure.value, digits)
-    return f"{number(figure.value, digits)} [{number(figure.low, digits)}, {number(figure.high, digits)}]"
+    if figure is None:
+        return NOTHING
+    ends = [number(end) for end in (figure.low, figure.high) if end is not None]
+    return f"{number(figure.value)} [{', '.join(ends)}]" if len(ends) == 2 else number(figure.value)
 
 
 def num_bytes(value: float | None) -> str:

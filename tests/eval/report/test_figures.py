@@ -12,8 +12,7 @@ from eval.report.model_figures import accuracies, front, mean_cells, mean_curve
 from eval.report.quality import RECALL_TASK
 from eval.report.trainings import trainings
 from eval.rows import Row
-from eval.suites.transfer import predictions
-from tests.eval.report.planted import SPEEDS, quality_rows, recall_row
+from tests.eval.report.planted import quality_rows, recall_row
 from tests.eval.rows_factory import changed
 
 KINDS = {kind.name: kind for kind in FIGURES}
@@ -61,17 +60,6 @@ def test_the_heat_map_names_statuses_and_doubts(rows: list[Row]) -> None:
     assert slow.value < 0.5
     assert not slow.text.startswith("≈")
     assert cells["mha_manual", "512"].value == pytest.approx(1)
-
-
-def test_amdahls_prediction_is_one_where_the_op_is_as_fast(rows: list[Row]) -> None:
-    found = predictions(rows)
-    assert {each.model for each in found} == {"gpt_tiny", "llama_tiny"}
-    for each in found:
-        # The planted op takes SPEEDS of the baseline's time: 1 - s + s r.
-        ratio = SPEEDS[each.variant]
-        assert each.predicted == pytest.approx(1 - each.share + each.share * ratio, rel=0.02)
-        assert each.measured.ratio == pytest.approx(0.6 + 0.4 * ratio, rel=0.03)
-        assert 0 < each.share < 1
 
 
 def test_controls_are_all_drawn(rows: list[Row]) -> None:

@@ -20,6 +20,14 @@ def recall(rows: list[Row]) -> Reached:
     return Reached(overall(rows, "accuracy", RECALL_TASK))
 
 
+def trained(name: str, value: float, **fields: object) -> Row:
+    return changed(quality_row(name, 0, value), **fields)
+
+
+def recalled(name: str, value: float, **fields: object) -> Row:
+    return changed(recall_row(name, 0, value), **fields)
+
+
 def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_own_value() -> None:
     rows = [quality_row("mha", seed, value) for seed, value in enumerate((2.0, 2.2))]
     rows.append(quality_row("mha", 0, 9.0, metric="val_bits_per_byte"))
@@ -37,47 +45,52 @@ def test_another_implementation_of_the_same_function_lends_its_quality_and_is_na
     assert reached.by("swa", attention("swa")) is reached.by("mqa", attention("mqa")) is None
 
 
-def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
-    rows = [quality_row("mha", 0, 2.0), changed(quality_row("mha", 0, 5.0), position=64)]
-    rows += [changed(quality_row("mha", 0, 6.0), length=512), recall_row("mha", 0, 0.5, 32), recall_row("mha", 0, 0.9)]
-    assert str(text(rows).by("mha", None)) == "2.000 (n=1)"
-    assert str(recall(rows).by("mha", None)) == "0.900 (n=1)"
+ALONE = trained("mha", 3.0, budget="checkpoint")
+# What else was measured -> variant -> what it reached in text, and at recall.
+CASES = {
+    "values of bins and of other tasks are not the whole": (
+        [trained("mha", 5.0, position=64), trained("mha", 6.0, length=512), recalled("mha", 0.5, num_pairs=32)],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
+    ),
+    "equal seconds and checkpoints never pass for equal tokens": (
+        [ALONE, trained("mha", 9.0, budget="equal_seconds"), recalled("mha", 0.1, budget="equal_seconds")],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
+    ),
+    "other models and other data lend nothing": (
+        [
+            *(trained("swa", 2.0), trained("mha", 5.0, data="notes"), trained("linear", 6.0, model="llama_tiny")),
+            *(recalled("swa", 0.9), recalled("mha", 0.2, model="gpt_tiny"), recalled("mha", 0.3, data="mqar_long")),
+        ],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
+    ),
+    "equal tokens are equal, and those of most variants count": (
+        [
+            *(trained(name, 2.0, tokens=100) for name in ("mha", "swa", "mqa", "sinks")),
+            *(trained(name, 1.5, tokens=1000) for name in ("mha", "linear")),
+        ],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
+    ),
+}
 
 
-def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
-    alone = quality_row("mha", 0, 3.0, budget="checkpoint")
-    assert str(text([alone]).by("mha", None)) == "3.000 (n=1), checkpoint"
-    assert str(text([alone, quality_row("mha", 0, 2.0)]).by("mha", None)) == "2.000 (n=1)"
-
-
-def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() -> None:
-    seconds = [recall_row("mha", 0, 0.1), quality_row("mha", 0, 9.0)]
-    rows = [
-        recall_row("mha", 0, 0.9),
-        quality_row("mha", 0, 2.0),
-        *(changed(row, budget="equal_seconds") for row in seconds),
-    ]
+@pytest.mark.parametrize("case", CASES)
+def test_a_variants_figure_is_that_of_the_comparison_of_most_variants(case: str) -> None:
+    others, told = CASES[case]
+    rows = [quality_row("mha", 0, 2.0), recall_row("mha", 0, 0.9), *others]
     for each in (rows, rows[::-1]):
-        assert str(recall(each).by("mha", None)) == "0.900 (n=1)"
-        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
-    assert recall([changed(rows[0], budget="equal_seconds")]).by("mha", None) is None
+        assert {name: (str(text(each).by(name, None)), str(recall(each).by(name, None))) for name in told} == told
 
 
-def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
-    rows = [quality_row(name, 0, 2.0) for name in ("mha", "swa")]
-    rows += [quality_row("mha", 0, 5.0, data="notes"), quality_row("linear", 0, 6.0, model="llama_tiny")]
-    rows += [recall_row(name, 0, 0.9) for name in ("mha", "swa")]
-    rows += [changed(recall_row("mha", 0, 0.2), model="gpt_tiny"), changed(recall_row("mha", 0, 0.3), data="mqar_long")]
-    for each in (rows, rows[::-1]):
-        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
-        assert text(each).by("linear", None) is None
-        assert str(text(each, "llama_tiny").by("linear", None)) == "6.000 (n=1)"
-        assert text(each, "gpt_small").by("mha", None) is None
-        assert str(recall(each).by("mha", None)) == "0.900 (n=1)"
-        assert (str(text(each).experiment), str(recall(each).experiment)) == (
-            "gpt_tiny on stdlib",
-            "gpt_recall on mqar",
-        )
+def test_a_checkpoint_counts_where_no_comparison_was_made_and_says_so_and_equal_seconds_never_do() -> None:
+    assert str(text([ALONE]).by("mha", None)) == "3.000 (n=1), checkpoint"
+    assert recall([recalled("mha", 0.9, budget="equal_seconds")]).by("mha", None) is None
+
+
+def test_the_figures_of_a_model_are_its_own() -> None:
+    rows = [trained("mha", 2.0), trained("swa", 2.0), trained("linear", 6.0, model="llama_tiny")]
+    assert (str(text(rows).experiment), text(rows, "gpt_small").experiment) == ("gpt_tiny on stdlib", None)
+    assert str(text(rows, "llama_tiny").by("linear", None)) == "6.000 (n=1)"
+    assert text(rows, "gpt_small").by("mha", None) is None
 
 
 def test_a_figure_holds_one_model_data_and_budget() -> None:
@@ -90,15 +103,6 @@ def test_a_figure_holds_one_model_data_and_budget() -> None:
     assert [row for row, _ in accuracies([*others, alone, *rows], RECALL_TASK, "num_pairs")] == measured_quality(rows)
     assert comparable(measured_quality([others[0], alone])) == measured_quality([alone])
     assert comparable([]) == []
-
-
-def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None:
-    rows = [changed(quality_row(name, 0, 2.0), tokens=100) for name in ("mha", "swa")]
-    rows += [changed(quality_row("mha", 0, 1.5), tokens=1000), changed(quality_row("linear", 0, 1.6), tokens=1000)]
-    rows += [changed(quality_row("mqa", 0, 2.1), tokens=100)]
-    for each in (rows, rows[::-1]):
-        assert str(text(each).by("mha", None)) == "2.000 (n=1)"
-        assert text(each).by("linear", None) is None
 
 
 def settings(**training: object) -> str:

@@ -14,6 +14,7 @@ from eval.report.text import Table, as_text, interval, label, markdown, num_byte
 from eval.rows import Row
 from eval.statistics.intervals import Contrast
 from tests.eval.report.planted import model_rows, quality_rows, recall_row
+from tests.eval.rows_factory import altered
 from zoo.config.errors import printable
 
 HOSTILE = (
@@ -51,14 +52,12 @@ def _rows(texts: Sequence[str]) -> list[Row]:
     recall = recall_row("mha", 0, 0.5, num_pairs=4)
     rows = []
     for text in texts:
-        for row in (steps[0], quality, recall):
-            machine = row.machine.model_copy(update={"device": " ".join(texts), "commit": text})
-            own = {"machine": machine, "flags": [text], "reason": text, "identity": f"{row.identity}{text}"}
-            named = {"variant": text, "model": "gpt_tiny" if row.cell else text, "data": text, "group": f"of {text}"}
-            part = row.cell or row.quality
-            changes = {name: value for name, value in named.items() if name in type(part).model_fields}
-            part = part.model_copy(update=changes)
-            rows.append(row.model_copy(update={**own, "cell" if row.cell else "quality": part}))
+        rows.append(altered(steps[0], "cell", variant=text, group=f"of {text}"))
+        rows += [altered(row, "quality", variant=text, model=text, data=text) for row in (quality, recall)]
+        for index in (-3, -2, -1):
+            row = altered(rows[index], "machine", device=" ".join(texts), commit=text)
+            own = {"flags": [text], "reason": text, "identity": f"{row.identity}{text}"}
+            rows[index] = row.model_copy(update=own)
     return rows
 
 
@@ -110,17 +109,8 @@ def test_a_name_is_text_in_a_figure(hostile: ReportFiles) -> None:
     texts = ""
     for figure in hostile.figures:
         root = xml.etree.ElementTree.fromstring(figure.read_bytes())
-        assert {each.tag.rpartition("}")[2] for each in root.iter()} <= {
-            "svg",
-            "style",
-            "defs",
-            "g",
-            "path",
-            "text",
-            "use",
-            "clipPath",
-            "rect",
-        }
+        drawn = {"svg", "style", "defs", "g", "path", "text", "use", "clipPath", "rect"}
+        assert {each.tag.rpartition("}")[2] for each in root.iter()} <= drawn
         texts += "".join(root.itertext())
     for text in ("<script>alert(1)</script>", "$\\frac{1}{$ x_1^{2", "_hidden", "漢字 😀", "\\u202egnp.exe\\u2066"):
         assert text in texts
