@@ -83,10 +83,14 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     devices = device_reports(shown)
     drawn = [figure for device in devices for figure in device["figures"] if figure["svg"]]
     figures = {folder / "figures" / f"{figure['name']}.svg": standalone(figure["svg"]) for figure in drawn}
-    page, short, csv, tables, packed_rows = (
-        folder / name for name in ("report.html", "report.md", "rows.csv", "report.json", PACKED_ROWS)
+    files = ReportFiles(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        csv=folder / "rows.csv",
+        json=folder / "report.json",
+        rows=folder / PACKED_ROWS,
+        figures=tuple(figures),
     )
-    files = ReportFiles(page, short, csv, tables, packed_rows, tuple(figures))
     context = {"title": title, "devices": devices, "num_rows": len(rows), "statuses": num_statuses(shown)}
     data = {"title": title, "rows": PACKED_ROWS, "devices": [_as_data(device) for device in devices]}
     environment = _environment()

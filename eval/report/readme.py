@@ -19,6 +19,12 @@ from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
 
+_TABLES: Mapping[str, Callable[[Sequence[Row]], Table]] = {
+    "variants": variants_table,
+    "coverage": coverage_table,
+    "exchanges": exchanges_table,
+}
+PARTS = ("variants", "figure", "coverage", "exchanges")
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
 )
@@ -47,7 +53,7 @@ def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
         told = [own for own in devices if exchanges(own)]
         if name != "exchanges":
             told = [[row for row in own if row.quality is None or row.quality.task != SURGERY] for own in devices[:1]]
-        text = "\n".join(PARTS[name](own, report) for own in told)
+        text = "\n".join(_part(name, own, report) for own in told)
         return f"{found['begin']}{text}{found['end']}"
 
     alone = _MARK.findall(_PART.sub("", document))
@@ -78,12 +84,11 @@ def report_link(page: Path, report: Path) -> str:
     return Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
 
 
-def _table(make: Callable[[Sequence[Row]], Table]) -> Callable[[Sequence[Row], str], str]:
-    def part(rows: Sequence[Row], _: str) -> str:
-        table = make(rows)
-        return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
-
-    return part
+def _part(name: str, rows: Sequence[Row], report: str) -> str:
+    if name == "figure":
+        return _figure(rows, report)
+    table = _TABLES[name](rows)
+    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
 
 
 def _figure(rows: Sequence[Row], report: str) -> str:
@@ -96,11 +101,3 @@ def _figure(rows: Sequence[Row], report: str) -> str:
 
 def _measured(rows: Sequence[Row]) -> str:
     return f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
-
-
-PARTS: Mapping[str, Callable[[Sequence[Row], str], str]] = {
-    "variants": _table(variants_table),
-    "figure": _figure,
-    "coverage": _table(coverage_table),
-    "exchanges": _table(exchanges_table),
-}
