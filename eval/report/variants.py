@@ -1,7 +1,7 @@
 """What each variant costs and what it is worth, in one line."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from eval.query import Measured, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.quality import (
@@ -83,18 +83,7 @@ def variants_of(rows: Sequence[Row]) -> Variants:
     """The variants of one device, in the training steps that most of them took together."""
     rows = [row for row in rows if row.quality is None or row.quality.task != SURGERY]
     text = overall(rows, "bits_per_byte", *TEXT_TASKS)
-    trained = {each.model for each in text if each.budget in COMPARABLE}
-    steps = measured(rows, level="model", mode="step")
-    # Speed and quality of one model belong together.
-    steps = [each for each in steps if each.cell.model in trained] or steps
-    steps = most_common_rounds(same_rounds(steps))
-    decoding = measured(rows, mode="decode")
-    if steps:
-        own = steps[0].cell
-        same_model = [each for each in decoding if each.cell.model == own.model]
-        same_way = [each for each in same_model if (each.cell.dtype, each.cell.execution) == (own.dtype, own.execution)]
-        decoding = same_way or same_model or decoding
-    decoding = most_common_rounds(same_rounds(decoding))
+    steps, decoding = _timed_together(rows, {each.model for each in text if each.budget in COMPARABLE})
     timed = [each for each in steps if each.samples]
     references = [each for each in timed if each.cell.variant == REFERENCE]
     references += [each for each in timed if each.cell.role == "baseline"]
@@ -131,6 +120,21 @@ def variants_of(rows: Sequence[Row]) -> Variants:
         text=reached,
         recall=recall,
     )
+
+
+def _timed_together(rows: Sequence[Row], trained: Collection[str]) -> tuple[list[Measured], list[Measured]]:
+    """The training steps that most variants took together, and their decoding, of the same model."""
+    steps = measured(rows, level="model", mode="step")
+    # Speed and quality of one model belong together.
+    steps = [each for each in steps if each.cell.model in trained] or steps
+    steps = most_common_rounds(same_rounds(steps))
+    decoding = measured(rows, mode="decode")
+    if steps:
+        own = steps[0].cell
+        same_model = [each for each in decoding if each.cell.model == own.model]
+        same_way = [each for each in same_model if (each.cell.dtype, each.cell.execution) == (own.dtype, own.execution)]
+        decoding = same_way or same_model or decoding
+    return steps, most_common_rounds(same_rounds(decoding))
 
 
 def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str, int]:
