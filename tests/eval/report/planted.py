@@ -5,16 +5,7 @@ import random
 from eval.replications import attnbench
 from eval.rows import Cell, CurvePoint, Memory, Row
 from eval.suites.suite import SuiteRequest
-from tests.eval.rows_factory import (
-    attention,
-    changed,
-    group_rows,
-    noisy,
-    plain_cell,
-    quality_row,
-    speed_row,
-    untimed_row,
-)
+from tests.eval.rows_factory import attention, changed, group_rows, noisy, quality_row, speed_row, untimed_row
 
 VARIANTS = ("mha_manual", "mha", "mqa", "swa", "linear", "gated_delta")
 SPEEDS = {"mha_manual": 1.0, "mha": 0.8, "mqa": 0.75, "swa": 0.6, "linear": 0.5, "gated_delta": 1.4}
@@ -71,17 +62,20 @@ def _together(
     rows = []
     baseline = noisy(seconds, rounds=6, seed=(suite, level, mode, model, length))
     for name in VARIANTS:
-        cell = plain_cell(
-            length,
-            suite=suite,
-            group=f"{level} {mode} {model or ''} L={length}",
-            variant=name,
-            attention=attention(name),
-            role="baseline" if name == "mha_manual" else "candidate",
-            level=level,
-            mode=mode,
-            model=model,
-            num_heads=heads,
+        cell = Cell.model_validate(
+            {
+                "suite": suite,
+                "group": f"{level} {mode} {model or ''} L={length}",
+                "builder": level,
+                "variant": name,
+                "attention": attention(name),
+                "role": "baseline" if name == "mha_manual" else "candidate",
+                "level": level,
+                "mode": mode,
+                "model": model,
+                "length": length,
+                "num_heads": heads,
+            }
         )
         if suite == "long" and name == "mha_manual" and length > 2048:
             rows.append(untimed_row(cell, reason="predicted 4.3 GiB do not fit into 3.9 GiB"))

@@ -20,10 +20,6 @@ def recall(rows: list[Row]) -> Reached:
     return Reached(overall(rows, "accuracy", RECALL_TASK))
 
 
-def trained(name: str, value: float, **fields: object) -> Row:
-    return changed(quality_row(name, 0, value), **fields)
-
-
 def recalled(name: str, value: float, **fields: object) -> Row:
     return changed(recall_row(name, 0, value), **fields)
 
@@ -45,28 +41,36 @@ def test_another_implementation_of_the_same_function_lends_its_quality_and_is_na
     assert reached.by("swa", attention("swa")) is reached.by("mqa", attention("mqa")) is None
 
 
-ALONE = trained("mha", 3.0, budget="checkpoint")
+ALONE = quality_row("mha", 0, 3.0, budget="checkpoint")
 # What else was measured -> variant -> what it reached in text, and at recall.
 CASES = {
     "values of bins and of other tasks are not the whole": (
-        [trained("mha", 5.0, position=64), trained("mha", 6.0, length=512), recalled("mha", 0.5, num_pairs=32)],
+        [
+            quality_row("mha", 0, 5.0, position=64),
+            quality_row("mha", 0, 6.0, length=512),
+            recalled("mha", 0.5, num_pairs=32),
+        ],
         {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
     ),
     "equal seconds and checkpoints never pass for equal tokens": (
-        [ALONE, trained("mha", 9.0, budget="equal_seconds"), recalled("mha", 0.1, budget="equal_seconds")],
+        [ALONE, quality_row("mha", 0, 9.0, budget="equal_seconds"), recalled("mha", 0.1, budget="equal_seconds")],
         {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
     ),
     "other models and other data lend nothing": (
         [
-            *(trained("swa", 2.0), trained("mha", 5.0, data="notes"), trained("linear", 6.0, model="llama_tiny")),
+            *(
+                quality_row("swa", 0, 2.0),
+                quality_row("mha", 0, 5.0, data="notes"),
+                quality_row("linear", 0, 6.0, model="llama_tiny"),
+            ),
             *(recalled("swa", 0.9), recalled("mha", 0.2, model="gpt_tiny"), recalled("mha", 0.3, data="mqar_long")),
         ],
         {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
     ),
     "equal tokens are equal, and those of most variants count": (
         [
-            *(trained(name, 2.0, tokens=100) for name in ("mha", "swa", "mqa", "sinks")),
-            *(trained(name, 1.5, tokens=1000) for name in ("mha", "linear")),
+            *(quality_row(name, 0, 2.0, tokens=100) for name in ("mha", "swa", "mqa", "sinks")),
+            *(quality_row(name, 0, 1.5, tokens=1000) for name in ("mha", "linear")),
         ],
         {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
     ),
@@ -87,7 +91,7 @@ def test_a_checkpoint_counts_where_no_comparison_was_made_and_says_so_and_equal_
 
 
 def test_the_figures_of_a_model_are_its_own() -> None:
-    rows = [trained("mha", 2.0), trained("swa", 2.0), trained("linear", 6.0, model="llama_tiny")]
+    rows = [quality_row("mha", 0, 2.0), quality_row("swa", 0, 2.0), quality_row("linear", 0, 6.0, model="llama_tiny")]
     assert (str(text(rows).experiment), text(rows, "gpt_small").experiment) == ("gpt_tiny on stdlib", None)
     assert str(text(rows, "llama_tiny").by("linear", None)) == "6.000 (n=1)"
     assert text(rows, "gpt_small").by("mha", None) is None
