@@ -23,9 +23,13 @@ SEEN, HIDDEN = "#2b6cb0", "#edf2f7"
 def pattern_variants() -> dict[str, VariantConfig]:
     """One shipped variant of each softmax pattern with its parameters, by variant name."""
     found: dict[str, VariantConfig] = {}
-    for name in attention_names():
-        chosen = variant(name)
-        if isinstance(chosen, VariantConfig) and _is_pattern(chosen) and not _regroups_heads(chosen):
+    for chosen in map(variant, attention_names()):
+        if not isinstance(chosen, VariantConfig):
+            continue
+        is_pattern = chosen.mechanism == "softmax" or mechanism(chosen.mechanism).pattern is not None
+        # To regroup heads changes no pattern, and has no picture of its own.
+        regroups_heads = any(chosen.as_mapping().get(key) is not None for key in GROUPING)
+        if is_pattern and not regroups_heads:
             found.setdefault(function_of(chosen.as_mapping()), chosen)
     return {chosen.name: chosen for chosen in found.values()}
 
@@ -41,15 +45,6 @@ def draw_patterns(folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [_draw(chosen, folder / f"{name}.svg") for name, chosen in sorted(pattern_variants().items())]
-
-
-def _is_pattern(chosen: VariantConfig) -> bool:
-    return chosen.mechanism == "softmax" or mechanism(chosen.mechanism).pattern is not None
-
-
-def _regroups_heads(chosen: VariantConfig) -> bool:
-    # That changes no pattern, so it has no picture of its own.
-    return any(chosen.as_mapping().get(key) is not None for key in GROUPING)
 
 
 def _draw(chosen: VariantConfig, path: Path) -> Path:

@@ -3,20 +3,18 @@
 Equal rows give equal bytes: nothing in it tells when it was written, only when its rows were measured.
 """
 
-import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.claims import judge
 from eval.query import by_device, num_statuses
-from eval.report.drawing import Absent, FigureKind, inline, standalone, svg_text
-from eval.report.figures import FIGURES
+from eval.report.drawing import FigureKind, inline, standalone, svg_text
 from eval.report.findings import (
     claim_lines,
     commits,
@@ -26,6 +24,8 @@ from eval.report.findings import (
     reasons_table,
     rows_csv,
 )
+from eval.report.layer_figures import control, decode_memory, latency, speedups
+from eval.report.model_figures import loss_curves, needle, pareto, recall, transfer
 from eval.report.text import Table, label, markdown, plain_rows
 from eval.report.trainings import exchanges_table, mended_table, trainings_table
 from eval.report.variants import variants_table
@@ -34,6 +34,17 @@ from zoo.config import UserError
 from zoo.config.errors import printable
 from zoo.config.files import replace_file
 
+# What matters in a model first, then single layers, then the instrument.
+FIGURES = (pareto, loss_curves, recall, needle, transfer, latency, speedups, decode_memory, control)
+TABLES: Mapping[str, Callable[[Sequence[Row]], Table]] = {
+    "variants": variants_table,
+    "trainings": trainings_table,
+    "exchanges": exchanges_table,
+    "mended": mended_table,
+    "coverage": coverage_table,
+    "reasons": reasons_table,
+    "machines": machines_table,
+}
 PACKED_ROWS = "rows.jsonl.gz"
 # Longer device names would make file names that nobody reads.
 _SLUG_LENGTH = 40
@@ -41,17 +52,10 @@ _SLUG_LENGTH = 40
 _UNTOLD = ("not measured", "not measurable on this device")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportFiles:
-    """Where a report lies.
+class ReportFiles(NamedTuple):
+    """Where a report lies: the page, the same as Markdown without the details, all rows, the tables as data, figures.
 
-    Attributes:
-        html: The page.
-        markdown: The same, without the details.
-        csv: All rows, one line each.
-        json: The tables of the page, as data; raw samples are in the rows.
-        rows: All rows, as they were given, in gzip.
-        figures: One SVG file for each figure that could be drawn.
+    The rows are there twice: a line each in the CSV, and as they were given, with their raw samples, in gzip.
     """
 
     html: Path
@@ -60,55 +64,6 @@ class ReportFiles:
     json: Path
     rows: Path
     figures: tuple[Path, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DrawnFigure:
-    """A figure of one device: its kind, the name of its file, and the drawing or the reason why there is none."""
-
-    kind: FigureKind
-    name: str
-    svg: str | None
-    reason: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DeviceReport:
-    """Everything about the rows of one device; devices never mix in a figure or a table.
-
-    Attributes:
-        label: The device's own name and back end.
-        slug: The same for links.
-        commits: Of the rows.
-        findings: One sentence each.
-        claims: Verdict -> published claims with our figures.
-        figures: All of them, drawn or not.
-        tables: By name.
-    """
-
-    label: str
-    slug: str
-    commits: str
-    findings: list[str]
-    claims: dict[str, list[dict[str, str]]]
-    figures: tuple[DrawnFigure, ...]
-    tables: dict[str, Table]
-
-    @property
-    def judged(self) -> dict[str, list[dict[str, str]]]:
-        """The claims that the rows say something of."""
-        return {verdict: lines for verdict, lines in self.claims.items() if verdict not in _UNTOLD}
-
-    def data(self) -> dict[str, Any]:
-        """As JSON."""
-        figures = [
-            {"name": each.name, "title": each.kind.title, "drawn": each.svg is not None, "reason": each.reason}
-            for each in self.figures
-        ]
-        claims = [line for lines in self.claims.values() for line in lines]
-        head = {"device": self.label, "commits": self.commits, "findings": self.findings}
-        tables = {name: table.records() for name, table in self.tables.items()}
-        return {**head, **tables, "claims": claims, "figures": figures}
 
 
 def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFiles:
@@ -124,19 +79,20 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     """
     if not rows:
         raise UserError("rows must hold one row at least; got none")
-    shown = plain_rows(rows)
+    shown, title = plain_rows(rows), printable(title)
     devices = device_reports(shown)
-    drawn = [(each.name, each.svg) for device in devices for each in device.figures]
-    figures = {folder / "figures" / f"{name}.svg": standalone(svg) for name, svg in drawn if svg is not None}
-    title = printable(title)
-    context = {"title": title, "devices": devices, "num_rows": len(rows), "statuses": num_statuses(shown)}
-    names = {"html": "report.html", "markdown": "report.md", "csv": "rows.csv", "json": "report.json"}
+    drawn = [figure for device in devices for figure in device["figures"] if figure["svg"]]
+    figures = {folder / "figures" / f"{figure['name']}.svg": standalone(figure["svg"]) for figure in drawn}
     files = ReportFiles(
-        **{kind: folder / name for kind, name in names.items()},
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        csv=folder / "rows.csv",
+        json=folder / "report.json",
         rows=folder / PACKED_ROWS,
         figures=tuple(figures),
     )
-    data = {"title": title, "rows": PACKED_ROWS, "devices": [device.data() for device in devices]}
+    context = {"title": title, "devices": devices, "num_rows": len(rows), "statuses": num_statuses(shown)}
+    data = {"title": title, "rows": PACKED_ROWS, "devices": [_as_data(device) for device in devices]}
     environment = _environment()
     texts: dict[Path, str | bytes] = {
         files.html: environment.get_template("report.html.jinja").render(context),
@@ -150,44 +106,54 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     return files
 
 
-def device_reports(rows: Sequence[Row]) -> list[DeviceReport]:
-    """A report of each device, the one with most speed rows first; its figures have plain names."""
+def device_reports(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the templates tell of each device, the one with most speed rows first; devices never mix.
+
+    Returns:
+        `label`, the device's own name; `slug`, the same for links; `commits`; `findings`; `claims` by their verdict,
+        and of them those that are `judged`; `figures`, each with its drawing or the reason why there is none; `tables`.
+    """
     devices = by_device(rows)
-    slugs = _slugs(list(devices))
+    slugs = _slugs(devices)
     found = []
     for index, (name, own) in enumerate(devices.items()):
-        claims, drawn = judge(own), plain_rows(own, label)
+        claims = judge(own)
+        lines, drawn = claim_lines(claims), plain_rows(own, label)
+        # The figures of the first have plain names.
         suffix = "" if index == 0 else f"-{slugs[name]}"
         found.append(
-            DeviceReport(
-                label=name,
-                slug=slugs[name],
-                commits=commits(own),
-                findings=findings(own, claims),
-                claims=claim_lines(claims),
-                figures=tuple(_drawn(kind, drawn, f"{kind.name}{suffix}") for kind in FIGURES),
-                tables={
-                    "variants": variants_table(own),
-                    "trainings": trainings_table(own),
-                    "exchanges": exchanges_table(own),
-                    "mended": mended_table(own),
-                    "coverage": coverage_table(own),
-                    "reasons": reasons_table(own),
-                    "machines": machines_table(own),
-                },
-            )
+            {
+                "label": name,
+                "slug": slugs[name],
+                "commits": commits(own),
+                "findings": findings(own, claims),
+                "claims": lines,
+                "judged": {verdict: each for verdict, each in lines.items() if verdict not in _UNTOLD},
+                "figures": [_drawn(kind, drawn, f"{kind.name}{suffix}") for kind in FIGURES],
+                "tables": {name: make(own) for name, make in TABLES.items()},
+            }
         )
     return found
 
 
-def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> DrawnFigure:
+def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> dict[str, str | None]:
     drawing = kind.drawn(rows)
-    if isinstance(drawing, Absent):
-        return DrawnFigure(kind=kind, name=name, svg=None, reason=drawing.reason)
-    return DrawnFigure(kind=kind, name=name, svg=svg_text(drawing, name), reason=None)
+    svg, reason = (None, drawing) if isinstance(drawing, str) else (svg_text(drawing, name), None)
+    return {"name": name, "title": kind.title, "caption": kind.caption, "svg": svg, "reason": reason}
 
 
-def _slugs(labels: Sequence[str]) -> dict[str, str]:
+def _as_data(device: Mapping[str, Any]) -> dict[str, Any]:
+    figures = [
+        {"name": each["name"], "title": each["title"], "drawn": each["svg"] is not None, "reason": each["reason"]}
+        for each in device["figures"]
+    ]
+    claims = [line for lines in device["claims"].values() for line in lines]
+    head = {"device": device["label"], "commits": device["commits"], "findings": device["findings"]}
+    tables = {name: table.records() for name, table in device["tables"].items()}
+    return {**head, **tables, "claims": claims, "figures": figures}
+
+
+def _slugs(labels: Iterable[str]) -> dict[str, str]:
     """Short names for links and files, different ones for different labels."""
     slugs: dict[str, str] = {}
     for name in labels:

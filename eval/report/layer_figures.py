@@ -1,63 +1,48 @@
 """Figures of single layers: time, speed-up and memory over the length, and how far the clock can be trusted."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.query import Measured, any_timed, measured, ratio_of, same_rounds
-from eval.report.charts import (
-    FURTHEST,
-    SPEED_UP,
-    HeatCell,
-    Panel,
-    draw_heat_maps,
-    draw_panels,
-    size_lines,
-    time_lines,
-)
-from eval.report.drawing import (
-    FINE,
-    INK,
-    WARNING,
-    Absent,
-    Look,
-    byte_axis,
-    draw_spot,
-    log_ticks,
-)
-from eval.rows import Comparison, Row
+from eval.query import Measured, any_timed, by_series, measured, ratio_of, same_rounds
+from eval.report.charts import SPEED_UP, HeatCell, Panel, Point, draw_heat_maps, draw_panels
+from eval.report.drawing import FINE, INK, WARNING, draw_spot, exactly, figure, length_axis, value_axis
+from eval.report.quality import grouped
+from eval.rows import Row
+from eval.statistics import Contrast
 
 SUITE = "attnbench"
-MODES = {"forward": "forward", "forward_backward": "forward + backward"}
 UNFUSED, FUSED = "mha_manual", "mha"
-RIVALS = {UNFUSED: "unfused MHA", FUSED: "fused MHA"}
+_MODES = {"forward": "forward", "forward_backward": "forward + backward"}
 _FAMILIES = {"sliding_window": "sliding windows", "block_sparse_legacy": "block-sparse", "block_sparse": "block-sparse"}
 
 
-def main_rows(rows: Sequence[Row], mode: str) -> list[Measured]:
+@figure(
+    "Latency over length",
+    "Median milliseconds of one attention layer with its 95 % interval, one panel a mechanism; unfused MHA (dashed) "
+    "and fused MHA are in all of them. Marks above a panel are lengths without a time, and why.",
+)
+def latency(rows: Sequence[Row]) -> Figure | str:
+    """Milliseconds of every series, a line of panels for each mechanism, forward and with gradients."""
+    by_mode = {mode: found for mode in _MODES if any_timed(found := grid_rows(rows, mode))}
+    families = dict.fromkeys(_family(each) for found in by_mode.values() for each in found)
+
+    def panel(mode: str, family: str) -> Panel:
+        own = [each for each in by_mode[mode] if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
+        return Panel(f"{family}, {_MODES[mode]}", lines_over_length(own, milliseconds), _time_axes)
+
+    if not families:
+        return f"no rows of any timed layer in suite {SUITE}"
+    return draw_panels(
+        [[panel(mode, family) for mode in by_mode] for family in families], height=2.9, reference=UNFUSED
+    )
+
+
+def grid_rows(rows: Sequence[Row], mode: str) -> list[Measured]:
     """Every series of the AttnBench grid of one mode, without a mask."""
     found = measured(rows, suites=(SUITE,), mode=mode)
     return [each for each in found if not each.cell.group.startswith("causal")]
-
-
-def missing(what: str) -> Absent:
-    """Says that a figure of the grid has not the rows."""
-    return Absent(reason=f"no rows of {what} in suite {SUITE}")
-
-
-def draw_latency(rows: Sequence[Row]) -> Figure | Absent:
-    """Milliseconds of every series, a line of panels for each mechanism, forward and with gradients."""
-    by_mode = {mode: found for mode in MODES if any_timed(found := main_rows(rows, mode))}
-    families = list(dict.fromkeys(_family(each) for found in by_mode.values() for each in found))
-    if not families:
-        return missing("any timed layer")
-
-    def panel(mode: str, family: str) -> Panel:
-        own = [each for each in by_mode[mode] if _family(each) == family or each.cell.variant in RIVALS]
-        return Panel(title=f"{family}, {MODES[mode]}", lines=time_lines(own, reference=UNFUSED))
-
-    return draw_panels([[panel(mode, family) for mode in by_mode] for family in families], height=2.9)
 
 
 def _family(each: Measured) -> str:
@@ -65,13 +50,47 @@ def _family(each: Measured) -> str:
     return _FAMILIES.get(name, name.replace("_", " "))
 
 
-def draw_speedups(rows: Sequence[Row]) -> Figure | Absent:
+def lines_over_length(rows: Iterable[Measured], value: Callable[[Measured], Point]) -> dict[str, list[Point]]:
+    """The points of each series, shortest length first; a length without a value is a gap unless its status is ok."""
+    lines = {}
+    for name, series in by_series(rows).items():
+        points = sorted(map(value, series), key=lambda point: (point.x, point.value is not None))
+        by_length = {point.x: point for point in points if point.value is not None or point.status != "ok"}
+        lines[name] = list(by_length.values())
+    return lines
+
+
+def milliseconds(each: Measured) -> Point:
+    """The median with its interval."""
+    length, timing = each.cell.length, each.timing
+    if timing is None:
+        return Point(length, None, status=each.row.status)
+    low, high = (None if end is None else 1e3 * end for end in (timing.interval_low, timing.interval_high))
+    return Point(length, 1e3 * timing.median_seconds, low, high)
+
+
+def _time_axes(axes: Axes) -> None:
+    length_axis(axes)
+    axes.set_ylabel("ms")
+    value_axis(axes.yaxis)
+
+
+@figure(
+    "Speed-ups over unfused attention",
+    "Blue is faster than unfused MHA, orange slower, grey equal; the colours are logarithmic, centred on 1. ≈: the "
+    "95 % interval contains 1; once: a single sample, which has none. Other mechanisms are other functions; what they "
+    "cost in quality stands in the table of variants.",
+)
+def speedups(rows: Sequence[Row]) -> Figure | str:
     """A row for each series, a column for each length, forward and with gradients."""
-    maps = {title: speedup_cells(found) for mode, title in MODES.items() if (found := main_rows(rows, mode))}
-    names = list(dict.fromkeys(name for cells in maps.values() for name, _ in cells if name != UNFUSED))
-    if not any(cell.value for cells in maps.values() for (name, _), cell in cells.items() if name in names):
-        return missing("any layer timed beside unfused MHA")
-    return draw_heat_maps(maps, names, SPEED_UP, labels=("", "length (tokens)"))
+    maps = {}
+    for mode, title in _MODES.items():
+        cells = {place: cell for place, cell in speedup_cells(grid_rows(rows, mode)).items() if place[0] != UNFUSED}
+        if cells:
+            maps[title] = cells
+    if not any(cell.value for cells in maps.values() for cell in cells.values()):
+        return f"no rows of any layer timed beside unfused MHA in suite {SUITE}"
+    return draw_heat_maps(maps, SPEED_UP, labels=("", "length (tokens)"))
 
 
 def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
@@ -82,74 +101,88 @@ def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
         for each in group:
             ratio = None if baseline is None else ratio_of(baseline, each)
             if each.row.status != "ok":
-                cell = HeatCell(value=None, text=each.row.status.replace("_", " "))
+                cell = HeatCell(None, each.row.status.replace("_", " "))
             elif ratio is None:
-                cell = HeatCell(value=None, text="no baseline")
+                cell = HeatCell(None, "no baseline")
             else:
                 sure = "" if ratio.differs else "≈" if ratio.low is not None else "once "
-                shown = math.exp(max(-math.log(FURTHEST), min(math.log(FURTHEST), math.log(ratio.value))))
-                cell = HeatCell(value=shown, text=f"{sure}{ratio.value:.2g}")
+                cell = HeatCell(ratio.value, f"{sure}{ratio.value:.2g}")
             cells[each.cell.variant, f"{each.cell.length}"] = cell
     return cells
 
 
-def draw_memory(rows: Sequence[Row]) -> Figure | Absent:
+@figure(
+    "Memory over length",
+    "Bytes of MLX's allocator in a process of its own; hollow: by formula, not measured. A cache that stays level "
+    "belongs to a mechanism with a window or a fixed state; a peak that grows twice as steeply as the length is a "
+    "score matrix.",
+)
+def decode_memory(rows: Sequence[Row]) -> Figure | str:
     """A panel for the cache of each model, and one for the peak of each mode of the long lengths."""
     panels = []
-    decoding, long = measured(rows, mode="decode"), measured(rows, suites=("long",))
-    for place in dict.fromkeys(_decoded(each) for each in decoding if each.cache_bytes):
-        model, batch_size, dtype = place
-        title = f"cache while decoding, {model or 'one layer'}, B={batch_size}, {dtype}"
-        own = [each for each in decoding if _decoded(each) == place]
-        lines = size_lines(own, lambda each: each.cache_bytes, lambda each: each.analytic_cache_bytes)
-        panels.append(Panel(title=title, lines=lines, label="", value_axis=byte_axis))
-    for kind in dict.fromkeys(_kind(each) for each in long if each.peak_bytes):
-        level, mode, heads = kind
-        title = f"peak of one {level}, {mode.replace('_', ' + ')}, {heads} head{'s' if heads > 1 else ''}"
-        own = [each for each in long if _kind(each) == kind]
+    for title, own in grouped(measured(rows, mode="decode"), _cache_title).items():
+        if any(each.cache_bytes for each in own):
+            panels.append(Panel(title, lines_over_length(own, _cache), _byte_axes))
+    for title, own in grouped(measured(rows, suites=("long",)), _peak_title).items():
         # Short lengths are timed only: that they have no peak is no gap.
-        known = {each.cell.length for each in own if each.peak_bytes}
-        lines = size_lines([each for each in own if each.cell.length in known], lambda each: each.peak_bytes)
-        panels.append(Panel(title=title, lines=lines, label="", value_axis=byte_axis))
+        lengths = {each.cell.length for each in own if each.peak_bytes}
+        if lengths:
+            known = [each for each in own if each.cell.length in lengths]
+            panels.append(Panel(title, lines_over_length(known, _peak), _byte_axes))
     if not panels:
-        return Absent(reason="no rows with cache bytes (suite decode), nor with peak bytes over length (suite long)")
+        return "no rows with cache bytes (suite decode), nor with peak bytes over length (suite long)"
     return draw_panels([[panel] for panel in panels], height=3.6)
 
 
-def _decoded(each: Measured) -> tuple[str | None, int, str]:
-    return each.cell.model, each.cell.batch_size, each.cell.dtype
+def _cache_title(each: Measured) -> str:
+    return f"cache while decoding, {each.cell.model or 'one layer'}, B={each.cell.batch_size}, {each.cell.dtype}"
 
 
-def _kind(each: Measured) -> tuple[str, str, int]:
-    return each.cell.level, each.cell.mode, each.cell.num_heads
+def _peak_title(each: Measured) -> str:
+    heads = f"{each.cell.num_heads} head{'s' if each.cell.num_heads > 1 else ''}"
+    return f"peak of one {each.cell.level}, {each.cell.mode.replace('_', ' + ')}, {heads}"
 
 
-def draw_control(rows: Sequence[Row]) -> Figure | Absent:
+def _cache(each: Measured) -> Point:
+    size = each.cache_bytes or each.analytic_cache_bytes or None
+    return Point(each.cell.length, size, status=each.row.status, by_formula=not each.cache_bytes)
+
+
+def _peak(each: Measured) -> Point:
+    return Point(each.cell.length, each.peak_bytes or None, status=each.row.status)
+
+
+def _byte_axes(axes: Axes) -> None:
+    length_axis(axes)
+    value_axis(axes.yaxis, of_bytes=True)
+
+
+@figure(
+    "A/A control",
+    "The baseline of each group timed a second time, in the same rounds. At least nine intervals of ten should contain "
+    "1 (green); where they do not, the machine was busy and no other interval deserves trust.",
+)
+def control(rows: Sequence[Row]) -> Figure | str:
     """Every control's interval, lowest ratio first."""
     found = sorted(controls(rows), key=lambda each: each[0])
     if not found:
-        return Absent(reason="no A/A control has an interval")
-    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for x, (ratio, low, high) in enumerate(found):
-        good = low <= 1 <= high
-        look = Look(colour=FINE if good else WARNING, line="-", marker="o" if good else "X")
-        draw_spot(axes, x, ratio, look, y_ends=(low, high))
+        return "no A/A control has an interval"
+    drawn = Figure(figsize=(10.5, 3.4), layout="constrained")
+    axes = drawn.subplots()
+    inside = [low <= 1 <= high for _, low, high in found]
+    for x, ((ratio, low, high), is_good) in enumerate(zip(found, inside, strict=True)):
+        look = {"color": FINE, "marker": "o"} if is_good else {"color": WARNING, "marker": "X"}
+        draw_spot(axes, exactly(x), Contrast(value=ratio, low=low, high=high), look)
     axes.axhline(1, color=INK, linewidth=1, linestyle="--")
-    inside = sum(low <= 1 <= high for _, low, high in found)
-    axes.set_title(f"{inside} of {len(found)} intervals contain 1 ({inside / len(found):.0%})")
-    axes.set_xlabel("controls, lowest ratio first")
-    axes.set_ylabel("time over itself")
-    axes.set_xticks([])
-    log_ticks(axes, "y")
-    return figure
+    axes.set_title(f"{sum(inside)} of {len(found)} intervals contain 1 ({sum(inside) / len(found):.0%})")
+    axes.set(xlabel="controls, lowest ratio first", ylabel="time over itself", xticks=[])
+    value_axis(axes.yaxis)
+    return drawn
 
 
 def controls(rows: Iterable[Row]) -> list[tuple[float, float, float]]:
     """Ratio and interval of every A/A control that has one: the baseline timed a second time in the same rounds."""
-    compared: list[Comparison] = [
-        row.comparison for row in rows if row.cell and row.cell.role == "control" and row.comparison is not None
-    ]
+    compared = [row.comparison for row in rows if row.cell and row.cell.role == "control" and row.comparison]
     return [
         (each.ratio, each.ratio_low, each.ratio_high)
         for each in compared

@@ -1,261 +1,231 @@
 """Figures of whole models: speed against quality and memory, training, recall, and what a kernel is worth there."""
 
-import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from eval.report.charts import ACCURACY, HeatCell, draw_heat_maps
-from eval.report.drawing import (
-    BAND_ALPHA,
-    INK,
-    LINESTYLES,
-    MARKERS,
-    Absent,
-    Look,
-    byte_axis,
-    crowded,
-    draw_spot,
-    legend_beside,
-    log_ticks,
-    looks,
-    named_looks,
-    plain_number,
-)
-from eval.report.quality import RECALL_TASK, QualityBook, comparable_rows, experiment_of, over_seeds
-from eval.report.trainings import Comparison, named_comparisons, trainings
-from eval.report.variants import VariantFacts, setting_of, variant_facts
+from eval.report.charts import ACCURACY, HeatCell, Panel, Point, draw_heat_maps, draw_panels
+from eval.report.drawing import INK, MARKERS, draw_spot, exactly, figure, legend_beside, looks, value_axis
+from eval.report.quality import RECALL_TASK, comparable, experiment_of, grouped, over_seeds
+from eval.report.trainings import named_comparisons, trainings
+from eval.report.variants import variants_of
 from eval.rows import Quality, Row
+from eval.statistics import Contrast
 from eval.suites.transfer import NAME as TRANSFER
 from eval.suites.transfer import predictions
 
 NEEDLE_TASK = "needle"
 _VALUES = {"bits_per_byte": "bits per byte", "loss": "loss (nats per token)"}
 _BUDGETS = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "checkpoint": "one run"}
-Ends = tuple[float | None, float | None]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Spot:
-    """A variant in a plane: speed or bytes with the interval, and bits per byte with the deviation over seeds."""
-
-    name: str
-    x: float
-    x_ends: Ends = (None, None)
-    y: float
-    y_spread: float | None = None
-
-
-def draw_pareto(rows: Sequence[Row]) -> Figure | Absent:
+@figure(
+    "Speed, quality and memory",
+    "Each variant's bits per byte at equal tokens against what it costs in the same model. Bars are 95 % intervals of "
+    "speeds and standard deviations over seeds; large marks on the stepped line are variants that no other beats in "
+    "one without losing in the other.",
+)
+def pareto(rows: Sequence[Row]) -> Figure | str:
     """Bits per byte against training speed, decoding speed, and memory."""
-    facts, setting = variant_facts(rows), setting_of(rows)
-    if any(each.quality and not each.quality.checkpoint for each in facts):
-        # A model that was trained for itself, for as long as it liked, is in no comparison.
-        facts = [each for each in facts if each.quality and not each.quality.checkpoint]
+    variants = variants_of(rows)
+    reached = [(each, each.quality) for each in variants.facts if each.quality]
+    # A model that was trained for itself, for as long as it liked, is in no comparison.
+    reached = [each for each in reached if not each[1].checkpoint] or reached
+    costs = {
+        f"training speed over {variants.reference_name} (×), more is better": lambda each: each.speed,
+        "decoding (tokens/s), more is better": lambda each: each.decoding,
+        "peak memory of training, less is better": lambda each: exactly(each.peak_bytes) if each.peak_bytes else None,
+    }
     planes = {
-        f"training speed over {setting.reference_name} (×), more is better": _spots(
-            facts, lambda each: (each.speed.value, each.speed.low, each.speed.high) if each.speed else None
-        ),
-        "decoding (tokens/s), more is better": _spots(facts, lambda each: each.decoding),
-        "peak memory of training, less is better": _spots(
-            facts, lambda each: (each.peak_bytes, None, None) if each.peak_bytes else None
-        ),
+        label: {each.name: (x, y.figure) for each, y in reached if (x := cost(each)) is not None}
+        for label, cost in costs.items()
     }
     planes = {label: spots for label, spots in planes.items() if spots}
     if not planes:
-        return Absent(reason="no variant has both a speed or memory row of a model, and bits per byte")
-    styles = named_looks(spot.name for spots in planes.values() for spot in spots)
-    figure = Figure(figsize=(11.5, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
+        return "no variant has both a speed or memory row of a model, and bits per byte"
+    styles = looks((name for spots in planes.values() for name in spots), linestyle="none")
+    drawn = Figure(figsize=(11.5, 4.2), layout="constrained")
+    panels = drawn.subplots(1, len(planes), squeeze=False, sharey=True)[0]
     for (label, spots), axes in zip(planes.items(), panels, strict=True):
         more_is_better = "more" in label.rpartition(",")[2]
-        best = front(spots, more_is_better=more_is_better)
-        axes.step([spot.x for spot in best], [spot.y for spot in best], where="post", color=INK, linewidth=1, alpha=0.5)
-        for spot in spots:
-            y_ends = (None, None) if spot.y_spread is None else (spot.y - spot.y_spread, spot.y + spot.y_spread)
-            size = 8 if spot in best else 5
-            draw_spot(axes, spot.x, spot.y, styles[spot.name], x_ends=spot.x_ends, y_ends=y_ends, size=size)
+        best = front([(x.value, y.value) for x, y in spots.values()], more_is_better=more_is_better)
+        axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=1, alpha=0.5)
+        for name, (x, y) in spots.items():
+            draw_spot(axes, x, y, styles[name], size=8 if (x.value, y.value) in best else 5)
         axes.set_xlabel(label)
-        (log_ticks if more_is_better else byte_axis)(axes, "x")
-    panels[0].set_ylabel(f"bits per byte of {QualityBook(rows).trained(setting.model)}, less is better")
+        value_axis(axes.xaxis, of_bytes=not more_is_better)
+    panels[0].set_ylabel(f"bits per byte of {variants.text.experiment}, less is better")
     legend_beside(panels[-1], styles)
-    return figure
+    return drawn
 
 
-def _spots(
-    facts: Sequence[VariantFacts], found: Callable[[VariantFacts], tuple[float, float | None, float | None] | None]
-) -> list[Spot]:
-    return [
-        Spot(name=each.name, x=x[0], x_ends=x[1:], y=each.quality.mean, y_spread=each.quality.spread)
-        for each in facts
-        if each.quality and (x := found(each)) is not None
-    ]
-
-
-def front(spots: Sequence[Spot], *, more_is_better: bool) -> list[Spot]:
+def front(spots: Iterable[tuple[float, float]], *, more_is_better: bool) -> list[tuple[float, float]]:
     """The spots that no other beats in x without losing in y, or equals in one and beats in the other; best x first."""
-    ordered = sorted(spots, key=lambda spot: (-spot.x if more_is_better else spot.x, spot.y))
-    kept: list[Spot] = []
-    for spot in ordered:
-        if not kept or spot.y < kept[-1].y:
-            kept.append(spot)
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(spots, key=lambda spot: (-spot[0] if more_is_better else spot[0], spot[1])):
+        if not kept or y < kept[-1][1]:
+            kept.append((x, y))
     return kept
 
 
-def draw_loss_curves(rows: Sequence[Row]) -> Figure | Absent:
+@figure(
+    "Quality while training",
+    "Validation values, mean over seeds with their range as a band: by tokens, where all have read the same, and by "
+    "seconds of training, where a faster variant is further on.",
+)
+def loss_curves(rows: Sequence[Row]) -> Figure | str:
     """A line of panels for each model, data, metric and budget: left by tokens, right by seconds."""
-    experiments = curves(rows)
-    if not experiments:
-        return Absent(reason="no quality row has a curve of its training")
-    names = named_comparisons(experiments)
-    if (absent := crowded(2 * len(experiments))) is not None:
-        return absent
-    figure = Figure(figsize=(10.5, 3.4 * len(experiments)), layout="constrained")
-    lines = figure.subplots(len(experiments), 2, squeeze=False)
-    for (comparison, variants), panels in zip(experiments.items(), lines, strict=True):
-        _, metric, budget, _ = comparison
-        styles = dict(zip(variants, looks(), strict=False))
-        for axes, by in zip(panels, ("tokens", "seconds"), strict=True):
-            for name, seeds in variants.items():
-                _draw_curve(axes, mean_curve(list(seeds.values()), by=by), styles[name])
-            axes.set_title(f"{names[comparison]}, {_BUDGETS[budget]}")
-            axes.set_xlabel(f"training {by}")
-            axes.set_ylabel(_VALUES.get(metric, metric))
-            axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        shown = {name: dataclasses.replace(look, marker="None") for name, look in styles.items()}
-        legend_beside(panels[-1], shown, lines=True)
-    return figure
+    # A training's own figures: evaluations repeat its curve beside others.
+    compared = trainings(row.quality for row in rows if row.quality is not None and row.quality.curve)
+    if not compared:
+        return "no quality row has a curve of its training"
+    names = named_comparisons(compared)
+    grid = []
+    for comparison, variants in compared.items():
+        title = f"{names[comparison]}, {_BUDGETS[comparison.budget]}"
+        value = _VALUES.get(comparison.quantity, comparison.quantity)
+        panels = []
+        for by in ("tokens", "seconds"):
+            lines = {name: mean_curve(list(seeds.values()), by=by) for name, seeds in variants.items()}
+            panels.append(Panel(title, lines, _curve_axes(f"training {by}", value)))
+        grid.append(panels)
+    return draw_panels(grid, height=3.4, dots=False)
 
 
-def curves(rows: Sequence[Row]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
-    """Comparison -> variant -> seed -> a training's own figure with its curve; evaluations repeat it beside others."""
-    return trainings(row.quality for row in rows if row.quality is not None and row.quality.curve)
-
-
-def mean_curve(seeds: Sequence[Quality], *, by: str) -> list[tuple[float, float, float, float]]:
-    """(x, mean, least, most) of each evaluation that all seeds had; x is their mean too."""
+def mean_curve(seeds: Sequence[Quality], *, by: str) -> list[Point]:
+    """The mean of each evaluation that all seeds had, between the least and the most; x is their mean too."""
     curve = []
     for points in zip(*(quality.curve for quality in seeds), strict=False):
         values = [point.value for point in points]
         x = statistics.fmean(getattr(point, by) for point in points)
-        curve.append((x, statistics.fmean(values), min(values), max(values)))
+        curve.append(Point(x, statistics.fmean(values), min(values), max(values)))
     return curve
 
 
-def _draw_curve(axes: Axes, curve: Sequence[tuple[float, float, float, float]], look: Look) -> None:
-    xs, means, least, most = ([point[index] for point in curve] for index in range(4))
-    # A line through one point is none.
-    axes.plot(xs, means, look.line, color=look.colour, marker=look.marker if len(curve) == 1 else None)
-    if len(curve) == 1:
-        axes.vlines(xs, least, most, color=look.colour, linewidth=1, alpha=0.7)
-    axes.fill_between(xs, least, most, color=look.colour, alpha=BAND_ALPHA, linewidth=0)
+def _curve_axes(x_label: str, y_label: str) -> Callable[[Axes], None]:
+    def label(axes: Axes) -> None:
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+
+    return label
 
 
 def _thousands(value: float, _: object = None) -> str:
     for limit, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:g}{unit}"
-    return plain_number(value)
+    return f"{value:g}"
 
 
-def draw_recall(rows: Sequence[Row]) -> Figure | Absent:
-    """Mean over seeds with the spread; a map for each length of the texts."""
+@figure(
+    "Recall: accuracy by number of pairs",
+    "Multi-query associative recall, mean over seeds ± standard deviation, on examples that neither training nor "
+    "validation saw. The setting was chosen for full attention to learn the task: what the others reach is what they "
+    "reach in that many steps.",
+)
+def recall(rows: Sequence[Row]) -> Figure | str:
+    """A map for each length of the texts."""
     found = accuracies(rows, RECALL_TASK, "num_pairs")
     if not found:
-        return Absent(reason=f"no accuracy of task {RECALL_TASK} by number of pairs")
-    names = list(dict.fromkeys(quality.variant for _, quality in found))
+        return f"no accuracy of task {RECALL_TASK} by number of pairs"
+    by_length = grouped(found, lambda each: each[0].length or 0)
     maps = {
-        f"texts of {length} tokens" if length else "multi-query recall": mean_cells(
-            [each for each in found if (each[1].length or 0) == length], "variant", "num_pairs"
-        )
-        for length in sorted({quality.length or 0 for _, quality in found})
+        f"texts of {length} tokens" if length else "multi-query recall": mean_cells(own, "variant", "num_pairs")
+        for length, own in sorted(by_length.items())
     }
-    return draw_heat_maps(maps, names, ACCURACY, labels=("", "pairs to remember"), title=_experiment_words(found))
+    return draw_heat_maps(maps, ACCURACY, labels=("", "pairs to remember"), title=_experiment_words(found))
 
 
-def draw_needle(rows: Sequence[Row]) -> Figure | Absent:
+@figure(
+    "Needle maps",
+    "Share of passkey tokens retrieved, by length of the context and depth of the passkey (0: beginning, 1: end), mean "
+    "over seeds. The setting was chosen for full attention to learn the task. One layer sees no further back than its "
+    "window, and n layers no further than n windows.",
+)
+def needle(rows: Sequence[Row]) -> Figure | str:
     """Accuracy, mean over seeds: a map for each variant, depth downwards."""
     found = accuracies(rows, NEEDLE_TASK, "depth")
     if not found:
-        return Absent(reason=f"no accuracy of task {NEEDLE_TASK} by length and depth")
-    maps = {
-        name: mean_cells([each for each in found if each[1].variant == name], "depth", "length")
-        for name in dict.fromkeys(quality.variant for _, quality in found)
-    }
-    depths = [f"{each:g}" for each in sorted({quality.depth or 0.0 for _, quality in found})]
-    labels = ("depth", "length (tokens)")
-    return draw_heat_maps(maps, depths, ACCURACY, labels=labels, side_by_side=3, title=_experiment_words(found))
+        return f"no accuracy of task {NEEDLE_TASK} by length and depth"
+    by_depth = sorted(found, key=lambda each: each[0].depth or 0)
+    by_variant = grouped(by_depth, lambda each: each[0].variant)
+    maps = {name: mean_cells(own, "depth", "length") for name, own in by_variant.items()}
+    return draw_heat_maps(maps, ACCURACY, labels=("depth", "length (tokens)"), title=_experiment_words(found))
 
 
-def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Row, Quality]]:
-    """Accuracies of a task along an axis, of one model, data and budget, with those that were skipped; or none."""
-    found = comparable_rows(
-        row
+def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Quality, str]]:
+    """Accuracies of a task along an axis with their status: of one experiment and budget, or none without any value."""
+    asked = {
+        id(row.quality): (row.quality, row.status)
         for row in rows
         if row.quality is not None
         and row.quality.task == task
         and getattr(row.quality, axis) is not None
         and row.quality.quantity == "accuracy"
-    )
-    told = [(row, row.quality) for row in found if row.quality is not None]
-    return told if any(quality.value is not None for _, quality in told) else []
+    }
+    kept = comparable(quality for quality, _ in asked.values())
+    # Checkpoints count only where nothing was compared at equal tokens.
+    kept = [quality for quality in kept if quality.budget == "equal_tokens"] or kept
+    return [asked[id(quality)] for quality in kept] if any(quality.value is not None for quality in kept) else []
 
 
-def mean_cells(found: Iterable[tuple[Row, Quality]], row: str, column: str) -> dict[tuple[str, str], HeatCell]:
+def mean_cells(found: Iterable[tuple[Quality, str]], row: str, column: str) -> dict[tuple[str, str], HeatCell]:
     """By two attributes: mean and spread over the seeds of one setting; a status where no seed has a value."""
-    groups: dict[tuple[str, str], list[tuple[Row, Quality]]] = {}
-    for each in found:
-        names = (getattr(each[1], name) or 0 for name in (row, column))
-        above, beside = (f"{name:g}" if isinstance(name, float) else f"{name}" for name in names)
-        groups.setdefault((above, beside), []).append(each)
-    return {key: _mean_cell(own) for key, own in groups.items()}
+
+    def place(each: tuple[Quality, str]) -> tuple[str, str]:
+        values = [getattr(each[0], name) or 0 for name in (row, column)]
+        above, beside = (f"{value:g}" if isinstance(value, float) else f"{value}" for value in values)
+        return above, beside
+
+    return {key: _mean_cell(own) for key, own in grouped(found, place).items()}
 
 
-def _mean_cell(found: Sequence[tuple[Row, Quality]]) -> HeatCell:
-    mean = over_seeds(quality for _, quality in found if quality.value is not None)
+def _mean_cell(found: Sequence[tuple[Quality, str]]) -> HeatCell:
+    mean = over_seeds(quality for quality, _ in found)
     if mean is None:
-        return HeatCell(value=None, text=found[0][0].status.replace("_", " "))
+        return HeatCell(None, found[0][1].replace("_", " "))
     spread = "" if mean.spread is None else f" ± {mean.spread:.2f}"
-    return HeatCell(value=mean.mean, text=f"{mean.mean:.2f}{spread}")
+    return HeatCell(mean.mean, f"{mean.mean:.2f}{spread}")
 
 
-def _experiment_words(found: Sequence[tuple[Row, Quality]]) -> str:
+def _experiment_words(found: Sequence[tuple[Quality, str]]) -> str:
     """What was trained on what, and under which terms; the rows are those of one figure."""
-    quality = found[0][1]
+    quality = found[0][0]
     terms = "trained on equal tokens" if quality.budget == "equal_tokens" else "checkpoints, each trained for itself"
     return f"{experiment_of(quality)}, {terms}"
 
 
-def draw_transfer(rows: Sequence[Row]) -> Figure | Absent:
+@figure(
+    "From the kernel to the model",
+    "Speed-ups over unfused MHA of whole models, against what Amdahl's law makes of the op's own speed-up and of "
+    "attention's share of the model's time. Points below the line lost on the way.",
+)
+def transfer(rows: Sequence[Row]) -> Figure | str:
     """Predicted against measured speed-up, a panel for each model."""
     found = predictions(row for row in rows if row.cell is not None and row.cell.suite == TRANSFER)
     if not found:
-        return Absent(reason=f"no variant has rows of its op and of a model beside the baseline in suite {TRANSFER}")
-    models = list(dict.fromkeys(each.model for each in found))
-    marks: Mapping[str, str] = dict(zip(dict.fromkeys(each.mode for each in found), MARKERS, strict=False))
-    styles = {
-        name: dataclasses.replace(look, marker="o") for name, look in named_looks(e.variant for e in found).items()
-    }
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained")
-    panels = figure.subplots(1, len(models), squeeze=False)[0]
-    for model, axes in zip(models, panels, strict=True):
-        own = [each for each in found if each.model == model]
+        return f"no variant has rows of its op and of a model beside the baseline in suite {TRANSFER}"
+    by_model = grouped(found, lambda each: each.model)
+    marks = dict(zip(dict.fromkeys(each.mode for each in found), MARKERS, strict=False))
+    styles = looks((each.variant for each in found), marker="o", linestyle="none")
+    drawn = Figure(figsize=(10.5, 4.4), layout="constrained")
+    panels = drawn.subplots(1, len(by_model), squeeze=False)[0]
+    for (model, own), axes in zip(by_model.items(), panels, strict=True):
         for each in own:
-            look = dataclasses.replace(styles[each.variant], marker=marks[each.mode])
-            speed_up = 1 / each.measured.value
             # A speed-up's interval is that of the times, turned round.
             low, high = (None if end is None else 1 / end for end in (each.measured.high, each.measured.low))
-            draw_spot(axes, 1 / each.predicted, speed_up, look, y_ends=(low, high))
+            y = Contrast(value=1 / each.measured.value, low=low, high=high)
+            draw_spot(axes, exactly(1 / each.predicted), y, {**styles[each.variant], "marker": marks[each.mode]})
         told = [1 / value for each in own for value in (each.predicted, each.measured.value)]
-        axes.plot([min(told), max(told)], [min(told), max(told)], LINESTYLES[1], color=INK, linewidth=1)
-        axes.set_title(model)
-        axes.set_xlabel("speed-up by Amdahl's law (×)")
-        axes.set_ylabel("measured (×)")
-        log_ticks(axes, "x")
-        log_ticks(axes, "y")
-    modes = {mode.replace("_", " + "): Look(colour=INK, line="-", marker=marker) for mode, marker in marks.items()}
+        axes.plot([min(told), max(told)], [min(told), max(told)], "--", color=INK, linewidth=1)
+        axes.set(title=model, xlabel="speed-up by Amdahl's law (×)", ylabel="measured (×)")
+        value_axis(axes.xaxis)
+        value_axis(axes.yaxis)
+    modes = {
+        mode.replace("_", " + "): {"color": INK, "linestyle": "none", "marker": mark} for mode, mark in marks.items()
+    }
     legend_beside(panels[-1], {**styles, **modes})
-    return figure
+    return drawn

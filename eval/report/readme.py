@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from eval.query import by_device
-from eval.report.drawing import Absent
-from eval.report.figures import PARETO
 from eval.report.findings import commits, coverage_table
+from eval.report.model_figures import pareto
 from eval.report.text import Table, label, markdown, plain_rows
 from eval.report.trainings import SURGERY, exchanges, exchanges_table
 from eval.report.variants import variants_table
@@ -20,6 +19,12 @@ from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
 
+_TABLES: Mapping[str, Callable[[Sequence[Row]], Table]] = {
+    "variants": variants_table,
+    "coverage": coverage_table,
+    "exchanges": exchanges_table,
+}
+PARTS = ("variants", "figure", "coverage", "exchanges")
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
 )
@@ -48,7 +53,7 @@ def regenerated(document: str, rows: Sequence[Row], *, report: str) -> str:
         told = [own for own in devices if exchanges(own)]
         if name != "exchanges":
             told = [[row for row in own if row.quality is None or row.quality.task != SURGERY] for own in devices[:1]]
-        text = "\n".join(PARTS[name](own, report) for own in told)
+        text = "\n".join(_part(name, own, report) for own in told)
         return f"{found['begin']}{text}{found['end']}"
 
     alone = _MARK.findall(_PART.sub("", document))
@@ -79,29 +84,20 @@ def report_link(page: Path, report: Path) -> str:
     return Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
 
 
-def _table(make: Callable[[Sequence[Row]], Table]) -> Callable[[Sequence[Row], str], str]:
-    def part(rows: Sequence[Row], _: str) -> str:
-        table = make(rows)
-        return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
-
-    return part
+def _part(name: str, rows: Sequence[Row], report: str) -> str:
+    if name == "figure":
+        return _figure(rows, report)
+    table = _TABLES[name](rows)
+    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
 
 
 def _figure(rows: Sequence[Row], report: str) -> str:
-    drawing = PARETO.drawn(plain_rows(rows, label))
-    if isinstance(drawing, Absent):
-        return f"No figure: {drawing.reason}.\n"
-    picture = f"![{PARETO.title}]({quote(report)}/figures/{PARETO.name}.svg)"
-    return f"{picture}\n\n{markdown(f'{PARETO.caption} {_measured(rows)}')}\n"
+    drawing = pareto.drawn(plain_rows(rows, label))
+    if isinstance(drawing, str):
+        return f"No figure: {drawing}.\n"
+    picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
+    return f"{picture}\n\n{markdown(f'{pareto.caption} {_measured(rows)}')}\n"
 
 
 def _measured(rows: Sequence[Row]) -> str:
     return f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
-
-
-PARTS: Mapping[str, Callable[[Sequence[Row], str], str]] = {
-    "variants": _table(variants_table),
-    "figure": _figure,
-    "coverage": _table(coverage_table),
-    "exchanges": _table(exchanges_table),
-}

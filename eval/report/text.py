@@ -8,12 +8,13 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from pydantic import BaseModel
 
 from eval.rows import Row
+from eval.statistics import Contrast
 from zoo.config.errors import printable
 
 NOTHING = "–"
@@ -26,8 +27,6 @@ _MARKUP = re.compile(
 _FORMULA = re.compile(r"\s*[=@＝＠]|\s*[-+＋－](?!\d+(\.\d+)?\Z)")
 # Texts that are JSON keep its letters.
 _JSON = ("attention", "settings", "surgery")
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Markdown(str):
@@ -68,23 +67,16 @@ def label(text: str) -> str:
 
 def plain_rows(rows: Iterable[Row], plain: Callable[[str], str] = printable) -> list[Row]:
     """The rows with every text but the attention's JSON made plain."""
-    return [_plain_model(row, plain) for row in rows]
-
-
-def _plain_model(model: ModelT, plain: Callable[[str], str]) -> ModelT:
-    values = {name: value for name, value in model if name not in _JSON}
-    changes = {name: new for name, value in values.items() if (new := _plain(value, plain)) is not value}
-    return model.model_copy(update=changes) if changes else model
+    return [_plain(row, plain) for row in rows]
 
 
 def _plain(value: Any, plain: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        new = plain(value)
-        return value if new == value else new
+        return plain(value)
+    if isinstance(value, list):
+        return [_plain(each, plain) for each in value]
     if isinstance(value, BaseModel):
-        return _plain_model(value, plain)
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return [plain(each) for each in value]
+        return value.model_copy(update={name: _plain(each, plain) for name, each in value if name not in _JSON})
     return value
 
 
@@ -117,6 +109,14 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their keys, joined with dots."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, and never an exponent below a billion."""
     if value is None:
@@ -129,31 +129,23 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+def interval(figure: Contrast | None) -> str:
     """A number and its interval; the number alone where there is none."""
-    if low is None or high is None:
-        return number(value, digits)
-    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
-
-
-def open_interval(low: float | None, high: float | None, form: str) -> str:
-    """An interval of which an end, formatted by `form`, may be beyond all that was measured; empty if both are."""
-    if low is None and high is None:
-        return ""
-    ends = ("…" if end is None else format(end, form) for end in (low, high))
-    return f"[{', '.join(ends)}]"
+    if figure is None:
+        return NOTHING
+    ends = [number(end) for end in (figure.low, figure.high) if end is not None]
+    return f"{number(figure.value)} [{', '.join(ends)}]" if len(ends) == 2 else number(figure.value)
 
 
 def num_bytes(value: float | None) -> str:
     """A size in the binary unit that suits it."""
     if value is None:
         return NOTHING
-    units = ("B", "KiB", "MiB", "GiB", "TiB")
-    power = 0
-    while abs(value) >= 1024 and power < len(units) - 1:
-        value /= 1024
-        power += 1
-    return f"{value:.0f} {units[power]}" if power == 0 else f"{number(value)} {units[power]}"
+    if abs(value) < 1024:
+        return f"{value:.0f} B"
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = min(int(math.log2(abs(value)) // 10), len(units))
+    return f"{number(value / 1024**power)} {units[power - 1]}"
 
 
 def as_text(value: object) -> str:

@@ -7,22 +7,21 @@ what was mended belongs to that name and the way, as in `name, heal`.
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eval.report.quality import (
     TEXT_TASKS,
     Experiment,
-    by_training,
     experiment_of,
+    grouped,
     measured_quality,
     of_one_training,
-    one_per_seed,
     over_seeds,
 )
-from eval.report.text import NOTHING, Table, as_text, interval, num_bytes, number
+from eval.report.text import NOTHING, Table, as_text, flat, interval, num_bytes, number
 from eval.rows import Quality, Row
 from eval.rows.schema import Budget
-from eval.statistics import paired_difference
+from eval.statistics import Contrast, paired_difference
 
 _EQUAL: dict[Budget, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 # Digits of a digest that tell the few of one table apart.
@@ -30,8 +29,15 @@ _SHOWN = 8
 SURGERY = "surgery"
 # Bits per byte; a share of less says more about the text that was learnt than about what the exchange broke.
 _LEAST_LOST = 0.01
-# What may be compared: one experiment and quantity, under one budget, on the same terms.
-Comparison = tuple[Experiment, str, Budget, tuple[int | None, str | None]]
+
+
+class Comparison(NamedTuple):
+    """What may be compared: one experiment and quantity, under one budget, on the same terms."""
+
+    experiment: Experiment
+    quantity: str
+    budget: Budget
+    terms: tuple[int | None, str | None]
 
 
 def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, Quality]]]:
@@ -40,64 +46,44 @@ def trainings(found: Iterable[Quality]) -> dict[Comparison, dict[str, dict[int, 
     A variant that was trained in several ways within a comparison stands there once for each, with its steps and the
     beginning of its settings' digest.
     """
-    compared: dict[Comparison, dict[str, list[Quality]]] = {}
-    for quality in found:
-        if quality.is_of_training and quality.is_overall:
-            comparison = (experiment_of(quality), quality.quantity, quality.budget, quality.terms)
-            compared.setdefault(comparison, {}).setdefault(quality.variant, []).append(quality)
-    return {
-        comparison: {name: one_per_seed(own) for name, each in variants.items() for name, own in _named(name, each)}
-        for comparison, variants in compared.items()
-    }
+    own = [quality for quality in found if quality.is_of_training and quality.is_overall]
+    compared = grouped(own, lambda each: Comparison(experiment_of(each), each.quantity, each.budget, each.terms))
+    return {comparison: _by_variant(own) for comparison, own in compared.items()}
 
 
-def _named(variant: str, found: Sequence[Quality]) -> list[tuple[str, list[Quality]]]:
-    groups = list(by_training(found).values())
-    if len(groups) == 1:
-        return [(variant, groups[0])]
-    return [(f"{variant} ({_way(group[0])})", group) for group in groups]
-
-
-def _way(quality: Quality) -> str:
-    return f"{quality.steps} steps" + (f", {quality.settings_digest[:_SHOWN]}" if quality.settings_digest else "")
+def _by_variant(found: Sequence[Quality]) -> dict[str, dict[int, Quality]]:
+    variants = {}
+    for variant, own in grouped(found, lambda quality: quality.variant).items():
+        ways = grouped(own, lambda quality: quality.training).values()
+        for trained in ways:
+            steps, digest = trained[0].steps, trained[0].settings_digest
+            way = f" ({steps} steps{f', {digest[:_SHOWN]}' if digest else ''})" if len(ways) > 1 else ""
+            variants[f"{variant}{way}"] = {quality.seed: quality for quality in trained}
+    return variants
 
 
 def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str]:
     """The experiment of each, with what tells those of one name apart: the data's content, and settings that differ."""
-    groups: dict[tuple[str, str, Budget], list[Comparison]] = {}
-    for comparison in comparisons:
-        experiment, quantity, budget, _ = comparison
-        groups.setdefault((str(experiment), quantity, budget), []).append(comparison)
-    return {
-        comparison: ", ".join([name, *_differences(comparison, group)])
-        for (name, *_), group in groups.items()
-        for comparison in group
-    }
-
-
-def _differences(comparison: Comparison, group: Sequence[Comparison]) -> list[str]:
-    own, all_facts = _facts(comparison), [_facts(each) for each in group]
-    differing = [key for key in own if len({facts.get(key) for facts in all_facts}) > 1]
-    differing += sorted({key for facts in all_facts for key in facts} - own.keys())
-    return [f"{key} {own.get(key, 'unknown')}" for key in differing]
+    names = {}
+    alike = grouped(comparisons, lambda each: (str(each.experiment), each.quantity, each.budget))
+    for (experiment, *_), group in alike.items():
+        facts = {comparison: _facts(comparison) for comparison in group}
+        keys = sorted({key for own in facts.values() for key in own})
+        for comparison, own in facts.items():
+            differing = [key for key in (*own, *keys) if len({each.get(key) for each in facts.values()}) > 1]
+            told = [f"{key} {own.get(key, 'unknown')}" for key in dict.fromkeys(differing)]
+            names[comparison] = ", ".join([experiment, *told])
+    return names
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
-    experiment, _, _, (_, settings) = comparison
-    contents = {"trained on": experiment.trained_on, "measured on": experiment.measured_on}
-    facts = {key: value[:_SHOWN] for key, value in contents.items() if value is not None}
+    (_, _, trained_on, measured_on), (_, settings) = comparison.experiment, comparison.terms
+    contents = {"trained on": trained_on, "measured on": measured_on}
+    # As JSON writes them: names and values from a file may hold anything.
+    told = {json.dumps(key)[1:-1]: json.dumps(value) for key, value in flat(json.loads(settings or "{}")).items()}
     # Trainings of other lengths are told apart by their steps, which have a column.
-    flat = {} if settings is None else _flat(json.loads(settings))
-    return facts | {key: value for key, value in flat.items() if key != "training.steps"}
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in mapping.items():
-        # As JSON writes it: a name from a file may hold anything.
-        name = prefix + json.dumps(key)[1:-1]
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: json.dumps(value)}
-    return flat
+    told.pop("training.steps", None)
+    return {key: value[:_SHOWN] for key, value in contents.items() if value is not None} | told
 
 
 def trainings_table(rows: Sequence[Row]) -> Table:
@@ -106,25 +92,25 @@ def trainings_table(rows: Sequence[Row]) -> Table:
     compared = trainings(measured_quality(rows))
     names = named_comparisons(compared)
     for comparison, variants in compared.items():
-        _, metric, budget, _ = comparison
-        reached = {name: over_seeds(seeds.values()) for name, seeds in variants.items()}
-        first = next(iter(reached.values()))
-        for name, seeds in variants.items():
-            found = reached[name]
+        first = None
+        for name, by_seed in variants.items():
+            seeds = by_seed.values()
+            found = over_seeds(seeds)
             assert found is not None, "only figures with a value are compared"
             lines.append(
                 (
                     names[comparison],
-                    _EQUAL[budget],
+                    _EQUAL[comparison.budget],
                     name,
-                    _median([each.steps for each in seeds.values()]),
-                    metric.replace("_", " ") + _batches(seeds.values()),
+                    _median([each.steps for each in seeds]),
+                    comparison.quantity.replace("_", " ") + _batches(seeds),
                     str(found),
-                    NOTHING if found is first or found.minus(first) is None else found.against(first),
-                    _median([each.tokens_per_second for each in seeds.values()]),
-                    num_bytes(max((each.peak_bytes or 0 for each in seeds.values()), default=0) or None),
+                    found.against(first) or NOTHING,
+                    _median([each.tokens_per_second for each in seeds]),
+                    num_bytes(max((each.peak_bytes or 0 for each in seeds), default=0) or None),
                 )
             )
+            first = first or found
     return Table(
         columns=(
             *("model and data", "at equal", "variant", "steps", "figure", "held-out value"),
@@ -160,37 +146,38 @@ def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
         `checkpoint`, `variant`, and `refused`, or `surgery`, the whole report, with `damage` of it; of a mended one
         `arm` and its figures as well.
     """
-    looks = [row for row in rows if row.quality is not None and row.quality.task == SURGERY]
-    names = {row.quality.model for row in looks if row.quality is not None}
-    found = [quality for quality in measured_quality(rows) if quality.is_overall]
+    looks = _looks(rows)
+    names = {look.model for look, _ in looks}
+    mended = grouped(
+        (each for each in measured_quality(rows) if each.is_overall and each.model not in names),
+        lambda each: (each.model.rpartition(", ")[0], each.variant),
+    )
     lines: list[dict[str, Any]] = []
-    for row in looks:
-        look = row.quality
-        assert look is not None, "it was asked for"
+    for look, reason in looks:
         about: dict[str, Any] = {"checkpoint": look.model, "variant": look.variant}
         if look.surgery is None:
-            lines.append({**about, "refused": row.reason})
+            lines.append({**about, "refused": reason})
             continue
         surgery = json.loads(look.surgery)
         about = {**about, "surgery": surgery, "damage": surgery["damage"]}
-        arms: dict[str, list[Quality]] = {}
-        for each in found:
-            name, _, arm = each.model.rpartition(", ")
-            if (name, each.variant) == (look.model, look.variant) and each.model not in names:
-                arms.setdefault(arm, []).append(each)
+        arms = grouped(mended.get((look.model, look.variant), []), lambda each: each.model.rpartition(", ")[2])
         lines += [{**about, "arm": arm, **_figures(own, surgery["damage"])} for arm, own in arms.items()] or [about]
     return lines
 
 
+def _looks(rows: Sequence[Row]) -> list[tuple[Quality, str | None]]:
+    """What exchanges did, with the reason where one was refused."""
+    return [(row.quality, row.reason) for row in rows if row.quality is not None and row.quality.task == SURGERY]
+
+
 def originals(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A line for each checkpoint whose attention was exchanged: its own figures."""
-    names = dict.fromkeys(row.quality.model for row in rows if row.quality is not None and row.quality.task == SURGERY)
     found = [each for each in measured_quality(rows) if each.is_overall and each.task != SURGERY]
-    own = {name: [each for each in found if (each.model, each.budget) == (name, "checkpoint")] for name in names}
+    own = grouped((each for each in found if each.budget == "checkpoint"), lambda each: each.model)
     return [
-        {"checkpoint": name, "variant": each[0].variant, "arm": "original", **_figures(each, None)}
-        for name, each in own.items()
-        if each
+        {"checkpoint": name, "variant": own[name][0].variant, "arm": "original", **_figures(own[name], None)}
+        for name in dict.fromkeys(look.model for look, _ in _looks(rows))
+        if name in own
     ]
 
 
@@ -239,35 +226,41 @@ def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
+def share_of(line: Mapping[str, Any]) -> Contrast | None:
+    """The share that came back by a line of `exchanges`, with its interval; None where none is known."""
+    if line.get("recovered_share") is None:
+        return None
+    return Contrast(value=line["recovered_share"], low=line["recovered_share_low"], high=line["recovered_share_high"])
+
+
 def exchanges_table(rows: Sequence[Row]) -> Table:
     """A line for the variants of one device that an exchange broke alike, with what mending them came to."""
-    lines: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    for line in exchanges(rows):
-        if "damage" in line:
-            lines.setdefault((line["checkpoint"], line["variant"]), {})[line.get("arm", "")] = line
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (checkpoint, variant), arms in lines.items():
-        alike.setdefault((checkpoint, _exchange(arms)), []).append(variant)
+    broken = [line for line in exchanges(rows) if "damage" in line]
+    variants = grouped(broken, lambda line: (line["checkpoint"], line["variant"]))
+    alike = grouped(variants, lambda exchanged: (exchanged[0], _exchange(variants[exchanged])))
     return Table(
         columns=(
             *("model", "variant", "KL nats/token", "bits per byte before", "after"),
             *("healed", "share that came back", "fine-tuned", "from nothing"),
         ),
-        rows=tuple((checkpoint, ", ".join(names), *cells) for (checkpoint, cells), names in alike.items()),
+        rows=tuple(
+            (checkpoint, ", ".join(variant for _, variant in own), *cells) for (checkpoint, cells), own in alike.items()
+        ),
         note="The attention of a trained model is exchanged, then mended with one budget of tokens: by learning from "
         "the original, by plain fine-tuning, or not at all but by a model of that variant from nothing. Means over "
         "seeds, with Student's 95 % interval of the share.",
     )
 
 
-def _exchange(arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    damage, heal = next(iter(arms.values()))["damage"], arms.get("heal", {})
+def _exchange(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    damage, arms = lines[0]["damage"], {line.get("arm"): line for line in lines}
+    healed, *others = (
+        number(arms.get(arm, {}).get("mean_bits_per_byte"), 4) for arm in ("heal", "finetune", "scratch")
+    )
     return (
         number(damage["kl_nats_per_token"]),
         *(number(damage[f"bits_per_byte_{when}"], 4) for when in ("before", "after")),
-        number(heal.get("mean_bits_per_byte"), 4),
-        interval(heal.get("recovered_share"), heal.get("recovered_share_low"), heal.get("recovered_share_high")),
-        *(number(arms.get(arm, {}).get("mean_bits_per_byte"), 4) for arm in ("finetune", "scratch")),
+        *(healed, interval(share_of(arms.get("heal", {}))), *others),
     )
 
 

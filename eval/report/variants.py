@@ -1,10 +1,21 @@
 """What each variant costs and what it is worth, in one line."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from eval.query import Measured, measured, most_common_rounds, ratio_of, same_rounds
-from eval.report.quality import Experiment, OverSeeds, QualityBook, experiment_of, measured_quality
+from eval.report.quality import (
+    COMPARABLE,
+    RECALL_TASK,
+    TEXT_TASKS,
+    Experiment,
+    OverSeeds,
+    Reached,
+    experiment_of,
+    grouped,
+    measured_quality,
+    overall,
+)
 from eval.report.text import NOTHING, Table, interval, num_bytes
 from eval.report.trainings import SURGERY
 from eval.rows import Row
@@ -17,189 +28,194 @@ REFERENCE = "mha"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VariantFacts:
-    """One variant in whole models.
+    """One variant in whole models; what was not measured is None.
 
     Attributes:
         name: The series.
-        attention: Its mapping as JSON; None if it is not known.
-        status: Of its training step's row; None without one.
-        tokens_per_second: Of a training step; None without times.
-        speed: Speed over the reference's, above 1 is faster; None without both times.
+        attention: Its mapping as JSON.
+        status: Of its training step's row.
+        speed: Of a training step over the reference's; above 1 is faster.
         peak_bytes: Of a training step; where none was measured, of whole trainings.
-        decoding: Tokens per second and the interval's ends, at the cache length of `Setting.decode`.
-        cache_bytes: Of the decoding cache, there.
-        quality: Bits per byte at equal tokens.
+        decoding: Tokens per second.
+        cache_bytes: Of the decoding cache.
+        quality: Bits per byte of text.
         recall: Accuracy of multi-query associative recall.
     """
 
     name: str
     attention: str | None
     status: str | None
-    tokens_per_second: float | None
     speed: Contrast | None
     peak_bytes: int | None
-    decoding: tuple[float, float | None, float | None] | None
+    decoding: Contrast | None
     cache_bytes: int | None
     quality: OverSeeds | None
     recall: OverSeeds | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Which rows the lines are made of.
+class Variants:
+    """Every variant with a training step, a decoding step or a quality; fastest to train first.
 
     Attributes:
-        step: Training steps of one group.
-        decode: Decoding steps of one group.
-        reference: The variant that speeds are told against; None without training steps.
+        facts: Of each.
+        steps: Training steps of one group.
+        decoding: Decoding steps of one group, of the same model if there are any.
+        reference_name: The variant that speeds are told against.
+        text: Bits per byte, of that model and no other.
+        recall: Accuracy of recall.
     """
 
-    step: tuple[Measured, ...]
-    decode: tuple[Measured, ...]
-    reference: Measured | None
+    facts: Sequence[VariantFacts]
+    steps: Sequence[Measured]
+    decoding: Sequence[Measured]
+    reference_name: str
+    text: Reached
+    recall: Reached
 
     @property
-    def model(self) -> str | None:
-        """Whose training steps they are; None without any."""
-        return self.step[0].cell.model if self.step else None
-
-    @property
-    def reference_name(self) -> str:
-        """The reference's variant."""
-        return REFERENCE if self.reference is None else self.reference.cell.variant
-
-    @property
-    def words(self) -> str:
-        """The models and lengths in a sentence, and which variants are one function in the model."""
-        parts = []
-        if self.step:
-            cell = self.step[0].cell
-            parts.append(f"Training steps of {cell.model} (B={cell.batch_size}, L={cell.length}, {cell.dtype})")
-        if self.decode:
-            cell = self.decode[0].cell
-            where = f"after {cell.length} tokens (B={cell.batch_size}, {cell.dtype})"
-            parts.append(f"decoding of {cell.model or 'one layer'} {where}")
-        sentence = "; ".join(parts)
-        if not parts:
-            return "No training or decoding steps of a model."
-        return " ".join([f"{sentence[:1].upper()}{sentence[1:]}.", *same_by_heads([*self.step, *self.decode])])
+    def reference(self) -> VariantFacts | None:
+        """What is known of the reference."""
+        return next((each for each in self.facts if each.name == self.reference_name), None)
 
 
-def setting_of(rows: Sequence[Row]) -> Setting:
-    """The training steps that most variants of one device took together, and their decoding, of the same model."""
+def variants_of(rows: Sequence[Row]) -> Variants:
+    """The variants of one device, in the training steps that most of them took together."""
+    rows = [row for row in rows if row.quality is None or row.quality.task != SURGERY]
+    text = overall(rows, "bits_per_byte", *TEXT_TASKS)
+    steps, decoding = _timed_together(rows, {each.model for each in text if each.budget in COMPARABLE})
+    timed = [each for each in steps if each.samples]
+    references = [each for each in timed if each.cell.variant == REFERENCE]
+    references += [each for each in timed if each.cell.role == "baseline"]
+    reached = Reached(text, model=steps[0].cell.model if steps else None)
+    recall = Reached(overall(rows, "accuracy", RECALL_TASK))
+    by_step, by_decoding = ({each.cell.variant: each for each in found} for found in (steps, decoding))
+    attentions = {row.quality.variant: row.quality.attention for row in rows if row.quality is not None}
+    attentions |= {name: each.cell.attention for name, each in {**by_decoding, **by_step}.items()}
+    peaks = {name: each.peak_bytes for name, each in by_step.items() if each.peak_bytes}
+    peaks = peaks or _training_peaks(rows, reached.experiment)
+
+    def facts(name: str, attention: str | None) -> VariantFacts:
+        step, decoded = by_step.get(name), by_decoding.get(name)
+        speed = ratio_of(references[0], step) if step is not None and references else None
+        return VariantFacts(
+            name=name,
+            attention=attention,
+            status=None if step is None else step.row.status,
+            speed=speed,
+            peak_bytes=peaks.get(name),
+            decoding=None if decoded is None else _decoding(decoded),
+            cache_bytes=None if decoded is None else decoded.cache_bytes,
+            quality=reached.by(name, attention),
+            recall=recall.by(name, attention),
+        )
+
+    speeds = {name: _tokens_per_second(step) for name, step in by_step.items()}
+    fastest_first = sorted(attentions, key=lambda name: (-speeds.get(name, 0), name))
+    return Variants(
+        facts=[facts(name, attentions[name]) for name in fastest_first],
+        steps=steps,
+        decoding=decoding,
+        reference_name=references[0].cell.variant if references else REFERENCE,
+        text=reached,
+        recall=recall,
+    )
+
+
+def _timed_together(rows: Sequence[Row], trained: Collection[str]) -> tuple[list[Measured], list[Measured]]:
+    """The training steps that most variants took together, and their decoding, of the same model."""
     steps = measured(rows, level="model", mode="step")
     # Speed and quality of one model belong together.
-    book = QualityBook(rows)
-    of_trained = [each for each in steps if each.cell.model is not None and book.trained(each.cell.model) is not None]
-    step = most_common_rounds(same_rounds(of_trained or steps))
+    steps = [each for each in steps if each.cell.model in trained] or steps
+    steps = most_common_rounds(same_rounds(steps))
     decoding = measured(rows, mode="decode")
-    same_model = [each for each in decoding if step and each.cell.model == step[0].cell.model]
-    same_way = [each for each in same_model if _way(each) == _way(step[0])]
-    decode = most_common_rounds(same_rounds(same_way or same_model or decoding))
-    timed = [each for each in step if each.samples]
-    reference = next((each for each in timed if each.cell.variant == REFERENCE), None)
-    reference = reference or next((each for each in timed if each.cell.role == "baseline"), None)
-    return Setting(step=tuple(step), decode=tuple(decode), reference=reference)
+    if steps:
+        own = steps[0].cell
+        same_model = [each for each in decoding if each.cell.model == own.model]
+        same_way = [each for each in same_model if (each.cell.dtype, each.cell.execution) == (own.dtype, own.execution)]
+        decoding = same_way or same_model or decoding
+    return steps, most_common_rounds(same_rounds(decoding))
 
 
-def _way(each: Measured) -> tuple[str, str]:
-    return each.cell.dtype, each.cell.execution
+def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str, int]:
+    """The largest peak of each variant's trainings of one experiment, which are all of one batch size and length."""
+    text = [each for each in measured_quality(rows) if each.quantity == "bits_per_byte"]
+    own = [each for each in text if experiment_of(each) == trained and each.peak_bytes is not None]
+    by_variant = grouped(own, lambda quality: quality.variant)
+    return {name: max(each.peak_bytes or 0 for each in group) for name, group in by_variant.items()}
 
 
-def variant_facts(rows: Sequence[Row]) -> list[VariantFacts]:
-    """A line for every variant with a training step, a decoding step or a quality; fastest to train first."""
-    rows = [row for row in rows if row.quality is None or row.quality.task != SURGERY]
-    setting, book = setting_of(rows), QualityBook(rows)
-    steps = {each.cell.variant: each for each in setting.step}
-    decodes = {each.cell.variant: each for each in setting.decode}
-    attentions = {row.quality.variant: row.quality.attention for row in rows if row.quality is not None}
-    attentions |= {name: each.cell.attention for name, each in {**decodes, **steps}.items()}
-    peaks = {name: each.peak_bytes for name, each in steps.items() if each.peak_bytes}
-    peaks = peaks or _training_peaks(rows, book.trained(setting.model))
-    found = []
-    for name, attention in attentions.items():
-        step, decode, reference = steps.get(name), decodes.get(name), setting.reference
-        found.append(
-            VariantFacts(
-                name=name,
-                attention=attention,
-                status=None if step is None else step.row.status,
-                tokens_per_second=None if step is None else _tokens_per_second(step),
-                speed=None if step is None or reference is None else ratio_of(reference, step),
-                peak_bytes=peaks.get(name),
-                decoding=None if decode is None else _decoding(decode),
-                cache_bytes=None if decode is None else decode.cache_bytes,
-                quality=book.bits_per_byte(name, attention, model=setting.model),
-                recall=book.recall(name, attention),
-            )
-        )
-    return sorted(found, key=lambda each: (-(each.tokens_per_second or 0), each.name))
+def _tokens_per_second(each: Measured) -> float:
+    if each.timing is None:
+        return 0
+    tokens = None if each.row.work is None else each.row.work.tokens
+    return (tokens or each.cell.batch_size * each.cell.length) / each.timing.median_seconds
+
+
+def _decoding(each: Measured) -> Contrast | None:
+    timing, tokens = each.timing, each.cell.batch_size
+    if timing is None:
+        return None
+    low, high = (None if end is None else tokens / end for end in (timing.interval_high, timing.interval_low))
+    return Contrast(value=tokens / timing.median_seconds, low=low, high=high)
 
 
 def variants_table(rows: Sequence[Row]) -> Table:
     """The lines as a table, with what they were measured in."""
-    setting, facts = setting_of(rows), variant_facts(rows)
-    reference = next((each for each in facts if each.name == setting.reference_name), None)
-    name = setting.reference_name
+    variants = variants_of(rows)
+    name, steps = variants.reference_name, variants.steps
+    lines = [_line(each, variants.reference) for each in variants.facts]
+    trained = variants.text.experiment
+    untrained = f"none, {(steps[0].cell.model if steps else None) or 'no model'} was not trained on text"
     return Table(
         columns=(
             *("variant", f"training speed over {name} (×)", "training peak", "decoding tokens/s", "cache"),
             *("bits per byte", "recall"),
         ),
-        rows=tuple(line for each in facts if set((line := _line(each, reference))[1:]) != {NOTHING}),
-        note=f"{setting.words} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte at equal "
-        f"tokens (less is better) and recall (accuracy) are values of {name}, means over n seeds ± standard deviation; "
-        f"of the others the differences to it, paired by seed, where Student's 95 % interval of each tells it from 0. "
-        "“as”: the same function by another implementation was trained. Training peaks are those of "
-        f"{'the training steps' if any(each.peak_bytes for each in setting.step) else 'whole trainings'}. "
-        f"{QualityBook(rows).words(setting.model)}",
+        rows=tuple(line for line in lines if set(line[1:]) != {NOTHING}),
+        note=f"{_timed(variants)} Speeds above 1 are faster, with 95 % intervals of paired ratios. Bits per byte at "
+        f"equal tokens (less is better) and recall (accuracy) are values of {name}, means over n seeds ± standard "
+        "deviation; of the others the differences to it, paired by seed, where Student's 95 % interval of each tells "
+        "it from 0. “as”: the same function by another implementation was trained. Training peaks are those of "
+        f"{'the training steps' if any(each.peak_bytes for each in steps) else 'whole trainings'}. "
+        f"Bits per byte: {untrained if trained is None else f'of {trained}'}; recall: "
+        f"{'none was trained' if variants.recall.experiment is None else f'of {variants.recall.experiment}'}.",
     )
+
+
+def _timed(variants: Variants) -> str:
+    """The models and lengths in a sentence, and which variants are one function in the model."""
+    parts = []
+    for each in variants.steps[:1]:
+        cell = each.cell
+        parts.append(f"Training steps of {cell.model} (B={cell.batch_size}, L={cell.length}, {cell.dtype})")
+    for each in variants.decoding[:1]:
+        cell, begin = each.cell, "decoding" if parts else "Decoding"
+        where = f"after {cell.length} tokens (B={cell.batch_size}, {cell.dtype})"
+        parts.append(f"{begin} of {cell.model or 'one layer'} {where}")
+    sentence = "; ".join(parts) or "No training or decoding steps of a model"
+    return " ".join([f"{sentence}.", *same_by_heads([*variants.steps, *variants.decoding])])
 
 
 def _line(facts: VariantFacts, reference: VariantFacts | None) -> tuple[str, ...]:
-    speed, untimed = facts.speed, facts.status not in (None, "ok")
-    qualities_told = []
-    for name in ("quality", "recall"):
-        own: OverSeeds | None = getattr(facts, name)
-        other: OverSeeds | None = None if reference is None else getattr(reference, name)
-        # What is the reference's own training is its value again.
-        is_same = own is None or other is None or own.by_seed == other.by_seed
-        qualities_told.append(NOTHING if own is None else str(own) if is_same else own.against(other))
+    untimed = facts.speed is None and facts.status not in (None, "ok")
     return (
         facts.name,
-        (str(facts.status).replace("_", " ") if untimed else NOTHING)
-        if speed is None
-        else interval(speed.value, speed.low, speed.high),
+        str(facts.status).replace("_", " ") if untimed else interval(facts.speed),
         num_bytes(facts.peak_bytes),
-        NOTHING if facts.decoding is None else interval(*facts.decoding),
+        interval(facts.decoding),
         num_bytes(facts.cache_bytes),
-        *qualities_told,
+        _told(facts.quality, None if reference is None else reference.quality),
+        _told(facts.recall, None if reference is None else reference.recall),
     )
 
 
-def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str, int]:
-    """The largest peak of each variant's trainings of one experiment, which are all of one batch size and length."""
-    peaks: dict[str, int] = {}
-    for quality in measured_quality(rows):
-        of_text = quality.quantity == "bits_per_byte" and experiment_of(quality) == trained
-        if quality.peak_bytes is not None and of_text:
-            peaks[quality.variant] = max(quality.peak_bytes, peaks.get(quality.variant, 0))
-    return peaks
-
-
-def _tokens_per_second(each: Measured) -> float | None:
-    if each.timing is None:
-        return None
-    tokens = None if each.row.work is None else each.row.work.tokens
-    return (tokens or each.cell.batch_size * each.cell.length) / each.timing.median_seconds
-
-
-def _decoding(each: Measured) -> tuple[float, float | None, float | None] | None:
-    timing, tokens = each.timing, each.cell.batch_size
-    if timing is None:
-        return None
-    low, high = (None if end is None else tokens / end for end in (timing.interval_high, timing.interval_low))
-    return tokens / timing.median_seconds, low, high
+def _told(own: OverSeeds | None, reference: OverSeeds | None) -> str:
+    if own is None:
+        return NOTHING
+    # What is the reference's own training is its value again.
+    is_same = reference is None or own.by_seed == reference.by_seed
+    return str(own) if is_same else own.against(reference) or str(own)
 
 
 def same_by_heads(rows: Iterable[Measured]) -> list[str]:

@@ -5,16 +5,29 @@ import json
 import pytest
 
 from eval.report.model_figures import accuracies, mean_cells
-from eval.report.quality import RECALL_TASK, QualityBook, measured_quality, of_main_experiment
+from eval.report.quality import RECALL_TASK, TEXT_TASKS, Reached, comparable, measured_quality, overall
 from eval.report.trainings import named_comparisons, trainings, trainings_table
+from eval.rows import Row
 from tests.eval.report.planted import recall_row
 from tests.eval.rows_factory import attention, changed, quality_row
+
+
+def text(rows: list[Row], model: str | None = None) -> Reached:
+    return Reached(overall(rows, "bits_per_byte", *TEXT_TASKS), model=model)
+
+
+def recall(rows: list[Row]) -> Reached:
+    return Reached(overall(rows, "accuracy", RECALL_TASK))
+
+
+def recalled(name: str, value: float, **fields: object) -> Row:
+    return changed(recall_row(name, 0, value), **fields)
 
 
 def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_own_value() -> None:
     rows = [quality_row("mha", seed, value) for seed, value in enumerate((2.0, 2.2))]
     rows.append(quality_row("mha", 0, 9.0, metric="val_bits_per_byte"))
-    found = QualityBook(rows).bits_per_byte("mha", attention("mha"))
+    found = text(rows).by("mha", attention("mha"))
     assert found is not None
     assert found.mean == pytest.approx(2.1)
     assert found.spread == pytest.approx(0.1414, abs=1e-3)
@@ -22,57 +35,66 @@ def test_the_mean_is_over_seeds_and_an_evaluation_counts_before_the_trainings_ow
 
 
 def test_another_implementation_of_the_same_function_lends_its_quality_and_is_named() -> None:
-    book = QualityBook([quality_row("mha", seed, 2.0) for seed in range(3)])
-    found = book.bits_per_byte("mha_manual", attention("mha_manual"))
-    assert found is not None
+    reached = text([quality_row("mha", seed, 2.0) for seed in range(3)])
+    found = reached.by("mha_manual", attention("mha_manual"))
     assert (found.of, len(found.by_seed)) == ("mha", 3)
-    assert book.bits_per_byte("swa", attention("swa")) is None
-    assert book.bits_per_byte("mqa", attention("mqa")) is None
+    assert reached.by("swa", attention("swa")) is reached.by("mqa", attention("mqa")) is None
 
 
-def test_values_of_bins_and_other_tasks_are_not_the_whole() -> None:
-    rows = [quality_row("mha", 0, 2.0), changed(quality_row("mha", 0, 5.0), position=64)]
-    rows += [changed(quality_row("mha", 0, 6.0), length=512), recall_row("mha", 0, 0.5, 32), recall_row("mha", 0, 0.9)]
-    book = QualityBook(rows)
-    assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-    assert str(book.recall("mha", None)) == "0.900 (n=1)"
+ALONE = quality_row("mha", 0, 3.0, budget="checkpoint")
+# What else was measured -> variant -> what it reached in text, and at recall.
+CASES = {
+    "values of bins and of other tasks are not the whole": (
+        [
+            quality_row("mha", 0, 5.0, position=64),
+            quality_row("mha", 0, 6.0, length=512),
+            recalled("mha", 0.5, num_pairs=32),
+        ],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
+    ),
+    "equal seconds and checkpoints never pass for equal tokens": (
+        [ALONE, quality_row("mha", 0, 9.0, budget="equal_seconds"), recalled("mha", 0.1, budget="equal_seconds")],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)")},
+    ),
+    "other models and other data lend nothing": (
+        [
+            *(
+                quality_row("swa", 0, 2.0),
+                quality_row("mha", 0, 5.0, data="notes"),
+                quality_row("linear", 0, 6.0, model="llama_tiny"),
+            ),
+            *(recalled("swa", 0.9), recalled("mha", 0.2, model="gpt_tiny"), recalled("mha", 0.3, data="mqar_long")),
+        ],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
+    ),
+    "equal tokens are equal, and those of most variants count": (
+        [
+            *(quality_row(name, 0, 2.0, tokens=100) for name in ("mha", "swa", "mqa", "sinks")),
+            *(quality_row(name, 0, 1.5, tokens=1000) for name in ("mha", "linear")),
+        ],
+        {"mha": ("2.000 (n=1)", "0.900 (n=1)"), "linear": ("None", "None")},
+    ),
+}
 
 
-def test_a_checkpoint_counts_only_where_no_comparison_was_made_and_says_so() -> None:
-    alone = quality_row("mha", 0, 3.0, budget="checkpoint")
-    book = QualityBook([alone])
-    assert str(book.bits_per_byte("mha", None)) == "3.000 (n=1), checkpoint"
-    assert str(QualityBook([alone, quality_row("mha", 0, 2.0)]).bits_per_byte("mha", None)) == "2.000 (n=1)"
-
-
-def test_training_for_equal_seconds_never_passes_for_training_on_equal_tokens() -> None:
-    seconds = [recall_row("mha", 0, 0.1), quality_row("mha", 0, 9.0)]
-    rows = [
-        recall_row("mha", 0, 0.9),
-        quality_row("mha", 0, 2.0),
-        *(changed(row, budget="equal_seconds") for row in seconds),
-    ]
+@pytest.mark.parametrize("case", CASES)
+def test_a_variants_figure_is_that_of_the_comparison_of_most_variants(case: str) -> None:
+    others, told = CASES[case]
+    rows = [quality_row("mha", 0, 2.0), recall_row("mha", 0, 0.9), *others]
     for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.recall("mha", None)) == "0.900 (n=1)"
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-    assert QualityBook([changed(rows[0], budget="equal_seconds")]).recall("mha", None) is None
+        assert {name: (str(text(each).by(name, None)), str(recall(each).by(name, None))) for name in told} == told
 
 
-def test_figures_of_another_model_or_other_data_are_never_lent() -> None:
-    rows = [quality_row(name, 0, 2.0) for name in ("mha", "swa")]
-    rows += [quality_row("mha", 0, 5.0, data="notes"), quality_row("linear", 0, 6.0, model="llama_tiny")]
-    rows += [recall_row(name, 0, 0.9) for name in ("mha", "swa")]
-    rows += [changed(recall_row("mha", 0, 0.2), model="gpt_tiny"), changed(recall_row("mha", 0, 0.3), data="mqar_long")]
-    for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-        assert book.bits_per_byte("linear", None) is None
-        assert str(book.bits_per_byte("linear", None, model="llama_tiny")) == "6.000 (n=1)"
-        assert book.bits_per_byte("mha", None, model="gpt_small") is None
-        assert str(book.recall("mha", None)) == "0.900 (n=1)"
-        assert book.words() == "Bits per byte: of gpt_tiny on stdlib; recall: of gpt_recall on mqar."
-        assert "gpt_small was not trained" in book.words("gpt_small")
+def test_a_checkpoint_counts_where_no_comparison_was_made_and_says_so_and_equal_seconds_never_do() -> None:
+    assert str(text([ALONE]).by("mha", None)) == "3.000 (n=1), checkpoint"
+    assert recall([recalled("mha", 0.9, budget="equal_seconds")]).by("mha", None) is None
+
+
+def test_the_figures_of_a_model_are_its_own() -> None:
+    rows = [quality_row("mha", 0, 2.0), quality_row("swa", 0, 2.0), quality_row("linear", 0, 6.0, model="llama_tiny")]
+    assert (str(text(rows).experiment), text(rows, "gpt_small").experiment) == ("gpt_tiny on stdlib", None)
+    assert str(text(rows, "llama_tiny").by("linear", None)) == "6.000 (n=1)"
+    assert text(rows, "gpt_small").by("mha", None) is None
 
 
 def test_a_figure_holds_one_model_data_and_budget() -> None:
@@ -81,19 +103,10 @@ def test_a_figure_holds_one_model_data_and_budget() -> None:
         changed(rows[0], **field) for field in ({"budget": "equal_seconds"}, {"model": "gpt_tiny"}, {"data": "x"})
     ]
     alone = changed(rows[0], budget="checkpoint")
-    assert of_main_experiment(measured_quality([*others, alone, *rows])) == measured_quality(rows)
-    assert of_main_experiment(measured_quality([others[0], alone])) == measured_quality([alone])
-    assert of_main_experiment([]) == []
-
-
-def test_equal_tokens_are_equal_and_the_budget_of_most_variants_counts() -> None:
-    rows = [changed(quality_row(name, 0, 2.0), tokens=100) for name in ("mha", "swa")]
-    rows += [changed(quality_row("mha", 0, 1.5), tokens=1000), changed(quality_row("linear", 0, 1.6), tokens=1000)]
-    rows += [changed(quality_row("mqa", 0, 2.1), tokens=100)]
-    for each in (rows, rows[::-1]):
-        book = QualityBook(each)
-        assert str(book.bits_per_byte("mha", None)) == "2.000 (n=1)"
-        assert book.bits_per_byte("linear", None) is None
+    assert comparable(measured_quality([*others, alone, *rows])) == measured_quality([alone, *rows])
+    assert [row for row, _ in accuracies([*others, alone, *rows], RECALL_TASK, "num_pairs")] == measured_quality(rows)
+    assert comparable(measured_quality([others[0], alone])) == measured_quality([alone])
+    assert comparable([]) == []
 
 
 def settings(**training: object) -> str:
@@ -125,7 +138,7 @@ def test_trainings_on_other_data_or_with_other_settings_are_no_seeds_of_one(apar
         # No two of them look alike.
         assert len({line[:3] for line in lines}) == 2
         evaluated = [changed(row, metric="bits_per_byte") for row in each]
-        shown = QualityBook(evaluated).bits_per_byte("mha", None)
+        shown = text(evaluated).by("mha", None)
         assert shown is None or str(shown).removesuffix(", checkpoint") in ("6.100 ± 0.141 (n=2)", "9.000 (n=1)")
 
 
@@ -141,12 +154,12 @@ def test_seeds_of_one_training_are_pooled_and_two_checkpoints_of_one_run_are_not
     rows = [changed(quality_row("mha", seed, 2.0 + seed / 10), steps=9, **facts) for seed in (0, 1)]
     earlier = changed(quality_row("mha", 2, 5.0), steps=4, **facts)
     for each in ([*rows, earlier], [earlier, *rows]):
-        assert "2.050" in str(QualityBook(each).bits_per_byte("mha", None))
-        assert "(n=2)" in str(QualityBook(each).bits_per_byte("mha", None))
+        assert "2.050" in str(text(each).by("mha", None))
+        assert "(n=2)" in str(text(each).by("mha", None))
     # By their time each ends after another number of steps.
     facts["settings"] = settings(steps=9, max_seconds=3.0)
     rows = [changed(quality_row("mha", seed, 2.0), steps=4 + seed, **facts) for seed in (0, 1)]
-    assert "(n=2)" in str(QualityBook(rows).bits_per_byte("mha", None))
+    assert "(n=2)" in str(text(rows).by("mha", None))
 
 
 def test_at_equal_seconds_variants_are_compared_though_their_steps_differ() -> None:

@@ -10,9 +10,11 @@ from markdown_it import MarkdownIt
 
 from eval.report import ReportFiles, write_report
 from eval.report.readme import PARTS, regenerated
-from eval.report.text import Table, as_text, interval, label, markdown, num_bytes, number, open_interval, spreadsheet
+from eval.report.text import Table, as_text, interval, label, markdown, num_bytes, number, spreadsheet
 from eval.rows import Row
+from eval.statistics import Contrast
 from tests.eval.report.planted import model_rows, quality_rows, recall_row
+from tests.eval.rows_factory import altered
 from zoo.config.errors import printable
 
 HOSTILE = (
@@ -50,14 +52,12 @@ def _rows(texts: Sequence[str]) -> list[Row]:
     recall = recall_row("mha", 0, 0.5, num_pairs=4)
     rows = []
     for text in texts:
-        for row in (steps[0], quality, recall):
-            machine = row.machine.model_copy(update={"device": " ".join(texts), "commit": text})
-            own = {"machine": machine, "flags": [text], "reason": text, "identity": f"{row.identity}{text}"}
-            named = {"variant": text, "model": "gpt_tiny" if row.cell else text, "data": text, "group": f"of {text}"}
-            part = row.cell or row.quality
-            changes = {name: value for name, value in named.items() if name in type(part).model_fields}
-            part = part.model_copy(update=changes)
-            rows.append(row.model_copy(update={**own, "cell" if row.cell else "quality": part}))
+        rows.append(altered(steps[0], "cell", variant=text, group=f"of {text}"))
+        rows += [altered(row, "quality", variant=text, model=text, data=text) for row in (quality, recall)]
+        for index in (-3, -2, -1):
+            row = altered(rows[index], "machine", device=" ".join(texts), commit=text)
+            own = {"flags": [text], "reason": text, "identity": f"{row.identity}{text}"}
+            rows[index] = row.model_copy(update=own)
     return rows
 
 
@@ -109,17 +109,8 @@ def test_a_name_is_text_in_a_figure(hostile: ReportFiles) -> None:
     texts = ""
     for figure in hostile.figures:
         root = xml.etree.ElementTree.fromstring(figure.read_bytes())
-        assert {each.tag.rpartition("}")[2] for each in root.iter()} <= {
-            "svg",
-            "style",
-            "defs",
-            "g",
-            "path",
-            "text",
-            "use",
-            "clipPath",
-            "rect",
-        }
+        drawn = {"svg", "style", "defs", "g", "path", "text", "use", "clipPath", "rect"}
+        assert {each.tag.rpartition("}")[2] for each in root.iter()} <= drawn
         texts += "".join(root.itertext())
     for text in ("<script>alert(1)</script>", "$\\frac{1}{$ x_1^{2", "_hidden", "漢字 😀", "\\u202egnp.exe\\u2066"):
         assert text in texts
@@ -172,10 +163,9 @@ def test_what_is_readable_stays_as_it_is() -> None:
         *((number(value), text) for value, text in ((None, "–"), (0, "0"), (1.0, "1.00"), (0.9234, "0.923"))),
         *((number(value), text) for value, text in ((12.345, "12.3"), (12345.6, "12,346"), (1e-9, "1.00e-09"))),
         *((number(value), text) for value, text in ((0.00044, "0.000440"), (0.0123, "0.0123"))),
-        (interval(1.5, 1.4, 1.6), "1.50 [1.40, 1.60]"),
-        (interval(1.5, None, None), "1.50"),
-        (open_interval(310.4, None, ".0f"), "[310, …]"),
-        (open_interval(None, None, ".0f"), ""),
+        (interval(Contrast(value=1.5, low=1.4, high=1.6)), "1.50 [1.40, 1.60]"),
+        (interval(Contrast(value=1.5, low=None, high=None)), "1.50"),
+        (interval(None), "–"),
         *((num_bytes(value), text) for value, text in ((512, "512 B"), (65536, "64.0 KiB"), (None, "–"))),
         *((as_text(value), text) for value, text in ((True, "yes"), (None, "–"), (2.0, "2.00"))),
     ],

@@ -3,7 +3,7 @@
 import pytest
 
 from eval.query import Measured, measured
-from eval.report.variants import same_by_heads, setting_of, variant_facts, variants_table
+from eval.report.variants import same_by_heads, variants_of, variants_table
 from eval.rows import Row
 from eval.statistics import paired_ratio
 from tests.eval.report.planted import recall_row
@@ -11,18 +11,19 @@ from tests.eval.rows_factory import changed, quality_row
 
 
 def test_the_speed_over_mha_is_the_paired_ratio_of_the_training_steps(rows: list[Row]) -> None:
-    facts = {each.name: each for each in variant_facts(rows)}
-    steps = {each.cell.variant: each for each in setting_of(rows).step}
+    variants = variants_of(rows)
+    facts = {each.name: each for each in variants.facts}
+    steps = {each.cell.variant: each for each in variants.steps}
     assert facts["swa"].speed == paired_ratio(steps["mha"].samples, steps["swa"].samples)
     assert facts["swa"].speed.value > 1 == facts["mha"].speed.value
-    assert facts["swa"].tokens_per_second == 128 / steps["swa"].timing.median_seconds
+    assert [each.name for each in variants.facts] == sorted(facts, key=lambda name: steps[name].timing.median_seconds)
 
 
 def test_decoding_is_of_the_same_model_with_its_interval_the_right_way_round(rows: list[Row]) -> None:
-    setting = setting_of(rows)
-    assert {each.cell.model for each in setting.decode} == {setting.step[0].cell.model}
-    value, low, high = next(each for each in variant_facts(rows) if each.name == "mqa").decoding
-    assert low < value < high
+    variants = variants_of(rows)
+    assert {each.cell.model for each in variants.decoding} == {variants.steps[0].cell.model}
+    decoding = next(each for each in variants.facts if each.name == "mqa").decoding
+    assert decoding.low < decoding.value < decoding.high
 
 
 def test_variants_that_were_only_trained_have_a_line_too() -> None:
