@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 from omegaconf import DictConfig, OmegaConf
 
+from eval.quality import Score
 from eval.quality.harness import HarnessConfig, harness
 from eval.quality.run_rows import facts_of_checkpoint, quality_row, settings_of
-from eval.quality.score import Score
 from eval.quality.tasks import Evaluated, chosen_tasks, require_known
 from eval.rows import only_writer
 from recipes.held_out import held_out_data

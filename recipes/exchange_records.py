@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.quality import Score
 from eval.quality.run_rows import fields_of_run, quality_row, relabelled, validation_row
-from eval.quality.score import Score
 from eval.rows import Row
 from eval.rows.schema import Budget
 from eval.suites.series import series_named

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.quality.score import Score
+from eval.quality import Score
 from eval.quality.tasks import Evaluated
 from zoo.config import UserError, require
 from zoo.config.files import typed_path

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from eval.quality.score import Score
+from eval.quality import Score
 from eval.rows import CurvePoint, Machine, Quality, Row, current_machine, machine_of
 from eval.rows.schema import Budget
 from zoo.attention import variant_from_mapping

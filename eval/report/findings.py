@@ -6,8 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import get_args
 
-from eval.claims import Finding
-from eval.claims.claim import Verdict
+from eval.claims.claim import Finding, Verdict
 from eval.query import by_device
 from eval.report.layer_figures import controls
 from eval.report.quality import OverSeeds, computed_by, grouped

@@ -9,9 +9,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from eval import query
+from eval import SUITES, declared, query
 from eval.bench import Group
-from eval.plugins import SUITES, declared
 from eval.query import Measured, measured
 from eval.rows import Comparison, Row
 from eval.statistics import Contrast

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 import mlx.core as mx
 import numpy as np
 
+from eval import SUITES, declared
 from eval.bench import Workload
-from eval.plugins import SUITES, declared
 from eval.rows import Cell
 from eval.workloads import attention, device, model
 from zoo.config import UserError

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 import eval.quality.harness
 import recipes.evaluate
+from eval.quality import Score
 from eval.quality.run_rows import row_of_training
-from eval.quality.score import Score
 from eval.rows import read_rows
 from recipes.app import execute
 from recipes.evaluate import main

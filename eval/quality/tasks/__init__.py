@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from eval.plugins import declared
-from eval.quality.score import Score
+from eval import declared
+from eval.quality import Score
 from zoo.config import UserError, require, require_within
 from zoo.data import Batch, Data, SyntheticTask, TextData, Tokenizer
 from zoo.training.predictions import Predictions, Predictor

@@ -11,7 +11,7 @@ longer rows are skipped, not tried.
 
 from collections.abc import Callable
 
-from eval.quality.score import Score, scores_of
+from eval.quality import Score, scores_of
 from eval.quality.tasks import LANGUAGE_MODEL, RUNNING_TEXT, TEXT, Evaluated, Need, QualityTask
 from zoo.data import ExampleData, TextData
 

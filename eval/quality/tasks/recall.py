@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.quality.score import Score, clustered_mean, score_of
+from eval.quality import Score, clustered_mean, score_of
 from eval.quality.tasks import DECODING, RUNNING_TEXT, Evaluated, Need, QualityTask
 from zoo.config import UserError
 from zoo.data import SyntheticTask

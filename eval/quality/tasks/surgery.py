@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-from eval.quality.score import Score, scores_of
+from eval.quality import Score, scores_of
 from eval.quality.tasks import DECODING, LANGUAGE_MODEL, TEXT, Evaluated, Need, QualityTask
 from zoo.generation import GenerationConfig, generate_text
 from zoo.models.silence import silenced

@@ -6,9 +6,8 @@ import typing
 
 import pytest
 
-from eval.claims import Verdict, all_claims, judge
+from eval.claims import RULES, Verdict, all_claims, judge, read_claims
 from eval.claims.claim import KINDS
-from eval.claims.judge import RULES, read_claims
 from eval.claims.quantities import QUANTITIES, Absolute
 from tests.eval.claims import worlds
 from tests.eval.claims.worlds import NO, OTHER, YES, findings_of, on_metal

@@ -108,6 +108,14 @@ def test_a_faster_true_window_ends_the_masked_ones_reign():
     assert finding.high < 1
 
 
+def test_dense_variants_differ_marginally_only_if_gqa_does_too():
+    def gqa_is_slow(cell):
+        return 1e-3 * (1.5 if cell.attention_mapping.get("num_kv_heads") == 4 else 1.0)
+
+    finding = finding_of(worlds.attnbench_rows(gqa_is_slow, lengths=(256, 512)), "dense-tie")
+    assert like_for_like(finding) == NO
+
+
 def test_another_winner_at_each_length_makes_choosing_pay():
     def turning(cell):
         fused = cell.attention_mapping["implementation"] == "fused"

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.bench import Group
-from eval.claims import Finding, all_claims, judge
-from eval.claims.judge import FOLDER, printed_lines
+from eval.claims import FOLDER, Finding, all_claims, judge, printed_lines
 from eval.claims.measurements import variant_kv_heads
 from eval.replications import grid48
 from eval.rows import Cell, Memory, Row, Work

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.quality.score import clustered_mean
+from eval.quality import clustered_mean
 
 
 def rows(count: int, seed: int = 3, *, empty: float = 0.0, each: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
