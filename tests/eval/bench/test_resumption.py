@@ -24,7 +24,7 @@ def _is_finished(*rows: Row, group: Group = GROUP, refusal=lambda cell: None) ->
 MACHINES = {"device", "backend", "mlx", "blas", "blas_threads", "native", "cores"}
 
 
-@pytest.mark.parametrize("field", [*MACHINES, "commit", "attention_zoo", "python"])
+@pytest.mark.parametrize("field", [*sorted(MACHINES), "commit", "attention_zoo", "python"])
 @pytest.mark.parametrize("status", ["ok", "unavailable", "skipped", "crashed", "out_of_memory", "incorrect"])
 def test_a_row_is_of_one_machine_whatever_the_commit_but_faults_are_tried_again_with_other_code(
     field: str, status: str
