@@ -13,7 +13,7 @@ from zoo.models import build_model
 from zoo.runtime.seeds import seed_everything
 from zoo.training import RunFolder, build_optimizer
 
-__all__ = ["TrainRecipe", "main"]
+__all__ = ["TrainRecipe", "main", "train"]
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -26,8 +26,13 @@ def main(config: DictConfig) -> dict[str, Any]:
         UserError: On a mistake in the configuration, before any work; on a damaged checkpoint; and if the loss is
             no number any more.
     """
+    return train(this_job(config))
+
+
+def train(job: Job) -> dict[str, Any]:
+    """The same of a job that was composed already."""
     return in_run_folder(
-        this_job(config),
+        job,
         check=checked_plan,
         facts=lambda plan, job: (plan.recipe.attention["name"], job.model_name),
         work=_train,

@@ -149,17 +149,17 @@ def _finding(claim: Claim, measurements: Measurements) -> Finding:
         here = f"On this device: {verdict}." if isinstance(held, bool) and not rule.defect else ""
         reasons = [device, here, *reasons]
         verdict = ELSEWHERE
-    evidence = tuple(dict.fromkeys(row.identity for row in reading.rows))
+    identities = tuple(dict.fromkeys(row.identity for row in reading.rows))
     settled = verdict not in ("not measured", ELSEWHERE)
-    if evidence and claim.on_apple and settled and measurements.backend != "metal":
+    if identities and claim.on_apple and settled and measurements.backend != "metal":
         reasons.append(f"Published on Apple's GPU; the verdict is for {measurements.device}.")
-    if evidence and measurements.other_devices:
+    if identities and measurements.other_devices:
         reasons.append(f"Rows of {', '.join(measurements.other_devices)} are not in it.")
     value = figure.length if isinstance(figure, Crossover) else figure.value if figure else None
     low, high = (figure.low, figure.high) if figure else (None, None)
     reason = " ".join(each for each in reasons if each)
     return Finding(
-        claim=claim, verdict=verdict, ours=ours, value=value, low=low, high=high, reason=reason, evidence=evidence
+        claim=claim, verdict=verdict, ours=ours, value=value, low=low, high=high, reason=reason, identities=identities
     )
 
 

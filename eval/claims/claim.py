@@ -201,7 +201,7 @@ class Finding:
         ours: Our figures, in words.
         value: Our figure in the claim's own terms, with `low` and `high`, the ends of its 95 % interval; None: none.
         reason: Why the verdict, and what else a reader must know.
-        evidence: Identities of the rows used.
+        identities: Of the rows used.
     """
 
     claim: Claim
@@ -211,7 +211,7 @@ class Finding:
     low: float | None = None
     high: float | None = None
     reason: str = ""
-    evidence: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
 
 
 def known(found: Contrast) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from zoo.config import require
 
 NAME = "layouts"
 LENGTH, HIDDEN_SIZE, NUM_HEADS, BATCH_SIZES = 32, 512, 8, (1, 4)
-SUBJECTS = ("linear", "attention")
+LAYERS = ("linear", "attention")
 _NATIVE, _SEQUENCE_FIRST = "(B,L,D) native", "(L,B,D) native"
 
 
@@ -55,23 +55,23 @@ LAYOUTS: Mapping[str, Callable[[mx.array], mx.array]] = {
 
 
 def plan() -> list[Group]:
-    """One group for each subject and batch size."""
+    """One group for each layer and batch size."""
     sizes = {"length": LENGTH, "num_heads": NUM_HEADS, "head_dim": HIDDEN_SIZE // NUM_HEADS, "hidden_size": HIDDEN_SIZE}
     place: dict[str, Any] = {"suite": NAME, "builder": NAME, "level": "layer", "mode": "forward", **sizes}
     attention = published_series("mha").attention
     found = []
-    for subject, batch_size in itertools.product(SUBJECTS, BATCH_SIZES):
+    for kind, batch_size in itertools.product(LAYERS, BATCH_SIZES):
         cells = tuple(
             Cell(
                 **place,
-                group=f"{subject} B={batch_size}",
+                group=f"{kind} B={batch_size}",
                 variant=layout,
-                attention=attention if subject == "attention" else None,
+                attention=attention if kind == "attention" else None,
                 role="baseline" if layout == _NATIVE else "candidate",
                 batch_size=batch_size,
                 causal=False,
                 compiled=False,
-                detail=f"{subject}: {layout}",
+                detail=f"{kind}: {layout}",
             )
             for layout in LAYOUTS
         )
@@ -85,12 +85,12 @@ def build(cell: Cell) -> Workload:
     Raises:
         UserError: If the cell asks for anything else.
     """
-    subject, _, layout = cell.detail.partition(": ")
-    require(subject in SUBJECTS, "detail", "begin with what meets the layout", cell.detail, allowed=SUBJECTS)
+    kind, _, layout = cell.detail.partition(": ")
+    require(kind in LAYERS, "detail", "begin with what meets the layout", cell.detail, allowed=LAYERS)
     require(layout in LAYOUTS, "detail", "end with a layout", cell.detail, allowed=LAYOUTS)
     require(cell.mode == "forward", "modes", "suit layouts", cell.mode, allowed=["forward"])
     require(not cell.causal, "causal", "be false for layouts", cell.causal)
-    return _linear(cell, layout) if subject == "linear" else _attention(cell, layout)
+    return _linear(cell, layout) if kind == "linear" else _attention(cell, layout)
 
 
 def _linear(cell: Cell, layout: str) -> Workload:

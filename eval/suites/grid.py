@@ -42,7 +42,7 @@ def plan(  # noqa: PLR0913 - every axis is the user's
     fits = modes is None or set(modes) <= set(suitable)
     require(fits, "modes", f"suit a level of {list(levels)}", modes, allowed=suitable)
     chosen = variants or [series_named(name) for name in attention_names()]
-    subjects: list[dict[str, Any]] = [
+    points: list[dict[str, Any]] = [
         {"level": level, "mode": mode, **model}
         for level in levels
         for mode in (_DEFAULT_MODES[level] if modes is None else modes)
@@ -50,12 +50,12 @@ def plan(  # noqa: PLR0913 - every axis is the user's
         for model in (map(model_fields, models) if level == "model" else [{}])
     ]
     found = []
-    for subject, B, L, dtype, compiles, execution in itertools.product(
-        subjects, batch_sizes, lengths, dtypes, compiled, executions
+    for point, B, L, dtype, compiles, execution in itertools.product(
+        points, batch_sizes, lengths, dtypes, compiled, executions
     ):
-        words = [subject["level"], subject["mode"], *([subject["model"]] if "model" in subject else [])]
+        words = [point["level"], point["mode"], *([point["model"]] if "model" in point else [])]
         words += [f"B={B}", f"L={L}", dtype, "compiled" if compiles else "eager", execution]
-        setting = {**subject, "batch_size": B, "length": L, "dtype": dtype, "compiled": compiles}
+        setting = {**point, "batch_size": B, "length": L, "dtype": dtype, "compiled": compiles}
         cells = cells_of(chosen, suite=NAME, group=" ".join(words), execution=execution, **setting)
         # Memory does not depend on when a call is evaluated; only many results kept at once would.
         found.append(Group(cells=cells, memory=execution == executions[0]))

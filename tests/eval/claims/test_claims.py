@@ -93,7 +93,7 @@ def test_no_rows_give_every_claim_a_verdict_and_a_reason():
     assert [finding.claim for finding in findings] == list(all_claims())
     assert {finding.claim.id for finding in findings if finding.verdict != "not measured"} == BY_ARITHMETIC
     assert all(finding.reason for finding in findings)
-    assert all(not finding.evidence for finding in findings)
+    assert all(not finding.identities for finding in findings)
 
 
 def test_full_rows_leave_no_claim_unmeasured_but_the_one_that_no_row_can_settle():
@@ -103,8 +103,8 @@ def test_full_rows_leave_no_claim_unmeasured_but_the_one_that_no_row_can_settle(
         assert finding.verdict in VERDICTS
         assert finding.reason
         assert finding.ours or name == "drop-in"
-        assert set(finding.evidence) <= identities, name
-        assert finding.evidence or name in {*BY_ARITHMETIC, "drop-in"}, name
+        assert set(finding.identities) <= identities, name
+        assert finding.identities or name in {*BY_ARITHMETIC, "drop-in"}, name
         if None not in (finding.value, finding.low, finding.high):
             assert finding.low <= finding.value <= finding.high, name
 
@@ -152,7 +152,7 @@ def test_every_verdict_from_another_device_on_apples_gpu_says_so_once():
     silent = {claim.id for claim in all_claims() if not claim.on_apple}
     assert silent == {"gqa-memory", "mqa-cache", "linear-approximates", "intervals", "wrapper-cpu"}
     for name, finding in worlds.published_findings().items():
-        due = finding.verdict in (YES, NO, OTHER) and name not in silent and bool(finding.evidence)
+        due = finding.verdict in (YES, NO, OTHER) and name not in silent and bool(finding.identities)
         assert finding.reason.count(SENTENCE) == due, name
 
 
@@ -160,4 +160,4 @@ def test_from_apples_gpu_nothing_needs_saying():
     findings = findings_of(on_metal(worlds.published_attnbench()), "mqa-256", "slope-mha", "amx", "m4-times", "spread")
     assert findings["mqa-256"].verdict == YES
     assert not any("Published on Apple's GPU" in finding.reason for finding in findings.values())
-    assert not any("Apple M4" in finding.reason for finding in findings.values() if finding.evidence)
+    assert not any("Apple M4" in finding.reason for finding in findings.values() if finding.identities)

@@ -81,7 +81,7 @@ def test_exact_exchanges_of_every_layer_reproduce_it_and_what_computes_something
     rows = [look("mha_tiled"), look("mha_manual", difference=3e-5), look("swa", difference=2.0, text="other")]
     found = finding_of(rows, "drop-in")
     assert (found.verdict, found.value) == (YES, 3e-5)
-    assert set(found.evidence) == {row.identity for row in rows[:2]}
+    assert set(found.identities) == {row.identity for row in rows[:2]}
     assert "greedy texts equal" in found.ours
 
 
@@ -139,7 +139,7 @@ def test_fine_tunings_are_paired_by_seed_and_count_before_training_steps():
     # Of seeds that differ by a quarter: apart, nothing could be told.
     assert demo.high - demo.low < 0.01
     assert "smollm, examples, finetune (100 steps, 3 seeds, mha by native and mha_manual)" in demo.ours
-    assert len(demo.evidence) == 6
+    assert len(demo.identities) == 6
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ LAYER = settings.cell("layer", "mha", attention=FUSED, causal=False, **SIZES)
 KERNEL = LAYER.model_copy(update={"attention": None, "level": "op", "head_dim": 32, "hidden_size": None})
 
 
-def cell(subject: str, layout: str, batch_size: int) -> Cell:
-    return LAYER.model_copy(update={"detail": f"{subject}: {layout}", "batch_size": batch_size})
+def cell(kind: str, layout: str, batch_size: int) -> Cell:
+    return LAYER.model_copy(update={"detail": f"{kind}: {layout}", "batch_size": batch_size})
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("subject", layouts.SUBJECTS)
-def test_every_layout_gives_the_same_output(subject: str, batch_size: int) -> None:
-    native, *others = (layouts.build(cell(subject, layout, batch_size)) for layout in layouts.LAYOUTS)
+@pytest.mark.parametrize("kind", layouts.LAYERS)
+def test_every_layout_gives_the_same_output(kind: str, batch_size: int) -> None:
+    native, *others = (layouts.build(cell(kind, layout, batch_size)) for layout in layouts.LAYOUTS)
     assert native.call().shape == (batch_size, 17, 28)
     for each in (native, *others):
         assert each.check().passed
@@ -42,8 +42,8 @@ def test_batch_and_sequence_mistaken_for_each_other_are_found(monkeypatch: pytes
     # Reshaped without having been transposed: the right shape, the tokens of other rows.
     wrong = lambda x_BLD: x_BLD.reshape(x_BLD.shape[1], x_BLD.shape[0], x_BLD.shape[2])  # noqa: E731
     monkeypatch.setitem(layouts.LAYOUTS, "transposed, reshaped", wrong)
-    for subject in layouts.SUBJECTS:
-        assert not layouts.build(cell(subject, "transposed, reshaped", 3)).check().passed
+    for kind in layouts.LAYERS:
+        assert not layouts.build(cell(kind, "transposed, reshaped", 3)).check().passed
 
 
 @pytest.mark.parametrize("detail", ["", "linear", "linear: upside down", "convolution: transposed view"])
@@ -84,9 +84,9 @@ def test_what_was_not_written_out_is_refused(change: dict, message: str) -> None
 
 def test_the_kernel_matches_the_reference_or_says_that_there_is_no_metal() -> None:
     if mx.metal.is_available():
-        subject = grid48.build(KERNEL)
-        assert subject.check().passed
-        assert subject.work.attention_path is None
+        workload = grid48.build(KERNEL)
+        assert workload.check().passed
+        assert workload.work.attention_path is None
     else:
         with pytest.raises(UserError, match="needs a device with Metal"):
             grid48.build(KERNEL)
