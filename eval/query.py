@@ -4,13 +4,24 @@ import collections
 import dataclasses
 import functools
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from eval.rows import Cell, Row
 from eval.rows.schema import Timing
 from eval.statistics import Contrast, holm, paired_ratio, unpaired_ratio
 
 Place = tuple[str, str, str]
+ItemT = TypeVar("ItemT")
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+def grouped(items: Iterable[ItemT], key: Callable[[ItemT], KeyT]) -> dict[KeyT, list[ItemT]]:
+    """The items by what the key says of each; groups in the order in which they come."""
+    groups: dict[KeyT, list[ItemT]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,17 +136,12 @@ def num_statuses(rows: Iterable[Row]) -> dict[str, int]:
 
 def same_rounds(rows: Iterable[Measured]) -> dict[Place, list[Measured]]:
     """Rows that were asked for together; of any two of them `ratio_of` knows whether their rounds were the same."""
-    groups: dict[Place, list[Measured]] = {}
-    for each in rows:
-        groups.setdefault(each.place, []).append(each)
-    return groups
+    return grouped(rows, lambda each: each.place)
 
 
 def by_series(rows: Iterable[Measured]) -> dict[str, list[Measured]]:
     """Rows of each series, shortest length first; series in the order in which they come."""
-    series: dict[str, list[Measured]] = {}
-    for each in rows:
-        series.setdefault(each.cell.variant, []).append(each)
+    series = grouped(rows, lambda each: each.cell.variant)
     return {name: sorted(found, key=lambda each: each.cell.length) for name, found in series.items()}
 
 
@@ -238,10 +244,7 @@ def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
     Where the other run holds a cell several times (merged from several machines), the row of the same device is taken,
     and of several the newest. There is a change for each cell that both hold; `changed` tells which matter.
     """
-    others: dict[str, list[Row]] = {}
-    for each in other_rows:
-        if each.kind == "speed":
-            others.setdefault(each.identity, []).append(each)
+    others = grouped((each for each in other_rows if each.kind == "speed"), lambda each: each.identity)
     found = []
     for row in rows:
         if row.cell is not None and row.identity in others:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import get_args
 
 from eval.claims.claim import Finding, Verdict
-from eval.query import by_device
+from eval.query import by_device, grouped
 from eval.report.layer_figures import controls
-from eval.report.quality import OverSeeds, computed_by, grouped
+from eval.report.quality import OverSeeds, computed_by
 from eval.report.text import NOTHING, Table, as_text, flat, interval, num_bytes, number, spreadsheet
 from eval.report.trainings import exchanges, share_of
 from eval.report.variants import VariantFacts, variants_of

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.query import Measured, any_timed, by_series, measured, ratio_of, same_rounds
+from eval.query import Measured, any_timed, by_series, grouped, measured, ratio_of, same_rounds
 from eval.report.charts import SPEED_UP, HeatCell, Panel, Point, draw_heat_maps, draw_panels
 from eval.report.drawing import FINE, INK, WARNING, draw_spot, exactly, figure, length_axis, value_axis
-from eval.report.quality import grouped
 from eval.rows import Row
 from eval.statistics import Contrast
 

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from eval.query import grouped
 from eval.report.charts import ACCURACY, HeatCell, Panel, Point, draw_heat_maps, draw_panels
 from eval.report.drawing import INK, MARKERS, draw_spot, exactly, figure, legend_beside, looks, value_axis
-from eval.report.quality import RECALL_TASK, comparable, experiment_of, grouped, over_seeds
+from eval.report.quality import RECALL_TASK, comparable, experiment_of, over_seeds
 from eval.report.trainings import named_comparisons, trainings
 from eval.report.variants import variants_of
 from eval.rows import Quality, Row

@@ -8,9 +8,10 @@ import dataclasses
 import functools
 import json
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from eval.query import grouped
 from eval.rows import Quality, Row
 from eval.rows.schema import Budget
 from eval.statistics import Contrast, paired_difference
@@ -20,17 +21,6 @@ RECALL_TASK = "mqar"
 TEXT_TASKS = ("language", "masked")
 # What a reader may compare without a clock, the better first.
 COMPARABLE: tuple[Budget, ...] = ("equal_tokens", "checkpoint")
-
-ItemT = TypeVar("ItemT")
-KeyT = TypeVar("KeyT", bound=Hashable)
-
-
-def grouped(items: Iterable[ItemT], key: Callable[[ItemT], KeyT]) -> dict[KeyT, list[ItemT]]:
-    """The items by what the key says of each; groups in the order in which they come."""
-    groups: dict[KeyT, list[ItemT]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

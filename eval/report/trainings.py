@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from eval.query import grouped
 from eval.report.quality import (
     TEXT_TASKS,
     Experiment,
     experiment_of,
-    grouped,
     measured_quality,
     of_one_training,
     over_seeds,

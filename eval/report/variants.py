@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
-from eval.query import Measured, measured, most_common_rounds, ratio_of, same_rounds
+from eval.query import Measured, grouped, measured, most_common_rounds, ratio_of, same_rounds
 from eval.report.quality import (
     COMPARABLE,
     RECALL_TASK,
@@ -12,7 +12,6 @@ from eval.report.quality import (
     OverSeeds,
     Reached,
     experiment_of,
-    grouped,
     measured_quality,
     overall,
 )
