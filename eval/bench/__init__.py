@@ -103,7 +103,7 @@ class MeasureOptions:
 
     Attributes:
         rounds: Timed rounds of a group; fewer where the budget is short, but at least `MIN_ROUNDS`.
-        min_warmup: Fewest untimed calls of a cell, at least 1.
+        min_warmup: Fewest untimed calls of a cell, at least 1; long calls are settled after fewer.
         max_warmup: Most untimed calls of a cell that does not settle.
         sample_seconds: A sample takes at least about this long, by more calls, so that the clock's grain is nothing.
         step_seconds: Longest time of a single step of a cell (a build, a check, a call) before it counts as hung.

@@ -13,8 +13,8 @@ Clock = Callable[[], float]
 
 # Warm means: the median of so many calls is within this share of the median of as many before them.
 WINDOW, TOLERANCE = 5, 0.05
-# What has not settled by then does not for want of calls.
-PATIENCE_SECONDS = 5.0
+# By then caches and the clock frequency have settled, and what has not does not for want of calls.
+PATIENCE_SECONDS = 0.5
 # Fewer calls would not be throughput; more would fill the memory with results.
 MIN_THROUGHPUT_CALLS, MAX_CALLS = 4, 1000
 
@@ -31,6 +31,8 @@ def warm_up(
 ) -> tuple[int, float]:
     """Calls until the times are stable, within the options' bounds; `before` is called ahead of every call.
 
+    Calls that take long are settled by their time already: of them `WINDOW` are enough.
+
     Returns:
         How many calls there were, and the median seconds of the last ones.
     """
@@ -38,7 +40,8 @@ def warm_up(
     while len(seconds) < options.max_warmup:
         before()
         seconds.append(timed(call, clock))
-        if len(seconds) >= options.min_warmup and (_is_stable(seconds) or sum(seconds) > PATIENCE_SECONDS):
+        is_long = len(seconds) >= WINDOW and sum(seconds) > PATIENCE_SECONDS
+        if is_long or (len(seconds) >= options.min_warmup and _is_stable(seconds)):
             break
     return len(seconds), statistics.median(seconds[-WINDOW:])
 

@@ -28,12 +28,12 @@ def _falling(seconds: float) -> Iterator[float]:
 
 
 # From the tenth call on it is fast; three of five are so from the twelfth on, and of the five before at 17.
-SETTLING = itertools.chain((0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02), itertools.repeat(0.01))
+SETTLING = itertools.chain((0.010, 0.009, 0.008, 0.007, 0.006, 0.005, 0.004, 0.003, 0.002), itertools.repeat(0.001))
 
 
 @pytest.mark.parametrize(
     ("seconds", "calls"),
-    [(itertools.repeat(0.01), 10), (_falling(0.1), 30), (_falling(100.0), 10), (SETTLING, 17)],
+    [(itertools.repeat(0.001), 10), (_falling(0.01), 30), (_falling(100.0), 5), (SETTLING, 17)],
     ids=["constant", "falling", "slow", "settling"],
 )
 def test_warm_up_ends_when_five_calls_are_as_fast_as_the_five_before(seconds: Iterator[float], calls: int) -> None:
