@@ -113,9 +113,9 @@ def _timing(samples: Samples) -> Timing:
 
 def _comparison(cell: Cell, outcome: Outcome, base_cell: Cell, base: Outcome) -> Comparison | None:
     ours, theirs = outcome.samples, base.samples
-    if ours is None or theirs is None or ours.rounds_id != theirs.rounds_id:
-        return None
     if cell == base_cell or cell.suite == DEVICE:
+        return None
+    if ours is None or theirs is None or ours.rounds_id != theirs.rounds_id:
         return None
     ratio = paired_ratio(ours.samples_seconds, theirs.samples_seconds)
     return Comparison(

@@ -1,4 +1,4 @@
-"""What a row holds, as pydantic models; `json_schema()` is the published JSON Schema.
+"""What a row holds, as pydantic models; their JSON Schema is published.
 
 Every key is always written, null where it does not apply, so that tables of rows have the same columns everywhere.
 Times are seconds, sizes bytes, losses nats per token unless a name says otherwise.
@@ -169,7 +169,7 @@ class Quality(Strict):
     @field_validator("settings")
     @classmethod
     def _settings_are_a_mapping(cls, settings: str | None) -> str | None:
-        mapping = {} if settings is None else parse_json(settings, where="settings")
+        mapping = parse_json("{}" if settings is None else settings, where="settings")
         if not isinstance(mapping, dict) or not isinstance(mapping.get("training", {}), dict):
             raise ValueError(f"settings must be a mapping of sections; got {shortened(settings)}")
         return settings
@@ -197,10 +197,10 @@ class Quality(Strict):
     @property
     def terms(self) -> tuple[int | None, str | None]:
         """What trainings of several variants share where they are compared: tokens, and how they were trained."""
-        if self.budget == "checkpoint":
+        if self.budget == "equal_tokens":
+            return self.tokens, self.settings
+        if self.budget == "checkpoint" or self.settings is None:
             return None, None
-        if self.budget == "equal_tokens" or self.settings is None:
-            return (self.tokens if self.budget == "equal_tokens" else None), self.settings
         # Of equal seconds each variant makes as many steps as it can.
         mapping = json.loads(self.settings)
         mapping["training"] = {**mapping.get("training", {}), "steps": None}
@@ -209,7 +209,7 @@ class Quality(Strict):
     @property
     def training(self) -> tuple[str | int | None, ...]:
         """What trainings of an experiment share that differ in their seed only."""
-        limits = {} if self.settings is None else json.loads(self.settings).get("training", {})
+        limits = json.loads(self.settings or "{}").get("training", {})
         # By its time or its accuracy each seed ends after another number of steps.
         ends_itself = any(limits.get(limit) is not None for limit in ("max_seconds", "target_accuracy"))
         return self.variant, self.attention, self.budget, self.settings, None if ends_itself else self.steps

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.query import Measured, changes, measured, pairs_of, ratio_of, same_rounds
+from eval.query import Measured, Pair, changes, measured, pairs_of, ratio_of, same_rounds
 from eval.rows import Row
 from tests.eval.rows_factory import altered, noisy, plain_cell, quality_row, speed_row, untimed_row
 
@@ -31,7 +31,7 @@ def test_what_has_no_times_stays_with_those_that_have() -> None:
 def test_samples_of_rounds_that_one_did_not_take_part_in_do_not_pair() -> None:
     one, other, shorter = _measured("a", "one"), _measured("b", "one"), _measured("b", "one", rounds=4)
     assert ratio_of(one, shorter) is None
-    assert [pair.identities for pair in pairs_of([one], [other])] == [(one.identity, other.identity)]
+    assert pairs_of([one], [other]) == [Pair(numerator=one, denominator=other)]
     assert pairs_of([one], [shorter]) == pairs_of([one], [_measured("b", "two")]) == []
 
 
