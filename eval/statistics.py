@@ -124,10 +124,8 @@ def paired_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> 
     """Mean of the differences of figures that seeds pair: what a seed does to both of a pair cancels.
 
     The interval is Student's over the pairs. With three seeds it is wide, 2.5 times the differences' standard deviation
-    to each side, and should be: a bootstrap of three values would hide it.
-
-    Raises:
-        ValueError: If there are no pairs, or the numbers of figures differ.
+    to each side, and should be: a bootstrap of three values would hide it. A ValueError says if there are no pairs, or
+    the numbers of figures differ.
     """
     if len(minuend) != len(subtrahend) or not len(minuend):
         raise ValueError(f"paired figures must be equally many, at least one; got {len(minuend)} and {len(subtrahend)}")
@@ -156,10 +154,7 @@ def constant_relative_spread(relative_spreads: Sequence[float]) -> bool:
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Contrast:
     """Ratio of two times that were measured in the same rounds: the median of the rounds' own ratios.
 
-    What slows a whole round down, slows both down, and cancels.
-
-    Raises:
-        ValueError: If the numbers of samples differ, or one is not positive and finite.
+    What slows a whole round down, slows both down, and cancels. Errors as of `logarithms`, and if the numbers differ.
     """
     above, below = logarithms(numerator), logarithms(denominator)
     if above.size != below.size:
@@ -226,9 +221,7 @@ def scaling_exponent(lengths: Sequence[int], samples: Sequence[Sequence[float]])
     """The power of the length with which a time grows: 1 linear, 2 quadratic.
 
     It is the slope of the least-squares line through the medians of each length's samples, log seconds over log length.
-
-    Raises:
-        ValueError: If there are fewer than two lengths, two are equal, or a sample is not positive and finite.
+    A ValueError says if there are fewer than two lengths, two are equal, or a sample is not positive and finite.
     """
     positions = _positions(lengths)
     centred = positions - positions.mean()
@@ -242,9 +235,7 @@ def crossover(
 ) -> Crossover:
     """Where the ratio of two times passes 1 for good; the samples of each length are paired by their rounds.
 
-    Raises:
-        ValueError: If there are fewer than two lengths, two are equal, paired samples differ in number, or one is not
-            positive and finite.
+    A ValueError says what `scaling_exponent` refuses, and if paired samples differ in number.
     """
     positions = _positions(lengths)
     order = np.argsort(positions)

@@ -210,12 +210,10 @@ def from_exception(error: Exception, stage: Stage) -> Outcome:
 
 
 def from_exit_code(code: int, stage: Stage, *, killed_for_memory: bool = False) -> Outcome:
-    """Outcome of the cell at work when its process died.
+    """Outcome of the cell at work, at this stage, when its process died.
 
-    Args:
-        code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
-        stage: What was done to the cell.
-        killed_for_memory: Whether the kernel has counted a process killed for want of memory meanwhile.
+    The code is minus the signal's number where a signal ended the process; `killed_for_memory`: the kernel has counted
+    a process killed for want of memory meanwhile.
     """
     if code >= 0:
         return Outcome(status="crashed", reason=f"ended its process with exit code {code} {stage}")

@@ -39,17 +39,11 @@ def measure(
     progress: Progress = lambda done, total, name: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Measures what the store does not hold yet.
+    """Measures, in this order, those groups of which the store does not hold all rows of this machine.
 
     A group's rows are stored together, once it is through: what is interleaved is finished or begun anew as a whole,
-    so that any two rows of a group pair by round.
-
-    Args:
-        groups: What to measure, in this order.
-        store: Takes the rows; those of this machine that it holds are not measured again.
-        options: How.
-        progress: Told, before each group, how many are done, of how many, and its name.
-        should_stop: Asked all the time; the group at work is then given up.
+    so that any two rows of a group pair by round. Before each group `progress` is told how many are done, of how many,
+    and its name. `should_stop` is asked all the time; the group at work is then given up.
     """
     device = device_group(cell for group in groups for cell in group.cells)
     run = _Run(store=store, options=options, machine=current_machine(), device=device, should_stop=should_stop)
@@ -127,13 +121,12 @@ class _Run:
             left = max(0.0, until - time.monotonic())
             options = dataclasses.replace(self.options, rounds=rounds, budget_seconds=left)
             timed: dict[str, Outcome] = {}
-            fatal, at_work = None, built[0]
             for index, outcome in Worker(time_cells, built, options).reports(self.should_stop):
                 if outcome.ended_process:
-                    fatal, at_work = outcome, built[index]
-                else:
-                    (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
-            if fatal is None:
+                    at_work, fatal = built[index], outcome
+                    break
+                (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
+            else:
                 return failed | timed
             if at_work.identity not in pardoned and self._is_innocent(at_work, fatal):
                 pardoned.add(at_work.identity)

@@ -101,11 +101,7 @@ class Cell(Strict):
 
     @property
     def attention_mapping(self) -> dict[str, Any]:
-        """The variant's mapping, as `zoo.attention.variant_from_mapping` takes it.
-
-        Raises:
-            ValueError: If the cell has no attention.
-        """
+        """The variant's mapping, as `zoo.attention.variant_from_mapping` takes it; without any, a ValueError."""
         if self.attention is None:
             raise ValueError(f"the cell {self.variant!r} of suite {self.suite!r} has no attention")
         return json.loads(self.attention)

@@ -29,8 +29,7 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         """Opens or creates the file, and drops a last line that a killed writer left unfinished.
 
-        Raises:
-            UserError: If the file cannot be written, or holds something that is no row.
+        A UserError says why it cannot be written, or which line is no row.
         """
         self.path = path
         with _unwritable(path), _opened(path) as file:
@@ -52,11 +51,7 @@ class RowStore:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[RowStore]:
-    """A store that no other process opens in this way at the same time.
-
-    Raises:
-        UserError: If another one writes there now, or as for `RowStore`.
-    """
+    """A store that no other process opens in this way at the same time; a UserError says if one does now."""
     with contextlib.ExitStack() as stack:
         with _unwritable(path):
             file = stack.enter_context(_opened(path))
@@ -92,10 +87,8 @@ def _lines(rows: Iterable[Row]) -> bytes:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file, perhaps one of gzip, the newest of each identity, in the order in which they first came.
 
-    A last line without its end, which a writer has not finished, is left out if others come before it.
-
-    Raises:
-        UserError: If the file cannot be read, or a line is no row; names the line.
+    A last line without its end, which a writer has not finished, is left out if others come before it. A UserError says
+    why the file cannot be read, or which line is no row.
     """
     content = read_bytes(path, what=_WHAT)
     *lines, unfinished = (_unpacked(path, content) if path.suffix == PACKED else content).split(b"\n")

@@ -16,6 +16,7 @@ from zoo.config import FieldError
     [
         (MemoryError(), Stage.CALLED, "out_of_memory", "no memory"),
         (RuntimeError("[malloc] Unable to allocate 9 bytes."), Stage.CALLED, "out_of_memory", "9 bytes"),
+        (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), Stage.CALLED, "out_of_memory", "9 bytes"),
         (RuntimeError("[matmul] shapes differ"), Stage.CALLED, "crashed", "RuntimeError: [matmul] shapes differ"),
         (FieldError("causal must be true"), Stage.CALLED, "unavailable", "causal must be true"),
         (ValueError("[matmul] shapes"), Stage.BUILT, "crashed", "ValueError: [matmul] shapes (while it was built)"),
