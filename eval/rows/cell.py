@@ -72,7 +72,7 @@ class Cell(Strict):
     builder: Name = Field(description="how it is built: a name of eval.workloads.registry")
     variant: Name = Field(description="name of the series in tables, for example swa or swa(window_size=32)")
     attention: AttentionJson | None = Field(
-        default=None, description="the variant's whole mapping as JSON, its name included"
+        default=None, description="the variant's whole mapping as JSON, with its name"
     )
     role: Role = "candidate"
     level: Level
@@ -87,9 +87,7 @@ class Cell(Strict):
     causal: bool = True
     dtype: Name = "float32"
     compiled: bool = True
-    execution: Execution = Field(
-        default="latency", description="latency: each call evaluated; throughput: many calls, one evaluation"
-    )
+    execution: Execution = Field(default="latency", description="each call evaluated, or (throughput) many together")
     seed: Seed = 0
     detail: Name = Field(default="", description="what else the builder needs to know, for example a layout's name")
 

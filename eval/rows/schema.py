@@ -61,9 +61,7 @@ class Samples(Strict):
     warmup_calls: Count
     calls_per_sample: Positive = Field(description="a sample is the mean of this many calls")
     samples_seconds: list[Seconds] = Field(min_length=1, description="seconds per call, one sample a round")
-    rounds_id: Name | None = Field(
-        default=None, description="names the rounds that the samples come from; only rows of equal ids pair by index"
-    )
+    rounds_id: Name | None = Field(default=None, description="names the rounds; samples of equal ones pair by index")
 
 
 class Timing(Samples):
@@ -106,9 +104,7 @@ class Work(Strict):
     peak_flops_per_second: FigureOrNone = Field(default=None, description="measured matrix product peak of this device")
     utilisation: FigureOrNone = Field(default=None, description="useful FLOPs per second over that peak")
     bandwidth_bytes_per_second: FigureOrNone = Field(default=None, description="measured copy of this device")
-    bandwidth_share: FigureOrNone = Field(
-        default=None, description="analytic_bytes per second, the least that must move, over that bandwidth"
-    )
+    bandwidth_share: FigureOrNone = Field(default=None, description="analytic_bytes per second over that bandwidth")
 
 
 class CurvePoint(Strict):
@@ -133,10 +129,7 @@ class Quality(Strict):
     count: Count | None = Field(description="what the value is an average of: tokens or examples")
     variant: Name
     attention: AttentionJson | None = Field(description="the variant's whole mapping as JSON")
-    implementation: Name | None = Field(
-        default=None,
-        description="what computed the attention in training, of which `auto` tells nothing; null if unknown",
-    )
+    implementation: Name | None = Field(default=None, description="what computed the attention in training, if known")
     model: Name
     data: Name
     budget: Budget = Field(
@@ -146,9 +139,7 @@ class Quality(Strict):
     seed: Seed
     trained_on: Digest | None = Field(default=None, description="names the content trained on; null if unknown")
     measured_on: Digest | None = Field(default=None, description="names the held-out content of this figure")
-    settings: str | None = Field(
-        default=None, description="how it was trained, as JSON: all that decides it but attention, data and seed"
-    )
+    settings: str | None = Field(default=None, description="how it was trained, as JSON; not attention, data and seed")
     steps: Count | None = None
     tokens: Count | None = None
     train_seconds: FigureOrNone = None
@@ -157,14 +148,10 @@ class Quality(Strict):
     num_parameters: Count | None = None
     length: Positive | None = Field(default=None, description="tokens of the context, where the task varies it")
     num_pairs: Count | None = None
-    depth: float | None = Field(
-        default=None, ge=0, le=1, description="where in the context the answer lies, from 0 to 1"
-    )
+    depth: float | None = Field(default=None, ge=0, le=1, description="where in the context the answer lies")
     position: Count | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
-    surgery: str | None = Field(
-        default=None, description="what exchanging a trained model's attention did, as JSON: layers, tensors, damage"
-    )
+    surgery: str | None = Field(default=None, description="what exchanging a trained model's attention did, as JSON")
 
     @field_validator("settings")
     @classmethod
