@@ -117,7 +117,9 @@ class Worker:
                         report = self._ours.recv()
                     except (EOFError, ConnectionResetError):
                         self._process.join(_END_SECONDS)
-                        yield self._lost(self._process.exitcode)
+                        code = self._process.exitcode
+                        assert code is not None, "a process that closed its connection ends"
+                        yield self._lost(code)
                         return
                     if report is None:
                         self._process.join(_END_SECONDS)

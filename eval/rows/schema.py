@@ -1,4 +1,4 @@
-"""What a row holds, as pydantic models; their JSON Schema is published.
+"""What a row holds, as pydantic models; the JSON Schema of `Row` is published with every file of rows.
 
 Every key is always written, null where it does not apply, so that tables of rows have the same columns everywhere.
 Times are seconds, sizes bytes, losses nats per token unless a name says otherwise.
@@ -227,11 +227,6 @@ class Row(Strict):
         if own is None or other is not None:
             raise ValueError("a record of speed must have a cell, one of quality a quality, and neither both")
         return self
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of one line of a rows file."""
-    return Row.model_json_schema()
 
 
 def current_machine() -> Machine:

@@ -84,11 +84,11 @@ def speed_row(
     """An ok row of samples in seconds; of the baseline, if it is another row, there are variant and samples."""
     median, low, high = _interval(samples)
     mean = statistics.fmean(samples)
-    timing = {"first_call_seconds": 3 * median, "warmup_calls": 10, "calls_per_sample": 1}
+    timing: dict[str, Any] = {"first_call_seconds": 3 * median, "warmup_calls": 10, "calls_per_sample": 1}
     timing |= {"samples_seconds": list(samples), "median_seconds": median, "mean_seconds": mean}
     timing |= {"interval_low": low, "interval_high": high}
     timing |= {"coefficient_of_variation": None if low is None else statistics.stdev(samples) / mean}
-    comparison = None
+    comparison: dict[str, Any] | None = None
     if baseline is not None:
         ratio, low, high = _interval([above / below for above, below in zip(samples, baseline[1], strict=True)])
         comparison = {"baseline": baseline[0], "same_function": True, "p_value": None if low is None else 0.5}
