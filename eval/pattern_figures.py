@@ -35,14 +35,7 @@ def pattern_variants() -> dict[str, VariantConfig]:
 
 
 def draw_patterns(folder: Path) -> list[Path]:
-    """Writes `<variant>.svg` for each pattern; the same patterns give the same bytes.
-
-    Args:
-        folder: Where to write; created if missing.
-
-    Returns:
-        The files, in alphabetical order.
-    """
+    """Writes `<variant>.svg` for each pattern into a folder, made if missing; the same patterns give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     return [_draw(chosen, folder / f"{name}.svg") for name, chosen in sorted(pattern_variants().items())]
 

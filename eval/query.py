@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from eval.rows import Cell, Row
 from eval.rows.schema import Timing
+from eval.rows.store import newest
 from eval.statistics import Contrast, holm, paired_ratio, unpaired_ratio
 
 Place = tuple[str, str, str]
@@ -67,8 +68,8 @@ class Measured:
     def rounds(self) -> Place:
         """Names the rounds: equal for two rows that were timed against each other."""
         suite, group, commit = self.place
-        named = None if self.timing is None else self.timing.rounds_id
-        return suite, group, commit if named is None else named
+        named = self.timing and self.timing.rounds_id
+        return suite, group, named or commit
 
     @property
     def mechanism(self) -> str | None:
@@ -93,12 +94,8 @@ class Measured:
 
 def by_device(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each device, named with its back end, the newest of each identity; most speed rows come first."""
-    devices: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        own = devices.setdefault(f"{row.machine.device} ({row.machine.backend})", {})
-        if row.identity not in own or row.recorded_at >= own[row.identity].recorded_at:
-            own[row.identity] = row
-    found = {label: list(own.values()) for label, own in devices.items()}
+    devices = grouped(rows, lambda row: f"{row.machine.device} ({row.machine.backend})")
+    found = {label: newest(own, lambda row: row.identity) for label, own in devices.items()}
     return dict(sorted(found.items(), key=lambda item: -sum(row.kind == "speed" for row in item[1])))
 
 
@@ -147,10 +144,9 @@ def by_series(rows: Iterable[Measured]) -> dict[str, list[Measured]]:
 
 def most_common_rounds(groups: dict[Place, list[Measured]]) -> list[Measured]:
     """Of several groups the one that times most variants; the longest length, then the first name, of equal ones."""
-    if not groups:
-        return []
     timed = {name: sum(each.timing is not None for each in group) for name, group in groups.items()}
-    return groups[min(groups, key=lambda name: (-timed[name], -groups[name][0].cell.length, name))]
+    first = min(groups, key=lambda name: (-timed[name], -groups[name][0].cell.length, name), default=None)
+    return [] if first is None else groups[first]
 
 
 # Claims ask for the same ratios again and again.
@@ -179,24 +175,12 @@ class Pair:
         """The same, round by round."""
         return [a / b for a, b in zip(self.numerator.samples, self.denominator.samples, strict=True)]
 
-    @property
-    def identities(self) -> tuple[str, str]:
-        """Of the two rows."""
-        return self.numerator.identity, self.denominator.identity
-
 
 def pairs_of(above: Iterable[Measured], below: Iterable[Measured]) -> list[Pair]:
     """A pair for each row above whose rounds are those of one below: of the first, where there are several."""
-    by_rounds: dict[Place, Measured] = {}
-    for each in below:
-        if each.samples:
-            by_rounds.setdefault(each.rounds, each)
-    found = ((each, by_rounds.get(each.rounds)) for each in above)
-    return [
-        Pair(numerator=each, denominator=other)
-        for each, other in found
-        if other is not None and len(each.samples) == len(other.samples)
-    ]
+    by_rounds = grouped((each for each in below if each.samples), lambda each: each.rounds)
+    pairs = (Pair(numerator=each, denominator=other) for each in above for other in by_rounds.get(each.rounds, ())[:1])
+    return [pair for pair in pairs if len(pair.numerator.samples) == len(pair.denominator.samples)]
 
 
 def ratio_of(numerator: Measured, denominator: Measured) -> Contrast | None:
@@ -211,8 +195,7 @@ class Change:
 
     Attributes:
         cell: The cell.
-        row: Now.
-        other: In the other run.
+        row, other: Now, and in the other run.
         ratio: Median seconds now over then, of samples that were not interleaved: what else changed on the machine is
             in it. None where one of them has no times.
         p_value: Of the ratio, corrected over all cells (Holm).
@@ -239,10 +222,10 @@ class Change:
 
 
 def changes(rows: Iterable[Row], other_rows: Iterable[Row]) -> list[Change]:
-    """Matches the speed rows of two runs by what was measured, whatever the machine.
+    """A change for each cell that both runs hold, whatever the machine; `changed` tells which matter.
 
     Where the other run holds a cell several times (merged from several machines), the row of the same device is taken,
-    and of several the newest. There is a change for each cell that both hold; `changed` tells which matter.
+    and of several the newest.
     """
     others = grouped((each for each in other_rows if each.kind == "speed"), lambda each: each.identity)
     found = []

@@ -16,7 +16,7 @@ from eval.bench import Group, MeasureOptions
 from eval.bench.records import device_group
 from eval.bench.runner import is_finished, measure
 from eval.query import Change, changes
-from eval.rows import Row, RowStore, current_machine, json_schema, only_writer, read_rows, rows_file
+from eval.rows import Row, RowStore, current_machine, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
 from eval.suites import GridChoices, Suite, SuiteRequest, suites
 from eval.suites.series import series_named
@@ -149,7 +149,7 @@ def main(config: DictConfig) -> dict[str, Any]:
 
 def _write_schema(path: Path) -> None:
     try:
-        replace_file(path, json.dumps(json_schema(), indent=2) + "\n")
+        replace_file(path, json.dumps(Row.model_json_schema(), indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"run_dir must be a folder that can be written to; got {str(path)!r} ({error.strerror})"

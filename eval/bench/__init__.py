@@ -23,7 +23,7 @@ class Workload:
     Attributes:
         call: One call, compiled if the cell says so; returns arrays that are evaluated before the clock stops.
         check: Compares with a reference; run once, before any timing, in the same process.
-        work: Useful FLOPs, tokens and graph nodes; without the device's limits.
+        work: Without the device's limits.
         function: Names the function computed; only equal ones are compared on speed alone.
         analytic_bytes: The least that a call must hold, by formula.
         cache_bytes: Measures the decoding cache after some calls; None where there is none.

@@ -1,8 +1,7 @@
 """A worker process, from both sides: what it says while it works, and which cell it was at if it dies or hangs.
 
-A worker has one task. While it works it announces each step in shared memory, which costs no system call and wakes
-nobody up on a machine with few cores; so whoever watches knows which cell was at work when a worker died or hung. What
-it found out about a cell it sends, with the cell's index, and None at the end.
+A worker has one task. It announces each step in shared memory, which costs no system call and wakes nobody up on a
+machine with few cores. What it found out about a cell it sends, with the cell's index, and None at the end.
 """
 
 import contextlib
@@ -55,10 +54,10 @@ class Step(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was found out about a cell, or why nothing was.
+    """What was found out about a cell, or why nothing was: parts of its row, and the workload's function.
 
-    Status, reason and correctness are the row's. Memory is by formula, and measured in a process of its own only; work
-    is without the device's limits, and function as in the workload.
+    Memory is measured only in a process of its own, otherwise by formula; work is without the device's limits. What
+    ended its process is the last outcome that there is of it.
     """
 
     status: Status = "ok"
@@ -68,6 +67,7 @@ class Outcome:
     memory: Memory | None = None
     work: Work | None = None
     function: Hashable = None
+    ended_process: bool = False
 
 
 # Takes the outcome of the cell with this index.
@@ -76,14 +76,6 @@ Report = Callable[[int, Outcome], None]
 Announce = Callable[[int, Stage], None]
 # What a worker process does to cells, as options say, with their source; it reports and announces as it goes.
 Task = Callable[[Sequence[Cell], MeasureOptions, Source, Report, Announce], None]
-
-
-class WorkerDeathError(Exception):
-    """A worker ended, or was stopped, over the cell with this index."""
-
-    def __init__(self, index: int, outcome: Outcome) -> None:
-        super().__init__(outcome.reason)
-        self.index, self.outcome = index, outcome
 
 
 class WorkerStartError(RuntimeError):
@@ -108,11 +100,10 @@ class Worker:
         theirs.close()
 
     def reports(self, should_stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
-        """Lets the process do its task, and yields what it finds out about each cell, with the cell's index.
+        """Lets the process do its task, and yields what becomes of each cell, with the cell's index.
 
         Raises:
-            WorkerDeathError: If the process ends or hangs before it has finished; names the cell it was at.
-            WorkerStartError: If that happens before it is at any cell.
+            WorkerStartError: If the process ends or hangs before it is at any cell.
             StopRequestedError: If it should stop, which is asked all the time.
         """
         try:
@@ -122,8 +113,16 @@ class Worker:
             last, since = 0, time.monotonic()
             while True:
                 if self._ours.poll(_LOOK_SECONDS):
-                    report = self._received()
+                    try:
+                        report = self._ours.recv()
+                    except (EOFError, ConnectionResetError):
+                        self._process.join(_END_SECONDS)
+                        code = self._process.exitcode
+                        assert code is not None, "a process that closed its connection ends"
+                        yield self._lost(code)
+                        return
                     if report is None:
+                        self._process.join(_END_SECONDS)
                         return
                     yield report
                 if should_stop():
@@ -131,7 +130,8 @@ class Worker:
                 if self._step.count != last:
                     last, since = self._step.count, time.monotonic()
                 elif time.monotonic() - since > (self._step_seconds if last else _START_SECONDS):
-                    raise self._silence()
+                    yield self._lost(None)
+                    return
         finally:
             self.close()
 
@@ -145,34 +145,19 @@ class Worker:
         self._process.join()
         self._process.close()
 
-    def _received(self) -> tuple[int, Outcome] | None:
-        """The next report, or None after the last; either way the process then ends by itself."""
-        try:
-            report = self._ours.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join(_END_SECONDS)
-            raise self._death() from None
-        if report is None:
-            self._process.join(_END_SECONDS)
-        return report
-
-    def _death(self) -> Exception:
-        code = self._process.exitcode
+    def _lost(self, code: int | None) -> tuple[int, Outcome]:
+        """What became of the cell over which the process ended with this exit code, or hung (None)."""
         if not self._step.count:
-            return WorkerStartError(
-                f"a worker process ended with exit code {code} before it was at any cell; see stderr"
-            )
-        assert code is not None, "a process that closed its connection ends"
-        killed = oom_kills() > self._kills_before
-        outcome = from_exit_code(code, Stage(self._step.stage), killed_for_memory=killed)
-        return WorkerDeathError(self._step.index, outcome)
-
-    def _silence(self) -> Exception:
-        if not self._step.count:
-            return WorkerStartError(f"a worker process took longer than {_START_SECONDS:g} s to start")
-        limit, stage = self._step_seconds, Stage(self._step.stage)
-        reason = f"took longer than {limit:g} s over one step {stage}, and was stopped"
-        return WorkerDeathError(self._step.index, Outcome(status="crashed", reason=reason))
+            ended = f"ended with exit code {code} before it was at any cell; see stderr"
+            how = f"took longer than {_START_SECONDS:g} s to start" if code is None else ended
+            raise WorkerStartError(f"a worker process {how}")
+        stage = Stage(self._step.stage)
+        if code is None:
+            reason = f"took longer than {self._step_seconds:g} s over one step {stage}, and was stopped"
+            outcome = Outcome(status="crashed", reason=reason)
+        else:
+            outcome = from_exit_code(code, stage, killed_for_memory=oom_kills() > self._kills_before)
+        return self._step.index, dataclasses.replace(outcome, ended_process=True)
 
 
 def serve(task: Task, cells: Sequence[Cell], options: MeasureOptions, connection: Connection, step: Step) -> None:
@@ -227,12 +212,10 @@ def from_exception(error: Exception, stage: Stage) -> Outcome:
 
 
 def from_exit_code(code: int, stage: Stage, *, killed_for_memory: bool = False) -> Outcome:
-    """Outcome of the cell at work when its process died.
+    """Outcome of the cell at work, at this stage, when its process died.
 
-    Args:
-        code: As `multiprocessing` has it: minus the signal's number where a signal ended the process.
-        stage: What was done to the cell.
-        killed_for_memory: Whether the kernel has counted a process killed for want of memory meanwhile.
+    The code is minus the signal's number where a signal ended the process; `killed_for_memory`: the kernel has counted
+    a process killed for want of memory meanwhile.
     """
     if code >= 0:
         return Outcome(status="crashed", reason=f"ended its process with exit code {code} {stage}")

@@ -67,16 +67,7 @@ def outcome_row(
     baseline: tuple[Cell, Outcome] | None = None,
     memory: Outcome | None = None,
 ) -> Row:
-    """The row of a cell.
-
-    Args:
-        cell: As it is stored.
-        outcome: What became of it.
-        machine: Where.
-        limits: The device's.
-        baseline: The group's, and what became of it.
-        memory: What a process of its own found out, if one was asked.
-    """
+    """The row of a cell, beside the group's baseline, and with what a process of its own found out about its memory."""
     timing = None if outcome.samples is None else _timing(outcome.samples)
     flags = [] if timing is None else _flags(cell, timing, limits)
     if memory is not None and memory.memory is None:
@@ -113,9 +104,9 @@ def _timing(samples: Samples) -> Timing:
 
 def _comparison(cell: Cell, outcome: Outcome, base_cell: Cell, base: Outcome) -> Comparison | None:
     ours, theirs = outcome.samples, base.samples
-    if ours is None or theirs is None or ours.rounds_id != theirs.rounds_id:
-        return None
     if cell == base_cell or cell.suite == DEVICE:
+        return None
+    if ours is None or theirs is None or ours.rounds_id != theirs.rounds_id:
         return None
     ratio = paired_ratio(ours.samples_seconds, theirs.samples_seconds)
     return Comparison(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from eval.bench import Group, MeasureOptions, source
-from eval.bench.process import Outcome, StopRequestedError, Worker, WorkerDeathError, WorkerStartError
+from eval.bench.process import Outcome, StopRequestedError, Worker, WorkerStartError
 from eval.bench.records import DEVICE, device_group, device_limits, outcome_row
 from eval.bench.worker import measure_memory, time_cells
 from eval.rows import Cell, Machine, Row, RowStore, current_machine
@@ -39,17 +39,11 @@ def measure(
     progress: Progress = lambda done, total, name: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Measures what the store does not hold yet.
+    """Measures, in this order, those groups of which the store does not hold all rows of this machine.
 
     A group's rows are stored together, once it is through: what is interleaved is finished or begun anew as a whole,
-    so that any two rows of a group pair by round.
-
-    Args:
-        groups: What to measure, in this order.
-        store: Takes the rows; those of this machine that it holds are not measured again.
-        options: How.
-        progress: Told, before each group, how many are done, of how many, and its name.
-        should_stop: Asked all the time; the group at work is then given up.
+    so that any two rows of a group pair by round. Before each group `progress` is told how many are done, of how many,
+    and its name. `should_stop` is asked all the time; the group at work is then given up.
     """
     device = device_group(cell for group in groups for cell in group.cells)
     run = _Run(store=store, options=options, machine=current_machine(), device=device, should_stop=should_stop)
@@ -127,34 +121,32 @@ class _Run:
             left = max(0.0, until - time.monotonic())
             options = dataclasses.replace(self.options, rounds=rounds, budget_seconds=left)
             timed: dict[str, Outcome] = {}
-            try:
-                for index, outcome in Worker(time_cells, built, options).reports(self.should_stop):
-                    (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
+            for index, outcome in Worker(time_cells, built, options).reports(self.should_stop):
+                if outcome.ended_process:
+                    at_work, fatal = built[index], outcome
+                    break
+                (timed if outcome.status == "ok" else failed)[remaining[index].identity] = outcome
+            else:
                 return failed | timed
-            except WorkerDeathError as death:
-                at_work = built[death.index]
-                if at_work.identity not in pardoned and self._is_innocent(at_work, death):
-                    pardoned.add(at_work.identity)
-                    continue
-                # The same cell built a second time would die as well.
-                alike = [cell for cell, each in zip(remaining, built, strict=True) if each == at_work]
-                failed |= {cell.identity: death.outcome for cell in alike}
+            if at_work.identity not in pardoned and self._is_innocent(at_work, fatal):
+                pardoned.add(at_work.identity)
+                continue
+            # The same cell built a second time would end it as well.
+            alike = [cell for cell, each in zip(remaining, built, strict=True) if each == at_work]
+            failed |= {cell.identity: fatal for cell in alike}
         return failed
 
-    def _is_innocent(self, cell: Cell, death: WorkerDeathError) -> bool:
+    def _is_innocent(self, cell: Cell, fatal: Outcome) -> bool:
         """Whether a cell over which the worker was killed lives through a round alone.
 
         Memory may have run out because of what else was in the process or on the machine.
         """
-        if death.outcome.status != "out_of_memory":
+        if fatal.status != "out_of_memory":
             return False
-        logger.warning("%s: %s; it is tried alone", cell.variant, death)
+        logger.warning("%s: %s; it is tried alone", cell.variant, fatal.reason)
         options = dataclasses.replace(self.options, rounds=1, budget_seconds=math.inf)
-        try:
-            reports = Worker(time_cells, [cell], options).reports(self.should_stop)
-            return all(outcome.status == "ok" for _, outcome in reports)
-        except WorkerDeathError:
-            return False
+        reports = Worker(time_cells, [cell], options).reports(self.should_stop)
+        return all(outcome.status == "ok" for _, outcome in reports)
 
     def _memory_of(self, cells: Sequence[Cell]) -> dict[str, Outcome]:
         """What was found out about each cell's memory, by identity, in a process of its own."""
@@ -167,12 +159,12 @@ class _Run:
             for cell, (worker, _) in zip(cells, itertools.pairwise(itertools.chain(workers, [None])), strict=True):
                 assert worker is not None, "there are as many processes as cells"
                 try:
-                    ((_, found[cell.identity]),) = worker.reports(self.should_stop)
-                except (WorkerDeathError, WorkerStartError) as death:
-                    found[cell.identity] = Outcome(status="crashed", reason=str(death))
-                if found[cell.identity].memory is None:
-                    reason = found[cell.identity].reason
-                    logger.warning("%s: memory was not measured: %s", cell.variant, reason)
+                    *_, (_, outcome) = worker.reports(self.should_stop)
+                except WorkerStartError as error:
+                    outcome = Outcome(status="crashed", reason=str(error))
+                if outcome.memory is None:
+                    logger.warning("%s: memory was not measured: %s", cell.variant, outcome.reason)
+                found[cell.identity] = outcome
         self.memory_cells += len(cells)
         self.memory_seconds += time.monotonic() - begun
         return found

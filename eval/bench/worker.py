@@ -22,6 +22,7 @@ import mlx.core as mx
 from eval.bench import MeasureOptions, Source, Workload
 from eval.bench.clock import Clock, calls_per_sample, rounds_in_time, sample, timed, warm_up
 from eval.bench.process import Announce, Outcome, Report, Stage, from_exception
+from eval.query import grouped
 from eval.rows import Cell, Correctness, Memory, Samples
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def measure_memory(
         workload = workloads.build(cell)
         peak = peak_bytes_of_calls(call)
         cache = None if workload.cache_bytes is None else workload.cache_bytes()
-        report(0, Outcome(memory=_memory(workload, peak_bytes=peak, cache_bytes=cache)))
+        memory = _memory(workload).model_copy(update={"peak_bytes": peak, "cache_bytes": cache})
+        report(0, Outcome(memory=memory))
     except (RuntimeError, MemoryError, ValueError) as error:
         report(0, from_exception(error, Stage.CALLED))
 
@@ -104,9 +106,7 @@ class _Session:
         self._padding: list[mx.array] = []
 
     def run(self) -> None:
-        alike: dict[str, list[int]] = {}
-        for index, cell in enumerate(self._cells):
-            alike.setdefault(cell.identity, []).append(index)
+        alike = grouped(range(len(self._cells)), lambda index: self._cells[index])
         for indices in alike.values():
             with self._out_if_it_fails(*indices):
                 self._check(indices)
@@ -123,16 +123,14 @@ class _Session:
         finally:
             gc.enable()
         for index, entry in self._entries.items():
-            self._report(
-                index,
-                Outcome(
-                    correctness=self._passed[index],
-                    samples=entry.samples,
-                    memory=_memory(entry.workload),
-                    work=entry.workload.work,
-                    function=entry.workload.function,
-                ),
+            outcome = Outcome(
+                correctness=self._passed[index],
+                samples=entry.samples,
+                memory=_memory(entry.workload),
+                work=entry.workload.work,
+                function=entry.workload.function,
             )
+            self._report(index, outcome)
 
     def _check(self, indices: list[int]) -> None:
         workload = self._build(indices[0])
@@ -236,23 +234,16 @@ class _Session:
                 self._report(index, dataclasses.replace(outcome, correctness=self._passed.get(index)))
 
 
-def _memory(workload: Workload, *, peak_bytes: int | None = None, cache_bytes: int | None = None) -> Memory:
-    return Memory(
-        peak_bytes=peak_bytes,
-        cache_bytes=cache_bytes,
-        analytic_bytes=workload.analytic_bytes,
-        analytic_cache_bytes=workload.analytic_cache_bytes,
-    )
+def _memory(workload: Workload) -> Memory:
+    by_formula = {"analytic_bytes": workload.analytic_bytes, "analytic_cache_bytes": workload.analytic_cache_bytes}
+    return Memory(peak_bytes=None, **by_formula)
 
 
 def peak_bytes_of_calls(call: Callable[[], object]) -> int:
     """Most bytes that MLX's allocator holds at one time during a call, after a first one that compiles.
 
     Everything that lives in this process counts: the call's inputs and weights, but also what has nothing to do with
-    it, so that a process of its own is the place to ask.
-
-    Args:
-        call: Returns arrays, which are evaluated and dropped.
+    it, so that a process of its own is the place to ask. What the call returns is evaluated and dropped.
     """
     mx.eval(call())
     peak, unchanged = 0, 0

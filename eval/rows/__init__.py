@@ -13,7 +13,6 @@ from eval.rows.schema import (
     Timing,
     Work,
     current_machine,
-    json_schema,
     machine_of,
 )
 from eval.rows.store import RowStore, only_writer, packed, read_rows, rows_file
@@ -32,7 +31,6 @@ __all__ = [
     "Timing",
     "Work",
     "current_machine",
-    "json_schema",
     "machine_of",
     "only_writer",
     "packed",

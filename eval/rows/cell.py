@@ -18,7 +18,6 @@ Mode = Literal["forward", "forward_backward", "step", "prefill", "decode", "null
 Role = Literal["candidate", "baseline", "control"]
 Execution = Literal["latency", "throughput"]
 
-
 # Wider than anything that is measured, and narrow enough that no sum, square or ratio of them overflows.
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -41,16 +40,15 @@ def _attention_json(text: str) -> str:
     mapping = parse_json(text, where="attention")
     if not isinstance(mapping, dict):
         raise ValueError("attention must be a JSON object")
-    for key in ("name", "mechanism", "implementation", "of"):
-        value = mapping.get(key)
-        if value is not None and not (isinstance(value, str) and value.isprintable()):
-            raise ValueError(f"attention.{key} must be a printable text")
-    for key in GROUPING:
-        value = mapping.get(key)
-        if value is not None and not (type(value) is int and value >= 1):
-            raise ValueError(f"attention.{key} must be a whole number of at least 1")
-    if not isinstance(mapping.get("parameters") or {}, dict):
-        raise ValueError("attention.parameters must be a JSON object")
+    for key, value in mapping.items():
+        if key in ("name", "mechanism", "implementation", "of"):
+            fits, rule = isinstance(value, str) and value.isprintable(), "be a printable text"
+        elif key in GROUPING:
+            fits, rule = type(value) is int and value >= 1, "be a whole number of at least 1"
+        else:
+            fits, rule = key != "parameters" or isinstance(value, dict), "be a JSON object"
+        if value is not None and not fits:
+            raise ValueError(f"attention.{key} must {rule}")
     return text
 
 
@@ -74,7 +72,7 @@ class Cell(Strict):
     builder: Name = Field(description="how it is built: a name of eval.workloads.registry")
     variant: Name = Field(description="name of the series in tables, for example swa or swa(window_size=32)")
     attention: AttentionJson | None = Field(
-        default=None, description="the variant's whole mapping as JSON, its name included"
+        default=None, description="the variant's whole mapping as JSON, with its name"
     )
     role: Role = "candidate"
     level: Level
@@ -89,9 +87,7 @@ class Cell(Strict):
     causal: bool = True
     dtype: Name = "float32"
     compiled: bool = True
-    execution: Execution = Field(
-        default="latency", description="latency: each call evaluated; throughput: many calls, one evaluation"
-    )
+    execution: Execution = Field(default="latency", description="each call evaluated, or (throughput) many together")
     seed: Seed = 0
     detail: Name = Field(default="", description="what else the builder needs to know, for example a layout's name")
 
@@ -103,11 +99,7 @@ class Cell(Strict):
 
     @property
     def attention_mapping(self) -> dict[str, Any]:
-        """The variant's mapping, as `zoo.attention.variant_from_mapping` takes it.
-
-        Raises:
-            ValueError: If the cell has no attention.
-        """
+        """The variant's mapping, as `zoo.attention.variant_from_mapping` takes it; without any, a ValueError."""
         if self.attention is None:
             raise ValueError(f"the cell {self.variant!r} of suite {self.suite!r} has no attention")
         return json.loads(self.attention)

@@ -1,4 +1,4 @@
-"""What a row holds, as pydantic models; `json_schema()` is the published JSON Schema.
+"""What a row holds, as pydantic models; the JSON Schema of `Row` is published with every file of rows.
 
 Every key is always written, null where it does not apply, so that tables of rows have the same columns everywhere.
 Times are seconds, sizes bytes, losses nats per token unless a name says otherwise.
@@ -61,9 +61,7 @@ class Samples(Strict):
     warmup_calls: Count
     calls_per_sample: Positive = Field(description="a sample is the mean of this many calls")
     samples_seconds: list[Seconds] = Field(min_length=1, description="seconds per call, one sample a round")
-    rounds_id: Name | None = Field(
-        default=None, description="names the rounds that the samples come from; only rows of equal ids pair by index"
-    )
+    rounds_id: Name | None = Field(default=None, description="names the rounds; samples of equal ones pair by index")
 
 
 class Timing(Samples):
@@ -106,9 +104,7 @@ class Work(Strict):
     peak_flops_per_second: FigureOrNone = Field(default=None, description="measured matrix product peak of this device")
     utilisation: FigureOrNone = Field(default=None, description="useful FLOPs per second over that peak")
     bandwidth_bytes_per_second: FigureOrNone = Field(default=None, description="measured copy of this device")
-    bandwidth_share: FigureOrNone = Field(
-        default=None, description="analytic_bytes per second, the least that must move, over that bandwidth"
-    )
+    bandwidth_share: FigureOrNone = Field(default=None, description="analytic_bytes per second over that bandwidth")
 
 
 class CurvePoint(Strict):
@@ -133,10 +129,7 @@ class Quality(Strict):
     count: Count | None = Field(description="what the value is an average of: tokens or examples")
     variant: Name
     attention: AttentionJson | None = Field(description="the variant's whole mapping as JSON")
-    implementation: Name | None = Field(
-        default=None,
-        description="what computed the attention in training, of which `auto` tells nothing; null if unknown",
-    )
+    implementation: Name | None = Field(default=None, description="what computed the attention in training, if known")
     model: Name
     data: Name
     budget: Budget = Field(
@@ -146,9 +139,7 @@ class Quality(Strict):
     seed: Seed
     trained_on: Digest | None = Field(default=None, description="names the content trained on; null if unknown")
     measured_on: Digest | None = Field(default=None, description="names the held-out content of this figure")
-    settings: str | None = Field(
-        default=None, description="how it was trained, as JSON: all that decides it but attention, data and seed"
-    )
+    settings: str | None = Field(default=None, description="how it was trained, as JSON; not attention, data and seed")
     steps: Count | None = None
     tokens: Count | None = None
     train_seconds: FigureOrNone = None
@@ -157,19 +148,15 @@ class Quality(Strict):
     num_parameters: Count | None = None
     length: Positive | None = Field(default=None, description="tokens of the context, where the task varies it")
     num_pairs: Count | None = None
-    depth: float | None = Field(
-        default=None, ge=0, le=1, description="where in the context the answer lies, from 0 to 1"
-    )
+    depth: float | None = Field(default=None, ge=0, le=1, description="where in the context the answer lies")
     position: Count | None = Field(default=None, description="first position of the bin, where losses go by position")
     curve: list[CurvePoint] = Field(default_factory=list, description="validation values during training")
-    surgery: str | None = Field(
-        default=None, description="what exchanging a trained model's attention did, as JSON: layers, tensors, damage"
-    )
+    surgery: str | None = Field(default=None, description="what exchanging a trained model's attention did, as JSON")
 
     @field_validator("settings")
     @classmethod
     def _settings_are_a_mapping(cls, settings: str | None) -> str | None:
-        mapping = {} if settings is None else parse_json(settings, where="settings")
+        mapping = parse_json("{}" if settings is None else settings, where="settings")
         if not isinstance(mapping, dict) or not isinstance(mapping.get("training", {}), dict):
             raise ValueError(f"settings must be a mapping of sections; got {shortened(settings)}")
         return settings
@@ -197,10 +184,10 @@ class Quality(Strict):
     @property
     def terms(self) -> tuple[int | None, str | None]:
         """What trainings of several variants share where they are compared: tokens, and how they were trained."""
-        if self.budget == "checkpoint":
+        if self.budget == "equal_tokens":
+            return self.tokens, self.settings
+        if self.budget == "checkpoint" or self.settings is None:
             return None, None
-        if self.budget == "equal_tokens" or self.settings is None:
-            return (self.tokens if self.budget == "equal_tokens" else None), self.settings
         # Of equal seconds each variant makes as many steps as it can.
         mapping = json.loads(self.settings)
         mapping["training"] = {**mapping.get("training", {}), "steps": None}
@@ -209,7 +196,7 @@ class Quality(Strict):
     @property
     def training(self) -> tuple[str | int | None, ...]:
         """What trainings of an experiment share that differ in their seed only."""
-        limits = {} if self.settings is None else json.loads(self.settings).get("training", {})
+        limits = json.loads(self.settings or "{}").get("training", {})
         # By its time or its accuracy each seed ends after another number of steps.
         ends_itself = any(limits.get(limit) is not None for limit in ("max_seconds", "target_accuracy"))
         return self.variant, self.attention, self.budget, self.settings, None if ends_itself else self.steps
@@ -240,11 +227,6 @@ class Row(Strict):
         if own is None or other is not None:
             raise ValueError("a record of speed must have a cell, one of quality a quality, and neither both")
         return self
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of one line of a rows file."""
-    return Row.model_json_schema()
 
 
 def current_machine() -> Machine:

@@ -2,15 +2,16 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from eval.rows.schema import Machine, Row
+from eval.rows.schema import Row
 from zoo.config import UserError
 from zoo.config.errors import shortened
 from zoo.config.files import LIMIT_BYTES, open_regular, parse_json, read_bytes
@@ -28,11 +29,10 @@ class RowStore:
     def __init__(self, path: Path) -> None:
         """Opens or creates the file, and drops a last line that a killed writer left unfinished.
 
-        Raises:
-            UserError: If the file cannot be written, or holds something that is no row.
+        A UserError says why it cannot be written, or which line is no row.
         """
         self.path = path
-        with _opened(path) as file, _unwritable(path):
+        with _unwritable(path), _opened(path) as file:
             content = read_bytes(path, what=_WHAT)
             complete = content.rfind(b"\n") + 1
             if complete < len(content):
@@ -40,11 +40,7 @@ class RowStore:
         self.rows = {row.identity: row for row in _parsed(path, content[:complete].split(b"\n")[:-1])}
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Writes rows; they are on disk when this returns.
-
-        Raises:
-            UserError: If the file cannot be written, for example because the disk is full.
-        """
+        """Writes rows; they are on disk when this returns. A UserError says why they cannot be written."""
         new = list(rows)
         with _unwritable(self.path), self.path.open("ab") as file:
             file.write(_lines(new))
@@ -55,29 +51,21 @@ class RowStore:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[RowStore]:
-    """A store that no other process opens in this way at the same time.
-
-    Raises:
-        UserError: If another one writes there now, or as for `RowStore`.
-    """
-    with _opened(path) as file:
+    """A store that no other process opens in this way at the same time; a UserError says if one does now."""
+    with contextlib.ExitStack() as stack:
         with _unwritable(path):
-            try:
-                # It ends with the process, whatever ends that.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"rows must go where no other process writes; one writes to {str(path)!r} now"
-                raise UserError(message) from None
+            file = stack.enter_context(_opened(path))
+            # It ends with the process, whatever ends that.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield RowStore(path)
 
 
 def _opened(path: Path) -> BinaryIO:
     """The file, made if need be; no pipe, whose opening waits for a reader, and no device, which never ends."""
-    with _unwritable(path):
-        if path.exists():
-            open_regular(path, what=_WHAT).close()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
+    if path.exists():
+        open_regular(path, what=_WHAT).close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")
 
 
 @contextlib.contextmanager
@@ -85,6 +73,9 @@ def _unwritable(path: Path) -> Iterator[None]:
     """What the system refuses becomes one line."""
     try:
         yield
+    except BlockingIOError:
+        message = f"rows must go where no other process writes; one writes to {str(path)!r} now"
+        raise UserError(message) from None
     except OSError as error:
         raise UserError(f"rows must go to a file that can be written; got {str(path)!r} ({error.strerror})") from None
 
@@ -96,10 +87,8 @@ def _lines(rows: Iterable[Row]) -> bytes:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file, perhaps one of gzip, the newest of each identity, in the order in which they first came.
 
-    A last line without its end, which a writer has not finished, is left out if others come before it.
-
-    Raises:
-        UserError: If the file cannot be read, or a line is no row; names the line.
+    A last line without its end, which a writer has not finished, is left out if others come before it. A UserError says
+    why the file cannot be read, or which line is no row.
     """
     content = read_bytes(path, what=_WHAT)
     *lines, unfinished = (_unpacked(path, content) if path.suffix == PACKED else content).split(b"\n")
@@ -114,8 +103,7 @@ def rows_file(path: Path) -> Path:
 
 def packed(rows: Iterable[Row]) -> bytes:
     """A file of gzip that holds the rows; equal ones give equal bytes."""
-    packer = zlib.compressobj(level=9, wbits=_GZIP)
-    return packer.compress(_lines(rows)) + packer.flush()
+    return zlib.compress(_lines(rows), level=9, wbits=_GZIP)
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
@@ -153,14 +141,19 @@ def _row(line: bytes, *, where: str) -> Row:
 
 
 def merge(*runs: Sequence[Row]) -> list[Row]:
-    """All rows of several runs, as `read_rows` gives them, in the order in which their facts first came.
+    """All rows of several runs, in the order in which their facts first came.
 
     The same identity on two machines, or on one at two commits or with two versions, is two facts: both stay. On one
     machine it is one fact measured twice: the newer row counts, and of equally old ones the later run's.
     """
-    kept: dict[tuple[str, Machine], Row] = {}
-    for row in (row for run in runs for row in run):
-        key = (row.identity, row.machine)
-        if key not in kept or row.recorded_at >= kept[key].recorded_at:
-            kept[key] = row
+    return newest(itertools.chain(*runs), lambda row: (row.identity, row.machine))
+
+
+def newest(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[Row]:
+    """The newest row, and of equally old ones the last, of each key; in the order in which the keys come."""
+    kept: dict[Hashable, Row] = {}
+    for row in rows:
+        name = key(row)
+        if name not in kept or row.recorded_at >= kept[name].recorded_at:
+            kept[name] = row
     return list(kept.values())

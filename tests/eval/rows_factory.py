@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from eval.bench import Group
-from eval.rows import Cell, Comparison, Correctness, CurvePoint, Machine, Memory, Quality, Row, Timing, Work
+from eval.rows import Cell, Correctness, CurvePoint, Machine, Memory, Quality, Row, Work
 from eval.rows.schema import Status
 from eval.suites import SuiteRequest, suites
 from eval.suites.series import series_named
@@ -78,35 +78,21 @@ def speed_row(
     samples: Sequence[float],
     *,
     baseline: tuple[str, Sequence[float]] | None = None,
-    same_function: bool = True,
     memory: Memory | None = None,
     work: Work | None = None,
 ) -> Row:
     """An ok row of samples in seconds; of the baseline, if it is another row, there are variant and samples."""
     median, low, high = _interval(samples)
     mean = statistics.fmean(samples)
-    timing = Timing(
-        first_call_seconds=3 * median,
-        warmup_calls=10,
-        calls_per_sample=1,
-        samples_seconds=list(samples),
-        median_seconds=median,
-        mean_seconds=mean,
-        interval_low=low,
-        interval_high=high,
-        coefficient_of_variation=None if low is None else statistics.stdev(samples) / mean,
-    )
-    comparison = None
+    timing: dict[str, Any] = {"first_call_seconds": 3 * median, "warmup_calls": 10, "calls_per_sample": 1}
+    timing |= {"samples_seconds": list(samples), "median_seconds": median, "mean_seconds": mean}
+    timing |= {"interval_low": low, "interval_high": high}
+    timing |= {"coefficient_of_variation": None if low is None else statistics.stdev(samples) / mean}
+    comparison: dict[str, Any] | None = None
     if baseline is not None:
         ratio, low, high = _interval([above / below for above, below in zip(samples, baseline[1], strict=True)])
-        comparison = Comparison(
-            baseline=baseline[0],
-            same_function=same_function,
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            p_value=None if low is None else 0.5,
-        )
+        comparison = {"baseline": baseline[0], "same_function": True, "p_value": None if low is None else 0.5}
+        comparison |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
     return _row(
         cell.identity,
         cell=cell,

@@ -19,25 +19,21 @@ from eval.statistics import (
     scaling_exponent,
     unpaired_ratio,
 )
-from tests.eval.claims.worlds import PRINTED
 
 REPETITIONS = 200
 LENGTHS = (128, 256, 512, 1024)
 
 
-def test_the_value_is_the_weighted_sum_of_medians_and_one_sample_in_any_set_leaves_no_interval():
-    found = contrast([np.array([1.0, 2.0, 30.0]), np.array([5.0, 7.0])], [2.0, -1.0])
-    assert found.low < found.value == 2 * 2.0 - 6.0 < found.high
-    found = contrast([np.array([1.0, 2.0, 3.0]), np.array([4.0])], [1.0, -1.0])
-    assert (found.value, found.low, found.high) == (-2.0, None, None)
-
-
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 17])
-def test_the_interval_holds_its_value_whatever_the_number_of_samples_and_is_the_same_again(count):
+def test_the_interval_holds_the_weighted_sum_of_medians_and_is_the_same_again(count):
     values = np.random.default_rng(count).lognormal(0, 1, (2, count))
     found = contrast(list(values), [1.0, -0.5])
+    assert found.value == np.median(values[0]) - 0.5 * np.median(values[1])
     assert found.low < found.value < found.high
     assert contrast(list(values.copy()), [1.0, -0.5]) == found
+    # One sample in any set leaves no interval.
+    found = contrast([values[0], np.array([4.0])], [1.0, -1.0])
+    assert (found.value, found.low, found.high) == (np.median(values[0]) - 4.0, None, None)
 
 
 @pytest.mark.parametrize("bad", [[], [0.0, 1.0], [-1.0], [math.nan], [math.inf]])
@@ -57,25 +53,18 @@ def test_a_median_lies_in_its_interval_whatever_an_outlier_does_and_one_time_has
     assert skewed.low < skewed.value == 1.02 < skewed.high
 
 
-def test_what_a_seed_does_to_both_cancels_in_their_difference():
-    first = [2.0, 3.0, 4.0]
-    found = paired_difference([each + 0.1 for each in first], first)
-    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
-    once = paired_difference([2.5], [2.0])
-    assert (once.value, once.low, once.high) == (0.5, None, None)
-
-
-def test_the_interval_of_a_difference_is_that_of_the_paired_t_test():
+def test_the_interval_of_a_difference_is_that_of_the_paired_t_test_and_what_a_seed_does_to_both_cancels():
     first, second = np.random.default_rng(0).normal(size=(2, 5))
     found = paired_difference(list(first), list(second))
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-
-
-@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 2.0])])
-def test_pairs_must_be_pairs(first, second):
-    with pytest.raises(ValueError, match="equally many, at least one"):
-        paired_difference(first, second)
+    found = paired_difference(list(first + 0.1), list(first))
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    once = paired_difference([2.5], [2.0])
+    assert (once.value, once.low, once.high) == (0.5, None, None)
+    for unpaired in ([], []), ([1.0], [1.0, 2.0]):
+        with pytest.raises(ValueError, match="equally many, at least one"):
+            paired_difference(*unpaired)
 
 
 def test_the_published_spreads_show_and_few_none_or_measured_ones_do_not():
@@ -104,12 +93,6 @@ def test_intervals_of_equal_times_hold_1_in_nine_of_ten_runs(rounds):
     assert sum(not each.differs for each in found) >= 0.9 * REPETITIONS
 
 
-def test_a_slow_down_of_a_tenth_is_found_in_nine_of_ten_runs():
-    rng = np.random.default_rng(0)
-    times = [two_times(rng, 20, spread=0.04) for _ in range(REPETITIONS)]
-    assert sum(paired_ratio(1.1 * first, second).low > 1 for first, second in times) >= 0.9 * REPETITIONS
-
-
 def test_pairing_cancels_what_slows_a_whole_round_down():
     weather = np.random.default_rng(2).uniform(1, 9, 15)
     jitter = np.random.default_rng(3).lognormal(0, 0.01, 15)
@@ -120,21 +103,14 @@ def test_pairing_cancels_what_slows_a_whole_round_down():
     assert paired_ratio(weather, 1.2 * weather * jitter).value == pytest.approx(1 / paired.value)
 
 
-def test_one_round_has_a_ratio_and_nothing_more():
-    found = paired_ratio([0.5], [0.25])
+@pytest.mark.parametrize("ratio", [paired_ratio, unpaired_ratio])
+def test_one_round_has_a_ratio_and_nothing_more_and_equal_samples_no_test(ratio):
+    found = ratio([0.5], [0.25])
     assert found.value == pytest.approx(2)
     assert (found.low, found.high, found.p_value, found.differs) == (None, None, None, False)
-
-
-@pytest.mark.parametrize("ratio", [paired_ratio, unpaired_ratio])
-def test_equal_samples_give_a_degenerate_interval_and_no_test(ratio):
     found = ratio([0.3] * 8, [0.1] * 8)
     assert found.low == found.value == found.high == pytest.approx(3)
-    assert found.p_value is None
-    assert found.differs
-
-
-def test_rounds_that_one_of_the_two_lacks_are_refused():
+    assert (found.p_value, found.differs) == (None, True)
     with pytest.raises(ValueError, match="equally many; got 3 and 2"):
         paired_ratio([1, 2, 3], [1, 2])
 
@@ -155,13 +131,6 @@ def test_holm_multiplies_by_the_tests_that_are_left_never_falls_and_holds_to_1(p
     assert holm(p_values) == pytest.approx(corrected)
 
 
-def test_holm_keeps_false_findings_of_a_whole_set_below_one_in_twenty():
-    rng = np.random.default_rng(6)
-    false_findings = sum(min(holm(rng.random(20))) < 0.05 for _ in range(2000))
-    # Three standard errors above 0.05.
-    assert false_findings / 2000 <= 0.065
-
-
 @pytest.mark.parametrize(
     ("share", "ratio", "expected"),
     [(0.0, 9.0, 1.0), (0.4, 0.2, 0.68), (0.4, 2.0, 1.4), (0.9, 0.0, 0.1), (1.0, 0.5, None), (1.3, 0.5, None)],
@@ -179,17 +148,6 @@ def crossing(seed):
     return noisy([1.0] * 4, seed=seed), noisy([(n / 400) ** 0.5 for n in LENGTHS], seed=1000 + seed)
 
 
-@pytest.mark.parametrize(
-    ("line", "slope"),
-    [("MHA", 0.65), ("BlockSparse (bs=32)", 0.25), ("BlockSparse (bs=64)", 0.24), ("LinearAttn", 0.24)],
-)
-def test_the_published_table_gives_its_own_slopes(line, slope):
-    lengths, seconds = PRINTED[line]["lengths"], PRINTED[line]["seconds"]
-    found = scaling_exponent(lengths, [[each] for each in seconds])
-    assert round(found.value, 2) == slope
-    assert (found.low, found.high) == (None, None)
-
-
 @pytest.mark.parametrize("rounds", [3, 15])
 def test_a_power_law_is_found_within_its_interval_in_whatever_order_the_lengths_come(rounds):
     samples = noisy([1e-6 * length**1.7 for length in LENGTHS], rounds)
@@ -197,6 +155,9 @@ def test_a_power_law_is_found_within_its_interval_in_whatever_order_the_lengths_
     assert found.low < 1.7 < found.high
     assert found.high - found.low < 0.5
     assert scaling_exponent(LENGTHS[::-1], samples[::-1]).value == pytest.approx(found.value)
+    for lengths in (128,), (128, 128):
+        with pytest.raises(ValueError, match="two different ones"):
+            scaling_exponent(lengths, [[1.0]] * len(lengths))
 
 
 def test_intervals_of_slopes_and_crossovers_cover_the_truth():
@@ -205,12 +166,6 @@ def test_intervals_of_slopes_and_crossovers_cover_the_truth():
     lengths = [crossover(LENGTHS, *crossing(seed)) for seed in range(100)]
     assert all(each.low <= each.length <= each.high for each in lengths)
     assert sum(each.low <= 400 <= each.high for each in lengths) >= 90
-
-
-@pytest.mark.parametrize("lengths", [(128,), (128, 128)])
-def test_a_slope_needs_two_lengths(lengths):
-    with pytest.raises(ValueError, match="two different ones"):
-        scaling_exponent(lengths, [[1.0]] * len(lengths))
 
 
 def test_a_crossover_lies_where_the_log_ratio_passes_0_and_stays_beyond():

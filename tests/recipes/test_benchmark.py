@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.rows import RowStore, json_schema, only_writer
+from eval.rows import Row, RowStore, only_writer
 from recipes.app import execute
 from recipes.benchmark import main
 
@@ -35,7 +35,7 @@ def test_a_grid_leaves_rows_a_table_and_a_json_line_and_compares(
     assert "null call" in err
     assert "mha_manual (A/A)" in err
     schema = json.loads((tmp_path / "one" / "rows.schema.json").read_text(encoding="utf-8"))
-    assert schema == json_schema()
+    assert schema == Row.model_json_schema()
 
     # The other run was ten times slower, by its rows.
     path = tmp_path / "one" / "rows.jsonl"

@@ -24,20 +24,12 @@ from zoo.attention.catalog import variant_mapping
 
 def _group(*names: str, mode: str, length: int, batch_size: int = 1, seed: int = 0) -> Group:
     """The first is the baseline; repetitions differ by the seed of their inputs."""
-    cells = [
-        plain_cell(
-            length,
-            suite="coverage",
-            group=f"{names[0]} {mode} {length} {seed}",
-            variant=name,
-            attention=json.dumps({"name": name, "mechanism": name} if name in SLOW else variant_mapping(name)),
-            role="candidate" if name in SLOW else "baseline",
-            mode=mode,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        for name in names
-    ]
+    named = {"suite": "coverage", "group": f"{names[0]} {mode} {length} {seed}", "mode": mode, "seed": seed}
+    cells = []
+    for name in names:
+        mapping = {"name": name, "mechanism": name} if name in SLOW else variant_mapping(name)
+        what = {"variant": name, "attention": json.dumps(mapping), "role": "candidate" if name in SLOW else "baseline"}
+        cells.append(plain_cell(length, batch_size=batch_size, **named, **what))
     return Group(cells=tuple(cells))
 
 
@@ -55,21 +47,17 @@ def control_groups() -> list[Group]:
 
 def judged(rows: Sequence[Row]) -> dict[str, object]:
     """Of candidates, how many are slower beyond doubt; of controls, how many are the same as far as one can tell."""
-    found = [(row.cell, row.comparison) for row in rows if row.cell and row.comparison and row.comparison.ratio_low]
-    controls = [(cell, each) for cell, each in found if cell.role == "control"]
-    outside = [
-        (cell.suite, cell.group, round(each.ratio_low or 0, 4), round(each.ratio_high or 0, 4))
-        for cell, each in controls
-        if not (each.ratio_low or 0) <= 1 <= (each.ratio_high or 0)
-    ]
-    slowed = [each for cell, each in found if cell.variant in SLOW]
+    found = [(row.cell, row.comparison) for row in rows if row.comparison and row.comparison.ratio_low]
+    slowed = [ratio for cell, ratio in found if cell.variant in SLOW]
+    controls = [(cell, ratio) for cell, ratio in found if cell.role == "control"]
+    outside = [(cell, ratio) for cell, ratio in controls if not ratio.ratio_low <= 1 <= ratio.ratio_high]
     return {
         "controls": len(controls),
         "controls_containing_one": len(controls) - len(outside),
-        "controls_outside": outside,
+        "controls_outside": [(cell.suite, cell.group, ratio.ratio_low, ratio.ratio_high) for cell, ratio in outside],
         "slowed": len(slowed),
-        "slowed_found": sum((each.ratio_low or 0) > 1 for each in slowed),
-        "ratios_of_slowed": [round(each.ratio, 3) for each in slowed],
+        "slowed_found": sum(ratio.ratio_low > 1 for ratio in slowed),
+        "ratios_of_slowed": [round(ratio.ratio, 3) for ratio in slowed],
     }
 
 
@@ -79,8 +67,7 @@ def _measured(groups: Sequence[Group]) -> list[Row]:
         # Worker processes inherit it.
         sys.path.insert(0, folder)
         store = RowStore(Path(folder) / "rows.jsonl")
-        tell = lambda done, total, name: print(f"{done}/{total} {name}", file=sys.stderr)  # noqa: E731
-        measure(groups, store=store, options=MeasureOptions(), progress=tell)
+        measure(groups, store=store, options=MeasureOptions(), progress=lambda *at: print(*at, file=sys.stderr))
         return list(store.rows.values())
 
 

@@ -2,64 +2,26 @@
 
 from pathlib import Path
 
-# Sources by name of the mechanism; the published mistakes, word for word in MLX.
-HEADS_AS_SEQUENCE = '''"""The flash comparison: q, k and v go in as [B, L, H, D] where MLX wants [B, H, L, D]."""
-
-import mlx.core as mx
-
+_FAULT = """from tests.eval.checks.faults import {name}
 from zoo.attention.pattern import pattern_mechanism
 
+MECHANISM = pattern_mechanism(name="{name}", allowed=None, implementations={{"planted": lambda _: {name}}})
+"""
 
-def attend(q, k, v, spec):
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=spec.scale).transpose(0, 2, 1, 3)
-
-
-MECHANISM = pattern_mechanism(name="heads_as_sequence", allowed=None, implementations={"flash": lambda _: attend})
-'''
-
-UNTRANSPOSED_VALUES = '''"""AttnBench's grouped heads: V is cut into heads without the transpose."""
-
+_WINDOWED_FAULT = """from tests.eval.checks.faults import WINDOW, {name}
 from zoo.attention.pattern import pattern_mechanism
-from zoo.ops import softmax
-
-
-def attend(q, k, v, spec):
-    B, K, S, H = v.shape
-    return softmax.manual(q, k, v.transpose(0, 2, 1, 3).reshape(B, K, S, H), spec)
-
-
-MECHANISM = pattern_mechanism(name="untransposed_values", allowed=None, implementations={"grouped": lambda _: attend})
-'''
-
-PADDED_KEYS = '''"""AttnBench's window: keys before the text are vectors of -1e9, which win wherever sum(q) < 0."""
-
-import mlx.core as mx
-
-from zoo.attention.pattern import pattern_mechanism
-
-WINDOW = 8
 
 
 def allowed(query_index, key_index, config):
     return (query_index - key_index < WINDOW) & (key_index <= query_index)
 
 
-def attend(q, k, v, spec):
-    length, ahead = q.shape[2], [(0, 0), (0, 0), (WINDOW - 1, 0), (0, 0)]
-    index = mx.arange(length)[:, None] + mx.arange(WINDOW)[None]
-    k = mx.take(mx.pad(k, ahead, constant_values=mx.array(-1e9, k.dtype)), index, axis=2)
-    v = mx.take(mx.pad(v, ahead), index, axis=2)
-    scores = (q[:, :, :, None] @ k.swapaxes(-1, -2)) * spec.scale
-    return (mx.softmax(scores, axis=-1) @ v)[:, :, :, 0]
-
-
 MECHANISM = pattern_mechanism(
-    name="padded_keys", allowed=allowed, implementations={"gather": lambda _: attend}, bidirectional=False
+    name="{name}", allowed=allowed, implementations={{"planted": lambda _: {name}}}, bidirectional=False
 )
-'''
+"""
 
-SLOWED = '''"""`manual` attention, and one row of every ten of a batch once more: a tenth more work, the same values."""
+_SLOW = '''"""`manual` attention, and one row of every ten of a batch once more: a tenth more work, the same values."""
 
 import mlx.core as mx
 
@@ -76,12 +38,10 @@ def attend(q, k, v, spec):
 MECHANISM = pattern_mechanism(name="slowed", allowed=None, implementations={"manual": lambda _: attend})
 '''
 
-WRONG = {
-    "heads_as_sequence": HEADS_AS_SEQUENCE,
-    "untransposed_values": UNTRANSPOSED_VALUES,
-    "padded_keys": PADDED_KEYS,
-}
-SLOW = {"slowed": SLOWED}
+# Sources by name of the mechanism; the published mistakes are those of `tests.eval.checks.faults`.
+WRONG = {name: _FAULT.format(name=name) for name in ("heads_as_sequence", "untransposed_values")}
+WRONG["padded_keys"] = _WINDOWED_FAULT.format(name="padded_keys")
+SLOW = {"slowed": _SLOW}
 
 
 def lay_out(folder: Path, sources: dict[str, str]) -> None:

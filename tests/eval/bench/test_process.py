@@ -16,7 +16,6 @@ from zoo.config import FieldError
     [
         (MemoryError(), Stage.CALLED, "out_of_memory", "no memory"),
         (RuntimeError("[malloc] Unable to allocate 9 bytes."), Stage.CALLED, "out_of_memory", "9 bytes"),
-        (RuntimeError("std::bad_alloc"), Stage.BUILT, "out_of_memory", "bad_alloc"),
         (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), Stage.CALLED, "out_of_memory", "9 bytes"),
         (RuntimeError("[matmul] shapes differ"), Stage.CALLED, "crashed", "RuntimeError: [matmul] shapes differ"),
         (FieldError("causal must be true"), Stage.CALLED, "unavailable", "causal must be true"),

@@ -9,29 +9,22 @@ from eval.rows import Cell, Correctness, Memory, Row, Samples, Work
 from tests.eval.rows_factory import MACHINE, planted, planted_group, speed_row
 
 LIMITS = {("null", "latency"): 0.001, ("matmul", "float32"): 8e6, ("copy", "float32"): 49_200}
-BASE = planted("base", role="baseline")
+BASE, OTHER = planted("base", role="baseline"), planted("other")
 
 
 def _timed(
     *seconds: float, function: str = "softmax", rounds_id: str = "rounds", analytic: int | None = 123
 ) -> Outcome:
+    called = {"first_call_seconds": 1.0, "warmup_calls": 10, "calls_per_sample": 1, "rounds_id": rounds_id}
     return Outcome(
-        correctness=Correctness(passed=True, checks="values", max_error=0.0, tolerance=1e-5),
-        samples=Samples(
-            first_call_seconds=1.0,
-            warmup_calls=10,
-            calls_per_sample=1,
-            samples_seconds=list(seconds),
-            rounds_id=rounds_id,
-        ),
+        samples=Samples(samples_seconds=list(seconds), **called),
         memory=Memory(peak_bytes=None, analytic_bytes=analytic),
         work=Work(useful_flops=20_000, tokens=5),
         function=function,
     )
 
 
-def _row(outcome: Outcome, base: Outcome, *, cell: Cell | None = None, memory: Outcome | None = None) -> Row:
-    cell = planted("other") if cell is None else cell
+def _row(outcome: Outcome, base: Outcome, *, cell: Cell = OTHER, memory: Outcome | None = None) -> Row:
     return outcome_row(cell, outcome, machine=MACHINE, limits=LIMITS, baseline=(BASE, base), memory=memory)
 
 
@@ -54,7 +47,7 @@ def test_work_and_traffic_are_held_against_the_limits_of_the_cells_dtype() -> No
     assert (work.peak_flops_per_second, work.bandwidth_bytes_per_second) == (8e6, 49_200)
     assert (work.utilisation, work.bandwidth_share) == (pytest.approx(0.25), pytest.approx(0.25))
     assert _row(_timed(0.01, analytic=None), _timed(0.01)).work.bandwidth_share is None
-    other = planted("other").model_copy(update={"dtype": "bfloat16"})
+    other = OTHER.model_copy(update={"dtype": "bfloat16"})
     assert _row(_timed(0.01), _timed(0.01), cell=other).work.bandwidth_share is None
 
 
@@ -70,8 +63,7 @@ def test_rows_that_say_little_are_flagged(seconds: tuple[float, ...], flags: lis
 
 
 def test_without_a_baseline_that_was_timed_in_the_same_rounds_there_is_no_comparison() -> None:
-    failed = Outcome(status="crashed", reason="ended by SIGSEGV")
-    assert _row(_timed(1.0, 1.0), failed).comparison is None
+    assert _row(_timed(1.0, 1.0), Outcome(status="crashed", reason="ended by SIGSEGV")).comparison is None
     assert _row(_timed(1.0, 1.0), _timed(1.0, 1.0), cell=BASE).comparison is None
     assert _row(_timed(2.0, 2.0), _timed(1.0, 1.0, rounds_id="others")).comparison is None
 
@@ -94,18 +86,8 @@ def test_a_control_is_the_baseline_under_a_name_of_its_own() -> None:
 
 
 def test_each_dtype_has_a_peak_and_each_execution_a_floor() -> None:
-    cells = [
-        planted("one").model_copy(update=each) for each in ({}, {"dtype": "bfloat16"}, {"execution": "throughput"})
-    ]
-    group = device_group(cells)
-    assert {(cell.mode, cell.dtype, cell.execution) for cell in group.cells} == {
-        ("null", "float32", "latency"),
-        ("null", "float32", "throughput"),
-        ("matmul", "float32", "latency"),
-        ("matmul", "bfloat16", "latency"),
-        ("copy", "float32", "latency"),
-        ("copy", "bfloat16", "latency"),
-    }
+    asked = {}, {"dtype": "bfloat16"}, {"execution": "throughput"}
+    group = device_group(OTHER.model_copy(update=each) for each in asked)
     work, memory = Work(useful_flops=100), Memory(peak_bytes=None, analytic_bytes=60)
     rows = {cell.identity: speed_row(cell, [0.3, 0.25, 0.9], work=work, memory=memory) for cell in group.cells}
     assert device_limits(group, rows) == {

@@ -1,4 +1,4 @@
-"""Groups in real worker processes: faults become rows, what is finished is not measured again, budgets hold."""
+"""Groups in real worker processes: faults become rows, budgets hold, and a run goes on where another one stopped."""
 
 import dataclasses
 import multiprocessing
@@ -11,11 +11,11 @@ import pytest
 from eval.bench import Group, MeasureOptions, runner
 from eval.bench.process import Task, Worker
 from eval.bench.records import MEMORY_NOT_MEASURED
-from eval.bench.runner import TIME_BUDGET, measure
+from eval.bench.runner import TIME_BUDGET, is_finished, is_group_finished, measure
 from eval.bench.worker import measure_memory, time_cells
 from eval.rows import Cell, Row, RowStore, read_rows
 from tests.eval.bench.planted import listen
-from tests.eval.rows_factory import planted, planted_group
+from tests.eval.rows_factory import MACHINE, altered, noisy, planted, planted_group, speed_row, untimed_row
 
 # A null call, a matrix product, a copy.
 NUM_DEVICE_ROWS = 3
@@ -46,10 +46,13 @@ def path(first: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
+def test_faults_become_rows_the_others_are_timed_and_what_was_killed_once_but_lives_alone_is_not_blamed(
+    path: Path, tmp_path: Path
+) -> None:
     statuses = {
         "adds": "ok",
         "sleeps": "ok",
+        "is_killed_once": "ok",
         "exits": "crashed",
         "is_killed": "out_of_memory",
         "aborts_in_check": "crashed",
@@ -57,12 +60,12 @@ def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
         "raises": "crashed",
         "refuses": "unavailable",
         "no_memory": "out_of_memory",
-        "no_memory_to_build": "out_of_memory",
         "wrong": "incorrect",
         "large": "skipped",
     }
+    cells = [cell.model_copy(update={"detail": str(tmp_path / "killed")}) for cell in planted_group(*statuses).cells]
     options = dataclasses.replace(OPTIONS, step_seconds=3.0, available_bytes=1)
-    rows = _measure([planted_group(*statuses)], path, options)
+    rows = _measure([Group(cells=tuple(cells))], path, options)
     assert {variant: row.status for variant, row in rows.items()} == {**statuses, "adds (A/A)": "ok"}
     for row in rows.values():
         assert (row.timing is None) == (row.status != "ok") == (row.reason is not None)
@@ -74,9 +77,11 @@ def test_faults_become_rows_and_the_others_are_timed(path: Path) -> None:
     assert rows["sleeps"].timing.median_seconds >= 0.002
     assert rows["sleeps"].comparison.baseline == "adds"
     assert rows["adds (A/A)"].comparison.same_function
+    assert (tmp_path / "killed").exists()
+    assert len({row.timing.rounds_id for row in rows.values() if row.timing}) == 1
 
 
-def test_every_row_is_one_line_with_equally_many_samples(first: Path) -> None:
+def test_every_row_is_one_line_with_equally_many_samples_and_a_peak_that_repeats(first: Path) -> None:
     rows = read_rows(first)
     device, own = ["null call", "matrix product", "copy"], ["adds", "adds too", "adds (A/A)"]
     assert [row.cell.variant for row in rows] == device + own
@@ -85,6 +90,11 @@ def test_every_row_is_one_line_with_equally_many_samples(first: Path) -> None:
         assert row.timing.warmup_calls >= 10
         assert min(row.timing.median_seconds, row.timing.first_call_seconds, row.work.peak_flops_per_second) > 0
         assert row.machine.mlx is not None
+    one, other, control = (row.memory for row in rows[len(device) :])
+    # One mebibyte in, one out.
+    assert (one.peak_bytes, other.peak_bytes) == pytest.approx((2 * 2**20, one.peak_bytes), rel=0.01)
+    assert (one.cache_bytes, one.analytic_cache_bytes, one.analytic_bytes) == (20, 20, 2 * 2**20)
+    assert control.peak_bytes is None
 
 
 def test_a_run_measures_what_there_was_no_time_for_and_groups_that_grew_and_nothing_that_is_finished(
@@ -107,20 +117,6 @@ def test_a_run_measures_what_there_was_no_time_for_and_groups_that_grew_and_noth
     _measure([grown, planted_group("adds", group="second", control=False)], path)
     (added,) = path.read_bytes().removeprefix(before).splitlines()
     assert b'"group":"second"' in added
-
-
-def test_a_budget_shortens_the_rounds_to_five_at_least(path: Path) -> None:
-    tight = dataclasses.replace(OPTIONS, rounds=1000, budget_seconds=0.05, sample_seconds=0.002)
-    (row,) = _measure([planted_group("sleeps", control=False)], path, tight).values()
-    assert 5 <= len(row.timing.samples_seconds) < 1000
-
-
-def test_the_peak_is_that_of_a_process_of_its_own_and_repeats(first: Path) -> None:
-    one, other = (row.memory for row in read_rows(first) if row.cell.role != "control" and row.cell.suite != "device")
-    # One mebibyte in, one out.
-    assert one.peak_bytes == pytest.approx(2 * 2**20, rel=0.01)
-    assert other.peak_bytes == pytest.approx(one.peak_bytes, rel=0.01)
-    assert (one.cache_bytes, one.analytic_cache_bytes, one.analytic_bytes) == (20, 20, 2 * 2**20)
 
 
 def test_a_group_that_is_interrupted_leaves_no_rows_and_no_process(path: Path) -> None:
@@ -175,28 +171,66 @@ def _cannot_start(monkeypatch: pytest.MonkeyPatch, which: Task) -> None:
     monkeypatch.setattr(runner, "Worker", start)
 
 
-def test_a_memory_process_that_dies_at_its_start_costs_the_peak_and_nothing_else(
+def test_a_budget_shortens_the_rounds_and_a_memory_process_that_dies_at_its_start_costs_the_peak_only(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _cannot_start(monkeypatch, measure_memory)
-    (row,) = _measure([planted_group("adds", memory=True, control=False)], path).values()
-    assert (row.status, len(row.timing.samples_seconds)) == ("ok", OPTIONS.rounds)
+    tight = dataclasses.replace(OPTIONS, rounds=1000, budget_seconds=0.05, sample_seconds=0.002)
+    (row,) = _measure([planted_group("sleeps", memory=True, control=False)], path, tight).values()
+    assert row.status == "ok"
+    assert 5 <= len(row.timing.samples_seconds) < 1000
     assert row.memory.peak_bytes is None
     (flag,) = [flag for flag in row.flags if flag.startswith(MEMORY_NOT_MEASURED)]
     assert "before it was at any cell" in flag
-
-
-@pytest.mark.slow
-def test_a_cell_that_was_killed_once_but_lives_alone_is_not_blamed(path: Path, tmp_path: Path) -> None:
-    killed = planted("is_killed_once").model_copy(update={"detail": str(tmp_path / "killed")})
-    group = Group(cells=(planted("adds", role="baseline"), killed), control=False)
-    rows = _measure([group], path)
-    assert (tmp_path / "killed").exists()
-    assert {variant: row.status for variant, row in rows.items()} == {"adds": "ok", "is_killed_once": "ok"}
-    assert rows["adds"].timing.rounds_id == rows["is_killed_once"].timing.rounds_id
 
 
 def test_a_fault_before_any_cell_is_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _cannot_start(monkeypatch, time_cells)
     with pytest.raises(RuntimeError, match="before it was at any cell"):
         _measure([planted_group("adds")], path)
+
+
+GROUP = planted_group("base", "other")
+CELLS = GROUP.recorded_cells
+
+
+def _timed(cell: Cell, rounds_id: str | None = "one") -> Row:
+    return altered(speed_row(cell, noisy(0.01, rounds=3)), "timing", rounds_id=rounds_id)
+
+
+def _is_finished(*rows: Row, group: Group = GROUP, refusal=lambda cell: None) -> bool:
+    return is_group_finished(group, {row.identity: row for row in rows}, MACHINE, refusal)
+
+
+MACHINES = {"device", "backend", "mlx", "blas", "blas_threads", "native", "cores"}
+
+
+@pytest.mark.parametrize("field", [*sorted(MACHINES), "commit", "attention_zoo", "python"])
+@pytest.mark.parametrize("status", ["ok", "unavailable", "skipped", "crashed", "out_of_memory", "incorrect"])
+def test_a_row_is_of_one_machine_whatever_the_commit_but_faults_are_tried_again_with_other_code(
+    field: str, status: str
+) -> None:
+    row = _timed(CELLS[0]) if status == "ok" else untimed_row(CELLS[0], status=status)
+    assert is_finished(row, MACHINE)
+    elsewhere = MACHINE.model_copy(update={field: 7 if field in ("cores", "blas_threads") else "another"})
+    mended = status in ("crashed", "out_of_memory", "incorrect") and field in ("commit", "attention_zoo")
+    assert is_finished(row, elsewhere) is not (field in MACHINES or mended)
+
+
+def test_a_group_is_finished_if_all_its_times_are_of_the_same_rounds() -> None:
+    first, *others = map(_timed, CELLS)
+    assert _is_finished(first, *others)
+    assert _is_finished(untimed_row(CELLS[0], status="crashed"), *others)
+    for again in ([], [_timed(CELLS[0], "another")], [_timed(CELLS[0], None)]):
+        assert not _is_finished(*again, *others)
+
+
+def test_what_was_left_out_or_did_not_fit_is_unfinished_once_it_is_asked_for_or_fits() -> None:
+    by_default = dataclasses.replace(GROUP, skipped={CELLS[1].identity: "far too slow by default"})
+    rows = [untimed_row(cell) if cell == CELLS[1] else _timed(cell) for cell in CELLS]
+    assert _is_finished(*rows, group=by_default)
+    assert not _is_finished(*rows)
+    assert _is_finished(*map(untimed_row, CELLS), refusal=lambda cell: "does not fit")
+    # A control is the baseline under another name.
+    rows = [*map(_timed, CELLS[:-1]), untimed_row(CELLS[-1])]
+    assert not _is_finished(*rows, refusal=lambda cell: None if cell == GROUP.baseline else "does not fit")

@@ -9,7 +9,6 @@ import yaml
 
 from eval.quality.run_rows import facts_of_checkpoint, quality_identity, row_of_training
 from eval.rows import Row
-from eval.rows.schema import json_schema
 from tests.eval.quality.models import random_model
 from zoo.attention.catalog import attention_json, variant_mapping
 from zoo.checkpoints import load_checkpoint, save_checkpoint
@@ -137,7 +136,7 @@ def test_what_was_asked_names_a_row_even_where_a_record_calls_the_budget_a_regim
     asked = {key: value for key, value in written["quality"].items() if key not in found}
     assert row.identity == hashlib.sha256(json.dumps([asked, ""], sort_keys=True).encode()).hexdigest()[:16]
     assert quality_identity(row.quality, evaluated="other weights") != row.identity
-    assert "budget" in json_schema()["$defs"]["Quality"]["required"]
+    assert "budget" in Row.model_json_schema()["$defs"]["Quality"]["required"]
 
 
 STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}

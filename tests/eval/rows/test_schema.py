@@ -4,11 +4,10 @@ import datasets
 import pandas as pd
 import pytest
 
-from eval.rows import RowStore, current_machine, json_schema
+from eval.rows import Row, RowStore, current_machine
 from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
 
 MIXED = [speed(64), skipped(128), quality_row("mha", 0, 2.5, curve=CURVE), quality_row("mha", 1, None)]
-KINDS = ["speed", "speed", "quality", "quality"]
 
 
 @pytest.fixture
@@ -19,23 +18,20 @@ def path(tmp_path):
 
 
 def test_every_key_is_written_whatever_the_row_and_the_schema_allows_no_other(path):
-    schema = json_schema()
+    schema = Row.model_json_schema()
     assert {frozenset(json.loads(line)) for line in path.read_text().splitlines()} == {frozenset(schema["properties"])}
     assert schema["additionalProperties"] is False
 
 
-def test_pandas_reads_speed_and_quality_rows_together(path):
+def test_pandas_and_datasets_read_speed_and_quality_rows_together(path, tmp_path):
     frame = pd.read_json(path, lines=True)
-    assert list(frame["kind"]) == KINDS
-    assert list(frame["status"]) == ["ok", "skipped", "ok", "ok"]
-    # Its fast parser of numbers is off in the last digits.
-    assert frame["timing"][0]["samples_seconds"] == pytest.approx(MIXED[0].timing.samples_seconds, rel=1e-12)
-
-
-def test_datasets_reads_speed_and_quality_rows_together(path, tmp_path):
     loaded = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded["kind"] == KINDS
-    assert loaded[0]["timing"]["samples_seconds"] == MIXED[0].timing.samples_seconds
+    assert list(frame["kind"]) == loaded["kind"] == ["speed", "speed", "quality", "quality"]
+    assert list(frame["status"]) == ["ok", "skipped", "ok", "ok"]
+    # The fast parser of numbers of pandas is off in the last digits.
+    seconds = MIXED[0].timing.samples_seconds
+    assert frame["timing"][0]["samples_seconds"] == pytest.approx(seconds, rel=1e-12)
+    assert loaded[0]["timing"]["samples_seconds"] == seconds
     assert loaded[2]["quality"]["curve"] == [point.model_dump() for point in CURVE]
 
 

@@ -1,5 +1,4 @@
 import errno
-import json
 import math
 import os
 import zlib
@@ -7,8 +6,9 @@ import zlib
 import pytest
 
 from eval.rows import Row, RowStore, only_writer, packed, read_rows, rows_file
+from eval.rows.store import merge
 from tests.eval.report.random_rows import mutants
-from tests.eval.rows_factory import CURVE, quality_row, skipped, speed
+from tests.eval.rows_factory import CURVE, altered, quality_row, skipped, speed
 from zoo.config import UserError
 
 WRONG = {"passed": False, "checks": "outputs", "tolerance": 1e-4, "max_error": math.nan}
@@ -71,14 +71,12 @@ def test_one_process_writes_at_a_time_and_the_next_may_when_it_is_through(path):
         with pytest.raises(UserError, match="must go where no other process writes"), only_writer(path):
             raise AssertionError
         assert read_rows(path) == [speed(64)], "readers are let in"
+    # A fault of whoever writes is not taken for one of the file.
+    with pytest.raises(FileNotFoundError), only_writer(path):
+        (path.parent / "missing").read_bytes()
     with only_writer(path) as store:
         store.append([speed(128)])
     assert read_rows(path) == [speed(64), speed(128)]
-
-
-def test_a_fault_while_writing_alone_is_not_taken_for_one_of_the_file(path):
-    with pytest.raises(FileNotFoundError), only_writer(path):
-        (path.parent / "missing").read_bytes()
 
 
 @pytest.mark.parametrize("line", ["{}", "not JSON", '{"kind": "speed"}', "", "[" * 100_000, "1" * 5000, "null"])
@@ -87,30 +85,20 @@ def test_a_line_that_is_no_row_is_named(path, line):
         RowStore(written(path, LINE, line.encode()))
 
 
-def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
+def test_what_cannot_be_read_or_written_is_named_and_never_waited_for(tmp_path):
     with pytest.raises(UserError, match=r"missing\.jsonl must exist"):
         read_rows(tmp_path / "missing.jsonl")
+    pipe, device = tmp_path / "pipe", tmp_path / "zeros"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for opened in (read_rows, RowStore, alone):
+        for path in (tmp_path, pipe, device):
+            with pytest.raises(UserError, match="must be a regular file"):
+                opened(path)
     (tmp_path / "file").touch()
     for opened in (RowStore, alone):
         with pytest.raises(UserError, match="must go to a file that can be written"):
             opened(tmp_path / "file" / "rows.jsonl")
-
-
-def test_a_folder_a_pipe_and_a_device_are_refused_and_never_waited_for(tmp_path):
-    pipe, device = tmp_path / "pipe", tmp_path / "zeros"
-    os.mkfifo(pipe)
-    device.symlink_to("/dev/zero")
-    for path in (tmp_path, pipe, device):
-        for opened in (read_rows, RowStore, alone):
-            with pytest.raises(UserError, match="must be a regular file"):
-                opened(path)
-
-
-@pytest.mark.parametrize("version", [0, 2, -1, "1", 1.5, True, None])
-def test_only_a_known_version_of_the_schema_is_read(path, version):
-    line = json.dumps({**json.loads(LINE), "schema_version": version}).encode()
-    with pytest.raises(UserError, match=r"rows\.jsonl: line 1 must be a row; schema_version: Input should be .*; got "):
-        read_rows(written(path, line))
 
 
 @pytest.mark.parametrize("made", [speed(64), skipped(64), TRAINED], ids=["speed", "skipped", "quality"])
@@ -139,6 +127,13 @@ def test_a_field_that_is_gone_misplaced_or_something_else_is_one_line_that_names
         (b'"attention":null', b'"attention":"{"', "cell.attention: Value error, attention must be JSON"),
         (b'"attention":null', b'"attention":"{\\"num_kv_heads\\": 0}"', "at least 1"),
         (b'"attention":null', b'"attention":"{\\"mechanism\\": \\"\\\\u001b[31m\\"}"', "printable"),
+        (
+            b'"schema_version":1',
+            b'"schema_version":2',
+            "schema_version: Input should be less than or equal to 1; got 2",
+        ),
+        (b'"schema_version":1', b'"schema_version":0', "greater than or equal to 1; got 0"),
+        (b'"schema_version":1', b'"schema_version":true', "valid integer; got True"),
         (b'"kind":"speed"', b'"kind":"quality"', "neither both; got {"),
         (b'"kind":"speed"', b'"Kind":"speed"', "line 1 must be a row; kind: Field required"),
         (b'"kind":"speed"', b'"kind":"speed","nats":1', "nats: Extra inputs are not permitted; got 1"),
@@ -154,13 +149,7 @@ def test_a_mistake_in_a_row_is_named(path, old, new, named):
     assert named in str(refused.value)
 
 
-def test_a_line_longer_than_any_row_is_refused(path, monkeypatch):
-    monkeypatch.setattr("eval.rows.store.LIMIT_LINE_BYTES", 1000)
-    with pytest.raises(UserError, match="line 1 must be a row; it has more than 1000 bytes"):
-        read_rows(written(path, LINE))
-
-
-def test_a_full_disk_is_one_line(path, monkeypatch):
+def test_a_line_longer_than_any_row_and_a_full_disk_are_one_line(path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -168,6 +157,9 @@ def test_a_full_disk_is_one_line(path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"rows must go to a file that can be written.*No space left on device"):
         store.append([speed(64)])
+    monkeypatch.setattr("eval.rows.store.LIMIT_LINE_BYTES", 1000)
+    with pytest.raises(UserError, match="line 1 must be a row; it has more than 1000 bytes"):
+        read_rows(written(path, LINE))
 
 
 def test_rows_in_gzip_are_the_same_and_a_broken_file_is_one_line(tmp_path):
@@ -187,3 +179,16 @@ def test_rows_in_gzip_are_the_same_and_a_broken_file_is_one_line(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(UserError, match=message):
             read_rows(path)
+
+
+@pytest.mark.parametrize("field", ["device", "commit", "mlx"])
+def test_one_cell_on_two_machines_or_at_two_commits_is_two_facts(field):
+    one, other = (altered(speed(64), "machine", **{field: name}) for name in ("a", "b"))
+    assert merge([one], [other]) == [one, other]
+
+
+def test_one_cell_twice_on_one_machine_is_one_fact_in_its_first_place_and_the_newer_counts_or_the_later_runs():
+    old, new, other = speed(64, seconds=1.0), speed(64, seconds=2.0), speed(32)
+    assert merge([old, other], [], [new]) == [new, other]
+    newest = old.model_copy(update={"recorded_at": "2026-01-02T00:00:00.000+00:00"})
+    assert merge([newest], [new]) == merge([new], [newest]) == [newest]
