@@ -120,6 +120,16 @@ def gradients_finding(check: str, actual: Any, expected: Any, bound: Tolerance) 
     return Finding(check=check, error=largest_distance(actual, expected), tolerance=bound.gradient)
 
 
+def call_findings(check: str, actual: Any, expected: Any, bound: Tolerance) -> list[Finding]:
+    """Compares what two calls returned: values, or values and gradients."""
+    if isinstance(expected, mx.array):
+        return [values_finding(f"values {check}", actual, expected, bound)]
+    return [
+        values_finding(f"values {check}", actual[0], expected[0], bound),
+        gradients_finding(f"gradients {check}", actual[1], expected[1], bound),
+    ]
+
+
 def largest_distance(actual: Any, expected: Any) -> float:
     """Largest norm of a difference over the norm of what was expected, or over a thousandth of the largest norm.
 

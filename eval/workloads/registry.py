@@ -23,7 +23,7 @@ import numpy as np
 from eval import SUITES, declared
 from eval.bench import Workload
 from eval.rows import Cell
-from eval.workloads import attention, device, model
+from eval.workloads import UNIMPORTANT, attention, device, model
 from zoo.config import UserError
 from zoo.models import build_model
 
@@ -107,8 +107,7 @@ def predicted(cell: Cell) -> tuple[int, int]:
 
     The cell is measured in one row at the probe lengths, in this process.
     """
-    unimportant = {"suite": "", "group": "", "variant": "", "role": "candidate", "execution": "latency", "seed": 0}
-    changes = [{**unimportant, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
+    changes = [{**UNIMPORTANT, "seed": 0, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
     bytes_, nodes = zip(*(_probe(cell.model_copy(update=each)) for each in changes), strict=True)
     constant, linear, quadratic = fit(PROBE_LENGTHS, bytes_)
     slope = (nodes[-1] - nodes[-2]) / (PROBE_LENGTHS[-1] - PROBE_LENGTHS[-2])

@@ -19,6 +19,7 @@ from eval.workloads.model import model_setting
 from eval.workloads.registry import BUILDERS
 from tests.eval.checks import faults
 from tests.eval.workloads import settings
+from zoo.attention.catalog import variant
 from zoo.attention.choice import Chooser
 from zoo.attention.pattern import PatternMixer
 from zoo.attention.projected import ProjectedAttention
@@ -119,11 +120,18 @@ def test_every_law_of_mixing_is_asked(name: str, words: str) -> None:
     given = {"bound": checks.tolerance(mx.float32), "may_LS": may_LS, "direct_LS": may_LS}
 
     def failed(function: Any) -> str:
-        findings = attention_checks.check_mixing(function, x_BLD, attention_checks.amplified, **given)
+        findings = attention_checks.check_mixing(function, x_BLD, function(x_BLD), attention_checks.amplified, **given)
         return "; ".join(finding.check for finding in findings if not finding.passed)
 
     assert failed(right) == ""
     assert words in failed(wrong)
+
+
+def test_the_loud_token_of_a_layer_is_out_of_reach_of_later_ones() -> None:
+    length = attention_checks.MAX_MIXING_LENGTH
+    for each in map(variant, settings.SINGLE):
+        seen = attention_checks.reach(each.variants(), length, causal=False)[:, length // 2]
+        assert seen.all() or not seen[-1], each.name
 
 
 def test_a_cache_that_loses_a_token_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +163,7 @@ def test_weights_that_learn_nothing_are_named(monkeypatch: pytest.MonkeyPatch) -
         assert all(f"layers.1.self_attn.{name}_proj.weight" in found.checks for name in "qkvo")
     layer = _checked("layer", "right", mode="forward_backward")
     assert not layer.passed
-    assert "every parameter gets a finite gradient" in layer.checks
+    assert "every parameter that matters gets a finite gradient, not " in layer.checks
 
 
 @pytest.mark.parametrize("mode", ["forward", "prefill", "decode"])
@@ -189,7 +197,8 @@ def test_gradients_that_go_wrong_in_compilation_alone_do_not_pass(monkeypatch: p
     monkeypatch.setattr(mx, "compile", shrinking)
     found = _checked(level, "right", **asked)
     assert not found.passed
-    assert found.checks.startswith("timed gradients")
+    assert "timed" in found.checks
+    assert "gradients" in found.checks
 
 
 @pytest.mark.parametrize(
