@@ -45,6 +45,7 @@ _STEPS = 3
 _DEPTH_FACTOR = 2.0
 # Of an update's norm: weights of order 1 round at 6e-8 when they move by 1e-4.
 _UPDATE_TOLERANCE = 1e-2
+_EQUAL_UNCOMPILED = "of the timed loss equal those of an uncompiled pass"
 
 
 def check_model(setting: "ModelSetting", timed: list[Finding]) -> list[Finding]:
@@ -79,8 +80,9 @@ def check_logits(setting: "ModelSetting", model: Model, timed: mx.array | list[m
 
 def check_gradients(setting: "ModelSetting", model: Model, timed: tuple[mx.array, Any]) -> list[Finding]:
     """Compares the timed call's loss and gradients with those of an uncompiled pass."""
-    loss, gradients = timed[0], named_arrays(timed[1])
-    return _against_uncompiled(setting, loss, gradients, *_uncompiled(setting, model))
+    expected_loss, expected = _uncompiled(setting, model)
+    found = timed[0][None], named_arrays(timed[1])
+    return call_findings(_EQUAL_UNCOMPILED, found, (expected_loss[None], expected), _bound(setting.dtype))
 
 
 def check_step(
@@ -94,7 +96,7 @@ def check_step(
 
     Args:
         setting: What is timed.
-        model: The model that is timed.
+        model: What the step trains, from the moments that `optimizer` holds now.
         optimizer: That of the step.
         call: The timed call: nats, norm of the gradients and state.
         max_grad_norm: To which gradients are scaled down.
@@ -119,7 +121,7 @@ def check_step(
     error = max(largest_distance(*updates), largest_distance(*roots))
     shrunk = {name: shrink * gradient for name, gradient in expected.items()}
     return [
-        *_against_uncompiled(setting, loss, taken, expected_loss, shrunk),
+        *call_findings(_EQUAL_UNCOMPILED, (loss[None], taken), (expected_loss[None], shrunk), bound),
         gradients_finding("timed gradient norm against an uncompiled pass", norm, expected_norm, bound),
         Finding(check="timed update is AdamW's", error=error, tolerance=_UPDATE_TOLERANCE),
     ]
@@ -173,16 +175,6 @@ def _uncompiled(setting: "ModelSetting", model: Model) -> tuple[mx.array, dict[s
     loss, gradients = loss_and_gradients(model, setting.batch(), setting.dtype)
     mx.eval(loss, gradients)
     return loss, named_arrays(gradients)
-
-
-def _against_uncompiled(
-    setting: "ModelSetting", loss: mx.array, gradients: Any, expected_loss: mx.array, expected: Any
-) -> list[Finding]:
-    bound = _bound(setting.dtype)
-    return [
-        values_finding("timed loss against an uncompiled pass", loss[None], expected_loss[None], bound),
-        gradients_finding("timed gradients against an uncompiled pass", gradients, expected, bound),
-    ]
 
 
 def _check_laws(setting: "ModelSetting") -> list[Finding]:

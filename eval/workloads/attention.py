@@ -19,15 +19,7 @@ from mlx.utils import tree_unflatten
 from eval.bench import Workload
 from eval.checks.attention import check_layer, check_op
 from eval.rows import Cell
-from eval.workloads import (
-    Setting,
-    arrays_of,
-    bytes_of,
-    computed_function,
-    named_arrays,
-    with_gradients,
-    workload_of,
-)
+from eval.workloads import Setting, bytes_of, computed_function, named_arrays, with_gradients, workload_of
 from zoo.attention import (
     Attention,
     LayerShape,
@@ -98,8 +90,6 @@ def build_layer(cell: Cell) -> Workload:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionSetting(Setting):
     """What decides a call of an op or of the layer around it.
-
-    The cell says B, L, the dtype of all arrays and their seed, and whether the call is compiled and makes gradients.
 
     Attributes:
         variant: Mechanism, implementation and parameters.
@@ -221,7 +211,7 @@ class AttentionSetting(Setting):
 
     def layer_arguments(self, layer: Attention) -> list[mx.array]:
         """What `layer_function` is given: x_BLD and the layer's weights, and with the gradient first those of y_BLD."""
-        given = [self.hidden_states(), *arrays_of(layer.parameters())]
+        given = [self.hidden_states(), *named_arrays(layer.parameters()).values()]
         return [self.normal(*given[0].shape, stream=1), *given] if self.gradient else given
 
     def layer_function(self, layer: Attention) -> Callable[..., Any]:
@@ -230,10 +220,9 @@ class AttentionSetting(Setting):
         Weights are arguments, so that they have gradients and compile as inputs.
         """
         own = layer.parameters()
-        names = list(named_arrays(own))
 
         def forward(x_BLD: mx.array, *weights: mx.array) -> mx.array:
-            layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
+            layer.update(tree_unflatten(list(zip(named_arrays(own), weights, strict=True))))
             y_BLD = layer(x_BLD, mask=self.mask)
             layer.update(own)
             return y_BLD

@@ -1,13 +1,12 @@
 """Builds cells by the names of their builders, and says beforehand which are not worth building.
 
 A cell is refused if its variant cannot do it, if it would not fit, or if its graph would be absurdly large. Bytes are
-predicted from the cell itself and not from a table of mechanisms, so that a new one needs no line here: the same cell
-is built and called at three short lengths in one row, and the measured peaks are continued as
+predicted by building and calling the same cell at three short lengths in one row, whose peaks are continued as
 
     bytes(B, L) = constant + B (linear L + quadratic L²)
 
-whose constant is the weights, whose linear part is tokens, chunks, windows and states, and whose quadratic part is
-score matrices. It takes a second at most, and none for cells that fit whatever their variant does.
+with weights in the constant, tokens, chunks, windows and states in the linear part, and score matrices in the quadratic
+one. It takes a second at most, and none for cells that fit whatever their variant does.
 
 Letters: B batch, L length, N query heads, H head_dim.
 """
@@ -95,8 +94,7 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
 def inability(cell: Cell) -> str | None:
     """What the cell asks for that its variant, level or model cannot do, from declarations alone; None for nothing."""
     try:
-        if cell.builder in _SETTINGS:
-            _SETTINGS[cell.builder](cell)
+        _SETTINGS.get(cell.builder, lambda _: None)(cell)
     except UserError as error:
         return str(error)
     return None
