@@ -43,8 +43,8 @@ def workload_of(
 
     Args:
         cell: What is measured.
-        function: Of arrays.
-        given: The arrays.
+        function: Of the arrays that are `given`.
+        given: What it is called with.
         check: From the function that is timed to what the gate finds.
         computes: As `computed_function`.
         useful_flops: Of a call.
@@ -173,13 +173,9 @@ def loss_and_gradients(model: Model, batch: Arrays, dtype: mx.Dtype | None = Non
 
 
 def computed_function(cell: Cell, exact_class: str) -> tuple[object, ...]:
-    """Equal for two cells that compute the same values from the same inputs and weights.
-
-    The `exact_class` is that of the attention's capabilities.
-    """
+    """Equal for two cells that compute the same values from the same arrays; `exact_class` is of the capabilities."""
     what = (cell.level, cell.mode, cell.model, cell.causal, cell.dtype, exact_class)
-    shape = (cell.batch_size, cell.length, cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
-    if cell.attention is None:
-        return (*what, *shape)
     heads = {"num_heads": cell.num_heads, "num_kv_heads": cell.num_kv_heads}
-    return (*what, *shape, function_of(cell.attention_mapping, **heads))
+    shape = (cell.batch_size, cell.length, *heads.values(), cell.head_dim, cell.hidden_size)
+    attention = () if cell.attention is None else (function_of(cell.attention_mapping, **heads),)
+    return (*what, *shape, *attention)

@@ -64,12 +64,7 @@ def build(cell: Cell) -> Workload:
 
 
 def refusal(cell: Cell, available_bytes: int) -> str | None:
-    """Why a cell is not worth building, in one line, or None if it is.
-
-    Args:
-        cell: What would be built.
-        available_bytes: That the process may use.
-    """
+    """Why a cell is not worth building where a process may use so many bytes, in one line, or None if it is."""
     if cell.level == "device" or cell.attention is None:
         return None
     usable = int(USABLE_SHARE * available_bytes)
@@ -84,8 +79,9 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
         logger.debug("%s was not predicted", cell.variant, exc_info=True)
         return None
     if needed > usable:
-        share = f"{USABLE_SHARE:.0%} of the {_gigabytes(available_bytes)} available"
-        return f"does not fit: {_gigabytes(needed)} predicted from lengths up to {PROBE_LENGTHS[-1]}, more than {share}"
+        share = f"{USABLE_SHARE:.0%} of the {available_bytes / 1e9:.1f} GB available"
+        figure = f"{needed / 1e9:.1f} GB predicted from lengths up to {PROBE_LENGTHS[-1]}"
+        return f"does not fit: {figure}, more than {share}"
     if nodes > MAX_GRAPH_NODES:
         return f"takes absurdly long: a graph of {nodes:,} operations predicted, more than {MAX_GRAPH_NODES:,}"
     return None
@@ -101,14 +97,12 @@ def inability(cell: Cell) -> str | None:
 
 
 def predicted(cell: Cell) -> tuple[int, int]:
-    """Peak bytes of a call, and operations of its uncompiled graph, which do not depend on B.
-
-    The cell is measured in one row at the probe lengths, in this process.
-    """
+    """Peak bytes of a call, and operations of its uncompiled graph, from one row at the probe lengths, made here."""
     changes = [{**UNIMPORTANT, "seed": 0, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
     bytes_, nodes = zip(*(_probe(cell.model_copy(update=each)) for each in changes), strict=True)
     constant, linear, quadratic = fit(PROBE_LENGTHS, bytes_)
     slope = (nodes[-1] - nodes[-2]) / (PROBE_LENGTHS[-1] - PROBE_LENGTHS[-2])
+    # The graph does not depend on B.
     needed = constant + cell.batch_size * cell.length * (linear + quadratic * cell.length)
     return round(needed), round(nodes[-1] + slope * (cell.length - PROBE_LENGTHS[-1]))
 
@@ -156,7 +150,3 @@ def _most_bytes(cell: Cell) -> int:
     config = model.model_setting(cell).config
     layers = config.num_layers if cell.mode in ("forward_backward", "step") else 1
     return layers * ops + 4 * build_model(config).num_parameters() * mx.float32.size
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
