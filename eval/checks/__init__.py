@@ -72,13 +72,12 @@ TOLERANCES = {
     mx.float16: Tolerance(value=2e-2, gradient=2e-2),
     mx.bfloat16: Tolerance(value=1.5e-1, gradient=1e-1),
 }
-# float32 whose matrix products keep 10 bits, as the tensor cores of some GPUs do by default: rounds like float16.
-_SHORT_PRODUCTS = TOLERANCES[mx.float16]
 
 
 def tolerance(dtype: mx.Dtype, *, factor: float = 1.0) -> Tolerance:
     """The bounds for a dtype on this device, or so many times as wide ones."""
-    found = _SHORT_PRODUCTS if dtype == mx.float32 and _products_are_short() else TOLERANCES[dtype]
+    # float32 whose matrix products keep 10 bits, as the tensor cores of some GPUs do by default, rounds like float16.
+    found = TOLERANCES[mx.float16 if dtype == mx.float32 and _products_are_short() else dtype]
     return Tolerance(value=factor * found.value, gradient=factor * found.gradient)
 
 
@@ -99,8 +98,7 @@ def as_numpy(array: mx.array, dtype: DTypeLike = np.float32) -> np.ndarray:
 def relative_errors(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Largest difference of each vector (the last axis) over its root mean square, or over `FLOOR` of the largest.
 
-    Returns:
-        Infinity for all if a value is not finite or the shapes differ.
+    All are infinity if a value is not finite or the shapes differ.
     """
     if actual.shape != expected.shape or not np.isfinite(actual).all():
         return np.full(expected.shape[:-1], np.inf)
@@ -120,23 +118,26 @@ def gradients_finding(check: str, actual: Any, expected: Any, bound: Tolerance) 
     return Finding(check=check, error=largest_distance(actual, expected), tolerance=bound.gradient)
 
 
+def call_findings(check: str, actual: Any, expected: Any, bound: Tolerance) -> list[Finding]:
+    """Compares what two calls returned: values, or values and gradients."""
+    if isinstance(expected, mx.array):
+        return [values_finding(f"values {check}", actual, expected, bound)]
+    return [
+        values_finding(f"values {check}", actual[0], expected[0], bound),
+        gradients_finding(f"gradients {check}", actual[1], expected[1], bound),
+    ]
+
+
 def largest_distance(actual: Any, expected: Any) -> float:
     """Largest norm of a difference over the norm of what was expected, or over a thousandth of the largest norm.
 
-    Args:
-        actual: A tree of arrays.
-        expected: Another.
-
-    Returns:
-        Infinity if a value is not finite or the trees hold arrays of different names.
+    Of two trees of arrays; infinity if a value is not finite or the trees hold arrays of different names.
     """
     mine, theirs = (dict(tree_flatten(tree)) for tree in (actual, expected))
     if mine.keys() != theirs.keys():
         return float("inf")
-    pairs = [(as_numpy(mine[name]), as_numpy(array)) for name, array in theirs.items()]
-    norms = [float(np.linalg.norm(array)) for _, array in pairs]
-    errors = [
-        float(np.linalg.norm(array - other)) / (max(norm, 1e-3 * max(norms)) or 1.0)
-        for (array, other), norm in zip(pairs, norms, strict=True)
-    ]
+    differences = [float(np.linalg.norm(as_numpy(theirs[name]) - as_numpy(mine[name]))) for name in theirs]
+    norms = [float(np.linalg.norm(as_numpy(array))) for array in theirs.values()]
+    floor = 1e-3 * max(norms)
+    errors = [each / (max(norm, floor) or 1.0) for each, norm in zip(differences, norms, strict=True)]
     return max(errors) if np.isfinite(errors).all() else float("inf")

@@ -25,6 +25,9 @@ from zoo.runtime.backend import parse_dtype
 from zoo.training.loss import Arrays, summed_nats
 from zoo.training.step import cast_floats
 
+# Fields of a cell that no call depends on.
+UNIMPORTANT = {"suite": "", "group": "", "variant": "", "role": "candidate", "execution": "latency"}
+
 
 def workload_of(
     cell: Cell,
@@ -34,27 +37,28 @@ def workload_of(
     *,
     computes: Hashable,
     useful_flops: int | None,
-    analytic_bytes: int | None = None,
+    inside_bytes: int | None = None,
 ) -> Workload:
     """The workload that calls a function, compiled if the cell says so, with the same arrays again and again.
 
     Args:
         cell: What is measured.
-        function: Of arrays.
-        given: The arrays.
+        function: Of the arrays that are `given`.
+        given: What it is called with.
         check: From the function that is timed to what the gate finds.
         computes: As `computed_function`.
         useful_flops: Of a call.
-        analytic_bytes: As `Workload`.
+        inside_bytes: What a call has to hold at least besides arguments and results; None where nobody asks.
     """
     timed = mx.compile(function) if cell.compiled else function
+    outputs = function(*given)
     tokens = None if cell.level == "device" else cell.batch_size * cell.length
     return Workload(
         call=functools.partial(timed, *given),
         check=lambda: verdict(check(timed)),
-        work=work_of(function(*given), useful_flops=useful_flops, tokens=tokens),
+        work=work_of(outputs, useful_flops=useful_flops, tokens=tokens),
         function=computes,
-        analytic_bytes=analytic_bytes,
+        analytic_bytes=None if inside_bytes is None else inside_bytes + bytes_of([list(given), outputs]),
     )
 
 
@@ -90,6 +94,11 @@ def named_arrays(tree: Any) -> dict[str, mx.array]:
 def arrays_of(tree: Any) -> list[mx.array]:
     """The arrays of a tree, in order."""
     return list(named_arrays(tree).values())
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of the arrays of a tree, evaluated or not."""
+    return sum(array.nbytes for array in arrays_of(tree))
 
 
 def are_finite(tree: Any) -> bool:
@@ -164,13 +173,9 @@ def loss_and_gradients(model: Model, batch: Arrays, dtype: mx.Dtype | None = Non
 
 
 def computed_function(cell: Cell, exact_class: str) -> tuple[object, ...]:
-    """Equal for two cells that compute the same values from the same inputs and weights.
-
-    The `exact_class` is that of the attention's capabilities.
-    """
+    """Equal for two cells that compute the same values from the same arrays; `exact_class` is of the capabilities."""
     what = (cell.level, cell.mode, cell.model, cell.causal, cell.dtype, exact_class)
-    shape = (cell.batch_size, cell.length, cell.num_heads, cell.num_kv_heads, cell.head_dim, cell.hidden_size)
-    if cell.attention is None:
-        return (*what, *shape)
     heads = {"num_heads": cell.num_heads, "num_kv_heads": cell.num_kv_heads}
-    return (*what, *shape, function_of(cell.attention_mapping, **heads))
+    shape = (cell.batch_size, cell.length, *heads.values(), cell.head_dim, cell.hidden_size)
+    attention = () if cell.attention is None else (function_of(cell.attention_mapping, **heads),)
+    return (*what, *shape, *attention)

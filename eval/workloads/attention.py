@@ -8,6 +8,7 @@ Letters: B batch, L length, D hidden, N query heads, K key/value heads, H head_d
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
@@ -18,7 +19,7 @@ from mlx.utils import tree_unflatten
 from eval.bench import Workload
 from eval.checks.attention import check_layer, check_op
 from eval.rows import Cell
-from eval.workloads import Setting, arrays_of, computed_function, named_arrays, with_gradients, workload_of
+from eval.workloads import Setting, bytes_of, computed_function, named_arrays, with_gradients, workload_of
 from zoo.attention import (
     Attention,
     LayerShape,
@@ -46,7 +47,6 @@ def build_op(cell: Cell) -> Workload:
     Raises:
         UserError: If the variant cannot do what the cell asks for.
     """
-    require(cell.mode in MODES, "modes", "suit an op", cell.mode, allowed=MODES)
     setting = attention_setting(cell)
     layer = build_attention(setting.variant, setting.shape, 0)
     flops = layer.mixing_flops(query_length=cell.length, key_length=cell.length)
@@ -57,7 +57,7 @@ def build_op(cell: Cell) -> Workload:
         lambda timed: check_op(setting, timed),
         computes=computed_function(cell, setting.variant.capabilities.exact_class),
         useful_flops=None if flops is None else cell.batch_size * flops * setting.forwards,
-        analytic_bytes=setting.op_bytes(),
+        inside_bytes=0,
     )
 
 
@@ -67,13 +67,14 @@ def build_layer(cell: Cell) -> Workload:
     Raises:
         UserError: If the variant cannot do what the cell asks for.
     """
-    require(cell.mode in MODES, "modes", "suit a layer", cell.mode, allowed=MODES)
     setting = attention_setting(cell)
     layer = setting.layer()
     function, given = setting.layer_function(layer), setting.layer_arguments(layer)
+    inside = setting.op_bytes()
     if not cell.compiled and not setting.gradient:
         # As its users call it: what `layer_function` does to the weights is no part of an eager call.
-        function, given = functools.partial(layer, mask=setting.mask), [setting.hidden_states()]
+        function, given = functools.partial(layer, mask=setting.mask), given[:1]
+        inside += bytes_of(layer.parameters())
     flops = cell.batch_size * layer.flops(query_length=cell.length, key_length=cell.length)
     return workload_of(
         cell,
@@ -82,15 +83,13 @@ def build_layer(cell: Cell) -> Workload:
         lambda timed: check_layer(setting, layer, timed(*given)),
         computes=computed_function(cell, layer.capabilities.exact_class),
         useful_flops=flops * setting.forwards,
-        analytic_bytes=setting.layer_bytes(layer),
+        inside_bytes=inside,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionSetting(Setting):
     """What decides a call of an op or of the layer around it.
-
-    The cell says B, L, the dtype of all arrays and their seed, and whether the call is compiled and makes gradients.
 
     Attributes:
         variant: Mechanism, implementation and parameters.
@@ -99,6 +98,10 @@ class AttentionSetting(Setting):
 
     variant: VariantConfig
     shape: LayerShape
+
+    def __hash__(self) -> int:
+        # Parameters may hold mappings, which have no hash.
+        return hash(self.cell)
 
     @property
     def declared(self) -> Mechanism:
@@ -109,6 +112,11 @@ class AttentionSetting(Setting):
     def mask(self) -> MaskSpec:
         """Whole rows, causal or not."""
         return MaskSpec(causal=self.shape.causal)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Of y_BNLH."""
+        return self.cell.batch_size, self.shape.num_heads, self.cell.length, self.shape.head_dim
 
     @functools.cached_property
     def num_kv_heads(self) -> int:
@@ -165,8 +173,7 @@ class AttentionSetting(Setting):
         """What a call of the op is given: its inputs, and with the gradient first random weights of y_BNLH."""
         if not self.gradient:
             return self.inputs()
-        sizes = self.cell.batch_size, self.shape.num_heads, self.cell.length, self.shape.head_dim
-        return [self.normal(*sizes, stream=1), *self.inputs()]
+        return [self.normal(*self.output_shape, stream=1), *self.inputs()]
 
     def eager_function(self) -> Callable[..., Any]:
         """`(*arrays) -> y_BNLH`; with the gradient `(cotangent, *arrays) -> (y_BNLH, gradients)`."""
@@ -183,9 +190,8 @@ class AttentionSetting(Setting):
 
     def op_bytes(self) -> int:
         """The least that any implementation has to hold: what goes in and comes out, with their gradients."""
-        cell, shape = self.cell, self.shape
-        output = cell.batch_size * shape.num_heads * cell.length * shape.head_dim * self.dtype.size
-        return (output + sum(array.nbytes for array in self.inputs())) * (2 if self.gradient else 1)
+        output = math.prod(self.output_shape) * self.dtype.size
+        return (output + bytes_of(self.inputs())) * (2 if self.gradient else 1)
 
     def layer(self) -> Attention:
         """The layer with the seed's weights, evaluated.
@@ -205,7 +211,7 @@ class AttentionSetting(Setting):
 
     def layer_arguments(self, layer: Attention) -> list[mx.array]:
         """What `layer_function` is given: x_BLD and the layer's weights, and with the gradient first those of y_BLD."""
-        given = [self.hidden_states(), *arrays_of(layer.parameters())]
+        given = [self.hidden_states(), *named_arrays(layer.parameters()).values()]
         return [self.normal(*given[0].shape, stream=1), *given] if self.gradient else given
 
     def layer_function(self, layer: Attention) -> Callable[..., Any]:
@@ -214,20 +220,14 @@ class AttentionSetting(Setting):
         Weights are arguments, so that they have gradients and compile as inputs.
         """
         own = layer.parameters()
-        names = list(named_arrays(own))
 
         def forward(x_BLD: mx.array, *weights: mx.array) -> mx.array:
-            layer.update(tree_unflatten(list(zip(names, weights, strict=True))))
+            layer.update(tree_unflatten(list(zip(named_arrays(own), weights, strict=True))))
             y_BLD = layer(x_BLD, mask=self.mask)
             layer.update(own)
             return y_BLD
 
         return with_gradients(forward) if self.gradient else forward
-
-    def layer_bytes(self, layer: Attention) -> int:
-        """The op's, with x, y and the weights; backward twice as many of these."""
-        own = 2 * self.hidden_states().nbytes + sum(array.nbytes for array in arrays_of(layer.parameters()))
-        return self.op_bytes() + own * (2 if self.gradient else 1)
 
 
 def attention_setting(cell: Cell) -> AttentionSetting:
@@ -238,6 +238,9 @@ def attention_setting(cell: Cell) -> AttentionSetting:
     Raises:
         UserError: If the variant is a hybrid or cannot do what the cell asks for, or the detail is none of these.
     """
+    require(
+        cell.mode in MODES, "modes", "suit an op" if cell.level == "op" else "suit a layer", cell.mode, allowed=MODES
+    )
     variant = variant_from_mapping(cell.attention_mapping)
     if not isinstance(variant, VariantConfig):
         raise UserError(f"variants: {cell.variant} is a hybrid, which has no single {cell.level}; use level=model")

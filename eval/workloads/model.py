@@ -17,7 +17,7 @@ from eval.bench import Workload
 from eval.checks import Finding, verdict
 from eval.checks.model import check_gradients, check_logits, check_model, check_step
 from eval.rows import Cell
-from eval.workloads import Setting, arrays_of, computed_function, loss_and_gradients, scalar, work_of
+from eval.workloads import Setting, arrays_of, bytes_of, computed_function, loss_and_gradients, scalar, work_of
 from eval.workloads.attention import AttentionSetting
 from zoo.config import require
 from zoo.data.loader import Batch
@@ -49,9 +49,9 @@ def build(cell: Cell) -> Workload:
     tokens into an empty cache and returns the logits of the last, which is the time to the first token; `decode`
     reads one more token in each row with L tokens in the cache.
 
-    Decoding takes its token back wherever a cache can, so that every call meets L tokens: caches of keys and values
-    give it up, those of windows too. Recurrent states cannot; they move on by a token a call, which is equal work.
-    Decoding is never compiled as a whole, whatever the cell says, since its shapes change from token to token.
+    Decoding takes its token back wherever a cache can, so that every call meets L tokens. Recurrent states cannot; they
+    move on by a token a call, which is equal work. It is never compiled as a whole, whatever the cell says, since its
+    shapes change from token to token.
 
     Raises:
         UserError: If the model or its attention cannot do what the cell asks for.
@@ -59,27 +59,26 @@ def build(cell: Cell) -> Workload:
     setting = model_setting(cell)
     model = setting.model()
     parts = _BUILD[cell.mode](setting, model)
+    classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
+    decodes = cell.mode == "decode"
+    queries, keys = (1, cell.length + 1) if decodes else (cell.length, cell.length)
     # Positions that get logits.
     predicted = cell.batch_size * (cell.length if cell.mode == "forward" else 1)
     if setting.gradient:
         predicted = setting.batch()["targets_P"].size
-    decodes = cell.mode == "decode"
-    queries, keys = (1, cell.length + 1) if decodes else (cell.length, cell.length)
     sizes = {"batch_size": cell.batch_size, "query_length": queries, "key_length": keys}
     flops = setting.forwards * model.flops(**sizes, predicted=predicted)
     work = work_of(parts.outputs, useful_flops=flops, tokens=cell.batch_size * queries)
     if decodes:
         # The cache that the calls go on with.
         mx.eval(parts.outputs)
-    # The least that is held: weights and the logits that are returned; or weights, gradients and in a step AdamW's two
-    # moments, since a loss may be computed without ever holding all logits.
-    held = sum(array.nbytes for array in arrays_of(model.parameters()))
-    held *= {"forward_backward": 2, "step": 4}.get(cell.mode, 1)
-    held += 0 if setting.gradient else predicted * VOCAB_SIZE * setting.dtype.size
     cached = None
     if parts.cache_bytes is not None:
         cached = model.cache_bytes(batch_size=cell.batch_size, length=keys, dtype=setting.dtype)
-    classes = [variant.capabilities.exact_class for variant in setting.config.attention.variants()]
+    # The least that is held: weights and the logits that are returned; or weights, gradients and in a step AdamW's two
+    # moments, since a loss may be computed without ever holding all logits.
+    logits_bytes = 0 if setting.gradient else predicted * VOCAB_SIZE * setting.dtype.size
+    held = logits_bytes + bytes_of(model.parameters()) * {"forward_backward": 2, "step": 4}.get(cell.mode, 1)
     return Workload(
         call=parts.call,
         check=lambda: verdict(check_model(setting, parts.check())),
@@ -121,23 +120,14 @@ def model_setting(cell: Cell) -> "ModelSetting":
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSetting(Setting):
-    """What decides a call of a model.
-
-    The cell says the mode, B, L (in decoding the tokens already in the cache), the dtype of weights and activations (in
-    a training step of activations alone), the seed of weights and tokens, and whether the call is compiled.
-
-    Attributes:
-        config: Family, sizes and attention.
-    """
+    """What decides a call of a model: its configuration, and a cell; the dtype of a step is that of activations."""
 
     config: ModelConfig
 
     def op_settings(self) -> list[AttentionSetting]:
         """The op of each distinct variant at the model's shape."""
-        shape = self.config.layer_shape
-        return [
-            AttentionSetting(variant=each, shape=shape, cell=self.cell) for each in self.config.attention.variants()
-        ]
+        of = functools.partial(AttentionSetting, shape=self.config.layer_shape, cell=self.cell)
+        return [of(variant=each) for each in self.config.attention.variants()]
 
     def model(self) -> Model:
         """The model with the seed's weights, evaluated; a training step's stay float32."""
@@ -151,8 +141,8 @@ class ModelSetting(Setting):
 
     def tokens(self) -> mx.array:
         """Random token ids, int32 [B, L], evaluated."""
-        B, L = self.cell.batch_size, self.cell.length
-        tokens_BL = mx.array(np.random.default_rng(self.cell.seed).integers(0, VOCAB_SIZE, (B, L), dtype=np.int32))
+        sizes, generator = (self.cell.batch_size, self.cell.length), np.random.default_rng(self.cell.seed)
+        tokens_BL = mx.array(generator.integers(0, VOCAB_SIZE, sizes, dtype=np.int32))
         mx.eval(tokens_BL)
         return tokens_BL
 
@@ -190,14 +180,6 @@ def _called(
     """Of a function of the model's state that is called with the same tokens or batch again and again."""
     timed = mx.compile(function, inputs=model.state) if setting.cell.compiled else function
     return _Parts(lambda: timed(given), lambda: check(setting, model, timed(given)), function(given))
-
-
-def _forward(setting: ModelSetting, model: Model) -> _Parts:
-    return _called(setting, model, model, setting.tokens(), check_logits)
-
-
-def _forward_backward(setting: ModelSetting, model: Model) -> _Parts:
-    return _called(setting, model, functools.partial(loss_and_gradients, model), setting.batch(), check_gradients)
 
 
 def _step(setting: ModelSetting, model: Model) -> _Parts:
@@ -272,8 +254,10 @@ def _decode(setting: ModelSetting, model: Model) -> _Parts:
 
 
 _BUILD: dict[str, Callable[[ModelSetting, Model], _Parts]] = {
-    "forward": _forward,
-    "forward_backward": _forward_backward,
+    "forward": lambda setting, model: _called(setting, model, model, setting.tokens(), check_logits),
+    "forward_backward": lambda setting, model: _called(
+        setting, model, functools.partial(loss_and_gradients, model), setting.batch(), check_gradients
+    ),
     "step": _step,
     "prefill": _prefill,
     "decode": _decode,

@@ -1,13 +1,12 @@
 """Builds cells by the names of their builders, and says beforehand which are not worth building.
 
 A cell is refused if its variant cannot do it, if it would not fit, or if its graph would be absurdly large. Bytes are
-predicted from the cell itself and not from a table of mechanisms, so that a new one needs no line here: the same cell
-is built and called at three short lengths in one row, and the measured peaks are continued as
+predicted by building and calling the same cell at three short lengths in one row, whose peaks are continued as
 
     bytes(B, L) = constant + B (linear L + quadratic L²)
 
-whose constant is the weights, whose linear part is tokens, chunks, windows and states, and whose quadratic part is
-score matrices. It takes a second at most, and none for cells that fit whatever their variant does.
+with weights in the constant, tokens, chunks, windows and states in the linear part, and score matrices in the quadratic
+one. It takes a second at most, and none for cells that fit whatever their variant does.
 
 Letters: B batch, L length, N query heads, H head_dim.
 """
@@ -23,7 +22,7 @@ import numpy as np
 from eval import SUITES, declared
 from eval.bench import Workload
 from eval.rows import Cell
-from eval.workloads import attention, device, model
+from eval.workloads import UNIMPORTANT, attention, device, model
 from zoo.config import UserError
 from zoo.models import build_model
 
@@ -65,12 +64,7 @@ def build(cell: Cell) -> Workload:
 
 
 def refusal(cell: Cell, available_bytes: int) -> str | None:
-    """Why a cell is not worth building, in one line, or None if it is.
-
-    Args:
-        cell: What would be built.
-        available_bytes: That the process may use.
-    """
+    """Why a cell is not worth building where a process may use so many bytes, in one line, or None if it is."""
     if cell.level == "device" or cell.attention is None:
         return None
     usable = int(USABLE_SHARE * available_bytes)
@@ -85,8 +79,9 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
         logger.debug("%s was not predicted", cell.variant, exc_info=True)
         return None
     if needed > usable:
-        share = f"{USABLE_SHARE:.0%} of the {_gigabytes(available_bytes)} available"
-        return f"does not fit: {_gigabytes(needed)} predicted from lengths up to {PROBE_LENGTHS[-1]}, more than {share}"
+        share = f"{USABLE_SHARE:.0%} of the {available_bytes / 1e9:.1f} GB available"
+        figure = f"{needed / 1e9:.1f} GB predicted from lengths up to {PROBE_LENGTHS[-1]}"
+        return f"does not fit: {figure}, more than {share}"
     if nodes > MAX_GRAPH_NODES:
         return f"takes absurdly long: a graph of {nodes:,} operations predicted, more than {MAX_GRAPH_NODES:,}"
     return None
@@ -95,23 +90,19 @@ def refusal(cell: Cell, available_bytes: int) -> str | None:
 def inability(cell: Cell) -> str | None:
     """What the cell asks for that its variant, level or model cannot do, from declarations alone; None for nothing."""
     try:
-        if cell.builder in _SETTINGS:
-            _SETTINGS[cell.builder](cell)
+        _SETTINGS.get(cell.builder, lambda _: None)(cell)
     except UserError as error:
         return str(error)
     return None
 
 
 def predicted(cell: Cell) -> tuple[int, int]:
-    """Peak bytes of a call, and operations of its uncompiled graph, which do not depend on B.
-
-    The cell is measured in one row at the probe lengths, in this process.
-    """
-    unimportant = {"suite": "", "group": "", "variant": "", "role": "candidate", "execution": "latency", "seed": 0}
-    changes = [{**unimportant, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
+    """Peak bytes of a call, and operations of its uncompiled graph, from one row at the probe lengths, made here."""
+    changes = [{**UNIMPORTANT, "seed": 0, "batch_size": 1, "length": length} for length in PROBE_LENGTHS]
     bytes_, nodes = zip(*(_probe(cell.model_copy(update=each)) for each in changes), strict=True)
     constant, linear, quadratic = fit(PROBE_LENGTHS, bytes_)
     slope = (nodes[-1] - nodes[-2]) / (PROBE_LENGTHS[-1] - PROBE_LENGTHS[-2])
+    # The graph does not depend on B.
     needed = constant + cell.batch_size * cell.length * (linear + quadratic * cell.length)
     return round(needed), round(nodes[-1] + slope * (cell.length - PROBE_LENGTHS[-1]))
 
@@ -159,7 +150,3 @@ def _most_bytes(cell: Cell) -> int:
     config = model.model_setting(cell).config
     layers = config.num_layers if cell.mode in ("forward_backward", "step") else 1
     return layers * ops + 4 * build_model(config).num_parameters() * mx.float32.size
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

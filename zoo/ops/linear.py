@@ -102,10 +102,10 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     positions = spec.mask.positions(q.shape[2]), mx.arange(k.shape[2])
-    weights = np.einsum("bnlh,bnsh->bnls", *(phi[spec.feature_map](x) for x in (q, k))) * np.array(
-        dense_mask(everything, spec.mask, *positions)
-    )
-    return np.einsum("bnls,bnsh->bnlh", weights, v) / (weights.sum(axis=-1, keepdims=True) + spec.eps)
+    phi_q, phi_k = (phi[spec.feature_map](x) for x in (q, k))
+    weights = phi_q @ phi_k.swapaxes(-1, -2) * np.array(dense_mask(everything, spec.mask, *positions))
+    y: np.ndarray = weights @ v / (weights.sum(axis=-1, keepdims=True) + spec.eps)
+    return y
 
 
 def op_of(scan: Scan) -> Callable[[mx.array, mx.array, mx.array, LinearSpec], mx.array]:

@@ -92,7 +92,7 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
     query_positions = spec.mask.positions(q.shape[2])
     key_positions = spec.resolved_key_positions(k.shape[2])
     allowed = np.array(spec.visible(q.shape[2], k.shape[2]))
-    scores = spec.scale * np.einsum("bnlh,bnsh->bnls", q, k)
+    scores = spec.scale * (q @ k.swapaxes(-1, -2))
     sink: float | np.ndarray = -np.inf
     if spec.hook is not None:
         with mx.stream(mx.cpu):
@@ -109,7 +109,8 @@ def reference(q_BNLH: np.ndarray, k_BKSH: np.ndarray, v_BKSH: np.ndarray, spec: 
     peak = np.where(np.isfinite(peak), peak, 0.0)
     weights = np.exp(scores - peak)
     total = weights.sum(axis=-1, keepdims=True) + np.exp(sink - peak)
-    return np.einsum("bnls,bnsh->bnlh", weights / np.where(total == 0, 1.0, total), v)
+    y: np.ndarray = weights / np.where(total == 0, 1.0, total) @ v
+    return y
 
 
 def manual(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:

@@ -61,8 +61,8 @@ def missing_scale(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: Sc
     return softmax.manual(1.1 * q_BNLH, k_BKSH, v_BKSH, spec)
 
 
-def _identity(changed: Callable[[mx.array], mx.array]) -> Any:
-    """Returns its argument, with another gradient."""
+def another_gradient(changed: Callable[[mx.array], mx.array]) -> Any:
+    """A function that returns its argument, with another gradient."""
     same = mx.custom_function(lambda x: x * 1)
     same.vjp(lambda x, cotangent, output: changed(cotangent))
     return same
@@ -70,12 +70,12 @@ def _identity(changed: Callable[[mx.array], mx.array]) -> Any:
 
 def wrong_gradient(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
     """Right values; the gradient of the keys is two per cent too small."""
-    return softmax.manual(q_BNLH, _identity(lambda cotangent: 0.98 * cotangent)(k_BKSH), v_BKSH, spec)
+    return softmax.manual(q_BNLH, another_gradient(lambda cotangent: 0.98 * cotangent)(k_BKSH), v_BKSH, spec)
 
 
 def gradient_leak(q_BNLH: mx.array, k_BKSH: mx.array, v_BKSH: mx.array, spec: ScoreSpec) -> mx.array:
     """Right values; a tenth of the gradient of the keys reaches another row too."""
-    leaking = _identity(lambda cotangent_BKSH: cotangent_BKSH + 0.1 * mx.roll(cotangent_BKSH, 1, axis=0))
+    leaking = another_gradient(lambda cotangent_BKSH: cotangent_BKSH + 0.1 * mx.roll(cotangent_BKSH, 1, axis=0))
     return softmax.manual(q_BNLH, leaking(k_BKSH), v_BKSH, spec)
 
 

@@ -78,14 +78,19 @@ def _cell(monkeypatch: pytest.MonkeyPatch, level: str, shape: str, *, wrong: str
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-@pytest.mark.parametrize("level", ["op", "layer"])
-def test_ops_and_layers_with_a_fourth_learned_input_pass(
-    monkeypatch: pytest.MonkeyPatch, level: str, mode: str, shape: str
+@pytest.mark.parametrize(
+    ("level", "wrong", "mode"),
+    [(level, "", mode) for level in ("op", "layer") for mode in ("forward", "forward_backward")]
+    + [
+        (level, wrong, "forward_backward") for level, wrong in (("op", "value"), ("op", "gradient"), ("layer", "layer"))
+    ],
+)
+def test_ops_and_layers_with_a_fourth_learned_input_pass_and_a_wrong_use_of_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, level: str, wrong: str, mode: str, shape: str
 ) -> None:
-    workload = BUILDERS[level](_cell(monkeypatch, level, shape, mode=mode))
+    workload = BUILDERS[level](_cell(monkeypatch, level, shape, wrong=wrong, mode=mode))
     found = workload.check()
-    assert found.passed, found.checks
+    assert found.passed == (not wrong), found.checks
     assert level == "op" or "around the reference" in found.checks
     assert workload.analytic_bytes > 0
 
@@ -95,14 +100,6 @@ def test_a_model_with_one_passes(monkeypatch: pytest.MonkeyPatch, mode: str) -> 
     settings.shrink_models(monkeypatch, vocab_size=41)
     found = BUILDERS["model"](_cell(monkeypatch, "model", "per_head", mode=mode, model="gpt_tiny")).check()
     assert found.passed, found.checks
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("wrong", "level"), [("value", "op"), ("gradient", "op"), ("layer", "layer")])
-def test_a_wrong_use_of_it_does_not_pass(monkeypatch: pytest.MonkeyPatch, shape: str, wrong: str, level: str) -> None:
-    found = BUILDERS[level](_cell(monkeypatch, level, shape, wrong=wrong, mode="forward_backward")).check()
-    assert not found.passed
-    assert level == "op" or "around the reference" in found.checks
 
 
 @pytest.mark.parametrize("shape", ["per_head", "mixed"])

@@ -63,7 +63,3 @@ DIRECTED = [
     for causal in (True, False)
     if all(each.capabilities.causal if causal else each.capabilities.bidirectional for each in variant(name).variants())
 ]
-
-
-def directed_id(value: Any) -> str:
-    return {True: "causal", False: "bidirectional"}.get(value, str(value)) if isinstance(value, bool) else str(value)
