@@ -149,7 +149,7 @@ def _as_data(device: Mapping[str, Any]) -> dict[str, Any]:
     ]
     claims = [line for lines in device["claims"].values() for line in lines]
     head = {"device": device["label"], "commits": device["commits"], "findings": device["findings"]}
-    tables = {name: table.records() for name, table in device["tables"].items()}
+    tables = {name: table.lines for name, table in device["tables"].items()}
     return {**head, **tables, "claims": claims, "figures": figures}
 
 

@@ -10,12 +10,11 @@ from eval.claims.claim import Finding, Verdict
 from eval.query import by_device, grouped
 from eval.report.layer_figures import controls
 from eval.report.quality import OverSeeds, computed_by
-from eval.report.text import NOTHING, Table, as_text, flat, interval, num_bytes, number, spreadsheet
-from eval.report.trainings import exchanges, share_of
-from eval.report.variants import VariantFacts, variants_of
+from eval.report.text import NOTHING, Table, as_text, ends, flat, interval, num_bytes, number, spreadsheet
+from eval.report.trainings import exchanges, share_words
+from eval.report.variants import VariantFacts, Variants
 from eval.rows import Machine, Row
 from eval.rows.schema import Status
-from eval.statistics import Contrast
 
 # The share of A/A intervals that must contain 1, as the intervals are of 95 %.
 TRUSTED = 0.9
@@ -29,13 +28,14 @@ def findings(rows: Sequence[Row], claims: Sequence[Finding]) -> list[str]:
         rows: Of one device.
         claims: Judged by them.
     """
-    variants = variants_of(rows)
+    variants = Variants(rows)
     reference, others = variants.reference, [each for each in variants.facts if each is not variants.reference]
     found = []
     if reference is not None:
         device = next(iter(by_device(rows)))
         found = [*_faster(others, reference, device), *_smaller(variants.facts, reference), *_recall(others, reference)]
-    return [*found, *_exchanged(rows), *_claimed(claims), *_trusted(rows)]
+    verdicts = ", ".join(f"{len(own)} {verdict}" for verdict, own in _by_verdict(claims).items())
+    return [*found, *_exchanged(rows), f"Of {len(claims)} published claims: {verdicts}.", *_trusted(rows)]
 
 
 def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str) -> list[str]:
@@ -95,26 +95,19 @@ def _exchanged(rows: Sequence[Row]) -> list[str]:
         before, after = (number(worst["damage"][f"bits_per_byte_{when}"], 4) for when in ("before", "after"))
         text = f"Exchanging the attention of {checkpoint} breaks most with {worst['variant']}: "
         text += f"{before} bits per byte become {after}"
-        mended = [line for line in own if line.get("arm") != "scratch" and share_of(line) is not None]
+        mended = [line for line in own if line.get("arm") != "scratch" and line.get("recovered_share") is not None]
         if mended:
             best = max(mended, key=lambda line: float(line["recovered_share"]))
-            share = interval(share_of(best))
-            text += f"; most comes back with {best['variant']} ({best['arm']}): {share} of what was lost"
+            text += f"; most comes back with {best['variant']} ({best['arm']}): {share_words(best)} of what was lost"
         told.append(f"{text}.")
     return told
-
-
-def _claimed(claims: Sequence[Finding]) -> list[str]:
-    counts = collections.Counter(each.verdict for each in claims)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
-    return [f"Of {len(claims)} published claims: {told}."]
 
 
 def _trusted(rows: Sequence[Row]) -> list[str]:
     found = controls(rows)
     if not found:
         return []
-    inside = sum(low <= 1 <= high for _, low, high in found)
+    inside = sum(not each.differs for each in found)
     sure = "so the intervals can be trusted" if inside >= TRUSTED * len(found) else "so no interval deserves trust"
     return [
         f"How sure: of {len(found)} things that were timed against themselves, {inside} have a 95 % interval that "
@@ -122,27 +115,25 @@ def _trusted(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def claim_lines(claims: Sequence[Finding]) -> dict[str, list[dict[str, str]]]:
+def _by_verdict(claims: Sequence[Finding]) -> dict[Verdict, list[Finding]]:
+    """The verdicts in their own order."""
+    found = grouped(claims, lambda each: each.verdict)
+    return {verdict: found[verdict] for verdict in get_args(Verdict) if verdict in found}
+
+
+def claim_lines(claims: Sequence[Finding]) -> dict[Verdict, list[dict[str, str]]]:
     """The claims by verdict, the verdicts in their own order: statement, figure and ours, and what else to know."""
-    by_verdict = grouped(claims, lambda each: each.verdict)
-    return {verdict: list(map(_claim, by_verdict[verdict])) for verdict in get_args(Verdict) if verdict in by_verdict}
+    return {verdict: list(map(_claim, own)) for verdict, own in _by_verdict(claims).items()}
 
 
 def _claim(finding: Finding) -> dict[str, str]:
-    value, low, high = finding.value, finding.low, finding.high
     # Either end may be open or missing, and so may the value: those of a crossover are.
-    known = ["…" if end is None else f"{end:.3g}" for end in (low, high)]
-    ends = f"[{', '.join(known)}]" if known != ["…", "…"] else ""
-    if value is None:
-        told = f"none {ends}" if ends else NOTHING
-    elif low is None or high is None:
-        told = f"{number(value)} {ends}".strip()
-    else:
-        told = interval(Contrast(value=value, low=low, high=high))
+    value, interval_ends = finding.value, ends(finding.low, finding.high)
+    told = number(value) if value is not None else "none" if interval_ends else NOTHING
     return {
         **{name: getattr(finding.claim, name) for name in ("id", "statement", "source", "published")},
         "verdict": finding.verdict,
-        "value": told,
+        "value": f"{told}{interval_ends}",
         "ours": finding.ours or NOTHING,
         "reason": finding.reason or NOTHING,
     }
@@ -158,11 +149,18 @@ def _section(row: Row) -> str:
 def coverage_table(rows: Sequence[Row]) -> Table:
     """How many rows of each suite and task there are of each status, so that none goes missing unseen; and of all."""
     counts = {name: collections.Counter(row.status for row in own) for name, own in grouped(rows, _section).items()}
-    statuses = [status for status in get_args(Status) if any(each[status] for each in counts.values())]
-    totals = {**counts, "all": sum(counts.values(), collections.Counter())}
-    lines = [(name, f"{each.total()}", *(f"{each[status]}" for status in statuses)) for name, each in totals.items()]
-    columns = ("suite", "rows", *(status.replace("_", " ") for status in statuses))
-    return Table(columns=columns, rows=tuple(lines))
+    counts["all"] = collections.Counter(row.status for row in rows)
+    statuses = [status for status in get_args(Status) if counts["all"][status]]
+    return Table(
+        [
+            {
+                "suite": name,
+                "rows": f"{own.total()}",
+                **{status.replace("_", " "): f"{own[status]}" for status in statuses},
+            }
+            for name, own in counts.items()
+        ]
+    )
 
 
 def reasons_table(rows: Sequence[Row]) -> Table:
@@ -170,8 +168,8 @@ def reasons_table(rows: Sequence[Row]) -> Table:
     reasons = collections.Counter(
         (row.status.replace("_", " "), row.reason or "no reason given") for row in rows if row.status != "ok"
     )
-    lines = [(status, f"{count}", reason) for (status, reason), count in reasons.most_common()]
-    return Table(columns=("status", "rows", "reason"), rows=tuple(lines))
+    found = reasons.most_common()
+    return Table([{"status": status, "rows": f"{count}", "reason": reason} for (status, reason), count in found])
 
 
 def machines_table(rows: Sequence[Row]) -> Table:
@@ -179,16 +177,12 @@ def machines_table(rows: Sequence[Row]) -> Table:
     groups = grouped(rows, lambda row: row.machine)
     facts = [_machine_facts(machine) for machine in groups]
     shared = [name for name in facts[0] if len({each[name] for each in facts}) == 1]
-    own = [name for name in facts[0] if name not in shared]
-    times = [sorted(row.recorded_at[:16] for row in found) for found in groups.values()]
-    return Table(
-        columns=(*own, "rows", "first row", "last row"),
-        rows=tuple(
-            (*(each[name] for name in own), f"{len(told)}", told[0], told[-1])
-            for each, told in zip(facts, times, strict=True)
-        ),
-        note="; ".join(f"{name}: {facts[0][name]}" for name in shared) + ".",
-    )
+    lines = []
+    for each, own in zip(facts, groups.values(), strict=True):
+        times = [row.recorded_at[:16] for row in own]
+        told = {name: value for name, value in each.items() if name not in shared}
+        lines.append({**told, "rows": f"{len(own)}", "first row": min(times), "last row": max(times)})
+    return Table(lines, note="; ".join(f"{name}: {facts[0][name]}" for name in shared) + ".")
 
 
 def _machine_facts(machine: Machine) -> dict[str, str]:
@@ -204,15 +198,13 @@ def commits(rows: Sequence[Row]) -> str:
 
 def rows_csv(rows: Sequence[Row]) -> str:
     """All rows as CSV, a column for every value that any row has; lists (raw samples, curves) are left to the JSON."""
-    lines = [_cells(row) for row in rows]
+    lines = []
+    for row in rows:
+        values = {**flat(row.model_dump()), "flags": " ".join(row.flags)}
+        lines.append({name: spreadsheet(value) for name, value in values.items() if not isinstance(value, list)})
     columns = list(dict.fromkeys(name for line in lines for name, value in line.items() if value is not None))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return file.getvalue()
-
-
-def _cells(row: Row) -> dict[str, object]:
-    values = {**flat(row.model_dump()), "flags": " ".join(row.flags)}
-    return {name: spreadsheet(value) for name, value in values.items() if not isinstance(value, list)}

@@ -1,18 +1,19 @@
 """Figures of whole models: speed against quality and memory, training, recall, and what a kernel is worth there."""
 
+import functools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import EngFormatter
 
 from eval.query import grouped
 from eval.report.charts import ACCURACY, HeatCell, Panel, Point, draw_heat_maps, draw_panels
 from eval.report.drawing import INK, MARKERS, draw_spot, exactly, figure, legend_beside, looks, value_axis
 from eval.report.quality import RECALL_TASK, comparable, experiment_of, over_seeds
 from eval.report.trainings import named_comparisons, trainings
-from eval.report.variants import variants_of
+from eval.report.variants import Variants
 from eval.rows import Quality, Row
 from eval.statistics import Contrast
 from eval.suites.transfer import NAME as TRANSFER
@@ -31,7 +32,7 @@ _BUDGETS = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "c
 )
 def pareto(rows: Sequence[Row]) -> Figure | str:
     """Bits per byte against training speed, decoding speed, and memory."""
-    variants = variants_of(rows)
+    variants = Variants(rows)
     reached = [(each, each.quality) for each in variants.facts if each.quality]
     # A model that was trained for itself, for as long as it liked, is in no comparison.
     reached = [each for each in reached if not each[1].checkpoint] or reached
@@ -58,7 +59,7 @@ def pareto(rows: Sequence[Row]) -> Figure | str:
             draw_spot(axes, x, y, styles[name], size=8 if (x.value, y.value) in best else 5)
         axes.set_xlabel(label)
         value_axis(axes.xaxis, of_bytes=not more_is_better)
-    panels[0].set_ylabel(f"bits per byte of {variants.text.experiment}, less is better")
+    panels[0].set_ylabel(f"bits per byte of {variants.trained}, less is better")
     legend_beside(panels[-1], styles)
     return drawn
 
@@ -91,7 +92,8 @@ def loss_curves(rows: Sequence[Row]) -> Figure | str:
         panels = []
         for by in ("tokens", "seconds"):
             lines = {name: mean_curve(list(seeds.values()), by=by) for name, seeds in variants.items()}
-            panels.append(Panel(title, lines, _curve_axes(f"training {by}", value)))
+            label_axes = functools.partial(_label_curves, over=by, value=value)
+            panels.append(Panel(title, lines, label_axes))
         grid.append(panels)
     return draw_panels(grid, height=3.4, dots=False)
 
@@ -106,19 +108,9 @@ def mean_curve(seeds: Sequence[Quality], *, by: str) -> list[Point]:
     return curve
 
 
-def _curve_axes(x_label: str, y_label: str) -> Callable[[Axes], None]:
-    def label(axes: Axes) -> None:
-        axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-
-    return label
-
-
-def _thousands(value: float, _: object = None) -> str:
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:g}{unit}"
-    return f"{value:g}"
+def _label_curves(axes: Axes, *, over: str, value: str) -> None:
+    axes.set(xlabel=f"training {over}", ylabel=value)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 @figure(

@@ -5,25 +5,20 @@ A part lies between `<!-- results:NAME -->` and `<!-- /results:NAME -->`. Withou
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from eval.query import by_device
-from eval.report.findings import commits, coverage_table
+from eval.report import TABLES
+from eval.report.findings import commits
 from eval.report.model_figures import pareto
-from eval.report.text import Table, label, markdown, plain_rows
-from eval.report.trainings import SURGERY, exchanges, exchanges_table
-from eval.report.variants import variants_table
+from eval.report.text import label, markdown, plain_rows
+from eval.report.trainings import SURGERY, exchanges
 from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
 
-_TABLES: Mapping[str, Callable[[Sequence[Row]], Table]] = {
-    "variants": variants_table,
-    "coverage": coverage_table,
-    "exchanges": exchanges_table,
-}
 PARTS = ("variants", "figure", "coverage", "exchanges")
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
@@ -87,8 +82,8 @@ def report_link(page: Path, report: Path) -> str:
 def _part(name: str, rows: Sequence[Row], report: str) -> str:
     if name == "figure":
         return _figure(rows, report)
-    table = _TABLES[name](rows)
-    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
+    table = TABLES[name](rows)
+    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.lines else ""
 
 
 def _figure(rows: Sequence[Row], report: str) -> str:

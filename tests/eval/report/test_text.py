@@ -175,5 +175,5 @@ def test_numbers_keep_their_meaning_in_few_digits(text: str, expected: str) -> N
 
 
 def test_markdown_survives_what_would_break_its_columns() -> None:
-    table = Table(columns=("variant", "b"), rows=(("swa", "two\nlines"), ("x|y", "z")))
+    table = Table([{"variant": "swa", "b": "two\nlines"}, {"variant": "x|y", "b": "z"}])
     assert table.markdown().splitlines()[-2:] == ["| `swa` | two lines |", "| x\\|y | z |"]
