@@ -96,36 +96,35 @@ def _draw_lines(
     """Draws the series, and their gaps as marks along the top; returns the statuses of these."""
     # Many bands over each other would be one: they fade where the bars at the points tell the same.
     alpha = _BAND_ALPHA * (min(1, 3 / len(lines)) if dots else 1)
-    above, told, num_lines = axes.get_xaxis_transform(), set(), 0
+    above, told, height = axes.get_xaxis_transform(), set(), 0
     for name, points in lines.items():
-        look = styles[name]
+        look, gaps = styles[name], [point for point in points if point.value is None]
         _draw_line(axes, [point for point in points if point.value is not None], look, alpha=alpha, dots=dots)
-        gaps = [point for point in points if point.value is None]
         for point in gaps:
-            height, mark = 1.03 + 0.045 * num_lines, _GAPS[point.status]
-            axes.plot([point.x], [height], mark, color=look["color"], transform=above, clip_on=False)
-        num_lines += bool(gaps)
+            own = {"color": look["color"], "transform": above, "clip_on": False}
+            axes.plot([point.x], [1.03 + 0.045 * height], _GAPS[point.status], **own)
+        height += bool(gaps)
         told |= {point.status for point in gaps}
     if told:
-        axes.set_title(axes.get_title(loc="left"), pad=8 + 7 * num_lines)
+        axes.set_title(axes.get_title(loc="left"), pad=8 + 7 * height)
     return told
 
 
 def _draw_line(axes: Axes, points: Sequence[Point], look: Look, *, alpha: float, dots: bool) -> None:
     """A line with its intervals as a band, and as bars at its dots: a single point has no band."""
-    dots = dots or len(points) == 1
+    dots, color = dots or len(points) == 1, look["color"]
     filled = [index for index, point in enumerate(points) if not point.by_formula]
-    xs, values = [point.x for point in points], [point.value for point in points if point.value is not None]
-    axes.plot(xs, values, **(look if dots else _bare(look)), markevery=filled)
+    values = [point.value for point in points if point.value is not None]
+    axes.plot([point.x for point in points], values, **(look if dots else _bare(look)), markevery=filled)
     hollow = [(point.x, point.value) for point in points if point.by_formula]
     if hollow:
-        axes.plot(*zip(*hollow, strict=True), "o", color=look["color"], markerfacecolor="none", markersize=9)
+        axes.plot(*zip(*hollow, strict=True), "o", color=color, markerfacecolor="none", markersize=9)
     known = [(point.x, point.low, point.high) for point in points if None not in (point.low, point.high)]
     if known:
         places, lows, highs = zip(*known, strict=True)
-        axes.fill_between(places, lows, highs, color=look["color"], alpha=alpha, linewidth=0)
+        axes.fill_between(places, lows, highs, color=color, alpha=alpha, linewidth=0)
         if dots:
-            axes.vlines(places, lows, highs, color=look["color"], linewidth=1, alpha=0.7)
+            axes.vlines(places, lows, highs, color=color, linewidth=1, alpha=0.7)
 
 
 class HeatCell(NamedTuple):

@@ -13,7 +13,7 @@ from eval.report.quality import OverSeeds, computed_by
 from eval.report.text import NOTHING, Table, as_text, ends, flat, interval, num_bytes, number, spreadsheet
 from eval.report.trainings import exchanges, share_words
 from eval.report.variants import VariantFacts, Variants
-from eval.rows import Machine, Row
+from eval.rows import Row
 from eval.rows.schema import Status
 
 # The share of A/A intervals that must contain 1, as the intervals are of 95 %.
@@ -175,19 +175,15 @@ def reasons_table(rows: Sequence[Row]) -> Table:
 def machines_table(rows: Sequence[Row]) -> Table:
     """A line for each set of versions and commit of a device: what tells them apart; what they share is the note."""
     groups = grouped(rows, lambda row: row.machine)
-    facts = [_machine_facts(machine) for machine in groups]
+    told = [{**machine.model_dump(), "commit": (machine.commit or "")[:_SHORT_COMMIT]} for machine in groups]
+    facts = [{name.replace("_", " "): as_text(value) for name, value in each.items()} for each in told]
     shared = [name for name in facts[0] if len({each[name] for each in facts}) == 1]
     lines = []
     for each, own in zip(facts, groups.values(), strict=True):
         times = [row.recorded_at[:16] for row in own]
-        told = {name: value for name, value in each.items() if name not in shared}
-        lines.append({**told, "rows": f"{len(own)}", "first row": min(times), "last row": max(times)})
+        apart = {name: value for name, value in each.items() if name not in shared}
+        lines.append({**apart, "rows": f"{len(own)}", "first row": min(times), "last row": max(times)})
     return Table(lines, note="; ".join(f"{name}: {facts[0][name]}" for name in shared) + ".")
-
-
-def _machine_facts(machine: Machine) -> dict[str, str]:
-    facts = {**machine.model_dump(), "commit": (machine.commit or "")[:_SHORT_COMMIT]}
-    return {name.replace("_", " "): as_text(value) for name, value in facts.items()}
 
 
 def commits(rows: Sequence[Row]) -> str:

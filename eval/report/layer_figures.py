@@ -26,17 +26,16 @@ def latency(rows: Sequence[Row]) -> Figure | str:
     """Milliseconds of every series, a line of panels for each mechanism, forward and with gradients."""
     by_mode = {mode: found for mode in _MODES if any_timed(found := grid_rows(rows, mode))}
     families = dict.fromkeys(_family(each) for found in by_mode.values() for each in found)
-
-    def panel(mode: str, family: str) -> Panel:
-        own = [each for each in by_mode[mode] if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
-        axes = functools.partial(length_axes, label="ms")
-        return Panel(f"{family}, {_MODES[mode]}", lines_over_length(own, milliseconds), axes)
-
     if not families:
         return f"no rows of any timed layer in suite {SUITE}"
-    return draw_panels(
-        [[panel(mode, family) for mode in by_mode] for family in families], height=2.9, reference=UNFUSED
-    )
+    grid, axes = [], functools.partial(length_axes, label="ms")
+    for family in families:
+        panels = []
+        for mode, found in by_mode.items():
+            own = [each for each in found if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
+            panels.append(Panel(f"{family}, {_MODES[mode]}", lines_over_length(own, milliseconds), axes))
+        grid.append(panels)
+    return draw_panels(grid, height=2.9, reference=UNFUSED)
 
 
 def grid_rows(rows: Sequence[Row], mode: str) -> list[Measured]:
@@ -77,22 +76,19 @@ def milliseconds(each: Measured) -> Point:
 )
 def speedups(rows: Sequence[Row]) -> Figure | str:
     """A row for each series, a column for each length, forward and with gradients."""
-    maps = {}
-    for mode, title in _MODES.items():
-        cells = {place: cell for place, cell in speedup_cells(grid_rows(rows, mode)).items() if place[0] != UNFUSED}
-        if cells:
-            maps[title] = cells
+    by_mode = {title: speedup_cells(grid_rows(rows, mode)) for mode, title in _MODES.items()}
+    maps = {title: cells for title, cells in by_mode.items() if cells}
     if not any(cell.value for cells in maps.values() for cell in cells.values()):
         return f"no rows of any layer timed beside unfused MHA in suite {SUITE}"
     return draw_heat_maps(maps, SPEED_UP, labels=("", "length (tokens)"))
 
 
 def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
-    """Baseline's time over each series', by series and length; the text says whether 1 lies in the interval."""
+    """Unfused MHA's time over every other series', by series and length; the text tells if 1 lies in the interval."""
     cells = {}
     for group in same_rounds(rows).values():
         baseline = next((each for each in group if each.cell.variant == UNFUSED), None)
-        for each in group:
+        for each in (each for each in group if each.cell.variant != UNFUSED):
             ratio = None if baseline is None else ratio_of(baseline, each)
             if each.row.status != "ok":
                 cell = HeatCell(None, each.row.status.replace("_", " "))

@@ -64,7 +64,8 @@ def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
         UserError: If the document cannot be read or written, or its marks are wrong.
     """
     before = read_text(page, what="pages")
-    after = regenerated(before, rows, report=report_link(page, report))
+    link = Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
+    after = regenerated(before, rows, report=link)
     try:
         if after != before:
             # A link stays one.
@@ -74,25 +75,13 @@ def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
     return after != before
 
 
-def report_link(page: Path, report: Path) -> str:
-    """The report's folder as a link from a document."""
-    return Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
-
-
 def _part(name: str, rows: Sequence[Row], report: str) -> str:
+    measured = f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
     if name == "figure":
-        return _figure(rows, report)
+        drawing = pareto.drawn(plain_rows(rows, label))
+        if isinstance(drawing, str):
+            return f"No figure: {drawing}.\n"
+        picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
+        return f"{picture}\n\n{markdown(f'{pareto.caption} {measured}')}\n"
     table = TABLES[name](rows)
-    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.lines else ""
-
-
-def _figure(rows: Sequence[Row], report: str) -> str:
-    drawing = pareto.drawn(plain_rows(rows, label))
-    if isinstance(drawing, str):
-        return f"No figure: {drawing}.\n"
-    picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
-    return f"{picture}\n\n{markdown(f'{pareto.caption} {_measured(rows)}')}\n"
-
-
-def _measured(rows: Sequence[Row]) -> str:
-    return f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
+    return f"{table.markdown()}\n\n{markdown(f'{measured} {table.note}'.strip())}\n" if table.lines else ""

@@ -61,11 +61,10 @@ def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str
     alike = grouped(comparisons, lambda each: (str(each.experiment), each.quantity, each.budget))
     for (experiment, *_), group in alike.items():
         facts = {comparison: _facts(comparison) for comparison in group}
-        keys = sorted({key for own in facts.values() for key in own})
+        keys = dict.fromkeys(key for own in facts.values() for key in own)
+        differing = [key for key in keys if len({own.get(key) for own in facts.values()}) > 1]
         for comparison, own in facts.items():
-            differing = [key for key in (*own, *keys) if len({each.get(key) for each in facts.values()}) > 1]
-            told = [f"{key} {own.get(key, 'unknown')}" for key in dict.fromkeys(differing)]
-            names[comparison] = ", ".join([experiment, *told])
+            names[comparison] = ", ".join([experiment, *(f"{key} {own.get(key, 'unknown')}" for key in differing)])
     return names
 
 
@@ -190,9 +189,9 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
         "tokens": max((each.tokens or 0 for each in trained), default=0) or None,
         "mean_bits_per_byte": mean(own_bits),
         "stdev_bits_per_byte": statistics.stdev(own_bits) if len(own_bits) > 1 else None,
-        "recovered_share": None if share is None else share.value,
-        "recovered_share_low": None if share is None else share.low,
-        "recovered_share_high": None if share is None else share.high,
+        "recovered_share": share and share.value,
+        "recovered_share_low": share and share.low,
+        "recovered_share_high": share and share.high,
         "mean_bits_per_byte_without_attention": mean(values("bits_per_byte without attention", "ablation")),
         "generated_recall": mean(values("accuracy", "generated_recall")),
         "generated_needle": mean(values("accuracy", "generated_needle")),
@@ -209,24 +208,25 @@ def share_words(line: Mapping[str, Any]) -> str:
 
 def exchanges_table(rows: Sequence[Row]) -> Table:
     """A line for the variants of one device that an exchange broke alike, with what mending them came to."""
-    alike: dict[tuple[str, ...], list[str]] = {}
+    alike: dict[tuple[Any, ...], list[str]] = {}
     broken = [line for line in exchanges(rows) if "damage" in line]
     for (checkpoint, variant), lines in grouped(broken, lambda each: (each["checkpoint"], each["variant"])).items():
         damage, arms = lines[0]["damage"], {line.get("arm"): line for line in lines}
-        bits = [damage[f"bits_per_byte_{when}"] for when in ("before", "after")]
-        bits += [arms.get(arm, {}).get("mean_bits_per_byte") for arm in ("heal", "finetune", "scratch")]
-        before, after, healed, *others = (number(each, 4) for each in bits)
-        cells = (number(damage["kl_nats_per_token"]), before, after, healed, share_words(arms.get("heal", {})), *others)
-        alike.setdefault((checkpoint, *cells), []).append(variant)
-    columns = ("KL nats/token", "bits per byte before", "after", "healed", "share that came back", "fine-tuned")
+        healed, tuned, scratch = (arms.get(arm, {}) for arm in ("heal", "finetune", "scratch"))
+        cells = {
+            "KL nats/token": number(damage["kl_nats_per_token"]),
+            "bits per byte before": number(damage["bits_per_byte_before"], 4),
+            "after": number(damage["bits_per_byte_after"], 4),
+            "healed": number(healed.get("mean_bits_per_byte"), 4),
+            "share that came back": share_words(healed),
+            "fine-tuned": number(tuned.get("mean_bits_per_byte"), 4),
+            "from nothing": number(scratch.get("mean_bits_per_byte"), 4),
+        }
+        alike.setdefault((checkpoint, *cells.items()), []).append(variant)
     return Table(
         [
-            {
-                "model": checkpoint,
-                "variant": ", ".join(variants),
-                **dict(zip((*columns, "from nothing"), cells, strict=True)),
-            }
-            for (checkpoint, *cells), variants in alike.items()
+            {"model": checkpoint, "variant": ", ".join(names), **dict(cells)}
+            for (checkpoint, *cells), names in alike.items()
         ],
         note="The attention of a trained model is exchanged, then mended with one budget of tokens: by learning from "
         "the original, by plain fine-tuning, or not at all but by a model of that variant from nothing. Means over "

@@ -1,5 +1,6 @@
 """What each variant costs and what it is worth, in one line."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -83,9 +84,9 @@ class Variants:
         attentions |= {name: each.cell.attention for name, each in {**decoding, **steps}.items()}
         peaks = {name: each.peak_bytes for name, each in steps.items() if each.peak_bytes}
         peaks = peaks or _training_peaks(rows, self.trained)
-        speeds = {name: _tokens_per_second(step) for name, step in steps.items()}
+        seconds = {name: step.timing.median_seconds for name, step in steps.items() if step.timing is not None}
         self.facts = []
-        for name in sorted(attentions, key=lambda name: (-speeds.get(name, 0), name)):
+        for name in sorted(attentions, key=lambda name: (seconds.get(name, math.inf), name)):
             step, decoded, attention = steps.get(name), decoding.get(name), attentions[name]
             facts = VariantFacts(
                 name=name,
@@ -104,11 +105,9 @@ class Variants:
 
 def _timed_together(rows: Sequence[Row], trained: Collection[str]) -> tuple[list[Measured], list[Measured]]:
     """The training steps that most variants took together, and their decoding, of the same model."""
-    steps = measured(rows, level="model", mode="step")
+    steps, decoding = measured(rows, level="model", mode="step"), measured(rows, mode="decode")
     # Speed and quality of one model belong together.
-    steps = [each for each in steps if each.cell.model in trained] or steps
-    steps = most_common_rounds(same_rounds(steps))
-    decoding = measured(rows, mode="decode")
+    steps = most_common_rounds(same_rounds([each for each in steps if each.cell.model in trained] or steps))
     if steps:
         own = steps[0].cell
         same_model = [each for each in decoding if each.cell.model == own.model]
@@ -124,13 +123,6 @@ def _training_peaks(rows: Sequence[Row], trained: Experiment | None) -> dict[str
         if each.quantity == "bits_per_byte" and experiment_of(each) == trained and each.peak_bytes is not None:
             peaks[each.variant] = max(peaks.get(each.variant, 0), each.peak_bytes)
     return peaks
-
-
-def _tokens_per_second(each: Measured) -> float:
-    if each.timing is None:
-        return 0
-    tokens = None if each.row.work is None else each.row.work.tokens
-    return (tokens or each.cell.batch_size * each.cell.length) / each.timing.median_seconds
 
 
 def _decoding(each: Measured) -> Contrast | None:
