@@ -214,8 +214,7 @@ def _draw_heat(axes: Axes, cells: Cells, rows: Sequence[str], key: Key) -> None:
             ink = "#101418" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else "#ffffff"
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor=INK, linewidth=0.3))
         axes.text(x + 0.5, y + 0.5, cell.text, ha="center", va="center", fontsize=7.5, color=ink)
-    axes.set_xlim(0, len(columns))
-    axes.set_ylim(len(rows), 0)
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
     axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
     axes.tick_params(length=0)

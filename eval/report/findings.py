@@ -3,7 +3,7 @@
 import collections
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from eval.claims.claim import Finding, Verdict
@@ -38,14 +38,13 @@ def findings(rows: Sequence[Row], claims: Sequence[Finding]) -> list[str]:
     return [*found, *_exchanged(rows), f"Of {len(claims)} published claims: {verdicts}.", *_trusted(rows)]
 
 
-def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str) -> list[str]:
+def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str) -> Iterator[str]:
     """The fastest of all to train, and the fastest way to compute what the reference computes."""
     timed = [(each, each.speed) for each in others if each.speed is not None]
     same = [each for each in timed if computed_by(each[0].attention) == computed_by(reference.attention)]
-    told = []
     for each, speed in timed[:1]:
         how = "trains fastest" if speed.value > 1 else f"trains fastest but for {reference.name}"
-        told.append(
+        yield (
             f"On {device}, {each.name} {how}: {interval(speed)} times the speed of {reference.name}, at a peak of "
             f"{num_bytes(each.peak_bytes)} against {num_bytes(reference.peak_bytes)}; "
             f"bits per byte: {_against(each.quality, reference.quality)}; "
@@ -53,43 +52,42 @@ def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str
         )
     for each, speed in same[:1]:
         verdict = "is faster" if speed.low is not None and speed.low > 1 else "is not faster"
-        told.append(
+        yield (
             f"Of {len(same)} other ways to compute what {reference.name} computes, the fastest, {each.name}, {verdict} "
             f"in a training step: {interval(speed)} times its speed."
         )
-    return told
 
 
 def _against(own: OverSeeds | None, reference: OverSeeds | None) -> str:
     return "not measured" if own is None else own.against(reference) or str(own)
 
 
-def _smaller(facts: Sequence[VariantFacts], reference: VariantFacts) -> list[str]:
+def _smaller(facts: Sequence[VariantFacts], reference: VariantFacts) -> Iterator[str]:
     decoded = [(each.cache_bytes, -each.decoding.value, each) for each in facts if each.cache_bytes and each.decoding]
     least, _, best = min(decoded, key=lambda each: each[:2], default=(0, 0.0, reference))
-    if best is reference or not reference.cache_bytes or reference.decoding is None:
-        return []
-    return [
-        f"The smallest decoding cache is that of {best.name}: {num_bytes(least)} against "
-        f"{num_bytes(reference.cache_bytes)} of {reference.name}; it decodes {interval(best.decoding)} tokens a "
-        f"second against {interval(reference.decoding)}."
-    ]
+    if best is not reference and reference.cache_bytes and reference.decoding:
+        yield (
+            f"The smallest decoding cache is that of {best.name}: {num_bytes(least)} against "
+            f"{num_bytes(reference.cache_bytes)} of {reference.name}; it decodes {interval(best.decoding)} tokens a "
+            f"second against {interval(reference.decoding)}."
+        )
 
 
-def _recall(others: Sequence[VariantFacts], reference: VariantFacts) -> list[str]:
+def _recall(others: Sequence[VariantFacts], reference: VariantFacts) -> Iterator[str]:
     own = [(each.recall, each.name) for each in others if each.recall and each.recall.of is None]
-    if not own or reference.recall is None:
-        return []
-    best, *rest = sorted(own, key=lambda each: -each[0].mean)
-    told = "; ".join(f"{name} {reached.against(reference.recall) or reached}" for reached, name in (best, *rest[-1:]))
-    return [f"At recall {reference.name} reaches {reference.recall}; the best and the worst other differ: {told}."]
+    if own and reference.recall:
+        best, *rest = sorted(own, key=lambda each: -each[0].mean)
+        differ = [f"{name} {reached.against(reference.recall) or reached}" for reached, name in (best, *rest[-1:])]
+        yield (
+            f"At recall {reference.name} reaches {reference.recall}; the best and the worst other differ: "
+            f"{'; '.join(differ)}."
+        )
 
 
-def _exchanged(rows: Sequence[Row]) -> list[str]:
+def _exchanged(rows: Sequence[Row]) -> Iterator[str]:
     """Of each checkpoint the exchange that broke most, and the way of mending that brought back most."""
     broken = [line for line in exchanges(rows) if "damage" in line]
     broken = [line for line in broken if line["damage"]["bits_per_byte_after"] is not None]
-    told = []
     for checkpoint, own in grouped(broken, lambda line: line["checkpoint"]).items():
         worst = max(own, key=lambda line: float(line["damage"]["bits_per_byte_after"]))
         before, after = (number(worst["damage"][f"bits_per_byte_{when}"], 4) for when in ("before", "after"))
@@ -99,20 +97,18 @@ def _exchanged(rows: Sequence[Row]) -> list[str]:
         if mended:
             best = max(mended, key=lambda line: float(line["recovered_share"]))
             text += f"; most comes back with {best['variant']} ({best['arm']}): {share_words(best)} of what was lost"
-        told.append(f"{text}.")
-    return told
+        yield f"{text}."
 
 
-def _trusted(rows: Sequence[Row]) -> list[str]:
+def _trusted(rows: Sequence[Row]) -> Iterator[str]:
     found = controls(rows)
-    if not found:
-        return []
     inside = sum(not each.differs for each in found)
     sure = "so the intervals can be trusted" if inside >= TRUSTED * len(found) else "so no interval deserves trust"
-    return [
-        f"How sure: of {len(found)} things that were timed against themselves, {inside} have a 95 % interval that "
-        f"contains 1 ({inside / len(found):.0%}), {sure}."
-    ]
+    if found:
+        yield (
+            f"How sure: of {len(found)} things that were timed against themselves, {inside} have a 95 % interval that "
+            f"contains 1 ({inside / len(found):.0%}), {sure}."
+        )
 
 
 def _by_verdict(claims: Sequence[Finding]) -> dict[Verdict, list[Finding]]:
@@ -141,9 +137,9 @@ def _claim(finding: Finding) -> dict[str, str]:
 
 def _section(row: Row) -> str:
     """The suite of a speed row, or the task of a quality row."""
-    if row.cell is not None:
-        return row.cell.suite
-    return "quality" if row.quality is None else f"quality: {row.quality.task}"
+    if row.quality is not None:
+        return f"quality: {row.quality.task}"
+    return "" if row.cell is None else row.cell.suite
 
 
 def coverage_table(rows: Sequence[Row]) -> Table:
@@ -151,16 +147,11 @@ def coverage_table(rows: Sequence[Row]) -> Table:
     counts = {name: collections.Counter(row.status for row in own) for name, own in grouped(rows, _section).items()}
     counts["all"] = collections.Counter(row.status for row in rows)
     statuses = [status for status in get_args(Status) if counts["all"][status]]
-    return Table(
-        [
-            {
-                "suite": name,
-                "rows": f"{own.total()}",
-                **{status.replace("_", " "): f"{own[status]}" for status in statuses},
-            }
-            for name, own in counts.items()
-        ]
-    )
+    lines = []
+    for name, own in counts.items():
+        told = {status.replace("_", " "): f"{own[status]}" for status in statuses}
+        lines.append({"suite": name, "rows": f"{own.total()}", **told})
+    return Table(lines)
 
 
 def reasons_table(rows: Sequence[Row]) -> Table:

@@ -151,14 +151,9 @@ def needle(rows: Sequence[Row]) -> Figure | str:
 
 def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Quality, str]]:
     """Accuracies of a task along an axis with their status: of one experiment and budget, or none without any value."""
-    asked = {
-        id(row.quality): (row.quality, row.status)
-        for row in rows
-        if row.quality is not None
-        and row.quality.task == task
-        and getattr(row.quality, axis) is not None
-        and row.quality.quantity == "accuracy"
-    }
+    along = [(row.quality, row.status) for row in rows if row.quality is not None and row.quality.task == task]
+    along = [each for each in along if each[0].quantity == "accuracy" and getattr(each[0], axis) is not None]
+    asked = {id(each[0]): each for each in along}
     kept = comparable(quality for quality, _ in asked.values())
     # Checkpoints count only where nothing was compared at equal tokens.
     kept = [quality for quality in kept if quality.budget == "equal_tokens"] or kept
@@ -169,19 +164,18 @@ def mean_cells(found: Iterable[tuple[Quality, str]], row: str, column: str) -> d
     """By two attributes: mean and spread over the seeds of one setting; a status where no seed has a value."""
 
     def place(each: tuple[Quality, str]) -> tuple[str, str]:
-        values = [getattr(each[0], name) or 0 for name in (row, column)]
-        above, beside = (f"{value:g}" if isinstance(value, float) else f"{value}" for value in values)
-        return above, beside
+        above, beside = (getattr(each[0], name) or 0 for name in (row, column))
+        return (f"{above:g}" if isinstance(above, float) else f"{above}"), f"{beside}"
 
-    return {key: _mean_cell(own) for key, own in grouped(found, place).items()}
-
-
-def _mean_cell(found: Sequence[tuple[Quality, str]]) -> HeatCell:
-    mean = over_seeds(quality for quality, _ in found)
-    if mean is None:
-        return HeatCell(None, found[0][1].replace("_", " "))
-    spread = "" if mean.spread is None else f" ± {mean.spread:.2f}"
-    return HeatCell(mean.mean, f"{mean.mean:.2f}{spread}")
+    cells = {}
+    for key, own in grouped(found, place).items():
+        mean = over_seeds(quality for quality, _ in own)
+        if mean is None:
+            cells[key] = HeatCell(None, own[0][1].replace("_", " "))
+        else:
+            spread = "" if mean.spread is None else f" ± {mean.spread:.2f}"
+            cells[key] = HeatCell(mean.mean, f"{mean.mean:.2f}{spread}")
+    return cells
 
 
 def _experiment_words(found: Sequence[tuple[Quality, str]]) -> str:

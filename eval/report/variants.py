@@ -31,13 +31,11 @@ class VariantFacts(NamedTuple):
     """One variant in whole models; what was not measured is None.
 
     Attributes:
-        name: The series.
         attention: Its mapping as JSON.
         status: Of its training step's row.
         speed: Of a training step over the reference's; above 1 is faster.
         peak_bytes: Of a training step; where none was measured, of whole trainings.
-        decoding: Tokens per second.
-        cache_bytes: Of the decoding cache.
+        decoding: Tokens per second, with a cache of `cache_bytes`.
         quality: Bits per byte of text.
         recall: Accuracy of multi-query associative recall.
     """
@@ -177,8 +175,8 @@ def _timed(variants: Variants) -> str:
     for cell in [each.cell for each in variants.steps[:1]]:
         parts.append(f"Training steps of {cell.model} (B={cell.batch_size}, L={cell.length}, {cell.dtype})")
     for cell in [each.cell for each in variants.decoding[:1]]:
-        where = f"after {cell.length} tokens (B={cell.batch_size}, {cell.dtype})"
-        parts.append(f"{'decoding' if parts else 'Decoding'} of {cell.model or 'one layer'} {where}")
+        what = f"{'decoding' if parts else 'Decoding'} of {cell.model or 'one layer'} after {cell.length} tokens"
+        parts.append(f"{what} (B={cell.batch_size}, {cell.dtype})")
     sentence = "; ".join(parts) or "No training or decoding steps of a model"
     return " ".join([f"{sentence}.", *same_by_heads([*variants.steps, *variants.decoding])])
 
