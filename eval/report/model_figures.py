@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import FuncFormatter
 
 from eval.query import grouped
 from eval.report.charts import ACCURACY, HeatCell, Panel, Point, draw_heat_maps, draw_panels
@@ -110,7 +110,14 @@ def mean_curve(seeds: Sequence[Quality], *, by: str) -> list[Point]:
 
 def _label_curves(axes: Axes, *, over: str, value: str) -> None:
     axes.set(xlabel=f"training {over}", ylabel=value)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+
+
+def _thousands(value: float, _: object = None) -> str:
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:g}{unit}"
+    return f"{value:g}"
 
 
 @figure(
