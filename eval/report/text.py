@@ -4,11 +4,12 @@ Nothing from a file is interpreted. HTML is escaped by Jinja, SVG by matplotlib.
 characters and those that turn a line's direction, Markdown, cells of spreadsheets, and labels of figures.
 """
 
+import dataclasses
 import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -79,7 +80,8 @@ def _plain(value: Any, plain: Callable[[str], str]) -> Any:
     return value
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
     """A table, for a page and for Markdown alike.
 
     Attributes:
@@ -89,6 +91,9 @@ class Table(NamedTuple):
 
     lines: Sequence[Mapping[str, str]]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        assert all(list(line) == list(self.lines[0]) for line in self.lines), "every line has a text for every column"
 
     def markdown(self) -> Markdown:
         """The table as Markdown, of one line at least."""
