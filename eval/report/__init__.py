@@ -80,8 +80,9 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     if not rows:
         raise UserError("rows must hold one row at least; got none")
     shown, title = plain_rows(rows), printable(title)
-    devices = device_reports(shown)
-    drawn = [figure for device in devices for figure in device["figures"] if figure["svg"]]
+    own = by_device(shown)
+    devices = [_device(name, slug, own[name], is_first=name == next(iter(own))) for name, slug in _slugs(own).items()]
+    drawn = [figure for device in devices for figure in device["figures"] if figure["drawn"]]
     figures = {folder / "figures" / f"{figure['name']}.svg": standalone(figure["svg"]) for figure in drawn}
     files = ReportFiles(
         html=folder / "report.html",
@@ -93,77 +94,6 @@ def write_report(rows: Sequence[Row], folder: Path, *, title: str) -> ReportFile
     )
     context = {"title": title, "devices": devices, "num_rows": len(rows), "statuses": num_statuses(shown)}
     data = {"title": title, "rows": PACKED_ROWS, "devices": [_as_data(device) for device in devices]}
-    environment = _environment()
-    texts: dict[Path, str | bytes] = {
-        files.html: environment.get_template("report.html.jinja").render(context),
-        files.markdown: environment.overlay(finalize=markdown).get_template("report.md.jinja").render(context),
-        files.csv: rows_csv(shown),
-        files.json: json.dumps(data, indent=1, ensure_ascii=False) + "\n",
-        files.rows: packed(rows),
-        **figures,
-    }
-    _write(texts, folder)
-    return files
-
-
-def device_reports(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What the templates tell of each device, the one with most speed rows first; devices never mix.
-
-    Returns:
-        `label`, the device's own name; `slug`, the same for links; `commits`; `findings`; `claims` by their verdict,
-        and of them those that are `judged`; `figures`, each with its drawing or the reason why there is none; `tables`.
-    """
-    devices = by_device(rows)
-    slugs = _slugs(devices)
-    found = []
-    for index, (name, own) in enumerate(devices.items()):
-        claims = judge(own)
-        lines, drawn = claim_lines(claims), plain_rows(own, label)
-        # The figures of the first have plain names.
-        suffix = "" if index == 0 else f"-{slugs[name]}"
-        found.append(
-            {
-                "label": name,
-                "slug": slugs[name],
-                "commits": commits(own),
-                "findings": findings(own, claims),
-                "claims": lines,
-                "judged": {verdict: each for verdict, each in lines.items() if verdict not in _UNTOLD},
-                "figures": [_drawn(kind, drawn, f"{kind.name}{suffix}") for kind in FIGURES],
-                "tables": {name: make(own) for name, make in TABLES.items()},
-            }
-        )
-    return found
-
-
-def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> dict[str, str | None]:
-    drawing = kind.drawn(rows)
-    svg, reason = (None, drawing) if isinstance(drawing, str) else (svg_text(drawing, name), None)
-    return {"name": name, "title": kind.title, "caption": kind.caption, "svg": svg, "reason": reason}
-
-
-def _as_data(device: Mapping[str, Any]) -> dict[str, Any]:
-    figures = [
-        {"name": each["name"], "title": each["title"], "drawn": each["svg"] is not None, "reason": each["reason"]}
-        for each in device["figures"]
-    ]
-    claims = [line for lines in device["claims"].values() for line in lines]
-    head = {"device": device["label"], "commits": device["commits"], "findings": device["findings"]}
-    tables = {name: table.records() for name, table in device["tables"].items()}
-    return {**head, **tables, "claims": claims, "figures": figures}
-
-
-def _slugs(labels: Iterable[str]) -> dict[str, str]:
-    """Short names for links and files, different ones for different labels."""
-    slugs: dict[str, str] = {}
-    for name in labels:
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "device"
-        taken = sum(other == slug or other.startswith(f"{slug}_") for other in slugs.values())
-        slugs[name] = f"{slug}_{taken + 1}" if taken else slug
-    return slugs
-
-
-def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("eval.report"),
         autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
@@ -173,17 +103,67 @@ def _environment() -> Environment:
     )
     # What we drew ourselves is markup; every text from rows is escaped.
     environment.filters["inline_svg"] = lambda svg, title: Markup(inline(svg, str(Markup.escape(title))))
-    return environment
-
-
-def _write(texts: Mapping[Path, str | bytes], folder: Path) -> None:
+    texts: dict[Path, str | bytes] = {
+        files.html: environment.get_template("report.html.jinja").render(context),
+        files.markdown: environment.overlay(finalize=markdown).get_template("report.md.jinja").render(context),
+        files.csv: rows_csv(shown),
+        files.json: json.dumps(data, indent=1, ensure_ascii=False) + "\n",
+        files.rows: packed(rows),
+        **figures,
+    }
     try:
-        figures = folder / "figures"
-        figures.mkdir(parents=True, exist_ok=True)
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
             replace_file(path, text)
-        for stale in figures.glob("*.svg"):
+        for stale in (folder / "figures").glob("*.svg"):
             if stale not in texts:
                 stale.unlink()
     except OSError as error:
         raise UserError(f"out must be a folder that can be written; got {str(folder)!r} ({error.strerror})") from None
+    return files
+
+
+def _device(name: str, slug: str, rows: Sequence[Row], *, is_first: bool) -> dict[str, Any]:
+    """What the templates tell of a device: devices never mix. The figures of the first have plain names."""
+    claims, labelled = judge(rows), plain_rows(rows, label)
+    lines = claim_lines(claims)
+    return {
+        "label": name,
+        "slug": slug,
+        "commits": commits(rows),
+        "findings": findings(rows, claims),
+        "claims": lines,
+        "judged": {verdict: each for verdict, each in lines.items() if verdict not in _UNTOLD},
+        "figures": [_drawn(kind, labelled, kind.name if is_first else f"{kind.name}-{slug}") for kind in FIGURES],
+        "tables": {table: make(rows) for table, make in TABLES.items()},
+    }
+
+
+def _drawn(kind: FigureKind, rows: Sequence[Row], name: str) -> dict[str, Any]:
+    drawing = kind.drawn(rows)
+    svg, reason = (None, drawing) if isinstance(drawing, str) else (svg_text(drawing, name), None)
+    told = {"name": name, "title": kind.title, "drawn": svg is not None, "reason": reason}
+    return {**told, "caption": kind.caption, "svg": svg}
+
+
+def _as_data(device: Mapping[str, Any]) -> dict[str, Any]:
+    drawings = ("caption", "svg")
+    return {
+        "device": device["label"],
+        "commits": device["commits"],
+        "findings": device["findings"],
+        **{name: table.lines for name, table in device["tables"].items()},
+        "claims": [line for lines in device["claims"].values() for line in lines],
+        "figures": [
+            {name: value for name, value in each.items() if name not in drawings} for each in device["figures"]
+        ],
+    }
+
+
+def _slugs(labels: Iterable[str]) -> dict[str, str]:
+    """Short names for links and files, different ones for different labels."""
+    slugs: dict[str, str] = {}
+    for name in labels:
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "device"
+        slugs[name] = f"{slug}_{len(slugs) + 1}" if slug in slugs.values() else slug
+    return slugs

@@ -9,10 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from eval.report.drawing import INK, STATUS_MARKERS, Look, legend_beside, looks, status_key
+from eval.report.drawing import INK, Look, legend_beside, looks
 
+# What the marks of missing values mean.
+_GAPS = {"skipped": "x", "incorrect": "X", "out_of_memory": "v", "crashed": "*", "unavailable": "_"}
 _REFERENCE: Look = {"color": INK, "linestyle": "--", "marker": "."}
 # Seconds to lay out, and no more to be read.
 _MOST_PANELS = 48
@@ -56,7 +59,7 @@ def draw_panels(
     if (num_panels := sum(map(len, grid))) > _MOST_PANELS:
         return _too_many(num_panels)
     figure = Figure(figsize=(10.5, height * len(grid)), layout="constrained")
-    statuses: set[str] = set()
+    told: set[str] = set()
     for panels, places in zip(grid, figure.subplots(len(grid), len(grid[0]), squeeze=False), strict=True):
         names = dict.fromkeys(name for panel in panels for name in panel.lines)
         own = looks(name for name in names if name != reference)
@@ -64,14 +67,18 @@ def draw_panels(
         for panel, axes in zip(panels, places, strict=True):
             axes.set_title(panel.title)
             if any(panel.lines.values()):
-                statuses |= _draw_lines(axes, panel.lines, styles, dots=dots)
+                told |= _draw_lines(axes, panel.lines, styles, dots=dots)
                 panel.label_axes(axes)
             else:
                 axes.set_axis_off()
         if styles:
             beside = max(index for index, panel in enumerate(panels) if panel.lines)
             legend_beside(places[beside], styles if dots else {name: _bare(look) for name, look in styles.items()})
-    status_key(figure, statuses)
+    gaps = {status: mark for status, mark in _GAPS.items() if status in told}
+    if gaps:
+        look: Look = {"color": INK, "linestyle": "none"}
+        handles = [Line2D([], [], **look, marker=mark, label=gap.replace("_", " ")) for gap, mark in gaps.items()]
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
 
@@ -89,36 +96,35 @@ def _draw_lines(
     """Draws the series, and their gaps as marks along the top; returns the statuses of these."""
     # Many bands over each other would be one: they fade where the bars at the points tell the same.
     alpha = _BAND_ALPHA * (min(1, 3 / len(lines)) if dots else 1)
-    height, told = 1.03, set()
+    above, told, height = axes.get_xaxis_transform(), set(), 0
     for name, points in lines.items():
-        look = styles[name]
+        look, gaps = styles[name], [point for point in points if point.value is None]
         _draw_line(axes, [point for point in points if point.value is not None], look, alpha=alpha, dots=dots)
-        gaps = [point for point in points if point.value is None]
         for point in gaps:
-            mark, above = STATUS_MARKERS[point.status], axes.get_xaxis_transform()
-            axes.plot([point.x], [height], mark, color=look["color"], transform=above, clip_on=False)
-        height += 0.045 * bool(gaps)
+            own = {"color": look["color"], "transform": above, "clip_on": False}
+            axes.plot([point.x], [1.03 + 0.045 * height], _GAPS[point.status], **own)
+        height += bool(gaps)
         told |= {point.status for point in gaps}
     if told:
-        axes.set_title(axes.get_title(loc="left"), pad=8 + 7 * round((height - 1.03) / 0.045))
+        axes.set_title(axes.get_title(loc="left"), pad=8 + 7 * height)
     return told
 
 
 def _draw_line(axes: Axes, points: Sequence[Point], look: Look, *, alpha: float, dots: bool) -> None:
     """A line with its intervals as a band, and as bars at its dots: a single point has no band."""
-    dots = dots or len(points) == 1
+    dots, color = dots or len(points) == 1, look["color"]
     filled = [index for index, point in enumerate(points) if not point.by_formula]
-    xs, values = [point.x for point in points], [point.value for point in points if point.value is not None]
-    axes.plot(xs, values, **(look if dots else _bare(look)), markevery=filled)
+    values = [point.value for point in points if point.value is not None]
+    axes.plot([point.x for point in points], values, **(look if dots else _bare(look)), markevery=filled)
     hollow = [(point.x, point.value) for point in points if point.by_formula]
     if hollow:
-        axes.plot(*zip(*hollow, strict=True), "o", color=look["color"], markerfacecolor="none", markersize=9)
+        axes.plot(*zip(*hollow, strict=True), "o", color=color, markerfacecolor="none", markersize=9)
     known = [(point.x, point.low, point.high) for point in points if None not in (point.low, point.high)]
     if known:
         places, lows, highs = zip(*known, strict=True)
-        axes.fill_between(places, lows, highs, color=look["color"], alpha=alpha, linewidth=0)
+        axes.fill_between(places, lows, highs, color=color, alpha=alpha, linewidth=0)
         if dots:
-            axes.vlines(places, lows, highs, color=look["color"], linewidth=1, alpha=0.7)
+            axes.vlines(places, lows, highs, color=color, linewidth=1, alpha=0.7)
 
 
 class HeatCell(NamedTuple):
@@ -208,8 +214,7 @@ def _draw_heat(axes: Axes, cells: Cells, rows: Sequence[str], key: Key) -> None:
             ink = "#101418" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else "#ffffff"
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor=INK, linewidth=0.3))
         axes.text(x + 0.5, y + 0.5, cell.text, ha="center", va="center", fontsize=7.5, color=ink)
-    axes.set_xlim(0, len(columns))
-    axes.set_ylim(len(rows), 0)
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
     axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
     axes.tick_params(length=0)

@@ -1,13 +1,13 @@
 """How every figure looks, and how it becomes SVG: equal bytes for equal rows, colours for light and for dark pages."""
 
-import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,7 +19,9 @@ from eval.report.text import num_bytes
 from eval.rows import Row
 from eval.statistics import Contrast
 
-# Stands for the page's own text colour: `svg_text` writes `currentColor` in its place.
+# The file `figures.mplstyle` beside this one.
+STYLE = "eval.report.figures"
+# Stands for the page's own text colour, here and in the style: `svg_text` writes `currentColor` in its place.
 INK = "#0a0b0c"
 # Contrast at least 3 to 1 on white and on near-black (WCAG's figure for graphics); a test holds them to it.
 PALETTE = ("#3b82d6", "#d4691a", "#2b9a66", "#d6457b", "#8b6ad9", "#12929e", "#a1782b", "#6b8e23", "#e0533d", "#7d8590")
@@ -28,48 +30,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _MARKER_STEP = 3
 # Bad, good: of points beside the line they should lie on.
 WARNING, FINE = "#e0533d", "#2b9a66"
-STATUS_MARKERS: Mapping[str, str] = {
-    "skipped": "x",
-    "incorrect": "X",
-    "out_of_memory": "v",
-    "crashed": "*",
-    "unavailable": "_",
-}
 # Widest over narrowest value, below which an axis is linear, and above which it has decades only.
 NARROW, WIDE = 3.0, 500.0
 MOST_TICKS = 16
 # Of the variants of a figure; more can be told apart by nobody.
 _MOST_SERIES = 200
-
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "grid.alpha": 0.16,
-    "grid.linewidth": 0.6,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    # MLX's own choice would cut paths of many points, by an amount that depends on the size.
-    "path.simplify": False,
-    # A name is a name: $x_1$ is no formula.
-    "text.parse_math": False,
-    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "grid.color"), INK),
-    **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
-}
 # A file of its own has no page around it whose colour it could take.
 _OWN_COLOURS = (
     "<style>:root { color: #1f2328; background: transparent } "
@@ -77,40 +42,41 @@ _OWN_COLOURS = (
 )
 _POINTS = re.compile(r'width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
 
-
 # Keywords of `Axes.plot`.
 Look = dict[str, Any]
 Draw = Callable[[Sequence[Row]], Figure | str]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FigureKind:
+class FigureKind(NamedTuple):
     """A figure of the report: a pure function from the rows of one device to a drawing.
 
     Attributes:
-        name: Of its file.
         title: One line.
         caption: What is drawn, and what to look for.
         draw: Gives the reason why there is no drawing where the rows do not give one.
     """
 
-    name: str
     title: str
     caption: str
     draw: Draw
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self.draw.__name__
 
     def drawn(self, rows: Sequence[Row]) -> Figure | str:
         """Draws in the report's style, unless there are more series than anybody can tell apart."""
         names = {part.variant for row in rows if (part := row.cell or row.quality) is not None}
         if len(names) > _MOST_SERIES:
             return f"{len(names)} variants are more than a figure can show ({_MOST_SERIES})"
-        with mpl.rc_context(STYLE):
+        with mpl.style.context(STYLE):
             return self.draw(rows)
 
 
 def figure(title: str, caption: str) -> Callable[[Draw], FigureKind]:
     """Makes a function a figure of the report, with the function's name."""
-    return lambda draw: FigureKind(name=draw.__name__, title=title, caption=caption, draw=draw)
+    return lambda draw: FigureKind(title, caption, draw)
 
 
 def looks(names: Iterable[str], **fixed: str) -> dict[str, Look]:
@@ -131,14 +97,15 @@ def looks(names: Iterable[str], **fixed: str) -> dict[str, Look]:
     return found
 
 
-def length_axis(axes: Axes) -> None:
-    """A logarithmic axis with the lengths that were drawn, or as many of them as can be read, as its ticks."""
+def length_axes(axes: Axes, *, label: str = "", of_bytes: bool = False) -> None:
+    """Values over a logarithmic axis with the lengths that were drawn, or as many as can be read, as its ticks."""
     axes.set_xscale("log", base=2)
     ticks = sorted({float(x) for line in axes.lines for x in np.atleast_1d(line.get_xdata())})
     ticks = ticks[:: -(-len(ticks) // MOST_TICKS) or 1]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("length (tokens)")
+    axes.set(xlabel="length (tokens)", ylabel=label)
+    value_axis(axes.yaxis, of_bytes=of_bytes)
 
 
 def value_axis(axis: Axis, *, of_bytes: bool = False) -> None:
@@ -161,11 +128,8 @@ def value_axis(axis: Axis, *, of_bytes: bool = False) -> None:
         locator = LogLocator(base=2, numticks=7) if of_bytes else LogLocator(base=10, subs=digits)
     axis.set_major_locator(locator)
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_byte_tick) if of_bytes else StrMethodFormatter("{x:g}"))
-
-
-def _byte_tick(value: float, _: object = None) -> str:
-    return re.sub(r"\.0+ ", " ", num_bytes(value))
+    byte_tick = FuncFormatter(lambda value, _: re.sub(r"\.0+ ", " ", num_bytes(value)))
+    axis.set_major_formatter(byte_tick if of_bytes else StrMethodFormatter("{x:g}"))
 
 
 def exactly(value: float) -> Contrast:
@@ -189,31 +153,17 @@ def legend_beside(axes: Axes, marks: Mapping[str, Look]) -> None:
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
-def status_key(figure: Figure, statuses: Collection[str]) -> None:
-    """Says below the figure what the marks of missing values mean."""
-    handles = [
-        Line2D([], [], color=INK, linestyle="none", marker=marker, label=status.replace("_", " "))
-        for status, marker in STATUS_MARKERS.items()
-        if status in statuses
-    ]
-    if handles:
-        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
-
-
 def svg_text(figure: Figure, name: str) -> str:
     """The figure as SVG without metadata and colours of its own for text and axes; its name begins the ids in it."""
     file = io.StringIO()
     # Without a date, and with ids that depend on the content and this name only.
-    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with (
-        mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}),
-        warnings.catch_warnings(),
-    ):
+    settings: dict[Any, Any] = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
+    with mpl.rc_context(settings), warnings.catch_warnings():
         # The text stays text: the reader's own fonts have the characters that ours has not.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         # A figure of more than its place can hold is crowded, and still there.
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
-        figure.savefig(file, format="svg", metadata=metadata)
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -3,19 +3,18 @@
 import collections
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from eval.claims.claim import Finding, Verdict
 from eval.query import by_device, grouped
 from eval.report.layer_figures import controls
 from eval.report.quality import OverSeeds, computed_by
-from eval.report.text import NOTHING, Table, as_text, flat, interval, num_bytes, number, spreadsheet
-from eval.report.trainings import exchanges, share_of
-from eval.report.variants import VariantFacts, variants_of
-from eval.rows import Machine, Row
+from eval.report.text import NOTHING, Table, as_text, ends, flat, interval, num_bytes, number, spreadsheet
+from eval.report.trainings import exchanges, share_words
+from eval.report.variants import VariantFacts, Variants
+from eval.rows import Row
 from eval.rows.schema import Status
-from eval.statistics import Contrast
 
 # The share of A/A intervals that must contain 1, as the intervals are of 95 %.
 TRUSTED = 0.9
@@ -29,23 +28,23 @@ def findings(rows: Sequence[Row], claims: Sequence[Finding]) -> list[str]:
         rows: Of one device.
         claims: Judged by them.
     """
-    variants = variants_of(rows)
+    variants = Variants(rows)
     reference, others = variants.reference, [each for each in variants.facts if each is not variants.reference]
     found = []
     if reference is not None:
         device = next(iter(by_device(rows)))
         found = [*_faster(others, reference, device), *_smaller(variants.facts, reference), *_recall(others, reference)]
-    return [*found, *_exchanged(rows), *_claimed(claims), *_trusted(rows)]
+    verdicts = ", ".join(f"{len(own)} {verdict}" for verdict, own in _by_verdict(claims).items())
+    return [*found, *_exchanged(rows), f"Of {len(claims)} published claims: {verdicts}.", *_trusted(rows)]
 
 
-def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str) -> list[str]:
+def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str) -> Iterator[str]:
     """The fastest of all to train, and the fastest way to compute what the reference computes."""
     timed = [(each, each.speed) for each in others if each.speed is not None]
     same = [each for each in timed if computed_by(each[0].attention) == computed_by(reference.attention)]
-    told = []
     for each, speed in timed[:1]:
         how = "trains fastest" if speed.value > 1 else f"trains fastest but for {reference.name}"
-        told.append(
+        yield (
             f"On {device}, {each.name} {how}: {interval(speed)} times the speed of {reference.name}, at a peak of "
             f"{num_bytes(each.peak_bytes)} against {num_bytes(reference.peak_bytes)}; "
             f"bits per byte: {_against(each.quality, reference.quality)}; "
@@ -53,96 +52,84 @@ def _faster(others: Sequence[VariantFacts], reference: VariantFacts, device: str
         )
     for each, speed in same[:1]:
         verdict = "is faster" if speed.low is not None and speed.low > 1 else "is not faster"
-        told.append(
+        yield (
             f"Of {len(same)} other ways to compute what {reference.name} computes, the fastest, {each.name}, {verdict} "
             f"in a training step: {interval(speed)} times its speed."
         )
-    return told
 
 
 def _against(own: OverSeeds | None, reference: OverSeeds | None) -> str:
     return "not measured" if own is None else own.against(reference) or str(own)
 
 
-def _smaller(facts: Sequence[VariantFacts], reference: VariantFacts) -> list[str]:
+def _smaller(facts: Sequence[VariantFacts], reference: VariantFacts) -> Iterator[str]:
     decoded = [(each.cache_bytes, -each.decoding.value, each) for each in facts if each.cache_bytes and each.decoding]
     least, _, best = min(decoded, key=lambda each: each[:2], default=(0, 0.0, reference))
-    if best is reference or not reference.cache_bytes or reference.decoding is None:
-        return []
-    return [
-        f"The smallest decoding cache is that of {best.name}: {num_bytes(least)} against "
-        f"{num_bytes(reference.cache_bytes)} of {reference.name}; it decodes {interval(best.decoding)} tokens a "
-        f"second against {interval(reference.decoding)}."
-    ]
+    if best is not reference and reference.cache_bytes and reference.decoding:
+        yield (
+            f"The smallest decoding cache is that of {best.name}: {num_bytes(least)} against "
+            f"{num_bytes(reference.cache_bytes)} of {reference.name}; it decodes {interval(best.decoding)} tokens a "
+            f"second against {interval(reference.decoding)}."
+        )
 
 
-def _recall(others: Sequence[VariantFacts], reference: VariantFacts) -> list[str]:
+def _recall(others: Sequence[VariantFacts], reference: VariantFacts) -> Iterator[str]:
     own = [(each.recall, each.name) for each in others if each.recall and each.recall.of is None]
-    if not own or reference.recall is None:
-        return []
-    best, *rest = sorted(own, key=lambda each: -each[0].mean)
-    told = "; ".join(f"{name} {reached.against(reference.recall) or reached}" for reached, name in (best, *rest[-1:]))
-    return [f"At recall {reference.name} reaches {reference.recall}; the best and the worst other differ: {told}."]
+    if own and reference.recall:
+        best, *rest = sorted(own, key=lambda each: -each[0].mean)
+        differ = [f"{name} {reached.against(reference.recall) or reached}" for reached, name in (best, *rest[-1:])]
+        yield (
+            f"At recall {reference.name} reaches {reference.recall}; the best and the worst other differ: "
+            f"{'; '.join(differ)}."
+        )
 
 
-def _exchanged(rows: Sequence[Row]) -> list[str]:
+def _exchanged(rows: Sequence[Row]) -> Iterator[str]:
     """Of each checkpoint the exchange that broke most, and the way of mending that brought back most."""
     broken = [line for line in exchanges(rows) if "damage" in line]
     broken = [line for line in broken if line["damage"]["bits_per_byte_after"] is not None]
-    told = []
     for checkpoint, own in grouped(broken, lambda line: line["checkpoint"]).items():
         worst = max(own, key=lambda line: float(line["damage"]["bits_per_byte_after"]))
         before, after = (number(worst["damage"][f"bits_per_byte_{when}"], 4) for when in ("before", "after"))
         text = f"Exchanging the attention of {checkpoint} breaks most with {worst['variant']}: "
         text += f"{before} bits per byte become {after}"
-        mended = [line for line in own if line.get("arm") != "scratch" and share_of(line) is not None]
+        mended = [line for line in own if line.get("arm") != "scratch" and line.get("recovered_share") is not None]
         if mended:
             best = max(mended, key=lambda line: float(line["recovered_share"]))
-            share = interval(share_of(best))
-            text += f"; most comes back with {best['variant']} ({best['arm']}): {share} of what was lost"
-        told.append(f"{text}.")
-    return told
+            text += f"; most comes back with {best['variant']} ({best['arm']}): {share_words(best)} of what was lost"
+        yield f"{text}."
 
 
-def _claimed(claims: Sequence[Finding]) -> list[str]:
-    counts = collections.Counter(each.verdict for each in claims)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
-    return [f"Of {len(claims)} published claims: {told}."]
-
-
-def _trusted(rows: Sequence[Row]) -> list[str]:
+def _trusted(rows: Sequence[Row]) -> Iterator[str]:
     found = controls(rows)
-    if not found:
-        return []
-    inside = sum(low <= 1 <= high for _, low, high in found)
+    inside = sum(not each.differs for each in found)
     sure = "so the intervals can be trusted" if inside >= TRUSTED * len(found) else "so no interval deserves trust"
-    return [
-        f"How sure: of {len(found)} things that were timed against themselves, {inside} have a 95 % interval that "
-        f"contains 1 ({inside / len(found):.0%}), {sure}."
-    ]
+    if found:
+        yield (
+            f"How sure: of {len(found)} things that were timed against themselves, {inside} have a 95 % interval that "
+            f"contains 1 ({inside / len(found):.0%}), {sure}."
+        )
 
 
-def claim_lines(claims: Sequence[Finding]) -> dict[str, list[dict[str, str]]]:
+def _by_verdict(claims: Sequence[Finding]) -> dict[Verdict, list[Finding]]:
+    """The verdicts in their own order."""
+    found = grouped(claims, lambda each: each.verdict)
+    return {verdict: found[verdict] for verdict in get_args(Verdict) if verdict in found}
+
+
+def claim_lines(claims: Sequence[Finding]) -> dict[Verdict, list[dict[str, str]]]:
     """The claims by verdict, the verdicts in their own order: statement, figure and ours, and what else to know."""
-    by_verdict = grouped(claims, lambda each: each.verdict)
-    return {verdict: list(map(_claim, by_verdict[verdict])) for verdict in get_args(Verdict) if verdict in by_verdict}
+    return {verdict: list(map(_claim, own)) for verdict, own in _by_verdict(claims).items()}
 
 
 def _claim(finding: Finding) -> dict[str, str]:
-    value, low, high = finding.value, finding.low, finding.high
     # Either end may be open or missing, and so may the value: those of a crossover are.
-    known = ["…" if end is None else f"{end:.3g}" for end in (low, high)]
-    ends = f"[{', '.join(known)}]" if known != ["…", "…"] else ""
-    if value is None:
-        told = f"none {ends}" if ends else NOTHING
-    elif low is None or high is None:
-        told = f"{number(value)} {ends}".strip()
-    else:
-        told = interval(Contrast(value=value, low=low, high=high))
+    value, interval_ends = finding.value, ends(finding.low, finding.high)
+    told = number(value) if value is not None else "none" if interval_ends else NOTHING
     return {
         **{name: getattr(finding.claim, name) for name in ("id", "statement", "source", "published")},
         "verdict": finding.verdict,
-        "value": told,
+        "value": f"{told}{interval_ends}",
         "ours": finding.ours or NOTHING,
         "reason": finding.reason or NOTHING,
     }
@@ -150,19 +137,21 @@ def _claim(finding: Finding) -> dict[str, str]:
 
 def _section(row: Row) -> str:
     """The suite of a speed row, or the task of a quality row."""
-    if row.cell is not None:
-        return row.cell.suite
-    return "quality" if row.quality is None else f"quality: {row.quality.task}"
+    if row.quality is not None:
+        return f"quality: {row.quality.task}"
+    return "" if row.cell is None else row.cell.suite
 
 
 def coverage_table(rows: Sequence[Row]) -> Table:
     """How many rows of each suite and task there are of each status, so that none goes missing unseen; and of all."""
     counts = {name: collections.Counter(row.status for row in own) for name, own in grouped(rows, _section).items()}
-    statuses = [status for status in get_args(Status) if any(each[status] for each in counts.values())]
-    totals = {**counts, "all": sum(counts.values(), collections.Counter())}
-    lines = [(name, f"{each.total()}", *(f"{each[status]}" for status in statuses)) for name, each in totals.items()]
-    columns = ("suite", "rows", *(status.replace("_", " ") for status in statuses))
-    return Table(columns=columns, rows=tuple(lines))
+    counts["all"] = collections.Counter(row.status for row in rows)
+    statuses = [status for status in get_args(Status) if counts["all"][status]]
+    lines = []
+    for name, own in counts.items():
+        told = {status.replace("_", " "): f"{own[status]}" for status in statuses}
+        lines.append({"suite": name, "rows": f"{own.total()}", **told})
+    return Table(lines)
 
 
 def reasons_table(rows: Sequence[Row]) -> Table:
@@ -170,30 +159,22 @@ def reasons_table(rows: Sequence[Row]) -> Table:
     reasons = collections.Counter(
         (row.status.replace("_", " "), row.reason or "no reason given") for row in rows if row.status != "ok"
     )
-    lines = [(status, f"{count}", reason) for (status, reason), count in reasons.most_common()]
-    return Table(columns=("status", "rows", "reason"), rows=tuple(lines))
+    found = reasons.most_common()
+    return Table([{"status": status, "rows": f"{count}", "reason": reason} for (status, reason), count in found])
 
 
 def machines_table(rows: Sequence[Row]) -> Table:
     """A line for each set of versions and commit of a device: what tells them apart; what they share is the note."""
     groups = grouped(rows, lambda row: row.machine)
-    facts = [_machine_facts(machine) for machine in groups]
+    told = [{**machine.model_dump(), "commit": (machine.commit or "")[:_SHORT_COMMIT]} for machine in groups]
+    facts = [{name.replace("_", " "): as_text(value) for name, value in each.items()} for each in told]
     shared = [name for name in facts[0] if len({each[name] for each in facts}) == 1]
-    own = [name for name in facts[0] if name not in shared]
-    times = [sorted(row.recorded_at[:16] for row in found) for found in groups.values()]
-    return Table(
-        columns=(*own, "rows", "first row", "last row"),
-        rows=tuple(
-            (*(each[name] for name in own), f"{len(told)}", told[0], told[-1])
-            for each, told in zip(facts, times, strict=True)
-        ),
-        note="; ".join(f"{name}: {facts[0][name]}" for name in shared) + ".",
-    )
-
-
-def _machine_facts(machine: Machine) -> dict[str, str]:
-    facts = {**machine.model_dump(), "commit": (machine.commit or "")[:_SHORT_COMMIT]}
-    return {name.replace("_", " "): as_text(value) for name, value in facts.items()}
+    lines = []
+    for each, own in zip(facts, groups.values(), strict=True):
+        times = [row.recorded_at[:16] for row in own]
+        apart = {name: value for name, value in each.items() if name not in shared}
+        lines.append({**apart, "rows": f"{len(own)}", "first row": min(times), "last row": max(times)})
+    return Table(lines, note="; ".join(f"{name}: {facts[0][name]}" for name in shared) + ".")
 
 
 def commits(rows: Sequence[Row]) -> str:
@@ -204,15 +185,13 @@ def commits(rows: Sequence[Row]) -> str:
 
 def rows_csv(rows: Sequence[Row]) -> str:
     """All rows as CSV, a column for every value that any row has; lists (raw samples, curves) are left to the JSON."""
-    lines = [_cells(row) for row in rows]
+    lines = []
+    for row in rows:
+        values = {**flat(row.model_dump()), "flags": " ".join(row.flags)}
+        lines.append({name: spreadsheet(value) for name, value in values.items() if not isinstance(value, list)})
     columns = list(dict.fromkeys(name for line in lines for name, value in line.items() if value is not None))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return file.getvalue()
-
-
-def _cells(row: Row) -> dict[str, object]:
-    values = {**flat(row.model_dump()), "flags": " ".join(row.flags)}
-    return {name: spreadsheet(value) for name, value in values.items() if not isinstance(value, list)}

@@ -1,13 +1,13 @@
 """Figures of single layers: time, speed-up and memory over the length, and how far the clock can be trusted."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.query import Measured, any_timed, by_series, grouped, measured, ratio_of, same_rounds
 from eval.report.charts import SPEED_UP, HeatCell, Panel, Point, draw_heat_maps, draw_panels
-from eval.report.drawing import FINE, INK, WARNING, draw_spot, exactly, figure, length_axis, value_axis
+from eval.report.drawing import FINE, INK, WARNING, draw_spot, exactly, figure, length_axes, value_axis
 from eval.rows import Row
 from eval.statistics import Contrast
 
@@ -26,16 +26,16 @@ def latency(rows: Sequence[Row]) -> Figure | str:
     """Milliseconds of every series, a line of panels for each mechanism, forward and with gradients."""
     by_mode = {mode: found for mode in _MODES if any_timed(found := grid_rows(rows, mode))}
     families = dict.fromkeys(_family(each) for found in by_mode.values() for each in found)
-
-    def panel(mode: str, family: str) -> Panel:
-        own = [each for each in by_mode[mode] if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
-        return Panel(f"{family}, {_MODES[mode]}", lines_over_length(own, milliseconds), _time_axes)
-
     if not families:
         return f"no rows of any timed layer in suite {SUITE}"
-    return draw_panels(
-        [[panel(mode, family) for mode in by_mode] for family in families], height=2.9, reference=UNFUSED
-    )
+    grid, axes = [], functools.partial(length_axes, label="ms")
+    for family in families:
+        panels = []
+        for mode, found in by_mode.items():
+            own = [each for each in found if _family(each) == family or each.cell.variant in (UNFUSED, FUSED)]
+            panels.append(Panel(f"{family}, {_MODES[mode]}", lines_over_length(own, milliseconds), axes))
+        grid.append(panels)
+    return draw_panels(grid, height=2.9, reference=UNFUSED)
 
 
 def grid_rows(rows: Sequence[Row], mode: str) -> list[Measured]:
@@ -68,12 +68,6 @@ def milliseconds(each: Measured) -> Point:
     return Point(length, 1e3 * timing.median_seconds, low, high)
 
 
-def _time_axes(axes: Axes) -> None:
-    length_axis(axes)
-    axes.set_ylabel("ms")
-    value_axis(axes.yaxis)
-
-
 @figure(
     "Speed-ups over unfused attention",
     "Blue is faster than unfused MHA, orange slower, grey equal; the colours are logarithmic, centred on 1. ≈: the "
@@ -82,22 +76,19 @@ def _time_axes(axes: Axes) -> None:
 )
 def speedups(rows: Sequence[Row]) -> Figure | str:
     """A row for each series, a column for each length, forward and with gradients."""
-    maps = {}
-    for mode, title in _MODES.items():
-        cells = {place: cell for place, cell in speedup_cells(grid_rows(rows, mode)).items() if place[0] != UNFUSED}
-        if cells:
-            maps[title] = cells
+    by_mode = {title: speedup_cells(grid_rows(rows, mode)) for mode, title in _MODES.items()}
+    maps = {title: cells for title, cells in by_mode.items() if cells}
     if not any(cell.value for cells in maps.values() for cell in cells.values()):
         return f"no rows of any layer timed beside unfused MHA in suite {SUITE}"
     return draw_heat_maps(maps, SPEED_UP, labels=("", "length (tokens)"))
 
 
 def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
-    """Baseline's time over each series', by series and length; the text says whether 1 lies in the interval."""
+    """Unfused MHA's time over every other series', by series and length; the text tells if 1 lies in the interval."""
     cells = {}
     for group in same_rounds(rows).values():
         baseline = next((each for each in group if each.cell.variant == UNFUSED), None)
-        for each in group:
+        for each in (each for each in group if each.cell.variant != UNFUSED):
             ratio = None if baseline is None else ratio_of(baseline, each)
             if each.row.status != "ok":
                 cell = HeatCell(None, each.row.status.replace("_", " "))
@@ -118,16 +109,17 @@ def speedup_cells(rows: Sequence[Measured]) -> dict[tuple[str, str], HeatCell]:
 )
 def decode_memory(rows: Sequence[Row]) -> Figure | str:
     """A panel for the cache of each model, and one for the peak of each mode of the long lengths."""
+    axes = functools.partial(length_axes, of_bytes=True)
     panels = []
     for title, own in grouped(measured(rows, mode="decode"), _cache_title).items():
         if any(each.cache_bytes for each in own):
-            panels.append(Panel(title, lines_over_length(own, _cache), _byte_axes))
+            panels.append(Panel(title, lines_over_length(own, _cache), axes))
     for title, own in grouped(measured(rows, suites=("long",)), _peak_title).items():
         # Short lengths are timed only: that they have no peak is no gap.
         lengths = {each.cell.length for each in own if each.peak_bytes}
         if lengths:
             known = [each for each in own if each.cell.length in lengths]
-            panels.append(Panel(title, lines_over_length(known, _peak), _byte_axes))
+            panels.append(Panel(title, lines_over_length(known, _peak), axes))
     if not panels:
         return "no rows with cache bytes (suite decode), nor with peak bytes over length (suite long)"
     return draw_panels([[panel] for panel in panels], height=3.6)
@@ -151,11 +143,6 @@ def _peak(each: Measured) -> Point:
     return Point(each.cell.length, each.peak_bytes or None, status=each.row.status)
 
 
-def _byte_axes(axes: Axes) -> None:
-    length_axis(axes)
-    value_axis(axes.yaxis, of_bytes=True)
-
-
 @figure(
     "A/A control",
     "The baseline of each group timed a second time, in the same rounds. At least nine intervals of ten should contain "
@@ -163,27 +150,24 @@ def _byte_axes(axes: Axes) -> None:
 )
 def control(rows: Sequence[Row]) -> Figure | str:
     """Every control's interval, lowest ratio first."""
-    found = sorted(controls(rows), key=lambda each: each[0])
+    found = sorted(controls(rows), key=lambda each: each.value)
     if not found:
         return "no A/A control has an interval"
     drawn = Figure(figsize=(10.5, 3.4), layout="constrained")
     axes = drawn.subplots()
-    inside = [low <= 1 <= high for _, low, high in found]
-    for x, ((ratio, low, high), is_good) in enumerate(zip(found, inside, strict=True)):
-        look = {"color": FINE, "marker": "o"} if is_good else {"color": WARNING, "marker": "X"}
-        draw_spot(axes, exactly(x), Contrast(value=ratio, low=low, high=high), look)
+    for x, ratio in enumerate(found):
+        bad, good = {"color": WARNING, "marker": "X"}, {"color": FINE, "marker": "o"}
+        draw_spot(axes, exactly(x), ratio, bad if ratio.differs else good)
     axes.axhline(1, color=INK, linewidth=1, linestyle="--")
-    axes.set_title(f"{sum(inside)} of {len(found)} intervals contain 1 ({sum(inside) / len(found):.0%})")
+    inside = sum(not ratio.differs for ratio in found)
+    axes.set_title(f"{inside} of {len(found)} intervals contain 1 ({inside / len(found):.0%})")
     axes.set(xlabel="controls, lowest ratio first", ylabel="time over itself", xticks=[])
     value_axis(axes.yaxis)
     return drawn
 
 
-def controls(rows: Iterable[Row]) -> list[tuple[float, float, float]]:
-    """Ratio and interval of every A/A control that has one: the baseline timed a second time in the same rounds."""
+def controls(rows: Iterable[Row]) -> list[Contrast]:
+    """Every A/A control's ratio that has an interval: the baseline timed a second time in the same rounds."""
     compared = [row.comparison for row in rows if row.cell and row.cell.role == "control" and row.comparison]
-    return [
-        (each.ratio, each.ratio_low, each.ratio_high)
-        for each in compared
-        if each.ratio_low is not None and each.ratio_high is not None
-    ]
+    ratios = [Contrast(value=each.ratio, low=each.ratio_low, high=each.ratio_high) for each in compared]
+    return [each for each in ratios if each.low is not None and each.high is not None]

@@ -1,7 +1,8 @@
 """Figures of whole models: speed against quality and memory, training, recall, and what a kernel is worth there."""
 
+import functools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from eval.report.charts import ACCURACY, HeatCell, Panel, Point, draw_heat_maps,
 from eval.report.drawing import INK, MARKERS, draw_spot, exactly, figure, legend_beside, looks, value_axis
 from eval.report.quality import RECALL_TASK, comparable, experiment_of, over_seeds
 from eval.report.trainings import named_comparisons, trainings
-from eval.report.variants import variants_of
+from eval.report.variants import Variants
 from eval.rows import Quality, Row
 from eval.statistics import Contrast
 from eval.suites.transfer import NAME as TRANSFER
@@ -31,7 +32,7 @@ _BUDGETS = {"equal_tokens": "equal tokens", "equal_seconds": "equal seconds", "c
 )
 def pareto(rows: Sequence[Row]) -> Figure | str:
     """Bits per byte against training speed, decoding speed, and memory."""
-    variants = variants_of(rows)
+    variants = Variants(rows)
     reached = [(each, each.quality) for each in variants.facts if each.quality]
     # A model that was trained for itself, for as long as it liked, is in no comparison.
     reached = [each for each in reached if not each[1].checkpoint] or reached
@@ -58,7 +59,7 @@ def pareto(rows: Sequence[Row]) -> Figure | str:
             draw_spot(axes, x, y, styles[name], size=8 if (x.value, y.value) in best else 5)
         axes.set_xlabel(label)
         value_axis(axes.xaxis, of_bytes=not more_is_better)
-    panels[0].set_ylabel(f"bits per byte of {variants.text.experiment}, less is better")
+    panels[0].set_ylabel(f"bits per byte of {variants.trained}, less is better")
     legend_beside(panels[-1], styles)
     return drawn
 
@@ -91,7 +92,8 @@ def loss_curves(rows: Sequence[Row]) -> Figure | str:
         panels = []
         for by in ("tokens", "seconds"):
             lines = {name: mean_curve(list(seeds.values()), by=by) for name, seeds in variants.items()}
-            panels.append(Panel(title, lines, _curve_axes(f"training {by}", value)))
+            label_axes = functools.partial(_label_curves, over=by, value=value)
+            panels.append(Panel(title, lines, label_axes))
         grid.append(panels)
     return draw_panels(grid, height=3.4, dots=False)
 
@@ -106,12 +108,9 @@ def mean_curve(seeds: Sequence[Quality], *, by: str) -> list[Point]:
     return curve
 
 
-def _curve_axes(x_label: str, y_label: str) -> Callable[[Axes], None]:
-    def label(axes: Axes) -> None:
-        axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-
-    return label
+def _label_curves(axes: Axes, *, over: str, value: str) -> None:
+    axes.set(xlabel=f"training {over}", ylabel=value)
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
 
 
 def _thousands(value: float, _: object = None) -> str:
@@ -159,14 +158,9 @@ def needle(rows: Sequence[Row]) -> Figure | str:
 
 def accuracies(rows: Sequence[Row], task: str, axis: str) -> list[tuple[Quality, str]]:
     """Accuracies of a task along an axis with their status: of one experiment and budget, or none without any value."""
-    asked = {
-        id(row.quality): (row.quality, row.status)
-        for row in rows
-        if row.quality is not None
-        and row.quality.task == task
-        and getattr(row.quality, axis) is not None
-        and row.quality.quantity == "accuracy"
-    }
+    along = [(row.quality, row.status) for row in rows if row.quality is not None and row.quality.task == task]
+    along = [each for each in along if each[0].quantity == "accuracy" and getattr(each[0], axis) is not None]
+    asked = {id(each[0]): each for each in along}
     kept = comparable(quality for quality, _ in asked.values())
     # Checkpoints count only where nothing was compared at equal tokens.
     kept = [quality for quality in kept if quality.budget == "equal_tokens"] or kept
@@ -177,19 +171,18 @@ def mean_cells(found: Iterable[tuple[Quality, str]], row: str, column: str) -> d
     """By two attributes: mean and spread over the seeds of one setting; a status where no seed has a value."""
 
     def place(each: tuple[Quality, str]) -> tuple[str, str]:
-        values = [getattr(each[0], name) or 0 for name in (row, column)]
-        above, beside = (f"{value:g}" if isinstance(value, float) else f"{value}" for value in values)
-        return above, beside
+        above, beside = (getattr(each[0], name) or 0 for name in (row, column))
+        return (f"{above:g}" if isinstance(above, float) else f"{above}"), f"{beside}"
 
-    return {key: _mean_cell(own) for key, own in grouped(found, place).items()}
-
-
-def _mean_cell(found: Sequence[tuple[Quality, str]]) -> HeatCell:
-    mean = over_seeds(quality for quality, _ in found)
-    if mean is None:
-        return HeatCell(None, found[0][1].replace("_", " "))
-    spread = "" if mean.spread is None else f" ± {mean.spread:.2f}"
-    return HeatCell(mean.mean, f"{mean.mean:.2f}{spread}")
+    cells = {}
+    for key, own in grouped(found, place).items():
+        mean = over_seeds(quality for quality, _ in own)
+        if mean is None:
+            cells[key] = HeatCell(None, own[0][1].replace("_", " "))
+        else:
+            spread = "" if mean.spread is None else f" ± {mean.spread:.2f}"
+            cells[key] = HeatCell(mean.mean, f"{mean.mean:.2f}{spread}")
+    return cells
 
 
 def _experiment_words(found: Sequence[tuple[Quality, str]]) -> str:

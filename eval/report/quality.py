@@ -4,7 +4,6 @@ An experiment is a model on some data. Within one, figures are compared that wer
 and settings that all share. Of each variant they are those of trainings that differ in their seed only.
 """
 
-import dataclasses
 import functools
 import json
 import statistics
@@ -23,8 +22,7 @@ TEXT_TASKS = ("language", "masked")
 COMPARABLE: tuple[Budget, ...] = ("equal_tokens", "checkpoint")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OverSeeds:
+class OverSeeds(NamedTuple):
     """A figure of several trainings that differ in their seed only.
 
     Attributes:
@@ -55,46 +53,53 @@ class OverSeeds:
         return Contrast(value=mean, low=low, high=high)
 
     @property
-    def _source(self) -> str:
+    def source(self) -> str:
+        """What else was measured than the variant in a comparison; nothing to say where nothing."""
         return ", checkpoint" * self.checkpoint + (f", as {self.of}" if self.of else "")
 
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" ± {self.spread:.3f}"
-        return f"{self.mean:.3f}{spread} (n={len(self.by_seed)}){self._source}"
+        return f"{self.mean:.3f}{spread} (n={len(self.by_seed)}){self.source}"
 
     def against(self, reference: "OverSeeds | None") -> str | None:
-        """The difference to the reference in words, paired by seed; None without a seed that both have."""
+        """The difference to the reference in words, paired by seed; None without a seed that both have.
+
+        A difference that the seeds cannot tell from 0 is none.
+        """
         shared = [] if reference is None else [seed for seed in self.by_seed if seed in reference.by_seed]
         if reference is None or not shared or self.checkpoint != reference.checkpoint:
             return None
         found = paired_difference(*([each.by_seed[seed] for seed in shared] for each in (self, reference)))
-        return f"{_difference_words(found)}{self._source}"
+        if found.low is None or found.high is None:
+            told = "one seed tells no difference"
+        elif found.low <= 0 <= found.high:
+            # So many digits that the width is not 0, and no more than four.
+            half = (found.high - found.low) / 2
+            told = f"no difference found (± {half:{'.3f' if half >= 0.0005 else '.1g'}})"
+        else:
+            told = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        return f"{told}{self.source}"
 
 
-def _difference_words(found: Contrast) -> str:
-    """One that the seeds cannot tell from 0 is none."""
-    if found.low is None or found.high is None:
-        return "one seed tells no difference"
-    if found.low <= 0 <= found.high:
-        # So many digits that the width is not 0, and no more than four.
-        half = (found.high - found.low) / 2
-        return f"no difference found (± {half:.3f})" if half >= 0.0005 else f"no difference found (± {half:.1g})"
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
-def over_seeds(trained: Iterable[Quality]) -> OverSeeds | None:
+def over_seeds(trained: Iterable[Quality], *, of: str | None = None, checkpoint: bool = False) -> OverSeeds | None:
     """The figure of trainings that differ in their seed only; None without any.
 
     Of each seed an evaluation counts before what the training itself reported.
     """
     ordered = sorted(trained, key=lambda quality: not quality.is_of_training)
     by_seed = {quality.seed: quality.value for quality in ordered if quality.value is not None}
-    return OverSeeds(by_seed=by_seed) if by_seed else None
+    return OverSeeds(by_seed, of, checkpoint) if by_seed else None
 
 
 def measured_quality(rows: Iterable[Row]) -> list[Quality]:
     """The quality of every row that has a value."""
     return [row.quality for row in rows if row.quality is not None and row.quality.value is not None]
+
+
+def overall(rows: Iterable[Row], quantity: str, *tasks: str) -> list[Quality]:
+    """Measured figures of a quantity of some tasks, each over all settings of its task."""
+    found = [each for each in measured_quality(rows) if each.is_overall]
+    return [each for each in found if each.quantity == quantity and each.task in tasks]
 
 
 def of_one_training(found: Iterable[Quality]) -> list[Quality]:
@@ -111,8 +116,8 @@ class Experiment(NamedTuple):
 
     model: str
     data: str
-    trained_on: str | None = None
-    measured_on: str | None = None
+    trained_on: str | None
+    measured_on: str | None
 
     def __str__(self) -> str:
         return f"{self.model} on {self.data}"
@@ -149,42 +154,24 @@ def _num_variants(found: Sequence[Quality], budget: Budget) -> int:
     return len({quality.variant for quality in found if quality.budget == budget})
 
 
-class Reached:
-    """What variants reached in one quantity.
+def reached_by(variant: str, attention: str | None, found: Sequence[Quality]) -> OverSeeds | None:
+    """What a variant reached at equal tokens; where it was not trained, another one that is the same function.
 
-    Attributes:
-        figures: Those that may stand beside each other.
-        experiment: Theirs; None without any.
+    Where no such training was at equal tokens, it is that of checkpoints which were trained for themselves, and says
+    so.
+
+    Args:
+        variant: Its series.
+        attention: Its mapping as JSON, to know the function by.
+        found: Comparable figures of one quantity.
     """
-
-    def __init__(self, found: Iterable[Quality], *, model: str | None = None) -> None:
-        """Takes all figures of the quantity, and the only model to look at."""
-        self.figures = comparable(found, model=model)
-        self.experiment = experiment_of(self.figures[0]) if self.figures else None
-
-    def by(self, variant: str, attention: str | None) -> OverSeeds | None:
-        """What a variant reached at equal tokens; where it was not trained, another one that is the same function.
-
-        Where no such training was at equal tokens, it is that of checkpoints which were trained for themselves, and
-        says so.
-        """
-        for budget in COMPARABLE:
-            own = grouped((each for each in self.figures if each.budget == budget), lambda quality: quality.variant)
-            names = [
-                name for name in own if attention and computed_by(own[name][0].attention) == computed_by(attention)
-            ]
-            name = next(iter([variant] * (variant in own) + names), None)
-            found = None if name is None else over_seeds(own[name])
-            if found is not None:
-                of = None if name == variant else name
-                return dataclasses.replace(found, of=of, checkpoint=budget == "checkpoint")
-        return None
-
-
-def overall(rows: Iterable[Row], quantity: str, *tasks: str) -> list[Quality]:
-    """Measured figures of a quantity of some tasks, each over all settings of its task."""
-    found = [each for each in measured_quality(rows) if each.is_overall]
-    return [each for each in found if each.quantity == quantity and each.task in tasks]
+    for budget in COMPARABLE:
+        own = grouped((each for each in found if each.budget == budget), lambda quality: quality.variant)
+        same = [name for name in own if attention and computed_by(own[name][0].attention) == computed_by(attention)]
+        name = variant if variant in own else next(iter(same), None)
+        if name is not None:
+            return over_seeds(own[name], of=None if name == variant else name, checkpoint=budget == "checkpoint")
+    return None
 
 
 @functools.lru_cache(maxsize=512)

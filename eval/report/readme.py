@@ -5,25 +5,20 @@ A part lies between `<!-- results:NAME -->` and `<!-- /results:NAME -->`. Withou
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from eval.query import by_device
-from eval.report.findings import commits, coverage_table
+from eval.report import TABLES
+from eval.report.findings import commits
 from eval.report.model_figures import pareto
-from eval.report.text import Table, label, markdown, plain_rows
-from eval.report.trainings import SURGERY, exchanges, exchanges_table
-from eval.report.variants import variants_table
+from eval.report.text import label, markdown, plain_rows
+from eval.report.trainings import SURGERY, exchanges
 from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
 
-_TABLES: Mapping[str, Callable[[Sequence[Row]], Table]] = {
-    "variants": variants_table,
-    "coverage": coverage_table,
-    "exchanges": exchanges_table,
-}
 PARTS = ("variants", "figure", "coverage", "exchanges")
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
@@ -69,7 +64,8 @@ def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
         UserError: If the document cannot be read or written, or its marks are wrong.
     """
     before = read_text(page, what="pages")
-    after = regenerated(before, rows, report=report_link(page, report))
+    link = Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
+    after = regenerated(before, rows, report=link)
     try:
         if after != before:
             # A link stays one.
@@ -79,25 +75,13 @@ def regenerate(page: Path, rows: Sequence[Row], report: Path) -> bool:
     return after != before
 
 
-def report_link(page: Path, report: Path) -> str:
-    """The report's folder as a link from a document."""
-    return Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()
-
-
 def _part(name: str, rows: Sequence[Row], report: str) -> str:
+    measured = f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
     if name == "figure":
-        return _figure(rows, report)
-    table = _TABLES[name](rows)
-    return f"{table.markdown()}\n\n{markdown(f'{_measured(rows)} {table.note}'.strip())}\n" if table.rows else ""
-
-
-def _figure(rows: Sequence[Row], report: str) -> str:
-    drawing = pareto.drawn(plain_rows(rows, label))
-    if isinstance(drawing, str):
-        return f"No figure: {drawing}.\n"
-    picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
-    return f"{picture}\n\n{markdown(f'{pareto.caption} {_measured(rows)}')}\n"
-
-
-def _measured(rows: Sequence[Row]) -> str:
-    return f"Measured on {next(iter(by_device(rows)))}, commit {commits(rows)}."
+        drawing = pareto.drawn(plain_rows(rows, label))
+        if isinstance(drawing, str):
+            return f"No figure: {drawing}.\n"
+        picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
+        return f"{picture}\n\n{markdown(f'{pareto.caption} {measured}')}\n"
+    table = TABLES[name](rows)
+    return f"{table.markdown()}\n\n{markdown(f'{measured} {table.note}'.strip())}\n" if table.lines else ""

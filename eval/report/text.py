@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -80,33 +80,28 @@ def _plain(value: Any, plain: Callable[[str], str]) -> Any:
     return value
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Table:
     """A table, for a page and for Markdown alike.
 
     Attributes:
-        columns: Their names; cells of a column `variant` are code in Markdown.
-        rows: Texts, one for each column.
+        lines: A text for each column by its name, of all lines the same; a column `variant` is code in Markdown.
         note: What a reader must know of it; empty for nothing.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    lines: Sequence[Mapping[str, str]]
     note: str = ""
 
     def __post_init__(self) -> None:
-        assert all(len(row) == len(self.columns) for row in self.rows), "every row has a text for every column"
+        assert all(list(line) == list(self.lines[0]) for line in self.lines), "every line has a text for every column"
 
     def markdown(self) -> Markdown:
-        """The table as Markdown."""
-        ways = [code if column == "variant" else markdown for column in self.columns]
-        lines = [[way(cell) for way, cell in zip(ways, row, strict=True)] for row in self.rows]
-        head = [[markdown(column) for column in self.columns], ["---"] * len(self.columns)]
+        """The table as Markdown, of one line at least."""
+        columns = list(self.lines[0])
+        ways = {column: code if column == "variant" else markdown for column in columns}
+        lines = [[way(line[column]) for column, way in ways.items()] for line in self.lines]
+        head = [list(map(markdown, columns)), ["---"] * len(columns)]
         return Markdown("\n".join(f"| {' | '.join(line)} |" for line in [*head, *lines]))
-
-    def records(self) -> list[dict[str, str]]:
-        """The lines as data."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -131,10 +126,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def interval(figure: Contrast | None) -> str:
     """A number and its interval; the number alone where there is none."""
-    if figure is None:
-        return NOTHING
-    ends = [number(end) for end in (figure.low, figure.high) if end is not None]
-    return f"{number(figure.value)} [{', '.join(ends)}]" if len(ends) == 2 else number(figure.value)
+    return NOTHING if figure is None else f"{number(figure.value)}{ends(figure.low, figure.high)}"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    """An interval's ends as they follow a number, of which one may be open; nothing without any."""
+    told = ["…" if end is None else number(end) for end in (low, high)]
+    return "" if low is None and high is None else f" [{', '.join(told)}]"
 
 
 def num_bytes(value: float | None) -> str:

@@ -10,18 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eval.query import grouped
-from eval.report.quality import (
-    TEXT_TASKS,
-    Experiment,
-    experiment_of,
-    measured_quality,
-    of_one_training,
-    over_seeds,
-)
-from eval.report.text import NOTHING, Table, as_text, flat, interval, num_bytes, number
+from eval.report.quality import TEXT_TASKS, Experiment, experiment_of, measured_quality, of_one_training, over_seeds
+from eval.report.text import NOTHING, Table, as_text, ends, flat, num_bytes, number
 from eval.rows import Quality, Row
 from eval.rows.schema import Budget
-from eval.statistics import Contrast, paired_difference
+from eval.statistics import paired_difference
 
 _EQUAL: dict[Budget, str] = {"equal_tokens": "tokens", "equal_seconds": "seconds", "checkpoint": NOTHING}
 # Digits of a digest that tell the few of one table apart.
@@ -68,11 +61,10 @@ def named_comparisons(comparisons: Iterable[Comparison]) -> dict[Comparison, str
     alike = grouped(comparisons, lambda each: (str(each.experiment), each.quantity, each.budget))
     for (experiment, *_), group in alike.items():
         facts = {comparison: _facts(comparison) for comparison in group}
-        keys = sorted({key for own in facts.values() for key in own})
+        keys = dict.fromkeys(key for own in facts.values() for key in own)
+        differing = [key for key in keys if len({own.get(key) for own in facts.values()}) > 1]
         for comparison, own in facts.items():
-            differing = [key for key in (*own, *keys) if len({each.get(key) for each in facts.values()}) > 1]
-            told = [f"{key} {own.get(key, 'unknown')}" for key in dict.fromkeys(differing)]
-            names[comparison] = ", ".join([experiment, *told])
+            names[comparison] = ", ".join([experiment, *(f"{key} {own.get(key, 'unknown')}" for key in differing)])
     return names
 
 
@@ -97,26 +89,21 @@ def trainings_table(rows: Sequence[Row]) -> Table:
             seeds = by_seed.values()
             found = over_seeds(seeds)
             assert found is not None, "only figures with a value are compared"
-            lines.append(
-                (
-                    names[comparison],
-                    _EQUAL[comparison.budget],
-                    name,
-                    _median([each.steps for each in seeds]),
-                    comparison.quantity.replace("_", " ") + _batches(seeds),
-                    str(found),
-                    found.against(first) or NOTHING,
-                    _median([each.tokens_per_second for each in seeds]),
-                    num_bytes(max((each.peak_bytes or 0 for each in seeds), default=0) or None),
-                )
-            )
+            line = {
+                "model and data": names[comparison],
+                "at equal": _EQUAL[comparison.budget],
+                "variant": name,
+                "steps": _median(each.steps for each in seeds),
+                "figure": comparison.quantity.replace("_", " ") + _batches(seeds),
+                "held-out value": str(found),
+                "difference to the first": found.against(first) or NOTHING,
+                "training tokens/s": _median(each.tokens_per_second for each in seeds),
+                "peak": num_bytes(_peak_bytes(seeds)),
+            }
+            lines.append(line)
             first = first or found
     return Table(
-        columns=(
-            *("model and data", "at equal", "variant", "steps", "figure", "held-out value"),
-            *("difference to the first", "training tokens/s", "peak"),
-        ),
-        rows=tuple(lines),
+        lines,
         note="Values are means over n seeds ± standard deviation, as training itself found them last: evaluations may "
         "have looked at more. Differences are paired by seed, with Student's 95 % interval. Tokens per second are "
         "those of the trainings, medians over seeds, with whatever ran beside them: speeds are compared by "
@@ -131,9 +118,13 @@ def _batches(found: Iterable[Quality]) -> str:
     return f" of at most {max(known)} batches" if known else ""
 
 
-def _median(values: Sequence[float | None]) -> str:
+def _median(values: Iterable[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{statistics.median(known):,.0f}" if known else NOTHING
+
+
+def _peak_bytes(found: Iterable[Quality]) -> int | None:
+    return max((each.peak_bytes or 0 for each in found), default=0) or None
 
 
 def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -146,7 +137,7 @@ def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
         `checkpoint`, `variant`, and `refused`, or `surgery`, the whole report, with `damage` of it; of a mended one
         `arm` and its figures as well.
     """
-    looks = _looks(rows)
+    looks = [(row.quality, row.reason) for row in rows if row.quality is not None and row.quality.task == SURGERY]
     names = {look.model for look, _ in looks}
     mended = grouped(
         (each for each in measured_quality(rows) if each.is_overall and each.model not in names),
@@ -163,22 +154,6 @@ def exchanges(rows: Sequence[Row]) -> list[dict[str, Any]]:
         arms = grouped(mended.get((look.model, look.variant), []), lambda each: each.model.rpartition(", ")[2])
         lines += [{**about, "arm": arm, **_figures(own, surgery["damage"])} for arm, own in arms.items()] or [about]
     return lines
-
-
-def _looks(rows: Sequence[Row]) -> list[tuple[Quality, str | None]]:
-    """What exchanges did, with the reason where one was refused."""
-    return [(row.quality, row.reason) for row in rows if row.quality is not None and row.quality.task == SURGERY]
-
-
-def originals(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each checkpoint whose attention was exchanged: its own figures."""
-    found = [each for each in measured_quality(rows) if each.is_overall and each.task != SURGERY]
-    own = grouped((each for each in found if each.budget == "checkpoint"), lambda each: each.model)
-    return [
-        {"checkpoint": name, "variant": own[name][0].variant, "arm": "original", **_figures(own[name], None)}
-        for name in dict.fromkeys(look.model for look, _ in _looks(rows))
-        if name in own
-    ]
 
 
 def recovered_share(damage: Mapping[str, Any], bits_per_byte: float) -> float | None:
@@ -198,6 +173,9 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
         by_task = ([each.value for each in asked if each.task == task and each.value is not None] for task in tasks)
         return next((found for found in by_task if found), [])
 
+    def mean(values: Sequence[float]) -> float | None:
+        return statistics.fmean(values) if values else None
+
     bits = values("bits_per_byte", *TEXT_TASKS)
     # A training looks at less, and its figure has no damage to be held against.
     own_bits = bits or values("val_bits_per_byte", *TEXT_TASKS)
@@ -209,69 +187,70 @@ def _figures(found: Sequence[Quality], damage: Mapping[str, Any] | None) -> dict
     return {
         "seeds": len({each.seed for each in own}),
         "tokens": max((each.tokens or 0 for each in trained), default=0) or None,
-        "mean_bits_per_byte": _mean(own_bits),
+        "mean_bits_per_byte": mean(own_bits),
         "stdev_bits_per_byte": statistics.stdev(own_bits) if len(own_bits) > 1 else None,
-        "recovered_share": None if share is None else share.value,
-        "recovered_share_low": None if share is None else share.low,
-        "recovered_share_high": None if share is None else share.high,
-        "mean_bits_per_byte_without_attention": _mean(values("bits_per_byte without attention", "ablation")),
-        "generated_recall": _mean(values("accuracy", "generated_recall")),
-        "generated_needle": _mean(values("accuracy", "generated_needle")),
+        "recovered_share": share and share.value,
+        "recovered_share_low": share and share.low,
+        "recovered_share_high": share and share.high,
+        "mean_bits_per_byte_without_attention": mean(values("bits_per_byte without attention", "ablation")),
+        "generated_recall": mean(values("accuracy", "generated_recall")),
+        "generated_needle": mean(values("accuracy", "generated_needle")),
         "median_tokens_per_second": statistics.median(speeds) if speeds else None,
-        "max_peak_memory_bytes": max((each.peak_bytes or 0 for each in trained), default=0) or None,
+        "max_peak_memory_bytes": _peak_bytes(trained),
     }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
-
-
-def share_of(line: Mapping[str, Any]) -> Contrast | None:
-    """The share that came back by a line of `exchanges`, with its interval; None where none is known."""
-    if line.get("recovered_share") is None:
-        return None
-    return Contrast(value=line["recovered_share"], low=line["recovered_share_low"], high=line["recovered_share_high"])
+def share_words(line: Mapping[str, Any]) -> str:
+    """The share that came back by a line of `exchanges`, with its interval."""
+    low, high = line.get("recovered_share_low"), line.get("recovered_share_high")
+    return f"{number(line.get('recovered_share'))}{ends(low, high)}"
 
 
 def exchanges_table(rows: Sequence[Row]) -> Table:
     """A line for the variants of one device that an exchange broke alike, with what mending them came to."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
     broken = [line for line in exchanges(rows) if "damage" in line]
-    variants = grouped(broken, lambda line: (line["checkpoint"], line["variant"]))
-    alike = grouped(variants, lambda exchanged: (exchanged[0], _exchange(variants[exchanged])))
+    for (checkpoint, variant), lines in grouped(broken, lambda each: (each["checkpoint"], each["variant"])).items():
+        damage, arms = lines[0]["damage"], {line.get("arm"): line for line in lines}
+        healed, tuned, scratch = (arms.get(arm, {}) for arm in ("heal", "finetune", "scratch"))
+        cells = {
+            "KL nats/token": number(damage["kl_nats_per_token"]),
+            "bits per byte before": number(damage["bits_per_byte_before"], 4),
+            "after": number(damage["bits_per_byte_after"], 4),
+            "healed": number(healed.get("mean_bits_per_byte"), 4),
+            "share that came back": share_words(healed),
+            "fine-tuned": number(tuned.get("mean_bits_per_byte"), 4),
+            "from nothing": number(scratch.get("mean_bits_per_byte"), 4),
+        }
+        alike.setdefault((checkpoint, *cells.items()), []).append(variant)
     return Table(
-        columns=(
-            *("model", "variant", "KL nats/token", "bits per byte before", "after"),
-            *("healed", "share that came back", "fine-tuned", "from nothing"),
-        ),
-        rows=tuple(
-            (checkpoint, ", ".join(variant for _, variant in own), *cells) for (checkpoint, cells), own in alike.items()
-        ),
+        [
+            {"model": checkpoint, "variant": ", ".join(names), **dict(cells)}
+            for (checkpoint, *cells), names in alike.items()
+        ],
         note="The attention of a trained model is exchanged, then mended with one budget of tokens: by learning from "
         "the original, by plain fine-tuning, or not at all but by a model of that variant from nothing. Means over "
         "seeds, with Student's 95 % interval of the share.",
     )
 
 
-def _exchange(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    damage, arms = lines[0]["damage"], {line.get("arm"): line for line in lines}
-    healed, *others = (
-        number(arms.get(arm, {}).get("mean_bits_per_byte"), 4) for arm in ("heal", "finetune", "scratch")
-    )
-    return (
-        number(damage["kl_nats_per_token"]),
-        *(number(damage[f"bits_per_byte_{when}"], 4) for when in ("before", "after")),
-        *(healed, interval(share_of(arms.get("heal", {}))), *others),
-    )
-
-
 def mended_table(rows: Sequence[Row]) -> Table:
     """A line for each variant and way to mend it, after those of the checkpoints themselves, with every figure."""
-    mended = [line for line in exchanges(rows) if "arm" in line]
-    lines = [*originals(rows), *mended] if mended else []
-    names = [name for name in (lines[0] if lines else ()) if name not in ("surgery", "damage")]
+    exchanged = exchanges(rows)
+    lines = [line for line in exchanged if "arm" in line]
+    if lines:
+        whole = [each for each in measured_quality(rows) if each.is_overall and each.budget == "checkpoint"]
+        own = grouped((each for each in whole if each.task != SURGERY), lambda each: each.model)
+        lines[:0] = [
+            {"checkpoint": name, "variant": own[name][0].variant, "arm": "original", **_figures(own[name], None)}
+            for name in dict.fromkeys(line["checkpoint"] for line in exchanged)
+            if name in own
+        ]
     return Table(
-        columns=tuple(name.replace("_", " ") for name in names),
-        rows=tuple(tuple(as_text(line[name]) for name in names) for line in lines),
+        [
+            {key.replace("_", " "): as_text(value) for key, value in line.items() if key not in ("surgery", "damage")}
+            for line in lines
+        ],
         note="Heal learns from the original, finetune from the text alone, scratch is a model of that variant that "
         "began with fresh weights. Shares are missing where less than 0.01 bits per byte were lost. Without attention: "
         "the same model with the output of every attention layer at zero; one that loses nothing has learnt to go "

@@ -5,7 +5,16 @@ import random
 from eval.replications import attnbench
 from eval.rows import Cell, CurvePoint, Memory, Row
 from eval.suites import SuiteRequest
-from tests.eval.rows_factory import attention, changed, group_rows, noisy, quality_row, speed_row, untimed_row
+from tests.eval.rows_factory import (
+    attention,
+    changed,
+    group_rows,
+    noisy,
+    plain_cell,
+    quality_row,
+    speed_row,
+    untimed_row,
+)
 
 VARIANTS = ("mha_manual", "mha", "mqa", "swa", "linear", "gated_delta")
 SPEEDS = {"mha_manual": 1.0, "mha": 0.8, "mqa": 0.75, "swa": 0.6, "linear": 0.5, "gated_delta": 1.4}
@@ -44,38 +53,34 @@ def _layer_seconds(cell: Cell) -> float:
 def model_rows() -> list[Row]:
     """Ops and models of suite transfer, and decoding."""
     rows: list[Row] = []
-    for model, heads in (("gpt_tiny", 4), ("llama_tiny", 4)):
+    for model in ("gpt_tiny", "llama_tiny"):
         for mode in ("forward", "forward_backward", "step"):
-            rows += _together("transfer", "model", mode, model, heads, 5e-2)
+            rows += _together("transfer", "model", mode, model, 5e-2)
             if mode != "step":
-                rows += _together("transfer", "op", mode, model, heads, 2e-3)
+                rows += _together("transfer", "op", mode, model, 2e-3)
         for length in (64, 256, 1024):
-            rows += _together("decode", "model", "decode", model, heads, 1e-3, length=length)
+            rows += _together("decode", "model", "decode", model, 1e-3, length=length)
     for length in (1024, 4096):
-        rows += _together("long", "layer", "forward", None, 8, 1e-1, length=length)
+        rows += _together("long", "layer", "forward", None, 1e-1, length=length)
     return rows
 
 
-def _together(
-    suite: str, level: str, mode: str, model: str | None, heads: int, seconds: float, length: int = 128
-) -> list[Row]:
+def _together(suite: str, level: str, mode: str, model: str | None, seconds: float, *, length: int = 128) -> list[Row]:
     rows = []
     baseline = noisy(seconds, rounds=6, seed=(suite, level, mode, model, length))
     for name in VARIANTS:
-        cell = Cell.model_validate(
-            {
-                "suite": suite,
-                "group": f"{level} {mode} {model or ''} L={length}",
-                "builder": level,
-                "variant": name,
-                "attention": attention(name),
-                "role": "baseline" if name == "mha_manual" else "candidate",
-                "level": level,
-                "mode": mode,
-                "model": model,
-                "length": length,
-                "num_heads": heads,
-            }
+        cell = plain_cell(
+            length,
+            suite=suite,
+            group=f"{level} {mode} {model or ''} L={length}",
+            builder=level,
+            variant=name,
+            attention=attention(name),
+            role="baseline" if name == "mha_manual" else "candidate",
+            level=level,
+            mode=mode,
+            model=model,
+            num_heads=4 if model else 8,
         )
         if suite == "long" and name == "mha_manual" and length > 2048:
             rows.append(untimed_row(cell, reason="predicted 4.3 GiB do not fit into 3.9 GiB"))
@@ -84,11 +89,8 @@ def _together(
         samples = [share * each for each in noisy(seconds, rounds=6, seed=(suite, level, mode, model, length, name))]
         cached = {"mqa": length * 64, "swa": 64 * 512, "linear": 9000}.get(name, length * 512)
         peak = length * 4096 if name in ("swa", "linear") else length * length * 32
-        memory = Memory(
-            peak_bytes=peak,
-            cache_bytes=cached if mode == "decode" else None,
-            analytic_cache_bytes=cached if mode == "decode" else None,
-        )
+        known = cached if mode == "decode" else None
+        memory = Memory(peak_bytes=peak, cache_bytes=known, analytic_cache_bytes=known)
         own = None if name == "mha_manual" else ("mha_manual", baseline)
         rows.append(speed_row(cell, baseline if own is None else samples, baseline=own, memory=memory))
     return rows
@@ -115,10 +117,8 @@ def quality_rows(seeds: int = 3) -> list[Row]:
             for length in (32, 64, 128):
                 for depth in (0.0, 0.5, 1.0):
                     far = name == "swa" and length * (1 - depth) > 64
-                    found = quality_row(
-                        name, seed, 0.05 if far else 1.0, metric="accuracy", task="needle", data="needle"
-                    )
-                    rows.append(changed(found, length=length, depth=depth))
+                    where = {"task": "needle", "data": "needle", "length": length, "depth": depth}
+                    rows.append(quality_row(name, seed, 0.05 if far else 1.0, metric="accuracy", **where))
     return rows
 
 

@@ -39,20 +39,14 @@ def test_a_report_can_be_written_of_any_valid_rows(seed: int, tmp_path: Path) ->
 )
 def test_a_short_benchmark_can_be_reported(suite: str, mode: str, tmp_path: Path) -> None:
     own = {"suite": suite, "mode": mode, "attention": attention("mha"), "model": "gpt_tiny", "level": "model"}
-    alone = speed_row(plain_cell(64, **own), [1e-3])
-    other = speed_row(plain_cell(64, **own, variant="swa"), [1e-3])
+    alone, other = (speed_row(plain_cell(64, **own, variant=name), [1e-3]) for name in ("mha", "swa"))
     _reported([alone], tmp_path)
     _reported([alone, other, untimed_row(plain_cell(2, **own))], tmp_path)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [skipped(1)],
-        [quality_row("mha", 0, 2.5, curve=CURVE)],
-        [quality_row("mha", 0, None)],
-        [skipped(1), quality_row("mha", 0, 2.5, curve=CURVE)],
-    ],
-)
+TRAINED = quality_row("mha", 0, 2.5, curve=CURVE)
+
+
+@pytest.mark.parametrize("rows", [[skipped(1)], [TRAINED], [quality_row("mha", 0, None)], [skipped(1), TRAINED]])
 def test_rows_without_times_can_be_reported(rows: list[Row], tmp_path: Path) -> None:
     _reported(rows, tmp_path)

@@ -47,17 +47,16 @@ HOSTILE = (
 
 def _rows(texts: Sequence[str]) -> list[Row]:
     """A training step and two qualities for each text, in which everything that has a name has this one."""
-    steps = [row for row in model_rows() if row.cell and (row.cell.model, row.cell.mode) == ("gpt_tiny", "step")]
-    (quality,) = [row for row in quality_rows(1) if row.quality and row.quality.curve][:1]
-    recall = recall_row("mha", 0, 0.5, num_pairs=4)
+    step = next(row for row in model_rows() if row.cell and (row.cell.model, row.cell.mode) == ("gpt_tiny", "step"))
+    trained = next(row for row in quality_rows(1) if row.quality and row.quality.curve)
     rows = []
     for text in texts:
-        rows.append(altered(steps[0], "cell", variant=text, group=f"of {text}"))
-        rows += [altered(row, "quality", variant=text, model=text, data=text) for row in (quality, recall)]
-        for index in (-3, -2, -1):
-            row = altered(rows[index], "machine", device=" ".join(texts), commit=text)
+        named = [altered(step, "cell", variant=text, group=f"of {text}")]
+        for row in (trained, recall_row("mha", 0, 0.5, num_pairs=4)):
+            named.append(altered(row, "quality", variant=text, model=text, data=text))
+        for row in named:
             own = {"flags": [text], "reason": text, "identity": f"{row.identity}{text}"}
-            rows[index] = row.model_copy(update=own)
+            rows.append(altered(row, "machine", device=" ".join(texts), commit=text).model_copy(update=own))
     return rows
 
 
@@ -175,5 +174,5 @@ def test_numbers_keep_their_meaning_in_few_digits(text: str, expected: str) -> N
 
 
 def test_markdown_survives_what_would_break_its_columns() -> None:
-    table = Table(columns=("variant", "b"), rows=(("swa", "two\nlines"), ("x|y", "z")))
+    table = Table([{"variant": "swa", "b": "two\nlines"}, {"variant": "x|y", "b": "z"}])
     assert table.markdown().splitlines()[-2:] == ["| `swa` | two lines |", "| x\\|y | z |"]
