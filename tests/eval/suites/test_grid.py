@@ -4,18 +4,16 @@ import pytest
 
 from eval.suites import SuiteRequest
 from eval.suites.grid import MODES, SUITE
-from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError
 
 NAMES = ("mha", "hybrid_swa", "blocksparse_legacy")
-VARIANTS = tuple(map(series_named, NAMES))
 
 
 def test_every_point_asked_for_has_a_cell_of_every_variant() -> None:
     request = SuiteRequest(
-        variants=VARIANTS,
+        variants=NAMES,
         lengths=(33, 65),
         batch_sizes=(1, 3),
         dtypes=("float32", "bfloat16"),
@@ -59,8 +57,7 @@ def test_what_suits_no_level_or_does_not_exist_is_refused(choices: dict[str, tup
 
 
 def test_the_summary_compares_with_the_first_variant() -> None:
-    two = tuple(map(series_named, ("mha", "swa")))
-    (group,) = SUITE.groups(SuiteRequest(variants=two, levels=("op",), lengths=(9,), modes=("forward",)))
+    (group,) = SUITE.groups(SuiteRequest(variants=("mha", "swa"), levels=("op",), lengths=(9,), modes=("forward",)))
     rows = group_rows(group, lambda cell: 2.0 if cell.variant == "swa" else 1.0)
     figure = SUITE.summary(rows)[-1]
     assert figure["figure"] == "swa over mha"

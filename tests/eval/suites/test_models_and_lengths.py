@@ -6,7 +6,6 @@ import pytest
 
 from eval.rows import Cell, Memory, Row
 from eval.suites import SuiteRequest, decode, long, targets, transfer
-from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names, variant
 
@@ -103,7 +102,7 @@ def test_long_texts_leave_a_cell_for_every_variant_length_and_mode_and_measure_a
     assert all(cell.length == 8192 for cell in cells if cell.identity in skipped)
     measured = {cell.variant for cell in cells if cell.length == 8192 and cell.identity not in skipped}
     assert measured == set(long.VARIANTS) - {"mha_manual", "swa_masked"}
-    asked = SuiteRequest(variants=(series_named("mha_manual"),), lengths=(16384,))
+    asked = SuiteRequest(variants=("mha_manual",), lengths=(16384,))
     assert [group.skipped for group in long.SUITE.groups(asked)] == [{}, {}]
 
 
