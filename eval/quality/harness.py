@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.quality import Score
-from eval.quality.tasks import Evaluated
+from eval.quality.tasks import LANGUAGE_MODEL, Evaluated
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
 from zoo.data import Tokenizer
@@ -62,11 +62,9 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     class HarnessModel(HarnessAnswers, LM):
         """The model as the harness knows models."""
 
-    if not evaluated.causal or not evaluated.is_text:
-        raise UserError(
-            f"harness.tasks need a language model of text; the checkpoint is a {evaluated.family} model"
-            f" of {evaluated.data.name}"
-        )
+    if any(not need.is_met(evaluated) for need in LANGUAGE_MODEL):
+        family, data = evaluated.model.config.family, evaluated.data.name
+        raise UserError(f"harness.tasks need a language model of text; the checkpoint is a {family} model of {data}")
     manager = TaskManager(include_path=config.folder and str(typed_path(config.folder, what="harness.folder")))
     for name in config.tasks:
         if not manager.match_tasks([name]):
@@ -86,11 +84,8 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"harness.tasks: the examples could not be had; {reason}") from None
     assert found is not None, "one process has all results"
-    counts = found["n-samples"]
-    return {
-        name: harness_scores(values, counts[name]["effective"] if name in counts else None)
-        for name, values in found["results"].items()
-    }
+    counts = {name: each["effective"] for name, each in found["n-samples"].items()}
+    return {name: harness_scores(values, counts.get(name)) for name, values in found["results"].items()}
 
 
 def harness_scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
@@ -101,14 +96,9 @@ def harness_scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
         if not how or metric.endswith("_stderr"):
             continue
         error = values.get(f"{metric}_stderr,{how}")
-        scores.append(
-            Score(
-                metric=metric if how == "none" else f"{metric} ({how})",
-                value=float(value),
-                standard_error=float(error) if isinstance(error, int | float) else None,
-                count=count,
-            )
-        )
+        known = float(error) if isinstance(error, int | float) else None
+        name = metric if how == "none" else f"{metric} ({how})"
+        scores.append(Score(metric=name, value=float(value), standard_error=known, count=count))
     return sorted(scores, key=lambda score: score.metric != "acc")
 
 

@@ -148,7 +148,7 @@ def test_a_checkpoint_has_all_that_its_run_had_by_then_and_one_by_itself_what_wa
     earlier = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(earlier, load_checkpoint(earlier).training_state)
     assert [facts[name] for name in ("steps", "tokens", "tokens_per_second", "train_seconds")] == [4, 400, 40.0, 25.0]
-    assert [(point.tokens, point.value) for point in facts["curve"]] == [(300, 3.0)]
+    assert facts["curve"] == [{"tokens": 300, "seconds": 22.5, "value": 3.0}]
     assert (facts["peak_bytes"], facts["model"]) == (None, "gpt_tiny")
     facts = facts_of_checkpoint(run_dir / "checkpoints" / "step_000006", {**STATE, "step": 6})
     assert (facts["peak_bytes"], facts["tokens_per_second"], len(facts["curve"])) == (4321, 40.0, 2)
