@@ -1,7 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, an optional package.
-
-https://github.com/EleutherAI/lm-evaluation-harness
-"""
+"""Tasks of EleutherAI's lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness), if installed."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +15,6 @@ from zoo.data import Tokenizer
 from zoo.generation import GenerationConfig, generate_text
 from zoo.training.likelihood import Likelihood
 
-_PACKAGE = "lm_eval"
 # Tokens, for tasks that do not say how much to generate.
 _MAX_GENERATED = 8192
 
@@ -42,7 +38,7 @@ class HarnessConfig:
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "limit", "be at least 1 or null", self.limit)
         require(self.num_shots is None or self.num_shots >= 0, "num_shots", "be at least 0 or null", self.num_shots)
-        if self.tasks and importlib.util.find_spec(_PACKAGE) is None:
+        if self.tasks and importlib.util.find_spec("lm_eval") is None:
             raise UserError("harness.tasks: lm-eval must be installed; run: pip install -e '.[harness]'")
         if self.folder is not None and not typed_path(self.folder, what="harness.folder").is_dir():
             raise UserError(f"harness.folder must be a folder; got {self.folder!r}")
@@ -54,7 +50,7 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     Raises:
         UserError: If the model is none of text, a task does not exist, or its examples cannot be had.
     """
-    # They are of the optional package.
+    # Of the optional package.
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
@@ -129,9 +125,8 @@ class HarnessAnswers:
         return [self._continuation(*request.args) for request in tqdm(requests, disable=disable_tqdm)]
 
     def _continuation(self, context: str, choices: dict[str, Any]) -> str:
-        wanted = int(choices.get("max_gen_toks", _MAX_GENERATED))
+        wanted, limit = int(choices.get("max_gen_toks", _MAX_GENERATED)), self._model.config.position_limit
         prompt = self.tokenizer.encode_prompt(context)
-        limit = self._model.config.position_limit
         if limit is not None:
             wanted = min(wanted, limit // 2)
             prompt = prompt[-(limit - wanted) :]

@@ -4,13 +4,11 @@
 exchanged view has strides that look contiguous, which on Apple's GPU sends PyTorch down a slow path
 (https://github.com/pytorch/pytorch/issues/181725). Here the same inputs meet MLX, at B=1 and B=4.
 
-Suite `wrapper`: this project's layer against its projections written around MLX's attention by hand, with equal
-weights. The gate asks for outputs that are equal to the last bit, so that every difference in time is overhead.
-
-Suite `layouts`: five layouts of one input. The linear layer meets an input that was brought into its layout beforehand,
-as the issue isolates it. The attention layer gets x_BLD and brings it into the layout within the call, as that module
-does; its native layout is this project's own layer, which never exchanges anything. All give equal outputs, but for the
-rounding of matrix products in another order.
+Suite `wrapper`: this project's layer against equal projections written around MLX's attention by hand. Outputs must be
+equal to the last bit, so that every difference in time is overhead. Suite `layouts`: five layouts of one input. The
+linear layer meets an input that lies in its layout already, as the issue isolates it. The attention layer brings x_BLD
+into the layout within the call, as that module does; its native layout is this project's own layer, which exchanges
+nothing. Outputs are equal but for the rounding of matrix products in another order.
 
 Letters: B batch, L length, D hidden, N query heads, H head_dim.
 """

@@ -13,7 +13,7 @@ from eval.query import Measured, grouped, measured
 from eval.rows import Cell, Row
 from eval.statistics import paired_ratio
 from eval.suites import Figure, Suite
-from eval.suites.calibrate import NUM_HEADS, PHASES, groups_at, implementation_cells, op_cell
+from eval.suites.calibrate import NUM_HEADS, PHASES, Settings, groups_at, implementation_cells, op_cell
 from zoo.attention.choice import Member, chosen_implementation
 
 NAME = "adaptive"
@@ -27,7 +27,7 @@ _CHOSEN = "chosen="
 
 def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | None = None) -> list[Group]:
     """Every held-out setting, forward and with gradients."""
-    settings: Sequence[tuple[int, int]] = SETTINGS
+    settings: Settings = SETTINGS
     if lengths is not None or batch_sizes is not None:
         lengths = lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
         settings = [(batch_size, length) for length in lengths for batch_size in batch_sizes or (1, 2)]

@@ -17,30 +17,19 @@ from eval.query import grouped, measured
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
 from eval.suites import Figure, Suite, series
-from zoo.attention import VariantConfig, mechanism, mechanism_names
-from zoo.attention.calibration import (
-    REMEDY,
-    SAME,
-    Calibration,
-    Measurement,
-    Phase,
-    Provenance,
-    calibration_path,
-    load_calibration,
-    write_calibration,
-)
+from zoo.attention import VariantConfig, calibration, mechanism, mechanism_names
+from zoo.attention.calibration import Measurement, Phase, Provenance
 from zoo.attention.catalog import attention_names, variant
 from zoo.attention.choice import Member, has_a_choice
 from zoo.attention.mechanism import GROUPING
 from zoo.runtime.backend import default_dtype, dtype_name
 
 NAME = "calibrate"
-# Batch size and length.
-Setting = tuple[int, int]
-# In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128 tokens, so times jump
-# soon after 64 and after 128: power laws on either side of a jump are met, one across it is not. How times grow with
-# the batch has no jumps, so two lengths tell.
-SETTINGS: tuple[Setting, ...] = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
+Settings = Sequence[tuple[int, int]]
+# Batch size and length. In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128
+# tokens, so times jump soon after 64 and after 128: power laws on either side of a jump are met, one across it is not.
+# How times grow with the batch has no jumps, so two lengths tell.
+SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
 CONTROLLED = (1, 256)
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
@@ -94,7 +83,7 @@ def _series_name(name: str, implementation: str) -> str:
 
 
 def groups_at(
-    suite: str, settings: Sequence[Setting], cells_at: Callable[..., list[Cell]], *, controlled: Setting, rounds: int
+    suite: str, settings: Settings, cells_at: Callable[..., list[Cell]], *, controlled: tuple[int, int], rounds: int
 ) -> list[Group]:
     """A group for each phase and setting, of the cells that `cells_at` makes of each mechanism there.
 
@@ -121,8 +110,8 @@ def plan() -> list[Group]:
 
 def _known() -> dict[tuple[Any, ...], Measurement]:
     """What this device's calibration holds, by setting."""
-    calibration = load_calibration(None)
-    held = () if calibration is None else calibration.measurements
+    found = calibration.load_calibration(None)
+    held = () if found is None else found.measurements
     return {tuple(getattr(each, name) for name in _SETTING): each for each in held}
 
 
@@ -137,7 +126,7 @@ def conclude(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         `calibration`, where it lies, and `up_to_date`, whether there was nothing to add.
     """
-    path, known = calibration_path(), _known()
+    path, known = calibration.calibration_path(), _known()
     timed = [each for each in measured(rows, timed=True) if each.row.status == "ok"]
     for each in timed:
         setting, mapping = _setting(each.cell), each.cell.attention_mapping
@@ -146,16 +135,18 @@ def conclude(rows: Sequence[Row]) -> dict[str, Any]:
         known[setting] = Measurement(**asked, parameters=own, median_seconds=each.times.median_seconds)
     if timed:
         newest = max((each.row for each in timed), key=lambda row: row.recorded_at)
-        machine = {name: getattr(newest.machine, name) for name in (*SAME, "commit")}
+        machine = {name: getattr(newest.machine, name) for name in (*calibration.SAME, "commit")}
         provenance = Provenance(**machine, recorded_at=newest.recorded_at)
-        write_calibration(path, Calibration(provenance=provenance, measurements=tuple(known.values())))
+        calibration.write_calibration(
+            path, calibration.Calibration(provenance=provenance, measurements=tuple(known.values()))
+        )
         logger.info("calibration of %d times written to %s", len(known), path)
     return {"calibration": str(path), "up_to_date": not timed}
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """How many times were measured; then the fastest implementation of each setting."""
-    figures: list[Figure] = [{"measured": len(measured(rows)), "command": REMEDY}]
+    figures: list[Figure] = [{"measured": len(measured(rows)), "command": calibration.REMEDY}]
     settings = grouped(
         measured(rows, timed=True),
         lambda each: (each.mechanism, PHASES[each.cell.mode], each.cell.batch_size, each.cell.length),

@@ -97,23 +97,16 @@ class Evaluated:
         Raises:
             UserError: If the text is too short for one row.
         """
-        num_rows, batch_size = self._num_wanted_rows(shrink), max(1, self.batch_size // shrink)
-        limit = None if num_rows is None else -(-num_rows // batch_size)
-        for number, batch in enumerate(self._loader(shrink).validation_batches(limit)):
-            rest = batch_size if num_rows is None else num_rows - number * batch_size
-            wanted_B = np.arange(len(batch.weights_BL)) < rest
+        num_rows, batch_size = self.num_text_rows(shrink), max(1, self.batch_size // shrink)
+        for number, batch in enumerate(self._loader(shrink).validation_batches(-(-num_rows // batch_size))):
+            wanted_B = np.arange(batch_size) < num_rows - number * batch_size
             yield dataclasses.replace(batch, weights_BL=batch.weights_BL * wanted_B[:, None].astype(np.float32))
 
-    @property
-    def num_text_rows(self) -> int:
+    def num_text_rows(self, shrink: int = 1) -> int:
         """Rows that `text_batches` looks at."""
-        wanted, there = self._num_wanted_rows(1), self._loader(1).num_validation_rows
-        return there if wanted is None else min(wanted, there)
-
-    def _num_wanted_rows(self, shrink: int) -> int | None:
         limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
         limits += [] if self.max_rows is None else [self.max_rows]
-        return -(-min(limits) // shrink) if limits else None
+        return min([self._loader(shrink).num_validation_rows, *(-(-limit // shrink) for limit in limits)])
 
     def _loader(self, shrink: int) -> Any:
         assert not isinstance(self.data, SyntheticTask), "text is asked for by tasks of text only"
