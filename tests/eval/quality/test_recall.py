@@ -5,6 +5,7 @@ import types
 import pytest
 
 import eval.quality.tasks.recall
+from eval.quality import Score
 from eval.quality.tasks.recall import generated_needle, generated_recall, recall
 from tests.eval.quality.models import Recaller, random_model, reads_text, recalls
 from zoo.config import UserError
@@ -54,13 +55,14 @@ def test_the_same_rows_at_several_settings_do_not_make_surer() -> None:
 
 
 def test_lengths_beyond_learned_positions_are_skipped_with_the_reason() -> None:
-    model = Recaller(NEEDLE.vocab_size, window_size=1000, position_limit=30)
-    scores = recall(recalls(model, NEEDLE))
-    for score in scores[1:]:
-        assert (score.skipped is None) == (score.length == 21)
-    assert "max_seq_len 30, before 41 tokens" in next(score.skipped for score in scores if score.length == 41)
+    def asked(limit: int) -> list[Score]:
+        return recall(recalls(Recaller(NEEDLE.vocab_size, window_size=1000, position_limit=limit), NEEDLE))
+
+    _, *parts = asked(30)
+    assert all((score.skipped is None) == (score.length == 21) for score in parts)
+    assert "max_seq_len 30, before 41 tokens" in parts[-1].skipped
     with pytest.raises(UserError, match="no setting that fits the model"):
-        recall(recalls(Recaller(NEEDLE.vocab_size, window_size=9, position_limit=7), NEEDLE))
+        asked(7)
 
 
 def knowing(sight):

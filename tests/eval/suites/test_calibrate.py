@@ -164,21 +164,19 @@ def test_a_cell_names_what_today_s_calibration_chooses() -> None:
 @pytest.mark.parametrize(
     ("seconds", "another", "best", "tied", "slower"),
     [
-        (1e-3, False, 1.0, 1.0, False),
-        (0.999e-3, True, 0.0, 1.0, False),
-        (1.1e-3, True, 0.0, 0.0, False),
-        (1.0, False, 1.0, 1.0, True),
+        pytest.param(1e-3, False, 1.0, 1.0, False, id="the best"),
+        pytest.param(0.999e-3, True, 0.0, 1.0, False, id="tied with the best"),
+        pytest.param(1.1e-3, True, 0.0, 0.0, False, id="worse"),
+        pytest.param(1.0, False, 1.0, 1.0, True, id="slower than all, though it chose the best"),
     ],
-    ids=["the best", "tied with the best", "worse", "slower than all, though it chose the best"],
 )
-def test_choices_are_told_from_the_best_and_from_the_worst(seconds, another, best, tied, slower) -> None:
+def test_choices_are_told_from_the_best_and_from_the_worst_in_the_same_rounds(
+    seconds, another, best, tied, slower
+) -> None:
     head, *found = adaptive.SUITE.summary(_judged(seconds=seconds, another=another))
     assert len(found) == head["cells"] == len(CHOOSABLE) * len(PHASES)
     assert (head["best"], head["best_or_tied"]) == (best, tied)
     assert head["slower_than_worst"] == slower * len(found)
     assert head["met"] is (tied == 1.0 and not slower)
     assert all((each["chosen"] == each["best"]) is not another for each in found)
-
-
-def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
-    assert adaptive.SUITE.summary(_judged(seconds=1e-3, rounds_id="others")) == []
+    assert adaptive.SUITE.summary(_judged(seconds=seconds, another=another, rounds_id="others")) == []

@@ -77,8 +77,8 @@ def test_groups_and_cells_are_named_apart_have_one_baseline_and_say_what_compute
 @every_suite
 @pytest.mark.usefixtures("_small_models")
 def test_every_cell_builds_or_says_why_not(suite: Suite) -> None:
-    cells = [shrunk(cell).model_copy(update=UNIMPORTANT) for group in planned(suite.name) for cell in group.cells]
-    assert sum(builds(cell) for cell in {cell.identity: cell for cell in cells}.values()) > 0
+    cells = {shrunk(cell).model_copy(update=UNIMPORTANT) for group in planned(suite.name) for cell in group.cells}
+    assert sum(map(builds, cells)) > 0
 
 
 @every_suite
