@@ -40,11 +40,6 @@ LAYERS = ("linear", "attention")
 _NATIVE, _SEQUENCE_FIRST = "(B,L,D) native", "(L,B,D) native"
 
 
-def _reshaped(x_BLD: mx.array) -> mx.array:
-    B, L, D = x_BLD.shape
-    return x_BLD.transpose(1, 0, 2).reshape(L, B, D)
-
-
 def _stored(x_BLD: mx.array) -> mx.array:
     """Sequence-first in memory, whatever MLX makes of views."""
     return mx.array(np.ascontiguousarray(np.array(x_BLD.astype(mx.float32)).transpose(1, 0, 2))).astype(x_BLD.dtype)
@@ -56,7 +51,7 @@ LAYOUTS: Mapping[str, Callable[[mx.array], mx.array]] = {
     _SEQUENCE_FIRST: _stored,
     "transposed view": lambda x_BLD: x_BLD.transpose(1, 0, 2),
     "transposed, contiguous": lambda x_BLD: mx.contiguous(x_BLD.transpose(1, 0, 2)),
-    "transposed, reshaped": _reshaped,
+    "transposed, reshaped": lambda x_BLD: x_BLD.transpose(1, 0, 2).reshape(x_BLD.shape[1], x_BLD.shape[0], -1),
 }
 
 
