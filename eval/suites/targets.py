@@ -19,8 +19,8 @@ NAME = "targets"
 BIDIRECTIONAL = "linear(bidirectional)"
 _MEMORY_ROUNDS = 2
 
-# Figure -> group and series of the numerator, those of the denominator, and whether their ratio should be at least or
-# at most the bound: of peak bytes where the figure says so, else of seconds of the same rounds.
+# Figure -> group and series of the numerator, those of the denominator, whether their ratio should be at least the
+# bound (else at most), and the bound: of peak bytes where the figure says so, else of seconds of the same rounds.
 TARGETS = {
     "time of a window by a mask over blocks": (("window", "swa_masked"), ("window", "swa"), True, 4.0),
     "peak of a window at 2048 tokens over 1024": (("memory L=2048", "swa"), ("memory L=1024", "swa"), False, 2.3),
