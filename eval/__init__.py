@@ -1,10 +1,11 @@
 """Measures and never trains: interleaved timing, peak memory, and the figures that follow from them.
 
-Suites, builders of their own and quality tasks are found by being in their folders: see `declared`.
+Suites, builders of their own and quality tasks are found by being in their folders.
 """
 
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 import zoo  # noqa: F401 - puts the BLAS in place before any module here imports MLX
@@ -13,11 +14,15 @@ import zoo  # noqa: F401 - puts the BLAS in place before any module here imports
 SUITES = ("eval.suites", "eval.replications")
 
 
-def declared(name: str, folders: tuple[str, ...]) -> list[Any]:
-    """The attribute of that name of each module of the folders that has one, in the order of the modules' names."""
+def modules(folders: tuple[str, ...]) -> list[ModuleType]:
+    """The modules of the folders, in the order of their names."""
     found = []
     for folder in folders:
         names = sorted(each.name for each in pkgutil.iter_modules(importlib.import_module(folder).__path__))
-        modules = [importlib.import_module(f"{folder}.{each}") for each in names]
-        found += [vars(module)[name] for module in modules if name in vars(module)]
+        found += [importlib.import_module(f"{folder}.{each}") for each in names]
     return found
+
+
+def declared(name: str, folders: tuple[str, ...]) -> list[Any]:
+    """The attribute of that name of each module of the folders that has one."""
+    return [vars(module)[name] for module in modules(folders) if name in vars(module)]

@@ -18,7 +18,7 @@ from eval.bench.runner import is_finished, measure
 from eval.query import Change, changes
 from eval.rows import Row, RowStore, current_machine, only_writer, read_rows, rows_file
 from eval.rows.cell import Execution
-from eval.suites import GridChoices, Suite, SuiteRequest, suites
+from eval.suites import AXES, Suite, SuiteRequest, suites
 from eval.suites.series import series_named
 from recipes.benchmark_table import change_lines, group_bar, table_lines
 from zoo.attention.catalog import attention_names
@@ -36,8 +36,8 @@ _SECONDS_PER_MINUTE = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkRecipe(GridChoices):
-    """`configs/benchmark.yaml`, composed. Of the lists, here and in `GridChoices`, None is the suite's own choice.
+class BenchmarkRecipe(SuiteRequest):
+    """`configs/benchmark.yaml`, composed. Its lists are those of `SuiteRequest`.
 
     Attributes:
         suite: Name of a suite, or None for a grid of one's own.
@@ -45,7 +45,6 @@ class BenchmarkRecipe(GridChoices):
         run_dir: Where `rows.jsonl` goes, or None for a new folder under `runs/`; what it holds is not measured again.
         seed: Of the order within rounds, and of where arrays lie.
         device: Back end.
-        variants: Names of variants, or of series such as `swa(window_size=32)`.
         budget_minutes: For everything, or None for no limit.
         compare_to: Rows of another run, or a folder that holds them.
         allow_large: Whether to try what will not fit into memory.
@@ -56,7 +55,6 @@ class BenchmarkRecipe(GridChoices):
     run_dir: str | None = None
     seed: int = 0
     device: str = "auto"
-    variants: tuple[str, ...] | None = None
     budget_minutes: float | None = None
     compare_to: str | None = None
     allow_large: bool = False
@@ -81,7 +79,7 @@ class BenchmarkRecipe(GridChoices):
             numbers = getattr(self, field)
             within = numbers is None or (len(numbers) > 0 and min(numbers) >= 1 and max(numbers) <= MOST)
             require(within, field, f"be a list of whole numbers of at least 1 and at most {MOST}", numbers)
-        for field in ("variants", *_AXES):
+        for field in AXES:
             values = getattr(self, field) or ()
             require(len(set(values)) == len(values), field, "name nothing twice", list(values))
         require(self.compiled != (), "compiled", "be a list of true, false, or both", [])
@@ -94,12 +92,6 @@ class BenchmarkRecipe(GridChoices):
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         return Path("runs") / f"{now}-benchmark-{self.suite or OWN_GRID}"
 
-    def request(self) -> SuiteRequest:
-        """What the suite is asked for."""
-        chosen = {name: getattr(self, name) for name in _AXES}
-        variants = None if self.variants is None else tuple(map(series_named, self.variants))
-        return SuiteRequest(variants=variants, **chosen)
-
     def options(self) -> MeasureOptions:
         """How it is measured."""
         minutes = self.budget_minutes
@@ -110,9 +102,6 @@ class BenchmarkRecipe(GridChoices):
             available_bytes=sys.maxsize if self.allow_large else None,
             device=self.device,
         )
-
-
-_AXES = tuple(field.name for field in dataclasses.fields(GridChoices))
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -132,7 +121,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     other = None if recipe.compare_to is None else rows_file(typed_path(recipe.compare_to, what="compare_to"))
     other_rows = None if other is None else read_rows(other)
     suite = suites()[recipe.suite or OWN_GRID]
-    groups = suite.groups(recipe.request())
+    groups = suite.groups(recipe)
     folder = recipe.folder
     with only_writer(folder / "rows.jsonl") as store, StopRequest() as request, group_bar() as show:
         _write_schema(folder / "rows.schema.json")

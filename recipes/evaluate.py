@@ -202,7 +202,7 @@ def _asked_otherwise(evaluated: Evaluated, loaded: LoadedCheckpoint) -> list[str
     asked = {
         "dtype": (dtype_name(evaluated.dtype), loaded.config.get("dtype")),
         "sequence_length": (evaluated.sequence_length, _size(training, "sequence_length")),
-        "rows": (evaluated.num_text_rows, as_trained.num_text_rows),
+        "rows": (evaluated.num_text_rows(), as_trained.num_text_rows()),
     }
     if isinstance(evaluated.data, ExampleData):
         # Batches are cut where rows are of about one length, so that another size looks at other rows.

@@ -2,10 +2,8 @@
 
     bits per byte = sum(nats) / (ln 2 · bytes)        perplexity = exp(sum(nats) / tokens)
 
-The same sums as in `zoo.training.evaluation`, and so over the same batches the same figures as in training.
-
-The tokens of one row depend on each other, rows do not. With n rows, row r adding the sum s_r and the weight w_r, and
-m = sum(s_r) / sum(w_r):
+These are the sums of `zoo.training.evaluation`: over the same batches, the figures of training. The tokens of a row
+depend on each other, rows do not. With n rows, row r adding a sum s_r and a weight w_r, and m = sum(s_r) / sum(w_r):
 
     SE(m)² = n / (n - 1) · sum((s_r - m w_r)²) / sum(w_r)²
 
@@ -73,10 +71,8 @@ def clustered_mean(sums_R: np.ndarray, weights_R: np.ndarray) -> Mean:
     rows = (weights_R > 0) | (sums_R != 0)
     sums, weights = sums_R[rows].astype(np.float64), weights_R[rows].astype(np.float64)
     count, total = len(weights), float(weights.sum())
-    if total == 0:
-        return Mean(None, None)
-    value = float(sums.sum()) / total
-    if count == 1:
+    value = float(sums.sum()) / total if total else None
+    if value is None or count == 1:
         return Mean(value, None)
     residuals = sums - value * weights
     variance = count / (count - 1) * float(residuals @ residuals) / total**2

@@ -1,7 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, an optional package.
-
-https://github.com/EleutherAI/lm-evaluation-harness
-"""
+"""Tasks of EleutherAI's lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness), if installed."""
 
 import dataclasses
 import importlib.util
@@ -11,14 +8,13 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.quality import Score
-from eval.quality.tasks import Evaluated
+from eval.quality.tasks import LANGUAGE_MODEL, Evaluated
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
 from zoo.data import Tokenizer
 from zoo.generation import GenerationConfig, generate_text
 from zoo.training.likelihood import Likelihood
 
-_PACKAGE = "lm_eval"
 # Tokens, for tasks that do not say how much to generate.
 _MAX_GENERATED = 8192
 
@@ -42,7 +38,7 @@ class HarnessConfig:
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "limit", "be at least 1 or null", self.limit)
         require(self.num_shots is None or self.num_shots >= 0, "num_shots", "be at least 0 or null", self.num_shots)
-        if self.tasks and importlib.util.find_spec(_PACKAGE) is None:
+        if self.tasks and importlib.util.find_spec("lm_eval") is None:
             raise UserError("harness.tasks: lm-eval must be installed; run: pip install -e '.[harness]'")
         if self.folder is not None and not typed_path(self.folder, what="harness.folder").is_dir():
             raise UserError(f"harness.folder must be a folder; got {self.folder!r}")
@@ -54,7 +50,7 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     Raises:
         UserError: If the model is none of text, a task does not exist, or its examples cannot be had.
     """
-    # They are of the optional package.
+    # Of the optional package.
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
@@ -62,11 +58,9 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
     class HarnessModel(HarnessAnswers, LM):
         """The model as the harness knows models."""
 
-    if not evaluated.causal or not evaluated.is_text:
-        raise UserError(
-            f"harness.tasks need a language model of text; the checkpoint is a {evaluated.family} model"
-            f" of {evaluated.data.name}"
-        )
+    if any(not need.is_met(evaluated) for need in LANGUAGE_MODEL):
+        family, data = evaluated.model.config.family, evaluated.data.name
+        raise UserError(f"harness.tasks need a language model of text; the checkpoint is a {family} model of {data}")
     manager = TaskManager(include_path=config.folder and str(typed_path(config.folder, what="harness.folder")))
     for name in config.tasks:
         if not manager.match_tasks([name]):
@@ -86,11 +80,8 @@ def harness(evaluated: Evaluated, config: HarnessConfig) -> dict[str, list[Score
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"harness.tasks: the examples could not be had; {reason}") from None
     assert found is not None, "one process has all results"
-    counts = found["n-samples"]
-    return {
-        name: harness_scores(values, counts[name]["effective"] if name in counts else None)
-        for name, values in found["results"].items()
-    }
+    counts = {name: each["effective"] for name, each in found["n-samples"].items()}
+    return {name: harness_scores(values, counts.get(name)) for name, values in found["results"].items()}
 
 
 def harness_scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
@@ -101,14 +92,9 @@ def harness_scores(values: Mapping[str, Any], count: int | None) -> list[Score]:
         if not how or metric.endswith("_stderr"):
             continue
         error = values.get(f"{metric}_stderr,{how}")
-        scores.append(
-            Score(
-                metric=metric if how == "none" else f"{metric} ({how})",
-                value=float(value),
-                standard_error=float(error) if isinstance(error, int | float) else None,
-                count=count,
-            )
-        )
+        known = float(error) if isinstance(error, int | float) else None
+        name = metric if how == "none" else f"{metric} ({how})"
+        scores.append(Score(metric=name, value=float(value), standard_error=known, count=count))
     return sorted(scores, key=lambda score: score.metric != "acc")
 
 
@@ -139,9 +125,8 @@ class HarnessAnswers:
         return [self._continuation(*request.args) for request in tqdm(requests, disable=disable_tqdm)]
 
     def _continuation(self, context: str, choices: dict[str, Any]) -> str:
-        wanted = int(choices.get("max_gen_toks", _MAX_GENERATED))
+        wanted, limit = int(choices.get("max_gen_toks", _MAX_GENERATED)), self._model.config.position_limit
         prompt = self.tokenizer.encode_prompt(context)
-        limit = self._model.config.position_limit
         if limit is not None:
             wanted = min(wanted, limit // 2)
             prompt = prompt[-(limit - wanted) :]

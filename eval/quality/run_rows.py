@@ -3,7 +3,6 @@
 A run tells how it was made, how long it took, and how its validation values went; nothing is computed again.
 """
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -15,13 +14,13 @@ import numpy as np
 from pydantic import ValidationError
 
 from eval.quality import Score
-from eval.rows import CurvePoint, Machine, Quality, Row, current_machine, machine_of
+from eval.rows import Machine, Quality, Row, current_machine, machine_of
 from eval.rows.schema import Budget
 from zoo.attention import variant_from_mapping
 from zoo.attention.catalog import attention_json, expand, series_name
 from zoo.checkpoints import identity_of, section
 from zoo.checkpoints.save import TRAINING_STATE
-from zoo.config import UserError, from_mapping, require
+from zoo.config import UserError, require
 from zoo.config.errors import shortened
 from zoo.config.files import read_json_mapping, read_yaml_mapping
 from zoo.data.synthetic import SYNTHETIC_TASKS
@@ -82,7 +81,11 @@ def quality_row(
     try:
         quality = Quality.model_validate({**whose, **figure, "task": task})
     except ValidationError as error:
-        raise _unsound("result.json", error) from None
+        first = error.errors()[0]
+        file = "metrics.jsonl" if first["loc"][0] == "curve" else "result.json"
+        field, value = ".".join(map(str, first["loc"])), shortened(first["input"])
+        told = f"run: {file} must hold values of a training; {field}: {first['msg']}, got {value}"
+        raise UserError(told) from None
     found_at = datetime.datetime.now(datetime.UTC) if run_dir is None else RunFolder(run_dir).finished_at()
     return Row(
         kind="quality",
@@ -106,13 +109,6 @@ def _machine_of_run(run_dir: Path) -> Machine:
         return machine_of(facts)
     except (KeyError, TypeError, ValidationError):
         raise UserError(f"run: {path} must tell of a machine, as train.py wrote it") from None
-
-
-def _unsound(file: str, error: ValidationError) -> UserError:
-    """What to say of a run's file whose values no record can hold."""
-    first = error.errors()[0]
-    field, value = ".".join(map(str, first["loc"])), shortened(first["input"])
-    return UserError(f"run: {file} must hold values of a training; {field}: {first['msg']}, got {value}")
 
 
 def settings_of(config: Mapping[str, Any], *, attention: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -153,8 +149,7 @@ def facts_of_checkpoint(folder: Path, training_state: Mapping[str, Any] | None) 
     if facts.get("steps") != state.step:
         # An earlier checkpoint of a run that went on: what the run had reached later is not its.
         rows = [] if run is None else [row for row in read_metrics(run.metrics) if row["step"] <= state.step]
-        latest = {key: value for row in rows for key, value in row.items()}
-        facts |= {"peak_bytes": None, **_course(rows, _best_metric(latest))}
+        facts |= {"peak_bytes": None, **_course(rows)}
     speed = state.timed_tokens / state.timed_seconds if state.timed_seconds else None
     return {**facts, "steps": state.step, "tokens": state.tokens, "tokens_per_second": speed}
 
@@ -171,8 +166,8 @@ def _facts_of_run(run: RunFolder) -> dict[str, Any]:
     if result is None:
         return {}
     told = ("model", "implementation", "steps", "tokens", "tokens_per_second", "num_parameters")
-    course = _course(read_metrics(run.metrics), _best_metric(result))
-    return {**{name: result.get(name) for name in told}, "peak_bytes": result.get("peak_memory_bytes"), **course}
+    facts = {name: result.get(name) for name in told}
+    return {**facts, "peak_bytes": result.get("peak_memory_bytes"), **_course(read_metrics(run.metrics))}
 
 
 def _best_metric(values: Mapping[str, Any]) -> str | None:
@@ -180,7 +175,7 @@ def _best_metric(values: Mapping[str, Any]) -> str | None:
     return next((name for name in _VALIDATION_METRICS if values.get(name) is not None), None)
 
 
-def _course(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, Any]:
+def _course(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How a training went by the rows of its metrics: `train_seconds`, and the `curve` of a validation value."""
     # Steps, and the tokens and the seconds of training up to them, from 0 on.
     steps, tokens, seconds = [0], [0], [0.0]
@@ -189,18 +184,16 @@ def _course(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, 
             seconds.append(seconds[-1] + (row["tokens"] - tokens[-1]) / row["tokens_per_second"])
             steps.append(row["step"])
             tokens.append(row["tokens"])
-    try:
-        curve = [
-            CurvePoint(
-                tokens=round(float(np.interp(row["step"], steps, tokens))),
-                seconds=float(np.interp(row["step"], steps, seconds)),
-                value=row[metric],
-            )
-            for row in rows
-            if metric is not None and row.get(metric) is not None
-        ]
-    except ValidationError as error:
-        raise _unsound("metrics.jsonl", error) from None
+    metric = _best_metric({key: value for row in rows for key, value in row.items() if value is not None})
+    curve = [
+        {
+            "tokens": round(float(np.interp(row["step"], steps, tokens))),
+            "seconds": float(np.interp(row["step"], steps, seconds)),
+            "value": row[metric],
+        }
+        for row in rows
+        if metric is not None and row.get(metric) is not None
+    ]
     return {"train_seconds": float(seconds[-1]) if len(steps) > 1 else None, "curve": curve}
 
 
@@ -219,21 +212,6 @@ def validation_row(run_dir: Path, whose: Mapping[str, Any], family: object) -> R
     return quality_row(whose, task, Score(metric=metric, value=result[metric]), run_dir=run_dir)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What a row takes from a run's `config.yaml`."""
-
-    attention: dict[str, Any]
-    data: dict[str, Any]
-    model: dict[str, Any]
-    seed: int
-
-    def __post_init__(self) -> None:
-        require(isinstance(self.data.get("corpus"), str), "data.corpus", "be a text", self.data.get("corpus"))
-        family = self.model.get("family")
-        require(family in list(FAMILIES), "model.family", "be known", family, allowed=FAMILIES)
-
-
 def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
     """The row of a finished training: the last validation value, its curve, and what the training took.
 
@@ -244,23 +222,24 @@ def row_of_training(run_dir: Path, *, budget: Budget) -> Row:
         UserError: If the folder holds no finished run, or the run reported no validation value.
     """
     result, path = RunFolder(run_dir).result(), run_dir / "config.yaml"
-    try:
-        config = read_yaml_mapping(path, what="run")
-    except UserError:
-        config = None
-    if result is None or config is None:
+    if result is None or not path.is_file():
         raise UserError(f"run_dir must be the folder of a finished training run; got {str(run_dir)!r}")
     model = result.get("model")
     require(isinstance(model, str), f"run: {run_dir / 'result.json'}: model", "be a text", model)
-    told = {name: value for name, value in config.items() if name in _Settings.__dataclass_fields__}
-    settings = from_mapping(_Settings, told, path=f"run: {path}")
-    attention = variant_from_mapping(expand(settings.attention))
+    config, where = read_yaml_mapping(path, what="run"), f"run: {path}: "
+    for name in ("attention", "data", "model"):
+        require(isinstance(config.get(name), dict), f"{where}{name}", "be a mapping", config.get(name))
+    corpus, family, seed = config["data"].get("corpus"), config["model"].get("family"), config.get("seed")
+    require(isinstance(corpus, str), f"{where}data.corpus", "be a text", corpus)
+    require(family in list(FAMILIES), f"{where}model.family", "be known", family, allowed=FAMILIES)
+    require(type(seed) is int, f"{where}seed", "be a whole number", seed)
+    attention = variant_from_mapping(expand(config["attention"]))
     whose = {
         **fields_of_run(run_dir),
         "variant": series_name(attention),
         "attention": attention_json(attention),
-        "data": settings.data["corpus"],
+        "data": corpus,
         "budget": budget,
-        "seed": settings.seed,
+        "seed": seed,
     }
-    return validation_row(run_dir, whose, settings.model["family"])
+    return validation_row(run_dir, whose, family)

@@ -14,7 +14,7 @@ from eval.bench import Group
 from eval.query import by_series, measured, pairs_of
 from eval.rows import Row
 from eval.statistics import crossover, scaling_exponent
-from eval.suites import Figure, Suite, fewest_rounds, over_groups
+from eval.suites import Figure, Suite, fewest_rounds, over_groups, with_interval
 from eval.suites.series import cells_of, published_series
 
 NAME = "attnbench"
@@ -68,13 +68,12 @@ def _main_group(mode: str, length: int) -> Group:
     reached = min(length, LENGTHS[-1])
     names = [name for name, longest in LONGEST.items() if longest[MODES.index(mode)] >= reached]
     cells = cells_of(map(published_series, names), **_setting(f"{mode} L={length}", mode, length))
-    skipped = {}
-    if mode == "forward_backward" and length > _SLICES_BACKWARD_LENGTH:
-        reason = (
-            f"the backward pass of {length} slices adds up {length} arrays as large as k, and as many as large as v:"
-            f" time and memory grow with L², far beyond what length {_SLICES_BACKWARD_LENGTH} shows already"
-        )
-        skipped = {cell.identity: reason for cell in cells if cell.variant == WINDOWS[1]}
+    reason = (
+        f"the backward pass of {length} slices adds up {length} arrays as large as k, and as many as large as v:"
+        f" time and memory grow with L², far beyond what length {_SLICES_BACKWARD_LENGTH} shows already"
+    )
+    left_out = WINDOWS[1:2] if mode == "forward_backward" and length > _SLICES_BACKWARD_LENGTH else ()
+    skipped = {cell.identity: reason for cell in cells if cell.variant in left_out}
     rounds = fewest_rounds(length, _MAX_ROUNDS)
     return Group(cells=cells, skipped=skipped, max_rounds=rounds, control=length <= _CONTROLLED_LENGTH)
 
@@ -96,15 +95,13 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     for name, found in series.items():
         if len(found) > 1:
             slope = scaling_exponent([each.cell.length for each in found], [each.samples for each in found])
-            growth = {"value": slope.value, "low": slope.low, "high": slope.high}
-            figures.append({"figure": "scaling exponent", "variant": name, **growth})
+            figures.append({"figure": "scaling exponent", "variant": name, **with_interval(slope, "value")})
     for name, rival in itertools.product(CROSSING, (BASELINE, FUSED)):
         pairs = pairs_of(series.get(name, ()), series.get(rival, ()))
         if len(pairs) > 1:
             ours, theirs = ([getattr(pair, side).samples for pair in pairs] for side in ("numerator", "denominator"))
             where = crossover([pair.cell.length for pair in pairs], ours, theirs)
-            place = {"length": where.length, "low": where.low, "high": where.high, "faster_at": where.faster_at}
-            figures.append({"figure": "crossover", "variant": name, "against": rival, **place})
+            figures.append({"figure": "crossover", "variant": name, "against": rival, **vars(where)})
     return figures
 
 

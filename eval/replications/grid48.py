@@ -2,10 +2,10 @@
 
 Its "baseline" is done right (`mha_manual`); its "practical" and "demo" were one class around MLX's own attention
 (`mha`); what it hoped for is an online softmax (`mha_tiled`); its proof of concept was a Metal kernel that failed on
-every call and silently did something else. Here it is a kernel in which one thread computes one output row with an
-online softmax (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867), so that the scores are never in memory;
-without tiles in threadgroup memory. There is no fallback: without Metal the cell is unavailable, and a kernel that
-fails or errs leaves a row that says so.
+every call and silently did something else. Here one thread of the kernel computes one output row with an online softmax
+(Milakov and Gimelshein, https://arxiv.org/abs/1805.02867), so that the scores are never in memory; without tiles in
+threadgroup memory. There is no fallback: without Metal the cell is unavailable, and a kernel that errs leaves a row
+that says so.
 
 Letters: B batch, L length, N query heads, H head_dim.
 """

@@ -1,6 +1,6 @@
 """Suites: named lists of cells to measure, in groups, and what to say of their rows.
 
-A suite is one file of this folder or of `eval/replications/`, which declares a `SUITE`, and is found by being there.
+A suite is one file of this folder or of `eval/replications/`, which holds a `Suite`, and is found by being there.
 """
 
 import dataclasses
@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from eval import SUITES, declared, query
+from eval import SUITES, modules, query
 from eval.bench import Group
 from eval.query import Measured, measured
 from eval.rows import Comparison, Row
 from eval.statistics import Contrast
-from eval.suites.series import Series
+from eval.suites.series import series_named
 from zoo.config import UserError, require
 
 # JSON-ready; those of equal keys become lines of one table.
@@ -22,10 +22,11 @@ Figure = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GridChoices:
-    """The axes of what is measured; None means the suite's own choice.
+class SuiteRequest:
+    """What the user asks a suite for; None means the suite's own choice.
 
     Attributes:
+        variants: Names of variants, or of series such as `swa(window_size=32)`; the first is the baseline.
         levels: Of op, layer, model.
         modes: Of forward, forward_backward, step, prefill, decode.
         lengths: L, tokens.
@@ -36,6 +37,7 @@ class GridChoices:
         models: Names of YAMLs in configs/model.
     """
 
+    variants: tuple[str, ...] | None = None
     levels: tuple[str, ...] | None = None
     modes: tuple[str, ...] | None = None
     lengths: tuple[int, ...] | None = None
@@ -46,14 +48,7 @@ class GridChoices:
     models: tuple[str, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SuiteRequest(GridChoices):
-    """What the user asked for: axes, and variants, of which the first is the baseline; None for the suite's own."""
-
-    variants: tuple[Series, ...] | None = None
-
-    def __post_init__(self) -> None:
-        require(self.variants != (), "variants", "name at least one", [])
+AXES = tuple(field.name for field in dataclasses.fields(SuiteRequest))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +57,8 @@ class Suite:
 
     Attributes:
         name: As in `suite=NAME`.
-        plan: Makes the groups. Its keyword parameters are the fields of `SuiteRequest` that the user may choose, their
-            defaults the suite's own choice.
+        plan: Makes the groups. Its keyword parameters are the axes that the user may choose (variants as `Series`),
+            their defaults the suite's own choice.
         summary: From the suite's rows, and nothing else, to a few JSON-ready figures.
         conclude: Keeps something beyond the rows once all are there, such as a calibration, and says on this machine
             alone what and where, JSON-ready; None for nothing.
@@ -75,10 +70,9 @@ class Suite:
     conclude: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
-        known = [field.name for field in dataclasses.fields(SuiteRequest)]
         for name, axis in self._axes.items():
-            fits = name in known and axis.default is not axis.empty
-            require(fits, f"suite {self.name}", "plan by axes with a default", name, allowed=known)
+            fits = name in AXES and axis.default is not axis.empty
+            require(fits, f"suite {self.name}", "plan by axes with a default", name, allowed=AXES)
 
     @property
     def _axes(self) -> Mapping[str, inspect.Parameter]:
@@ -90,7 +84,7 @@ class Suite:
         Raises:
             UserError: If the request sets what the suite sets itself, or what its plan refuses.
         """
-        chosen = {name: value for name, value in vars(request).items() if value is not None}
+        chosen: Figure = {name: value for name in AXES if (value := getattr(request, name)) is not None}
         for name in chosen:
             if name not in self._axes:
                 choices = f"it leaves {', '.join(self._axes) or 'nothing'} open"
@@ -98,12 +92,15 @@ class Suite:
         modes = self._axes["modes"].default if "modes" in chosen else None
         fits = modes is None or set(chosen["modes"]) <= set(modes)
         require(fits, "modes", "suit this suite", chosen.get("modes"), allowed=modes or ())
+        if "variants" in chosen:
+            chosen["variants"] = list(map(series_named, chosen["variants"]))
         return self.plan(**chosen)
 
 
 def suites() -> Mapping[str, Suite]:
-    """What `suite=` names: the `SUITE` of every file."""
-    return {suite.name: suite for suite in declared("SUITE", SUITES)}
+    """What `suite=` names: every `Suite` of every file."""
+    found = [value for module in modules(SUITES) for value in vars(module).values() if isinstance(value, Suite)]
+    return {suite.name: suite for suite in found}
 
 
 def fewest_rounds(length: int, limits: Mapping[int, int]) -> int | None:
@@ -113,10 +110,8 @@ def fewest_rounds(length: int, limits: Mapping[int, int]) -> int | None:
 
 def by_group(rows: Iterable[Row]) -> dict[str, dict[str, Measured]]:
     """Group -> variant -> timed row; A/A controls left out."""
-    groups: dict[str, dict[str, Measured]] = {}
-    for each in measured(rows, timed=True):
-        groups.setdefault(each.cell.group, {})[each.cell.variant] = each
-    return groups
+    groups = query.grouped(measured(rows, timed=True), lambda each: each.cell.group)
+    return {group: {each.cell.variant: each for each in found} for group, found in groups.items()}
 
 
 def statuses(rows: Iterable[Row]) -> Figure:
@@ -124,19 +119,19 @@ def statuses(rows: Iterable[Row]) -> Figure:
     return {"figure": "rows by status", **dict(sorted(query.num_statuses(rows).items()))}
 
 
-def with_interval(found: Contrast) -> Figure:
-    """A ratio as summaries print it."""
-    return {"ratio": found.value, "low": found.low, "high": found.high}
+def with_interval(found: Contrast, name: str = "ratio") -> Figure:
+    """A figure of that name as summaries print it."""
+    return {name: found.value, "low": found.low, "high": found.high}
 
 
 def over_baseline(rows: Sequence[Row]) -> list[Figure]:
     """How many rows there are of each status, and each variant's time over the baseline's, group by group."""
     figures = [statuses(rows)]
-    for group, variants in by_group(rows).items():
-        for name, each in variants.items():
-            if (found := each.row.comparison) is not None:
-                ratio = {"ratio": found.ratio, "low": found.ratio_low, "high": found.ratio_high}
-                figures.append({"figure": f"{name} over {found.baseline}", "group": group, **ratio})
+    for each in measured(rows, timed=True):
+        if (found := each.row.comparison) is not None:
+            ratio = {"ratio": found.ratio, "low": found.ratio_low, "high": found.ratio_high}
+            name = f"{each.cell.variant} over {found.baseline}"
+            figures.append({"figure": name, "group": each.cell.group, **ratio})
     return figures
 
 
@@ -149,15 +144,9 @@ def over_groups(rows: Sequence[Row]) -> list[Figure]:
     figures = [statuses(rows)]
     for name, found in ratios.items():
         values = [each.ratio for each in found]
-        figures.append(
-            {
-                "figure": name,
-                "median": statistics.median(values),
-                "least": min(values),
-                "most": max(values),
-                "groups": len(values),
-                "surely_faster": sum(each.ratio_high is not None and each.ratio_high < 1 for each in found),
-                "surely_slower": sum(each.ratio_low is not None and each.ratio_low > 1 for each in found),
-            }
-        )
+        spread = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+        faster = sum(each.ratio_high is not None and each.ratio_high < 1 for each in found)
+        slower = sum(each.ratio_low is not None and each.ratio_low > 1 for each in found)
+        counts = {"groups": len(values), "surely_faster": faster, "surely_slower": slower}
+        figures.append({"figure": name, **spread, **counts})
     return figures

@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.bench import Group
-from eval.query import Measured, measured
+from eval.query import Measured, grouped, measured
 from eval.rows import Cell, Row
 from eval.statistics import paired_ratio
 from eval.suites import Figure, Suite
-from eval.suites.calibrate import NUM_HEADS, PHASES, groups_at, implementation_cells, op_cell
+from eval.suites.calibrate import NUM_HEADS, PHASES, Settings, groups_at, implementation_cells, op_cell
 from zoo.attention.choice import Member, chosen_implementation
 
 NAME = "adaptive"
 # None of the calibrated lengths, nor a batch size that was calibrated but for one.
-SETTINGS = ((1, 96), (2, 96), (1, 192), (2, 192), (1, 384), (2, 384), (1, 768))
+SETTINGS = ((1, 96), (2, 192), (1, 384), (2, 384), (1, 768))
 ROUNDS = 15
 TARGET_SHARE = 0.95
-# What adaptive attention's cells have in place of an implementation, and what begins their detail.
-_CALIBRATED, _CHOSEN = "calibrated", "chosen="
+# What begins the detail of adaptive attention's cells, which others lack.
+_CHOSEN = "chosen="
 
 
 def plan(*, lengths: Sequence[int] | None = None, batch_sizes: Sequence[int] | None = None) -> list[Group]:
     """Every held-out setting, forward and with gradients."""
-    settings: Sequence[tuple[int, int]] = SETTINGS
+    settings: Settings = SETTINGS
     if lengths is not None or batch_sizes is not None:
         lengths = lengths or tuple(dict.fromkeys(length for _, length in SETTINGS))
         settings = [(batch_size, length) for length in lengths for batch_size in batch_sizes or (1, 2)]
@@ -47,7 +47,7 @@ def _cells(member: Member, **place: Any) -> list[Cell]:
     mapping = {
         "name": "adaptive" if name == "softmax" else f"adaptive(of={name})",
         "mechanism": "adaptive",
-        "implementation": _CALIBRATED,
+        "implementation": "calibrated",
         "of": name,
         "parameters": member.own_parameters,
         "phase": phase,
@@ -63,13 +63,14 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     `best_or_tied` is the share in which the choice is the fastest or tied with it, `slower_than_worst` the number in
     which it is slower than every fixed implementation.
     """
-    # Of one mechanism in the same rounds, by implementation.
-    rivals: dict[tuple[str, ...], dict[str, Measured]] = {}
-    for each in measured(rows, timed=True):
-        mapping = each.cell.attention_mapping
-        name = mapping.get("of", mapping["mechanism"])
-        rivals.setdefault((*each.rounds, name), {})[mapping["implementation"]] = each
-    cells = [_verdict(name, found) for (*_, name), found in rivals.items() if _CALIBRATED in found and len(found) > 2]
+    cells = []
+    timed = measured(rows, timed=True)
+    # Of one mechanism in the same rounds.
+    for (_, name), found in grouped(timed, lambda each: (each.rounds, _mechanism(each.cell))).items():
+        fixed = sorted((each for each in found if not each.cell.detail), key=lambda each: each.median)
+        ours = next((each for each in found if each.cell.detail), None)
+        if ours is not None and len(fixed) > 1:
+            cells.append({"mechanism": name, **_verdict(ours, best=fixed[0], worst=fixed[-1])})
     if not cells:
         return []
     share = sum(cell["best_or_tied"] for cell in cells) / len(cells)
@@ -85,21 +86,21 @@ def summary(rows: Sequence[Row]) -> list[Figure]:
     return [head, *cells]
 
 
-def _verdict(name: str, rivals: dict[str, Measured]) -> Figure:
-    ours = rivals[_CALIBRATED]
-    fixed = {each: found for each, found in rivals.items() if found is not ours}
-    best = min(fixed, key=lambda each: fixed[each].median)
-    worst = max(fixed, key=lambda each: fixed[each].median)
-    to_best, to_worst = (paired_ratio(ours.samples, fixed[each].samples) for each in (best, worst))
+def _mechanism(cell: Cell) -> str:
+    mapping = cell.attention_mapping
+    return str(mapping.get("of", mapping["mechanism"]))
+
+
+def _verdict(ours: Measured, *, best: Measured, worst: Measured) -> Figure:
+    to_best, to_worst = (paired_ratio(ours.samples, each.samples) for each in (best, worst))
     chosen = ours.cell.detail.removeprefix(_CHOSEN)
-    tied = to_best.low is not None and to_best.low <= 1
+    fastest, slowest = (each.cell.attention_mapping["implementation"] for each in (best, worst))
     return {
-        "mechanism": name,
         "group": ours.cell.group,
         "chosen": chosen,
-        "best": best,
-        "worst": worst,
-        "best_or_tied": chosen == best or tied,
+        "best": fastest,
+        "worst": slowest,
+        "best_or_tied": chosen == fastest or (to_best.low is not None and to_best.low <= 1),
         "ratio_to_best": to_best.value,
         "ratio_low": to_best.low,
         "ratio_high": to_best.high,

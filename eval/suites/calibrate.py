@@ -13,34 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eval.bench import Group
-from eval.query import measured
+from eval.query import grouped, measured
 from eval.rows import Cell, Row
 from eval.rows.cell import Mode
 from eval.suites import Figure, Suite, series
-from zoo.attention import VariantConfig, mechanism, mechanism_names
-from zoo.attention.calibration import (
-    REMEDY,
-    SAME,
-    Calibration,
-    Measurement,
-    Phase,
-    Provenance,
-    calibration_path,
-    load_calibration,
-    write_calibration,
-)
+from zoo.attention import VariantConfig, calibration, mechanism, mechanism_names
+from zoo.attention.calibration import Measurement, Phase, Provenance
 from zoo.attention.catalog import attention_names, variant
 from zoo.attention.choice import Member, has_a_choice
 from zoo.attention.mechanism import GROUPING
 from zoo.runtime.backend import default_dtype, dtype_name
 
 NAME = "calibrate"
-# Batch size and length.
-Setting = tuple[int, int]
-# In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128 tokens, so times jump
-# soon after 64 and after 128: power laws on either side of a jump are met, one across it is not. How times grow with
-# the batch has no jumps, so two lengths tell.
-SETTINGS: tuple[Setting, ...] = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
+Settings = Sequence[tuple[int, int]]
+# Batch size and length. In between, times are interpolated. What works in windows, blocks or tiles pads to 64 or 128
+# tokens, so times jump soon after 64 and after 128: power laws on either side of a jump are met, one across it is not.
+# How times grow with the batch has no jumps, so two lengths tell.
+SETTINGS = ((1, 32), (1, 72), (1, 104), (1, 128), (1, 160), (1, 256), (1, 1024), (4, 72), (4, 256))
 CONTROLLED = (1, 256)
 # Medians that tell implementations apart, in minutes for all together; two builds of five rounds each.
 ROUNDS = 10
@@ -94,7 +83,7 @@ def _series_name(name: str, implementation: str) -> str:
 
 
 def groups_at(
-    suite: str, settings: Sequence[Setting], cells_at: Callable[..., list[Cell]], *, controlled: Setting, rounds: int
+    suite: str, settings: Settings, cells_at: Callable[..., list[Cell]], *, controlled: tuple[int, int], rounds: int
 ) -> list[Group]:
     """A group for each phase and setting, of the cells that `cells_at` makes of each mechanism there.
 
@@ -114,14 +103,21 @@ def groups_at(
 
 def plan() -> list[Group]:
     """What this device's calibration lacks: all of it if there is none that holds, nothing if it is complete."""
-    known = {_setting(vars(each)) for each in _present()}
+    known = _known()
     groups = groups_at(NAME, SETTINGS, implementation_cells, controlled=CONTROLLED, rounds=ROUNDS)
-    return [group for group in groups if any(_setting(_asked(cell)) not in known for cell in group.cells)]
+    return [group for group in groups if any(_setting(cell) not in known for cell in group.cells)]
 
 
-def _present() -> Sequence[Measurement]:
-    calibration = load_calibration(None)
-    return () if calibration is None else calibration.measurements
+def _known() -> dict[tuple[Any, ...], Measurement]:
+    """What this device's calibration holds, by setting."""
+    found = calibration.load_calibration(None)
+    held = () if found is None else found.measurements
+    return {tuple(getattr(each, name) for name in _SETTING): each for each in held}
+
+
+def _setting(cell: Cell) -> tuple[Any, ...]:
+    how = (cell.attention_mapping[name] for name in ("mechanism", "implementation"))
+    return (*how, PHASES[cell.mode], cell.batch_size, cell.num_heads, cell.length)
 
 
 def conclude(rows: Sequence[Row]) -> dict[str, Any]:
@@ -130,51 +126,37 @@ def conclude(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         `calibration`, where it lies, and `up_to_date`, whether there was nothing to add.
     """
-    path = calibration_path()
+    path, known = calibration.calibration_path(), _known()
     timed = [each for each in measured(rows, timed=True) if each.row.status == "ok"]
+    for each in timed:
+        setting, mapping = _setting(each.cell), each.cell.attention_mapping
+        own = {key: value for key, value in mapping.items() if key not in _NOT_PARAMETERS}
+        asked = dict(zip(_SETTING, setting, strict=True))
+        known[setting] = Measurement(**asked, parameters=own, median_seconds=each.times.median_seconds)
     if timed:
-        new = [Measurement(**_asked(each.cell), median_seconds=each.times.median_seconds) for each in timed]
-        settings = {_setting(vars(each)) for each in new}
-        kept = [each for each in _present() if _setting(vars(each)) not in settings]
         newest = max((each.row for each in timed), key=lambda row: row.recorded_at)
-        machine = {name: getattr(newest.machine, name) for name in (*SAME, "commit")}
+        machine = {name: getattr(newest.machine, name) for name in (*calibration.SAME, "commit")}
         provenance = Provenance(**machine, recorded_at=newest.recorded_at)
-        write_calibration(path, Calibration(provenance=provenance, measurements=(*kept, *new)))
-        logger.info("calibration of %d times written to %s", len(kept) + len(new), path)
+        calibration.write_calibration(
+            path, calibration.Calibration(provenance=provenance, measurements=tuple(known.values()))
+        )
+        logger.info("calibration of %d times written to %s", len(known), path)
     return {"calibration": str(path), "up_to_date": not timed}
-
-
-def _asked(cell: Cell) -> dict[str, Any]:
-    """What a time of this cell is of, as fields of `Measurement`."""
-    mapping = cell.attention_mapping
-    return {
-        "mechanism": mapping["mechanism"],
-        "parameters": {key: value for key, value in mapping.items() if key not in _NOT_PARAMETERS},
-        "implementation": mapping["implementation"],
-        "phase": PHASES[cell.mode],
-        "batch_size": cell.batch_size,
-        "num_heads": cell.num_heads,
-        "length": cell.length,
-    }
-
-
-def _setting(asked: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(asked[name] for name in _SETTING)
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """How many times were measured; then the fastest implementation of each setting."""
-    found = measured(rows)
-    fastest: dict[tuple[Any, ...], Figure] = {}
-    for each in found:
-        if each.timing is not None:
-            asked, seconds = _asked(each.cell), each.timing.median_seconds
-            setting = {name: asked[name] for name in ("mechanism", "phase", "batch_size", "length")}
-            best = fastest.get(tuple(setting.values()))
-            if best is None or seconds < best["median_seconds"]:
-                figure = {**setting, "fastest": asked["implementation"], "median_seconds": seconds}
-                fastest[tuple(setting.values())] = figure
-    return [{"measured": len(found), "command": REMEDY}, *fastest.values()]
+    figures: list[Figure] = [{"measured": len(measured(rows)), "command": calibration.REMEDY}]
+    settings = grouped(
+        measured(rows, timed=True),
+        lambda each: (each.mechanism, PHASES[each.cell.mode], each.cell.batch_size, each.cell.length),
+    )
+    for (name, phase, batch_size, length), rivals in settings.items():
+        best = min(rivals, key=lambda each: each.times.median_seconds)
+        setting = {"mechanism": name, "phase": phase, "batch_size": batch_size, "length": length}
+        fastest = best.cell.attention_mapping["implementation"]
+        figures.append({**setting, "fastest": fastest, "median_seconds": best.times.median_seconds})
+    return figures
 
 
 SUITE = Suite(name=NAME, plan=plan, summary=summary, conclude=conclude)

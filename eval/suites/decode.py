@@ -49,14 +49,9 @@ def plan(
     for model, (mode, length, batch_size) in itertools.product(models or (MODEL,), points):
         cells = _cells(chosen, mode, model, length, batch_size)
         left_out = _SLOW if variants is None and mode == "prefill" and length > _MAX_SLOW_LENGTH else ()
-        groups.append(
-            Group(
-                cells=cells,
-                memory=(mode, length) == ("decode", longest),
-                max_rounds=_PREFILL_ROUNDS if mode == "prefill" else None,
-                skipped={cell.identity: reason for cell in cells if cell.variant in left_out},
-            )
-        )
+        skipped = {cell.identity: reason for cell in cells if cell.variant in left_out}
+        rounds, weighed = (_PREFILL_ROUNDS, False) if mode == "prefill" else (None, length == longest)
+        groups.append(Group(cells=cells, memory=weighed, max_rounds=rounds, skipped=skipped))
     if variants is None and models is None:
         caches = _cells([published_series(name) for name in CACHES], "decode", CACHE_MODEL, CACHE_LENGTH, 1)
         groups.append(Group(cells=caches, memory=True))

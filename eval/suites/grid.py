@@ -15,10 +15,10 @@ from zoo.attention.catalog import attention_names
 from zoo.config import require
 
 NAME = "grid"
-_MODEL_MODES = ("forward", "forward_backward", "step", "prefill", "decode")
-# Level -> its modes -> those measured unless the user chooses.
-MODES = {"op": _MODEL_MODES[:2], "layer": _MODEL_MODES[:2], "model": _MODEL_MODES}
-_DEFAULT_MODES = {**MODES, "model": _MODEL_MODES[2:]}
+_PASSES, _WHOLE = ("forward", "forward_backward"), ("step", "prefill", "decode")
+# Level -> its modes; of a model, those measured unless the user chooses are of whole models only.
+MODES = {"op": _PASSES, "layer": _PASSES, "model": (*_PASSES, *_WHOLE)}
+_DEFAULT_MODES = {**MODES, "model": _WHOLE}
 
 
 def plan(  # noqa: PLR0913 - every axis is the user's

@@ -8,10 +8,10 @@ import itertools
 from collections.abc import Sequence
 
 from eval.bench import Group
-from eval.query import Measured
+from eval.query import grouped, measured
 from eval.rows import Row
 from eval.statistics import scaling_exponent
-from eval.suites import Figure, Suite, by_group, fewest_rounds, statuses
+from eval.suites import Figure, Suite, fewest_rounds, statuses, with_interval
 from eval.suites.series import Series, cells_of, series_named
 
 NAME = "long"
@@ -39,35 +39,25 @@ def plan(
             reason = f"{length}² scores a call, in time or memory; up to {_MAX_DENSE_LENGTH} show the growth"
             backward = mode == "forward_backward"
             skipped = {each.identity: reason for each in cells if backward or each.variant in _DENSE}
-        found.append(
-            Group(
-                cells=cells,
-                memory=length >= _MIN_MEMORY_LENGTH,
-                control=length < _MAX_DENSE_LENGTH,
-                max_rounds=fewest_rounds(length, _MAX_ROUNDS),
-                skipped=skipped,
-            )
-        )
+        rounds, weighed = fewest_rounds(length, _MAX_ROUNDS), length >= _MIN_MEMORY_LENGTH
+        control = length < _MAX_DENSE_LENGTH
+        found.append(Group(cells=cells, memory=weighed, control=control, max_rounds=rounds, skipped=skipped))
     return found
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """Exponents of time and of memory of each variant."""
     figures = [statuses(rows)]
-    series: dict[tuple[str, str], list[Measured]] = {}
-    for variants in by_group(rows).values():
-        for name, each in variants.items():
-            series.setdefault((each.cell.mode, name), []).append(each)
+    series = grouped(measured(rows, timed=True), lambda each: (each.cell.mode, each.cell.variant))
     for (mode, name), found in series.items():
-        if len(found) < 2:
-            continue
-        time = scaling_exponent([each.cell.length for each in found], [each.samples for each in found])
-        figure = {"figure": "exponent of time", "mode": mode, "variant": name, "value": time.value}
-        figures.append({**figure, "low": time.low, "high": time.high})
-        known = {each.cell.length: [float(each.peak_bytes)] for each in found if each.peak_bytes}
-        if len(known) > 1:
-            memory = scaling_exponent(list(known), list(known.values()))
-            figures.append({**figure, "figure": "exponent of peak memory", "value": memory.value})
+        own = {"mode": mode, "variant": name}
+        if len(found) > 1:
+            time = scaling_exponent([each.cell.length for each in found], [each.samples for each in found])
+            figures.append({"figure": "exponent of time", **own, **with_interval(time, "value")})
+        weighed = {each.cell.length: [float(each.peak_bytes)] for each in found if each.peak_bytes}
+        if len(weighed) > 1:
+            memory = scaling_exponent(list(weighed), list(weighed.values()))
+            figures.append({"figure": "exponent of peak memory", **own, "value": memory.value})
     return figures
 
 

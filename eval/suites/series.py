@@ -31,13 +31,14 @@ class Series:
     Attributes:
         name: A cell's `variant`: the YAML's name, and the parameters that were given, in brackets.
         shipped: The YAML's name.
-        parameters: What was given, even if the YAML says the same.
+        changes: What was given, even if the YAML says the same; None for a parameter that another one takes the place
+            of.
         mapping: The whole mapping, as `zoo.attention.variant_from_mapping` takes it.
     """
 
     name: str
     shipped: str
-    parameters: Mapping[str, Any]
+    changes: Mapping[str, Any]
     mapping: Mapping[str, Any]
 
     @property
@@ -49,12 +50,6 @@ class Series:
     def variant(self) -> VariantConfig | LayerPattern:
         """The variant itself."""
         return variant_from_mapping(self.mapping)
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        """What differs from the YAML; None for a parameter that another one takes the place of."""
-        gone = set(variant_mapping(self.shipped)) - set(self.mapping)
-        return {**dict.fromkeys(sorted(gone)), **self.parameters}
 
 
 def series_named(name: str) -> Series:
@@ -68,15 +63,13 @@ def series_named(name: str) -> Series:
     well_formed = not opening or (name.endswith(")") and all(key.strip() and value for key, _, value in pairs))
     require(well_formed, "variants", "be names such as swa or swa(window_size=32)", name)
     where = "variants: parameters, as in swa(window_size=32),"
-    parameters = {key.strip(): parse_yaml(value, where=where) for key, _, value in pairs}
+    given = {key.strip(): parse_yaml(value, where=where) for key, _, value in pairs}
     mapping = variant_mapping(shipped)
-    for parameter, value in parameters.items():
-        # They say the same in two ways; a variant takes at most one of them.
-        for rival in GROUPING if parameter in GROUPING else ():
-            mapping.pop(rival, None)
-        mapping[parameter] = value
+    # They say the same in two ways; a variant takes at most one of them.
+    replaced = sorted(set(GROUPING) & set(mapping)) if set(GROUPING) & set(given) else []
+    mapping = {**{key: value for key, value in mapping.items() if key not in replaced}, **given}
     variant_from_mapping(mapping)
-    return Series(name=name, shipped=shipped, parameters=parameters, mapping=mapping)
+    return Series(name=name, shipped=shipped, changes={**dict.fromkeys(replaced), **given}, mapping=mapping)
 
 
 def published_series(name: str) -> Series:
@@ -97,24 +90,19 @@ def cells_of(series: Iterable[Series], **fields: Any) -> tuple[Cell, ...]:
 
     `fields` are all other fields of the cells; the builder is named as the level unless it is given.
     """
-    fields = {"builder": fields["level"], **fields}
-    plain = [Cell(**{**fields, "variant": each.name, "attention": each.attention}) for each in series]
-    roles = ("baseline", *["candidate"] * len(plain))
-    return tuple(
-        cell.model_copy(update={"role": role, "attention": _computed(cell)})
-        for cell, role in zip(plain, roles, strict=False)
-    )
+    cells = []
+    for number, each in enumerate(series):
+        own = {"variant": each.name, "role": "candidate" if number else "baseline"}
+        cell = Cell(**{"builder": fields["level"], **fields, **own})
+        attention = json.dumps(_computed(each.mapping, cell), sort_keys=True)
+        cells.append(cell.model_copy(update={"attention": attention}))
+    return tuple(cells)
 
 
-def _computed(cell: Cell) -> str:
-    """The cell's attention with what `auto` chooses for it, so that its row says what was timed."""
-    mapping = cell.attention_mapping
+def _computed(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """The attention with what `auto` chooses for a cell, so that its row says what was timed."""
     if "layer_pattern" in mapping:
-        mapping["layer_pattern"] = [_implemented(each, cell) for each in mapping["layer_pattern"]]
-    return json.dumps(_implemented(mapping, cell), sort_keys=True)
-
-
-def _implemented(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+        return {**mapping, "layer_pattern": [_computed(each, cell) for each in mapping["layer_pattern"]]}
     if mapping.get("implementation") != AUTO:
         return dict(mapping)
     variant = variant_from_mapping(mapping)

@@ -5,10 +5,9 @@ model's median: the ops are those of the model's own shape, so what else the lay
 the remainder. A training step is held against the op's forward and backward pass.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from eval.bench import Group
 from eval.query import ratio_of
@@ -55,15 +54,11 @@ def plan(
     ]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One variant in one model and mode; ratios are its time over the baseline's.
 
     Attributes:
-        group: Of the model's rows.
-        variant: The series.
-        model: A YAML of configs/model.
-        mode: Of the model's call.
+        group: Of the model's rows, as are `variant`, `model` and `mode`.
         share: Of the baseline's time, that of its attention ops.
         op_ratio: Of the op, timed alone.
         predicted: Of the model, by Amdahl's law.
@@ -94,22 +89,21 @@ def predictions(rows: Iterable[Row]) -> list[Prediction]:
             continue
         share = base_op.median * shipped_model(model)["num_layers"] / base.median
         for name, each in variants.items():
-            measured = None if each is base or name not in ops else ratio_of(each, base)
-            op_ratio = None if measured is None else ratio_of(ops[name], base_op)
+            measured = ratio_of(each, base) if each is not base else None
+            op_ratio = ratio_of(ops[name], base_op) if name in ops else None
             predicted = None if op_ratio is None else amdahl(share, op_ratio.value)
             if measured is not None and op_ratio is not None and predicted is not None:
-                own: dict[str, Any] = {"variant": name, "op_ratio": op_ratio.value, "predicted": predicted}
-                found.append(Prediction(group=group, model=model, mode=mode, share=share, **own, measured=measured))
+                found.append(Prediction(group, name, model, mode, share, op_ratio.value, predicted, measured))
     return found
 
 
 def summary(rows: Sequence[Row]) -> list[Figure]:
     """Each variant's model time over the baseline's: predicted from the op, and measured."""
     found = predictions(rows)
-    errors = [abs(each.predicted / each.measured.value - 1) for each in found]
     figures = [statuses(rows)]
-    if errors:
-        figures.append({"figure": "median relative error of the prediction", "value": statistics.median(errors)})
+    if found:
+        error = statistics.median(abs(each.predicted / each.measured.value - 1) for each in found)
+        figures.append({"figure": "median relative error of the prediction", "value": error})
     for each in found:
         told = {name: getattr(each, name) for name in ("group", "variant", "share", "op_ratio", "predicted")}
         figures.append({"figure": "Amdahl's prediction of the model's ratio", **told, **with_interval(each.measured)})

@@ -67,16 +67,6 @@ class Evaluated:
         assert self.data.tokenizer is not None, "tasks that need it ask for text"
         return self.data.tokenizer
 
-    @property
-    def causal(self) -> bool:
-        """Whether the model reads left to right."""
-        return bool(self.model.config.causal)
-
-    @property
-    def family(self) -> str:
-        """The model's family."""
-        return str(self.model.config.family)
-
     def too_long(self, length: int) -> str | None:
         """Why the model cannot process a row of this length at all; None if it can."""
         limit = self.model.config.position_limit
@@ -107,31 +97,22 @@ class Evaluated:
         Raises:
             UserError: If the text is too short for one row.
         """
-        loader, num_rows = self._loader(shrink), self._num_wanted_rows(shrink)
-        batch_size = max(1, self.batch_size // shrink)
-        limit = None if num_rows is None else -(-num_rows // batch_size)
-        for number, batch in enumerate(loader.validation_batches(limit)):
-            weights_BL = batch.weights_BL
-            if num_rows is not None and (rest := num_rows - number * batch_size) < batch_size:
-                weights_BL = weights_BL * (np.arange(batch_size) < rest)[:, None].astype(np.float32)
-            yield dataclasses.replace(batch, weights_BL=weights_BL)
+        num_rows, batch_size = self.num_text_rows(shrink), max(1, self.batch_size // shrink)
+        for number, batch in enumerate(self._loader(shrink).validation_batches(-(-num_rows // batch_size))):
+            wanted_B = np.arange(batch_size) < num_rows - number * batch_size
+            yield dataclasses.replace(batch, weights_BL=batch.weights_BL * wanted_B[:, None].astype(np.float32))
 
-    @property
-    def num_text_rows(self) -> int:
+    def num_text_rows(self, shrink: int = 1) -> int:
         """Rows that `text_batches` looks at."""
-        wanted, there = self._num_wanted_rows(1), self._loader(1).num_validation_rows
-        return there if wanted is None else min(wanted, there)
-
-    def _num_wanted_rows(self, shrink: int) -> int | None:
         limits = [] if self.max_batches is None else [self.max_batches * self.batch_size]
         limits += [] if self.max_rows is None else [self.max_rows]
-        return -(-min(limits) // shrink) if limits else None
+        return min([self._loader(shrink).num_validation_rows, *(-(-limit // shrink) for limit in limits)])
 
     def _loader(self, shrink: int) -> Any:
         assert not isinstance(self.data, SyntheticTask), "text is asked for by tasks of text only"
         return self.data.loader(
             "validation",
-            causal=self.causal,
+            causal=self.model.config.causal,
             batch_size=max(1, self.batch_size // shrink),
             sequence_length=self.sequence_length * shrink,
             seed=self.seed,
@@ -145,21 +126,26 @@ class Need(NamedTuple):
     otherwise: str
 
 
-_TEXT = Need(lambda it: it.is_text, "it asks for text; the model was trained on {data}, whose tokens are none")
-_NEXT_TOKEN = Need(lambda it: it.causal, "it asks for the next token; a {family} model is an encoder")
-_RUNNING = Need(
-    lambda it: isinstance(it.data, TextData),
-    "it asks for running text, and examples are rows of their own; choose one, as data=text",
-)
-_DECODING = Need(
-    lambda it: all(layer.self_attn.capabilities.decode for layer in it.model.layers),
-    "its attention cannot write token by token",
-)
 # Any model of text; one that reads left to right; one whose text may be cut at will; one that writes.
-TEXT = (_TEXT,)
-LANGUAGE_MODEL = (*TEXT, _NEXT_TOKEN)
-RUNNING_TEXT = (*LANGUAGE_MODEL, _RUNNING)
-DECODING = (*LANGUAGE_MODEL, _DECODING)
+TEXT = (Need(lambda it: it.is_text, "it asks for text; the model was trained on {data}, whose tokens are none"),)
+LANGUAGE_MODEL = (
+    *TEXT,
+    Need(lambda it: it.model.config.causal, "it asks for the next token; a {family} model is an encoder"),
+)
+RUNNING_TEXT = (
+    *LANGUAGE_MODEL,
+    Need(
+        lambda it: isinstance(it.data, TextData),
+        "it asks for running text, and examples are rows of their own; choose one, as data=text",
+    ),
+)
+DECODING = (
+    *LANGUAGE_MODEL,
+    Need(
+        lambda it: all(layer.self_attn.capabilities.decode for layer in it.model.layers),
+        "its attention cannot write token by token",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +167,7 @@ class QualityTask:
     def unfit(self, evaluated: Evaluated) -> str | None:
         """Why the task does not fit what is evaluated; None if it does."""
         missing = next((need.otherwise for need in self.needs if not need.is_met(evaluated)), None)
-        return missing and missing.format(data=evaluated.data.name, family=evaluated.family)
+        return missing and missing.format(data=evaluated.data.name, family=evaluated.model.config.family)
 
 
 def all_tasks() -> Mapping[str, QualityTask]:
@@ -190,6 +176,14 @@ def all_tasks() -> Mapping[str, QualityTask]:
     found = {task.name: task for task in tasks}
     assert len(found) == len(tasks), "two tasks have the same name"
     return found
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuses names of no task by a UserError that lists the tasks."""
+    tasks = all_tasks()
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"tasks must be known ones; got {name!r} (choices: {', '.join(tasks)})")
 
 
 def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[QualityTask]:
@@ -205,11 +199,3 @@ def chosen_tasks(evaluated: Evaluated, names: Sequence[str] | None) -> list[Qual
         if (reason := tasks[name].unfit(evaluated)) is not None:
             raise UserError(f"tasks: {name} must fit the checkpoint; {reason}")
     return [tasks[name] for name in names]
-
-
-def require_known(names: Sequence[str]) -> None:
-    """Refuses names of no task by a UserError that lists the tasks."""
-    tasks = all_tasks()
-    for name in names:
-        if name not in tasks:
-            raise UserError(f"tasks must be known ones; got {name!r} (choices: {', '.join(tasks)})")

@@ -43,32 +43,31 @@ def extrapolation(evaluated: Evaluated) -> list[Score]:
 
     Behind these stand the lengths that the model cannot process or that no text fills, each with the reason.
     """
-    scores = [_at(evaluated, factor) for factor in _FACTORS]
-    return sorted(scores, key=lambda score: score.skipped is not None)
-
-
-def _at(evaluated: Evaluated, factor: int) -> Score:
     assert isinstance(evaluated.data, TextData), "the task asks for running text"
-    length = factor * evaluated.sequence_length
-    reason = evaluated.too_long(length)
     tokens = len(evaluated.data.corpus.validation.tokens_T) - 1
-    if reason is None and factor > 1 and tokens < length:
-        reason = f"the held-out text has {tokens} tokens, fewer than {length}"
-    if reason is not None:
-        return Score(metric="bits_per_byte", length=length, skipped=reason)
-    longer = factor > 1
-    predictions = evaluated.predictor()(evaluated.text_batches(shrink=factor)) if longer else evaluated.text_predictions
-    return scores_of(predictions, "bits_per_byte", length=length)[0]
+    scores, skipped = [], []
+    for factor in _FACTORS:
+        length = factor * evaluated.sequence_length
+        reason = evaluated.too_long(length)
+        if reason is None and factor > 1 and tokens < length:
+            reason = f"the held-out text has {tokens} tokens, fewer than {length}"
+        if reason is not None:
+            skipped.append(Score(metric="bits_per_byte", length=length, skipped=reason))
+        elif factor > 1:
+            longer = evaluated.predictor()(evaluated.text_batches(shrink=factor))
+            scores += scores_of(longer, "bits_per_byte", length=length)
+        else:
+            scores += scores_of(evaluated.text_predictions, "bits_per_byte", length=length)
+    return [*scores, *skipped]
 
 
 language = held_out("bits_per_byte", "loss", "perplexity")
 masked = held_out("accuracy", "loss", "bits_per_byte")
+_HIDDEN = "it asks for hidden tokens; "
 _ENCODER = (
     *TEXT,
-    Need(lambda it: not it.causal, "it asks for hidden tokens; a {family} model reads left to right"),
-    Need(
-        lambda it: it.model.config.masked_token_head, "it asks for hidden tokens; this encoder has no masked-token head"
-    ),
+    Need(lambda it: not it.model.config.causal, _HIDDEN + "a {family} model reads left to right"),
+    Need(lambda it: it.model.config.masked_token_head, _HIDDEN + "this encoder has no masked-token head"),
 )
 _CLASSIFIER = Need(
     lambda it: isinstance(it.data, ExampleData) and bool(it.data.classes),

@@ -9,7 +9,7 @@ asked for is right once in as many times as there are pairs; one that only knows
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def recall(evaluated: Evaluated) -> list[Score]:
 def generated_recall(evaluated: Evaluated) -> list[Score]:
     """Share of the names whose number the model writes: over all numbers of pairs first, then at each."""
     numbers = range(min(_MOST, evaluated.batch_size * (evaluated.max_batches or _MOST)))
-
-    def questions(num_pairs: float) -> list[Question]:
-        return [recall_question(number, num_pairs=int(num_pairs), seed=evaluated.seed) for number in numbers]
-
-    return _answered(evaluated, questions, "num_pairs", _NUM_PAIRS)
+    asked = {
+        num_pairs: [recall_question(number, num_pairs=num_pairs, seed=evaluated.seed) for number in numbers]
+        for num_pairs in _NUM_PAIRS
+    }
+    return _answered(evaluated, "num_pairs", asked)
 
 
 def generated_needle(evaluated: Evaluated) -> list[Score]:
@@ -85,36 +85,35 @@ def generated_needle(evaluated: Evaluated) -> list[Score]:
         if read.any()
     )
     texts = [tokenizer.decode(row) for row in itertools.islice(rows, _MOST)]
+    asked = {
+        depth: [needle_question(number, text, depth=depth, seed=seed) for number, text in enumerate(texts)]
+        for depth in _DEPTHS
+    }
+    return _answered(evaluated, "depth", asked)
 
-    def questions(depth: float) -> list[Question]:
-        return [needle_question(number, text, depth=depth, seed=seed) for number, text in enumerate(texts)]
 
-    return _answered(evaluated, questions, "depth", _DEPTHS)
-
-
-def _answered(
-    evaluated: Evaluated, questions: Callable[[float], Sequence[Question]], axis: str, values: Sequence[float]
-) -> list[Score]:
+def _answered(evaluated: Evaluated, axis: str, asked: Mapping[Any, Sequence[Question]]) -> list[Score]:
     """The share of the questions that the model answers: over all first, then at each value of the axis."""
-    config, whole, parts = GenerationConfig(max_tokens=_ANSWER_TOKENS), [], []
-    for value in values:
-        asked, right = questions(value), []
-        for start in range(0, len(asked), evaluated.batch_size):
-            part = asked[start : start + evaluated.batch_size]
+    config, size = GenerationConfig(max_tokens=_ANSWER_TOKENS), evaluated.batch_size
+    right: dict[Any, list[bool]] = {value: [] for value in asked}
+    for value, questions in asked.items():
+        for start in range(0, len(questions), size):
+            part = questions[start : start + size]
             results = generate_batch(evaluated.model, evaluated.tokenizer, [each.prompt for each in part], config)
-            right += [each.is_answered_by(result.text) for each, result in zip(part, results, strict=True)]
-        parts.append(_accuracy(np.array(right, dtype=float), np.ones(len(right)), **{axis: value}))
-        whole += right
-    return [_accuracy(np.array(whole, dtype=float), np.ones(len(whole))), *parts]
+            right[value] += [each.is_answered_by(result.text) for each, result in zip(part, results, strict=True)]
+    parts = [_accuracy(own, np.ones(len(own)), **{axis: value}) for value, own in right.items()]
+    whole = [each for own in right.values() for each in own]
+    return [_accuracy(whole, np.ones(len(whole))), *parts]
 
 
-def _accuracy(right_R: np.ndarray, weights_R: np.ndarray, **setting: float) -> Score:
-    return score_of("accuracy", clustered_mean(right_R, weights_R), count=weights_R.sum(), **setting)
+def _accuracy(right_R: Sequence[float] | np.ndarray, weights_R: np.ndarray, **setting: Any) -> Score:
+    mean = clustered_mean(np.asarray(right_R, dtype=float), weights_R)
+    return score_of("accuracy", mean, count=weights_R.sum(), **setting)
 
 
 def _trained_on(name: str) -> Need:
-    told = f"its tokens mean nothing to a model that was trained on {{data}}; train with data={name}"
-    return Need(lambda it: it.data.name == name, told)
+    otherwise = f"its tokens mean nothing to a model that was trained on {{data}}; train with data={name}"
+    return Need(lambda it: it.data.name == name, otherwise)
 
 
 TASKS = (

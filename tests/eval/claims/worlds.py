@@ -8,7 +8,7 @@ from eval.claims import FOLDER, Finding, all_claims, judge, printed_lines
 from eval.claims.measurements import variant_kv_heads
 from eval.replications import grid48
 from eval.rows import Cell, Memory, Row, Work
-from eval.suites import SuiteRequest, decode, long, transfer
+from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from tests.eval.rows_factory import altered, group_rows, planned, quality_row, untimed_row
 from zoo.config.files import read_yaml_mapping
@@ -69,7 +69,7 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
 @functools.cache
 def planned_steps() -> tuple[Group, ...]:
     variants = tuple(map(published_series, ("mha_manual", "mha", "blocksparse", "linear")))
-    return tuple(transfer.SUITE.groups(SuiteRequest(variants=variants, models=("llama_tiny", "gpt_tiny"))))
+    return tuple(transfer.plan(variants=variants, models=("llama_tiny", "gpt_tiny")))
 
 
 def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
@@ -136,7 +136,7 @@ def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MOD
 def memory_rows(peaks: Mapping[str, int]) -> list[Row]:
     """Peaks of long texts."""
     variants = tuple(map(published_series, peaks))
-    groups = long.SUITE.groups(SuiteRequest(variants=variants, lengths=(1024,), modes=("forward",)))
+    groups = long.plan(variants=variants, lengths=(1024,), modes=("forward",))
     return [
         row.model_copy(update={"memory": Memory(peak_bytes=peaks[row.cell.variant])})
         for row in suite_rows(groups, lambda cell: 1e-3)

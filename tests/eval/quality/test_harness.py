@@ -45,10 +45,13 @@ def test_results_of_the_harness_become_scores_with_their_errors():
 def test_answers_come_in_the_order_of_the_questions():
     tokenizer, model = BytesTokenizer(), random_model(max_seq_len=19)
     ours, single = HarnessAnswers(model, tokenizer), Likelihood(model, tokenizer)
+
+    def requests(arguments):
+        return [types.SimpleNamespace(args=each) for each in arguments]
+
     pairs = [("a", "b"), ("", "cd"), ("a", "e"), ("a" * 40, "f" * 30)]
-    requests = [types.SimpleNamespace(args=pair) for pair in pairs]
-    assert ours.loglikelihood(requests, disable_tqdm=True) == [single.of_answer(*pair) for pair in pairs]
-    texts = [types.SimpleNamespace(args=(answer,)) for _, answer in pairs]
+    assert ours.loglikelihood(requests(pairs), disable_tqdm=True) == [single.of_answer(*pair) for pair in pairs]
+    texts = requests((answer,) for _, answer in pairs)
     assert ours.loglikelihood_rolling(texts, disable_tqdm=True) == [single.of_text(answer) for _, answer in pairs]
-    asked = [types.SimpleNamespace(args=(context, {"until": ["x"], "max_gen_toks": 3})) for context, _ in pairs]
+    asked = requests((context, {"until": ["x"], "max_gen_toks": 3}) for context, _ in pairs)
     assert len(ours.generate_until(asked, disable_tqdm=True)) == len(pairs)

@@ -5,6 +5,7 @@ import types
 import pytest
 
 import eval.quality.tasks.recall
+from eval.quality import Score
 from eval.quality.tasks.recall import generated_needle, generated_recall, recall
 from tests.eval.quality.models import Recaller, random_model, reads_text, recalls
 from zoo.config import UserError
@@ -13,33 +14,22 @@ from zoo.data.synthetic import SYNTHETIC_TASKS, MultiQueryRecall, Needle
 NEEDLE = Needle(length=41, shorter_lengths=(21,), passkey_tokens=3)
 
 
-def by_setting(scores):
-    return {(score.length, score.depth): score.value for score in scores[1:]}
+@pytest.mark.parametrize(("window", "leaks"), [(1000, False), (15, False), (1, False), (1, True)])
+def test_a_needle_is_found_exactly_where_it_is_in_sight_or_leaks(window: int, leaks: bool) -> None:
+    """At depth d of n places the needle's mark stands (1 - d) n + K + 1 tokens before the question's.
 
-
-def test_full_sight_finds_the_needle_at_every_depth_and_length() -> None:
-    scores = recall(recalls(Recaller(NEEDLE.vocab_size, window_size=1000), NEEDLE))
-    assert set(by_setting(scores)) == {(length, depth) for length in (21, 41) for depth in (0, 0.25, 0.5, 0.75, 1)}
-    assert set(by_setting(scores).values()) == {1.0}
-
-
-def test_a_window_shorter_than_the_distance_fails_exactly_there() -> None:
-    """At depth d of n places the needle's mark stands (1 - d) n + K + 1 tokens before the question's."""
-    window = 15
-    found = by_setting(recall(recalls(Recaller(NEEDLE.vocab_size, window_size=window), NEEDLE)))
-    for (length, depth), accuracy in found.items():
-        last = length - 2 * (NEEDLE.passkey_tokens + 1) + 1
-        distance = last - int(depth * last + 0.5) + NEEDLE.passkey_tokens + 1
-        assert accuracy == (1.0 if distance < window else 0.0), (length, depth, distance)
-    assert {0.0, 1.0} == set(found.values())
-
-
-def test_a_leak_shows_as_answers_that_could_not_be_known() -> None:
-    """Whoever reads the next token answers all of a passkey that it cannot see, but for its last token."""
-    blind, leaking = (Recaller(NEEDLE.vocab_size, window_size=1, leaks=leaks) for leaks in (False, True))
-    assert set(by_setting(recall(recalls(blind, NEEDLE))).values()) == {0.0}
-    known = (NEEDLE.passkey_tokens - 1) / NEEDLE.passkey_tokens
-    assert list(by_setting(recall(recalls(leaking, NEEDLE))).values()) == pytest.approx([known] * 10)
+    Whoever reads the next token answers all of a passkey that it cannot see, but for its last token.
+    """
+    _, *parts = recall(recalls(Recaller(NEEDLE.vocab_size, window_size=window, leaks=leaks), NEEDLE))
+    depths = (0, 0.25, 0.5, 0.75, 1)
+    assert {(score.length, score.depth) for score in parts} == {
+        (length, depth) for length in (21, 41) for depth in depths
+    }
+    size = NEEDLE.passkey_tokens
+    for score in parts:
+        last = score.length - 2 * (size + 1) + 1
+        in_sight = last - int(score.depth * last + 0.5) + size + 1 < window
+        assert score.value == pytest.approx((size - 1) / size if leaks else float(in_sight)), score
 
 
 @pytest.mark.parametrize("name", sorted(SYNTHETIC_TASKS))
@@ -65,36 +55,34 @@ def test_the_same_rows_at_several_settings_do_not_make_surer() -> None:
 
 
 def test_lengths_beyond_learned_positions_are_skipped_with_the_reason() -> None:
-    model = Recaller(NEEDLE.vocab_size, window_size=1000, position_limit=30)
-    scores = recall(recalls(model, NEEDLE))
-    for score in scores[1:]:
-        assert (score.skipped is None) == (score.length == 21)
-    assert "max_seq_len 30, before 41 tokens" in next(score.skipped for score in scores if score.length == 41)
+    def asked(limit: int) -> list[Score]:
+        return recall(recalls(Recaller(NEEDLE.vocab_size, window_size=1000, position_limit=limit), NEEDLE))
+
+    _, *parts = asked(30)
+    assert all((score.skipped is None) == (score.length == 21) for score in parts)
+    assert "max_seq_len 30, before 41 tokens" in parts[-1].skipped
     with pytest.raises(UserError, match="no setting that fits the model"):
-        recall(recalls(Recaller(NEEDLE.vocab_size, window_size=9, position_limit=7), NEEDLE))
+        asked(7)
 
 
 def knowing(sight):
     """Stands for a model that finds what its prompt's last line begins, among so many characters."""
 
-    def write(model, tokenizer, prompts, config):
-        return [types.SimpleNamespace(text=found(prompt)) for prompt in prompts]
-
     def found(prompt):
-        *before, opening = prompt.split("\n")
-        seen = "\n".join(before)[-sight:]
-        return seen.partition(opening)[2][:6]
+        before, _, opening = prompt.rpartition("\n")
+        return types.SimpleNamespace(text=before[-sight:].partition(opening)[2][:6])
 
-    return write
+    return lambda model, tokenizer, prompts, config: list(map(found, prompts))
 
 
 def test_recall_counts_what_was_written_by_number_of_pairs(data, monkeypatch):
+    own = generated_recall(reads_text(random_model(max_seq_len=200), data, max_batches=1))
+    assert [score.value for score in own] == [0.0] * 4, "an untrained model writes its answers itself"
     monkeypatch.setattr(eval.quality.tasks.recall, "generate_batch", knowing(sight=12))
     whole, *parts = generated_recall(reads_text(random_model(), data))
     assert [(score.num_pairs, score.count) for score in (whole, *parts)] == [(None, 36), (2, 12), (4, 12), (8, 12)]
     # The last pair is all that it sees, and half of the questions of two pairs ask for that.
-    assert 0 < parts[0].value < 1
-    assert parts[2].value < parts[0].value
+    assert parts[2].value < parts[0].value < 1
     assert whole.value == pytest.approx(sum(part.value for part in parts) / 3)
 
 
@@ -108,8 +96,3 @@ def test_a_needle_out_of_sight_is_not_found(data, monkeypatch):
     assert whole.value == pytest.approx((first + middle + last) / 3)
     (skipped,) = generated_needle(reads_text(random_model(), data))
     assert "no room" in skipped.skipped
-
-
-def test_a_model_writes_its_answers_itself(data):
-    scores = generated_recall(reads_text(random_model(max_seq_len=200), data, max_batches=1))
-    assert [score.value for score in scores] == [0.0] * 4

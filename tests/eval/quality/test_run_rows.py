@@ -35,12 +35,20 @@ METRICS = [
     {"step": 6, "train_loss": 2.2, "tokens": 600, "tokens_per_second": 50.0},
     {"step": 6, "val_loss": 2.0, "val_bits_per_byte": 2.5},
 ]
+CURVE = [{"tokens": 300, "seconds": 22.5, "value": 3.0}, {"tokens": 600, "seconds": 29.0, "value": 2.5}]
 CONFIG = {
     "attention": {**variant_mapping("swa"), "window_size": 9},
     "model": {"family": "gpt"},
     "data": {"corpus": "stdlib", "cache_dir": None},
     "seed": 3,
 }
+
+
+def write(folder, name, **changes):
+    """A file of a run, which is otherwise in some keys."""
+    environment = {**describe(), "device": "a machine of last year"}
+    told = {"config.yaml": CONFIG, "environment.json": environment, "result.json": RESULT}[name]
+    (folder / name).write_text((yaml.safe_dump if name == "config.yaml" else json.dumps)({**told, **changes}))
 
 
 @pytest.fixture
@@ -54,13 +62,6 @@ def run_dir(tmp_path):
     return folder
 
 
-def write(folder, name, **changes):
-    """A file of a run, which is otherwise in some keys."""
-    environment = {**describe(), "device": "a machine of last year"}
-    told = {"config.yaml": CONFIG, "environment.json": environment, "result.json": RESULT}[name]
-    (folder / name).write_text((yaml.safe_dump if name == "config.yaml" else json.dumps)({**told, **changes}))
-
-
 def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_read(run_dir):
     os.utime(run_dir / "result.json", (1_000_000_000, 1_000_000_000))
     row = row_of_training(run_dir, budget="equal_tokens")
@@ -68,18 +69,15 @@ def test_the_row_says_what_was_trained_how_where_and_when_however_often_it_is_re
     assert row.machine.device == "a machine of last year"
     quality = row.quality
     assert (quality.task, quality.metric, quality.value) == ("language", "val_bits_per_byte", 2.5)
-    assert (quality.variant, quality.model, quality.data) == ("swa(window_size=9)", "gpt_tiny", "stdlib")
+    assert (quality.variant, quality.data, quality.seed) == ("swa(window_size=9)", "stdlib", 3)
+    assert quality.budget == "equal_tokens"
     # As the checkpoint names it: the row of a training and those of its evaluation stand in one series.
     assert quality.attention == attention_json(random_model(attention=CONFIG["attention"]).config.attention)
-    assert (quality.implementation, quality.budget, quality.seed) == ("native", "equal_tokens", 3)
-    assert (quality.steps, quality.tokens, quality.num_parameters) == (6, 600, 1234)
-    assert (quality.tokens_per_second, quality.peak_bytes) == (50.0, 4321)
-    assert [(point.tokens, point.seconds, point.value) for point in quality.curve] == [
-        (300, 22.5, 3.0),
-        (600, 29.0, 2.5),
-    ]
+    told = ("model", "implementation", "steps", "tokens", "num_parameters", "tokens_per_second")
+    assert quality.model_dump(include=set(told)) == {name: RESULT[name] for name in told}
     # Evaluations and saving, which took the rest of the run's 77 seconds, are no training.
-    assert quality.train_seconds == 29.0
+    assert (quality.peak_bytes, quality.train_seconds) == (4321, 29.0)
+    assert [point.model_dump() for point in quality.curve] == CURVE
     assert row_of_training(run_dir, budget="equal_tokens") == row
 
 
@@ -139,18 +137,15 @@ def test_what_was_asked_names_a_row_even_where_a_record_calls_the_budget_a_regim
     assert "budget" in Row.model_json_schema()["$defs"]["Quality"]["required"]
 
 
-STATE = {"tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
-
-
 def test_a_checkpoint_has_all_that_its_run_had_by_then_and_one_by_itself_what_was_saved_with_it(run_dir, tmp_path):
-    state = {**STATE, "step": 4}
+    state = {"step": 4, "tokens": 400, "timed_seconds": 5.0, "timed_tokens": 200, "random_state": [0, 1]}
     earlier = save_checkpoint(run_dir / "checkpoints" / "step_000004", model=random_model(), training_state=state)
     facts = facts_of_checkpoint(earlier, load_checkpoint(earlier).training_state)
     assert [facts[name] for name in ("steps", "tokens", "tokens_per_second", "train_seconds")] == [4, 400, 40.0, 25.0]
-    assert [(point.tokens, point.value) for point in facts["curve"]] == [(300, 3.0)]
-    assert (facts["peak_bytes"], facts["model"]) == (None, "gpt_tiny")
-    facts = facts_of_checkpoint(run_dir / "checkpoints" / "step_000006", {**STATE, "step": 6})
-    assert (facts["peak_bytes"], facts["tokens_per_second"], len(facts["curve"])) == (4321, 40.0, 2)
-    facts = facts_of_checkpoint(tmp_path / "alone", {**STATE, "step": 6})
+    assert (facts["curve"], facts["peak_bytes"], facts["model"]) == (CURVE[:1], None, "gpt_tiny")
+    state |= {"step": 6}
+    facts = facts_of_checkpoint(run_dir / "checkpoints" / "step_000006", state)
+    assert (facts["peak_bytes"], facts["tokens_per_second"], facts["curve"]) == (4321, 40.0, CURVE)
+    facts = facts_of_checkpoint(tmp_path / "alone", state)
     assert (facts.get("model"), facts["steps"], facts["curve"], facts["train_seconds"]) == (None, 6, [], None)
     assert facts_of_checkpoint(tmp_path / "alone", None) == {}

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import pytest
 
-from eval.replications import grid48, layouts, wrapper
+from eval.replications import grid48, pytorch
 from eval.rows import Cell
 from eval.suites.series import series_named
 from eval.workloads.attention import attention_setting
@@ -21,9 +21,9 @@ def cell(kind: str, layout: str, batch_size: int) -> Cell:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("kind", layouts.LAYERS)
+@pytest.mark.parametrize("kind", pytorch.LAYERS)
 def test_every_layout_gives_the_same_output(kind: str, batch_size: int) -> None:
-    native, *others = (layouts.build(cell(kind, layout, batch_size)) for layout in layouts.LAYOUTS)
+    native, *others = (pytorch.build_layout(cell(kind, layout, batch_size)) for layout in pytorch.LAYOUTS)
     assert native.call().shape == (batch_size, 17, 28)
     for each in (native, *others):
         assert each.check().passed
@@ -31,55 +31,46 @@ def test_every_layout_gives_the_same_output(kind: str, batch_size: int) -> None:
         assert each.work.useful_flops == native.work.useful_flops
 
 
-def test_the_layouts_are_what_their_names_say() -> None:
-    x_BLD = mx.arange(2 * 3 * 4).reshape(2, 3, 4)
-    native, *others = layouts.LAYOUTS.values()
-    assert mx.array_equal(native(x_BLD), x_BLD)
-    assert all(mx.array_equal(each(x_BLD), x_BLD.transpose(1, 0, 2)) for each in others)
-
-
 def test_batch_and_sequence_mistaken_for_each_other_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     # Reshaped without having been transposed: the right shape, the tokens of other rows.
     wrong = lambda x_BLD: x_BLD.reshape(x_BLD.shape[1], x_BLD.shape[0], x_BLD.shape[2])  # noqa: E731
-    monkeypatch.setitem(layouts.LAYOUTS, "transposed, reshaped", wrong)
-    for kind in layouts.LAYERS:
-        assert not layouts.build(cell(kind, "transposed, reshaped", 3)).check().passed
-
-
-@pytest.mark.parametrize("detail", ["", "linear", "linear: upside down", "convolution: transposed view"])
-def test_unknown_layouts_are_refused(detail: str) -> None:
-    with pytest.raises(UserError, match="detail"):
-        layouts.build(LAYER.model_copy(update={"detail": detail}))
+    monkeypatch.setitem(pytorch.LAYOUTS, "transposed, reshaped", wrong)
+    for kind in pytorch.LAYERS:
+        assert not pytorch.build_layout(cell(kind, "transposed, reshaped", 3)).check().passed
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_the_inlined_code_equals_the_layer_to_the_last_bit(compiled: bool) -> None:
+def test_the_inlined_code_equals_the_layer_to_the_last_bit(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = LAYER.model_copy(update={"compiled": compiled})
     setting = attention_setting(asked)
     expected_BLD = setting.layer()(setting.hidden_states(), mask=setting.mask)
-    assert mx.array_equal(wrapper.build(asked).call(), expected_BLD)
-    found = wrapper.build(asked).check()
+    assert mx.array_equal(pytorch.build_inlined(asked).call(), expected_BLD)
+    found = pytorch.build_inlined(asked).check()
     assert (found.passed, found.max_error, found.tolerance) == (True, 0.0, 0.0)
-
-
-def test_the_smallest_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = wrapper.inlined_layer
+    right = pytorch.inlined_layer
     wrong = lambda *sizes: lambda *arrays: right(*sizes)(*arrays) * (1 + 2.0**-20)  # noqa: E731
-    monkeypatch.setattr(wrapper, "inlined_layer", wrong)
-    assert not wrapper.build(LAYER).check().passed
+    monkeypatch.setattr(pytorch, "inlined_layer", wrong)
+    assert not pytorch.build_inlined(asked).check().passed, "the smallest difference is found"
+
+
+LAYOUT = {"detail": "linear: transposed view"}
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("builder", "change", "message"),
     [
-        ({"attention": series_named("mha_manual").attention}, "written out by hand"),
-        ({"mode": "forward_backward"}, "modes"),
-        ({"causal": True}, "causal"),
+        ("hand_inlined", {"attention": series_named("mha_manual").attention}, "written out by hand"),
+        ("hand_inlined", {"mode": "forward_backward"}, "modes"),
+        ("hand_inlined", {"causal": True}, "causal"),
+        ("hand_inlined", {"detail": "positions=rotary"}, "detail"),
+        ("layouts", {**LAYOUT, "mode": "forward_backward"}, "modes"),
+        ("layouts", {**LAYOUT, "causal": True}, "causal"),
+        *(("layouts", {"detail": each}, "detail") for each in ("", "linear", "linear: no", "no: transposed view")),
     ],
 )
-def test_what_was_not_written_out_is_refused(change: dict, message: str) -> None:
+def test_what_a_builder_does_not_build_is_refused(builder: str, change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        wrapper.build(LAYER.model_copy(update=change))
+        pytorch.BUILDERS[builder](LAYER.model_copy(update=change))
 
 
 def test_the_kernel_matches_the_reference_or_says_that_there_is_no_metal() -> None:

@@ -6,8 +6,8 @@ from eval.replications import attnbench, grid48
 from eval.rows import Cell
 from tests.eval.rows_factory import group_rows, planned, untimed_row
 
-GROUPS = planned("attnbench")
-MAIN = {group.cells[0].group: group for group in GROUPS if not group.cells[0].group.startswith("causal")}
+GROUPS = {group.cells[0].group: group for group in planned("attnbench")}
+MAIN = {name: group for name, group in GROUPS.items() if not name.startswith("causal")}
 EVERY_MECHANISM = {"softmax", "sliding_window", "block_sparse", "block_sparse_legacy", "linear"}
 
 
@@ -16,10 +16,10 @@ def mechanisms(group: str) -> set[str]:
 
 
 def test_every_series_of_the_article_is_there_as_far_as_the_documents_say() -> None:
-    for name in [f"forward L={length}" for length in (128, 256, 512, 1024)]:
-        assert {cell.variant for cell in MAIN[name].cells} == set(attnbench.LONGEST)
-    for name in [f"forward_backward L={length}" for length in (128, 256, 512)]:
-        assert len(MAIN[name].cells) == len(attnbench.LONGEST) == 21
+    assert len(attnbench.LONGEST) == 21
+    for mode, lengths in (("forward", (128, 256, 512, 1024)), ("forward_backward", (128, 256, 512))):
+        for length in lengths:
+            assert {cell.variant for cell in MAIN[f"{mode} L={length}"].cells} == set(attnbench.LONGEST)
     assert mechanisms("forward L=2048") == EVERY_MECHANISM
     assert mechanisms("forward_backward L=1024") == EVERY_MECHANISM - {"block_sparse_legacy"}
     longest = {cell.variant for cell in MAIN["forward_backward L=2048"].cells}
@@ -28,53 +28,50 @@ def test_every_series_of_the_article_is_there_as_far_as_the_documents_say() -> N
 
 def test_the_published_setting_is_kept_and_only_slices_of_long_backward_passes_are_left_out() -> None:
     left_out = set()
-    for name, group in MAIN.items():
+    for name, group in GROUPS.items():
         for cell in group.cells:
             assert (cell.level, cell.batch_size, cell.num_heads, cell.head_dim) == ("layer", 1, 8, 64)
-            assert not cell.causal
-        baseline = attnbench.MASKED if name == "forward_backward L=2048" else "mha_manual"
-        assert [cell.variant for cell in group.cells if cell.role == "baseline"] == [baseline]
+            assert not cell.causal or name not in MAIN
         left_out |= {(name, cell.variant) for cell in group.cells if cell.identity in group.skipped}
+    for name, group in MAIN.items():
+        assert group.baseline.variant == (attnbench.MASKED if name == "forward_backward L=2048" else "mha_manual")
     slices = "swa_gather_slices(window_size=64)"
     assert left_out == {("forward_backward L=1024", slices), ("forward_backward L=2048", slices)}
-    assert sum(len(group.skipped) for group in GROUPS) == 2
 
 
 def test_causal_linear_attention_meets_its_own_bidirectional_form() -> None:
     for mode in attnbench.MODES:
-        (group,) = (each for each in GROUPS if each.cells[0].group == f"causal {mode} L=512")
-        found = [(cell.variant, cell.causal, cell.role) for cell in group.cells]
+        found = [(cell.variant, cell.causal, cell.role) for cell in GROUPS[f"causal {mode} L=512"].cells]
         candidates = [("linear", True, "candidate"), ("linear_cumsum", True, "candidate")]
         assert found == [("linear", False, "baseline"), *candidates]
 
 
 def test_the_summary_says_how_times_grow_and_where_they_cross() -> None:
-    linear = "linear"
-
     def seconds(cell: Cell) -> float:
         """Quadratic, and linear from four times as much on, so that they meet at 512; causal groups grow with L³."""
         if cell.group.startswith("causal"):
             return 1e-12 * cell.length**3
-        return 1e-9 * cell.length * (512 if cell.variant == linear else cell.length)
+        return 1e-9 * cell.length * (512 if cell.variant == "linear" else cell.length)
 
     groups = planned("attnbench", lengths=(256, 512, 1024), modes=("forward",))
     assert [group.cells[0].group for group in groups][:2] == ["forward L=256", "causal forward L=256"]
     rows = [row for group in groups for row in group_rows(group, seconds, noise=0.001)]
     figures = attnbench.SUITE.summary(rows)
     slopes = {each["variant"]: each for each in figures if each["figure"] == "scaling exponent"}
-    for name, slope in ((linear, 1), ("mha_manual", 2)):
+    for name, slope in (("linear", 1), ("mha_manual", 2)):
         assert slopes[name]["value"] == pytest.approx(slope, abs=0.01)
         assert slopes[name]["low"] < slopes[name]["value"] < slopes[name]["high"]
     crossings = {(each["variant"], each["against"]): each for each in figures if each["figure"] == "crossover"}
-    assert crossings[linear, "mha_manual"]["length"] == pytest.approx(512, rel=0.02)
+    assert crossings["linear", "mha_manual"]["length"] == pytest.approx(512, rel=0.02)
     assert len(crossings) == 4
 
 
 def test_a_summary_over_groups_counts_what_is_sure() -> None:
-    rows = []
-    for group in planned("grid48"):
-        pace = {"mha": 0.5, "mha_tiled": 1.0 if group.cells[0].length < 512 else 0.25}
-        rows += group_rows(group, lambda cell, pace=pace: 1e-3 * pace.get(cell.variant, 1.0), noise=0.001)
+    def seconds(cell: Cell) -> float:
+        fast = {"mha": 0.5, "mha_tiled": 1.0 if cell.length < 512 else 0.25}
+        return 1e-3 * fast.get(cell.variant, 1.0)
+
+    rows = [row for group in planned("grid48") for row in group_rows(group, seconds, noise=0.001)]
     rows = [untimed_row(row.cell) if row.cell.variant == "metal_kernel_poc" else row for row in rows]
     figures = {figure["figure"]: figure for figure in grid48.SUITE.summary(rows)}
     # Without controls of the six largest.
@@ -89,13 +86,13 @@ def test_a_summary_over_groups_counts_what_is_sure() -> None:
 
 
 def test_the_wrapper_has_six_shapes_two_batches_and_both_ways_to_run() -> None:
-    points = set()
+    layers = []
     for group in planned("wrapper"):
         inlined, layer = group.cells
-        assert (inlined.variant, inlined.builder, inlined.role) == ("mha_hand_inlined", "hand_inlined", "baseline")
+        own = {"variant": "mha_hand_inlined", "builder": "hand_inlined", "role": "baseline"}
+        assert inlined == layer.model_copy(update=own)
         assert (layer.variant, layer.builder, layer.role) == ("mha", "layer", "candidate")
-        differing = {"variant", "builder", "role"}
-        assert inlined.model_dump(exclude=differing) == layer.model_dump(exclude=differing)
-        points.add((layer.length, layer.hidden_size, layer.num_heads, layer.batch_size, layer.compiled))
-    shapes = [(32, 512, 8), (64, 512, 8), (128, 512, 8), (256, 512, 8), (64, 768, 12), (512, 512, 8)]
-    assert points == {(*shape, batch, compiled) for shape in shapes for batch in (1, 4) for compiled in (True, False)}
+        layers.append(layer)
+    assert len({(each.length, each.hidden_size, each.num_heads) for each in layers}) == 6
+    assert len({each.identity for each in layers}) == len(layers) == 6 * 2 * 2
+    assert {(each.batch_size, each.compiled) for each in layers} == {(1, True), (1, False), (4, True), (4, False)}

@@ -1,7 +1,7 @@
 """A calibration is made once, of everything, from rows; what is chosen by it is judged by rows too."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from eval.rows import Cell, Row, current_machine
 from eval.suites import SuiteRequest, adaptive, calibrate, suites
 from eval.suites.calibrate import MOST_TOKENS, PHASES, conclude
-from tests.eval.rows_factory import altered_where, noisy, planned, speed_row, untimed_row
+from tests.eval.rows_factory import altered, noisy, planned, speed_row, untimed_row
 from tests.zoo.attention.planted import times, write_own
 from zoo.attention import mechanism
 from zoo.attention.calibration import Calibration, calibration_path, load_calibration
@@ -34,18 +34,14 @@ def _missing() -> tuple[Cell, ...]:
 _cells = functools.cache(_missing)
 
 
-def _mapping(cell: Cell) -> dict[str, str]:
-    return cell.attention_mapping
-
-
 def _seconds(cell: Cell) -> float:
     """A time of its own for each cell."""
     return 1e-3 + int(cell.identity, 16) / 16**16
 
 
-def _rows(cells: Iterable[Cell]) -> list[Row]:
-    here = current_machine()
-    return [speed_row(cell, [_seconds(cell)] * 5).model_copy(update={"machine": here}) for cell in cells]
+def _rows(cells: Iterable[Cell], seconds: Callable[[Cell], float] = _seconds, **machine: str) -> list[Row]:
+    here = current_machine().model_copy(update=machine)
+    return [speed_row(cell, [seconds(cell)] * 5).model_copy(update={"machine": here}) for cell in cells]
 
 
 def _known() -> Calibration:
@@ -55,7 +51,13 @@ def _known() -> Calibration:
 
 
 def test_every_implementation_that_may_win_is_measured_in_every_phase_against_fused_softmax() -> None:
-    found = {(*map(_mapping(cell).get, ("mechanism", "implementation")), cell.mode) for cell in _cells()}
+    found = set()
+    for cell in _cells():
+        name, implementation = (cell.attention_mapping[key] for key in ("mechanism", "implementation"))
+        found.add((name, implementation, cell.mode))
+        tokens = cell.batch_size * cell.length
+        assert tokens <= MOST_TOKENS.get(implementation, tokens)
+        assert (cell.role == "baseline") == (cell.variant == "mha(implementation=fused)")
     assert found == {
         (name, implementation, mode)
         for name in CHOOSABLE
@@ -64,24 +66,25 @@ def test_every_implementation_that_may_win_is_measured_in_every_phase_against_fu
         # It is the fused kernel under another name.
         if (name, implementation) != ("softmax", "masked")
     }
-    for cell in _cells():
-        tokens = cell.batch_size * cell.length
-        assert tokens <= MOST_TOKENS.get(_mapping(cell)["implementation"], tokens)
-        assert (cell.role == "baseline") == (cell.variant == "mha(implementation=fused)")
 
 
-def test_what_was_measured_is_what_adaptive_attention_chooses_by() -> None:
+def test_what_was_measured_is_what_adaptive_attention_chooses_by_and_the_summary_names() -> None:
     cells = _cells()
-    conclude(_rows(cells))
+    assert conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
     assert len(_known().measurements) == len(cells)
     assert _known().provenance.commit == current_machine().commit
     chooser = AdaptiveConfig(of="sinks").chooser()
+    head, *figures = calibrate.SUITE.summary(_rows(cells))
+    assert head["measured"] == len(cells)
+    assert len(figures) == len(CHOOSABLE) * len(PHASES) * len(calibrate.SETTINGS)
     for mode, phase in PHASES.items():
         at = [cell for cell in cells if (cell.mode, cell.batch_size, cell.length) == (mode, 1, 72)]
-        rivals = {_mapping(cell)["implementation"]: cell for cell in at if _mapping(cell)["mechanism"] == "sinks"}
-        fastest = min(rivals, key=lambda name: _seconds(rivals[name]))
-        rows = at[0].num_heads
-        assert chooser.choose(phase=phase, rows=rows, length=72, causal=True) == ("sinks", fastest)
+        best = min((cell for cell in at if cell.attention_mapping["mechanism"] == "sinks"), key=_seconds)
+        fastest = best.attention_mapping["implementation"]
+        chosen = chooser.choose(phase=phase, rows=best.num_heads, length=72, causal=True)
+        assert chosen == ("sinks", fastest)
+        setting = {"mechanism": "sinks", "phase": phase, "batch_size": 1, "length": 72}
+        assert {**setting, "fastest": fastest, "median_seconds": _seconds(best)} in figures
 
 
 def test_only_what_is_missing_is_measured_again_and_what_is_complete_is_up_to_date() -> None:
@@ -93,27 +96,13 @@ def test_only_what_is_missing_is_measured_again_and_what_is_complete_is_up_to_da
     assert {(cell.mode, cell.length) for cell in again} == {("forward", 1024)}
     conclude(_rows(again))
     assert _missing() == ()
-    assert len(_known().measurements) == len(cells), "what was measured twice is kept once"
     assert conclude([]) == {"calibration": str(calibration_path()), "up_to_date": True}
-    assert len(_known().measurements) == len(cells)
+    assert len(_known().measurements) == len(cells), "what was measured twice is kept once"
 
 
-@pytest.mark.parametrize("field", ["device", "mlx", "attention_zoo", "blas", "backend"])
-def test_rows_of_another_machine_or_version_leave_everything_to_measure(field: str) -> None:
-    other = current_machine().model_copy(update={field: "another"})
-    conclude([row.model_copy(update={"machine": other}) for row in _rows(_cells())])
+def test_rows_of_another_machine_leave_everything_to_measure() -> None:
+    conclude(_rows(_cells(), device="another"))
     assert _missing() == _cells()
-
-
-def test_the_summary_names_the_fastest_of_each_setting() -> None:
-    cells = [cell for cell in _cells() if cell.length == 1024]
-    head, *found = calibrate.SUITE.summary(_rows(cells))
-    assert head["measured"] == len(cells)
-    assert conclude(_rows(cells)) == {"calibration": str(calibration_path()), "up_to_date": False}
-    assert len(found) == len(CHOOSABLE) * len(PHASES)
-    for each in found:
-        own = [cell for cell in cells if _mapping(cell)["mechanism"] == each["mechanism"]]
-        assert each["median_seconds"] == min(_seconds(cell) for cell in own if PHASES[cell.mode] == each["phase"])
 
 
 @pytest.mark.parametrize("name", ["calibrate", "adaptive"])
@@ -123,8 +112,7 @@ def test_each_phase_has_one_control_which_is_neither_calibration_nor_choice(name
     assert [group.baseline.mode for group in controlled] == list(PHASES)
     rows = _rows(cell for group in groups for cell in group.cells)
     # Faster than anything: it would be chosen if it counted.
-    here, fast = current_machine(), [1e-9] * 5
-    controls = [speed_row(group.control_cell, fast).model_copy(update={"machine": here}) for group in controlled]
+    controls = _rows([group.control_cell for group in controlled], lambda cell: 1e-9)
     assert summary([*rows, *controls]) == summary(rows) != []
     if name == "calibrate":
         conclude([*rows, *controls])
@@ -136,40 +124,38 @@ def _judged(*, seconds: float, another: bool = False, rounds_id: str | None = No
 
     Adaptive attention itself takes what is said, and may say that it chose another one.
     """
-    cells = [cell for group in planned("adaptive", **JUDGED) for cell in group.cells]
-    chosen = {(cell.group, _mapping(cell)["of"], cell.detail.removeprefix("chosen=")) for cell in cells if cell.detail}
-
-    def time(cell: Cell) -> float:
-        mapping = _mapping(cell)
-        is_chosen = (cell.group, mapping["mechanism"], mapping["implementation"]) in chosen
-        return seconds if cell.detail else 1e-3 if is_chosen else 2e-3
-
-    def is_adaptive(row: Row) -> bool:
-        return row.cell is not None and bool(row.cell.detail)
-
-    rows = [speed_row(cell, noisy(time(cell), seed=cell.identity)) for cell in cells]
-    rows = altered_where(rows, is_adaptive, "timing", rounds_id=rounds_id)
-    return altered_where(rows, is_adaptive, "cell", detail="chosen=another") if another else rows
+    rows = []
+    for group in planned("adaptive", **JUDGED):
+        ours = {cell.attention_mapping["of"]: cell for cell in group.cells if cell.detail}
+        for cell in group.cells:
+            mapping = cell.attention_mapping
+            if cell.detail:
+                row = speed_row(cell, noisy(seconds, seed=cell.identity))
+                row = altered(row, "cell", detail="chosen=another") if another else row
+                rows.append(altered(row, "timing", rounds_id=rounds_id))
+            else:
+                is_chosen = ours[mapping["mechanism"]].detail == f"chosen={mapping['implementation']}"
+                rows.append(speed_row(cell, noisy(1e-3 if is_chosen else 2e-3, seed=cell.identity)))
+    return rows
 
 
 def test_choices_are_judged_at_lengths_that_were_held_out_and_where_there_are_two_to_choose_from() -> None:
-    assert {length for _, length in adaptive.SETTINGS} & {length for _, length in calibrate.SETTINGS} == set()
+    assert adaptive.SETTINGS == ((1, 96), (2, 192), (1, 384), (2, 384), (1, 768))
+    assert not {length for _, length in adaptive.SETTINGS} & {length for _, length in calibrate.SETTINGS}
     cells = [cell for group in planned("adaptive") for cell in group.cells]
-    choices = [(cell.group, _mapping(cell)["of"]) for cell in cells if cell.detail]
-    fixed = [(cell.group, _mapping(cell)["mechanism"]) for cell in cells if not cell.detail]
+    choices = [(cell.group, cell.attention_mapping["of"]) for cell in cells if cell.detail]
+    fixed = [(cell.group, cell.attention_mapping["mechanism"]) for cell in cells if not cell.detail]
     assert {(group.split(" ")[0], name) for group, name in choices} == {(m, n) for m in PHASES for n in CHOOSABLE}
     assert all(fixed.count(choice) > 1 for choice in choices)
 
 
 def test_a_cell_names_what_today_s_calibration_chooses() -> None:
-    def softmax_cell() -> Cell:
+    def softmax_cell(**seconds: float) -> Cell:
+        write_own(times("softmax", {name: {64: each} for name, each in seconds.items()}))
         cells = [cell for group in adaptive.SUITE.groups(SuiteRequest(**JUDGED)) for cell in group.cells]
         return next(cell for cell in cells if (cell.variant, cell.mode) == ("adaptive", "forward_backward"))
 
-    write_own(times("softmax", {"manual": {64: 0.5}, "fused": {64: 1.0}}))
-    before = softmax_cell()
-    write_own(times("softmax", {"manual": {64: 1.0}, "fused": {64: 0.5}}))
-    after = softmax_cell()
+    before, after = softmax_cell(manual=0.5, fused=1.0), softmax_cell(manual=1.0, fused=0.5)
     assert (before.detail, after.detail) == ("chosen=manual", "chosen=fused")
     assert before.identity != after.identity, "rows of another choice must not be taken for this one's"
 
@@ -177,21 +163,19 @@ def test_a_cell_names_what_today_s_calibration_chooses() -> None:
 @pytest.mark.parametrize(
     ("seconds", "another", "best", "tied", "slower"),
     [
-        (1e-3, False, 1.0, 1.0, False),
-        (0.999e-3, True, 0.0, 1.0, False),
-        (1.1e-3, True, 0.0, 0.0, False),
-        (1.0, False, 1.0, 1.0, True),
+        pytest.param(1e-3, False, 1.0, 1.0, False, id="the best"),
+        pytest.param(0.999e-3, True, 0.0, 1.0, False, id="tied with the best"),
+        pytest.param(1.1e-3, True, 0.0, 0.0, False, id="worse"),
+        pytest.param(1.0, False, 1.0, 1.0, True, id="slower than all, though it chose the best"),
     ],
-    ids=["the best", "tied with the best", "worse", "slower than all, though it chose the best"],
 )
-def test_choices_are_told_from_the_best_and_from_the_worst(seconds, another, best, tied, slower) -> None:
+def test_choices_are_told_from_the_best_and_from_the_worst_in_the_same_rounds(
+    seconds, another, best, tied, slower
+) -> None:
     head, *found = adaptive.SUITE.summary(_judged(seconds=seconds, another=another))
     assert len(found) == head["cells"] == len(CHOOSABLE) * len(PHASES)
     assert (head["best"], head["best_or_tied"]) == (best, tied)
     assert head["slower_than_worst"] == slower * len(found)
     assert head["met"] is (tied == 1.0 and not slower)
     assert all((each["chosen"] == each["best"]) is not another for each in found)
-
-
-def test_choices_are_held_against_times_of_the_same_rounds_only() -> None:
-    assert adaptive.SUITE.summary(_judged(seconds=1e-3, rounds_id="others")) == []
+    assert adaptive.SUITE.summary(_judged(seconds=seconds, another=another, rounds_id="others")) == []

@@ -4,36 +4,29 @@ import pytest
 
 from eval.suites import SuiteRequest
 from eval.suites.grid import MODES, SUITE
-from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names
 from zoo.config import UserError
 
-NAMES = ("mha", "hybrid_swa", "blocksparse_legacy")
-VARIANTS = tuple(map(series_named, NAMES))
-
 
 def test_every_point_asked_for_has_a_cell_of_every_variant() -> None:
-    request = SuiteRequest(
-        variants=VARIANTS,
-        lengths=(33, 65),
-        batch_sizes=(1, 3),
-        dtypes=("float32", "bfloat16"),
-        compiled=(True, False),
-        executions=("latency", "throughput"),
-        models=("gpt_tiny", "llama_tiny"),
-        modes=("forward", "step", "decode"),
-    )
-    cells = [cell for group in SUITE.groups(request) for cell in group.cells]
-    points = {
-        (c.variant, c.level, c.mode, c.model, c.length, c.batch_size, c.dtype, c.compiled, c.execution) for c in cells
+    asked = {
+        "variants": ("mha", "hybrid_swa", "blocksparse_legacy"),
+        "lengths": (33, 65),
+        "batch_sizes": (1, 3),
+        "dtypes": ("float32", "bfloat16"),
+        "compiled": (True, False),
+        "executions": ("latency", "throughput"),
     }
+    models = ("gpt_tiny", "llama_tiny")
+    request = SuiteRequest(**asked, models=models, modes=("forward", "step", "decode"))
+    cells = [cell for group in SUITE.groups(request) for cell in group.cells]
     subjects = [("op", "forward", None), ("layer", "forward", None)]
-    subjects += [("model", mode, name) for mode in request.modes or () for name in request.models or ()]
-    axes = ((33, 65), (1, 3), ("float32", "bfloat16"), (True, False), ("latency", "throughput"))
-    wanted = {(name, *subject, *axis) for name in NAMES for subject in subjects for axis in itertools.product(*axes)}
-    assert points == wanted
-    assert len(cells) == len(points)
+    subjects += [("model", mode, name) for mode in ("forward", "step", "decode") for name in models]
+    wanted = {(*subject, *axes) for subject in subjects for axes in itertools.product(*asked.values())}
+    named = ("level", "mode", "model", "variant", "length", "batch_size", "dtype", "compiled", "execution")
+    assert {tuple(getattr(cell, name) for name in named) for cell in cells} == wanted
+    assert len(cells) == len(wanted)
     heads = {(c.model, c.num_heads, c.num_kv_heads, c.head_dim, c.hidden_size) for c in cells if c.model}
     assert heads == {("gpt_tiny", 4, 4, 32, 128), ("llama_tiny", 4, 2, 32, 128)}
 
@@ -59,10 +52,9 @@ def test_what_suits_no_level_or_does_not_exist_is_refused(choices: dict[str, tup
 
 
 def test_the_summary_compares_with_the_first_variant() -> None:
-    two = tuple(map(series_named, ("mha", "swa")))
-    (group,) = SUITE.groups(SuiteRequest(variants=two, levels=("op",), lengths=(9,), modes=("forward",)))
-    rows = group_rows(group, lambda cell: 2.0 if cell.variant == "swa" else 1.0)
-    figure = SUITE.summary(rows)[-1]
+    asked = SuiteRequest(variants=("mha", "swa"), levels=("op",), lengths=(9,), modes=("forward",))
+    (group,) = SUITE.groups(asked)
+    figure = SUITE.summary(group_rows(group, lambda cell: 2.0 if cell.variant == "swa" else 1.0))[-1]
     assert figure["figure"] == "swa over mha"
-    assert figure["ratio"] == pytest.approx(2, rel=0.02)
     assert figure["low"] <= figure["ratio"] <= figure["high"]
+    assert figure["ratio"] == pytest.approx(2, rel=0.02)

@@ -1,18 +1,27 @@
 """The suites about whole models and long texts, transfer, decode and long, and what the project claims of its parts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import pytest
 
+from eval.bench import Group
 from eval.rows import Cell, Memory, Row
 from eval.suites import SuiteRequest, decode, long, targets, transfer
-from eval.suites.series import series_named
 from tests.eval.rows_factory import group_rows, planned
 from zoo.attention.catalog import attention_names, variant
 
 NUM_LAYERS = 4
 MET = {"swa_masked": 0.06, "swa": 0.01, "linear": 0.012, targets.BIDIRECTIONAL: 0.010}
 PEAKS = {("swa", 1024): 100, ("swa", 2048): 210, ("mha_tiled", 4096): 14, ("mha_manual", 4096): 100}
+
+
+def weighed_rows(suite: str, seconds: Callable[[Cell], float], memory: Callable[[Cell], Memory | None]) -> list[Row]:
+    rows = [row for group in planned(suite) for row in group_rows(group, seconds, noise=1e-4)]
+    return [row.model_copy(update={"memory": memory(row.cell)}) for row in rows]
+
+
+def left_out(groups: list[Group]) -> set[tuple[str, str]]:
+    return {(cell.group, cell.variant) for group in groups for cell in group.cells if cell.identity in group.skipped}
 
 
 def test_transfer_measures_an_op_at_the_shape_of_its_model() -> None:
@@ -32,8 +41,8 @@ def test_amdahl_s_prediction_is_exact_where_only_the_op_differs_and_none_where_i
             op = {"mha_manual": 0.010, "swa": 0.002, "linear": 0.004}.get(cell.variant, 0.008)
             return op if cell.level == "op" else op + 0.001 if cell.level == "layer" else NUM_LAYERS * op + rest
 
-        rows = [row for group in planned("transfer") for row in group_rows(group, seconds, noise=1e-4)]
-        return [figure for figure in transfer.SUITE.summary(rows) if "predicted" in figure]
+        figures = transfer.SUITE.summary(weighed_rows("transfer", seconds, lambda cell: None))
+        return [figure for figure in figures if "predicted" in figure]
 
     figures = predicted(rest=0.060)
     assert len(figures) == 2 * 3 * (len(transfer.VARIANTS) - 1)
@@ -46,32 +55,26 @@ def test_amdahl_s_prediction_is_exact_where_only_the_op_differs_and_none_where_i
 
 
 def test_every_variant_that_can_decode_is_decoded_and_caches_are_weighed_where_they_are_largest() -> None:
-    groups = planned("decode")
-    able = [
-        name
-        for name in attention_names()
-        if all(layer.capabilities.decode and layer.capabilities.causal for layer in variant(name).variants())
-    ]
-    *whole, caches = groups
-    for group in whole:
+    groups = {group.cells[0].group: group for group in planned("decode")}
+    caches = groups.pop("decode gpt_eight_heads B=1 L=512")
+    layers = {name: [layer.capabilities for layer in variant(name).variants()] for name in attention_names()}
+    able = [name for name, each in layers.items() if all(layer.decode and layer.causal for layer in each)]
+    for group in groups.values():
         assert sorted(cell.variant for cell in group.cells) == sorted(able)
         assert group.baseline.variant == "mha"
     prefilled = {f"prefill gpt_tiny B=1 L={length}" for length in (128, 512)}
     decoded = {f"decode gpt_tiny B=1 L={length}" for length in (128, 512, 1024)}
-    assert {group.cells[0].group for group in whole} == prefilled | decoded | {"decode gpt_tiny B=4 L=128"}
+    assert set(groups) == prefilled | decoded | {"decode gpt_tiny B=4 L=128"}
     assert [cell.variant for cell in caches.cells] == ["mha", "gqa(num_kv_heads=4)", "gqa(num_kv_heads=2)", "mqa"]
     assert {(cell.num_heads, cell.num_kv_heads) for cell in caches.cells} == {(8, 8)}
-    weighed = [group.cells[0].group for group in groups if group.memory]
-    assert weighed == ["decode gpt_tiny B=1 L=1024", "decode gpt_eight_heads B=1 L=512"]
+    assert [name for name, group in groups.items() if group.memory] == ["decode gpt_tiny B=1 L=1024"]
+    assert caches.memory
 
 
 def test_only_slow_forms_of_what_others_compute_are_left_out_of_the_longest_prefill() -> None:
-    groups = decode.SUITE.groups(SuiteRequest(lengths=(512, 1024)))
-    left_out = {
-        (each.group, each.variant) for group in groups for each in group.cells if each.identity in group.skipped
-    }
-    assert {group for group, _ in left_out} == {"prefill gpt_tiny B=1 L=1024"}
-    names = {name for _, name in left_out}
+    found = left_out(decode.SUITE.groups(SuiteRequest(lengths=(512, 1024))))
+    assert {group for group, _ in found} == {"prefill gpt_tiny B=1 L=1024"}
+    names = {name for _, name in found}
 
     def mechanisms(chosen: set[str]) -> set[str]:
         return {layer.mechanism for name in chosen for layer in variant(name).variants()}
@@ -80,15 +83,14 @@ def test_only_slow_forms_of_what_others_compute_are_left_out_of_the_longest_pref
 
 
 def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
-    groups = planned("decode")
-    rows = [
-        row.model_copy(update={"memory": Memory(peak_bytes=9, cache_bytes=row.cell.length)})
-        for group in groups
-        for row in group_rows(group, lambda cell: 1e-3 if cell.variant == "swa" else 2e-3)
-    ]
+    def seconds(cell: Cell) -> float:
+        return 1e-3 if cell.variant == "swa" else 2e-3
+
+    rows = weighed_rows("decode", seconds, lambda cell: Memory(peak_bytes=9, cache_bytes=cell.length))
     figures = decode.SUITE.summary(rows)
-    fastest = [figure["variant"] for figure in figures if figure["figure"] == "fastest"]
-    assert fastest[:-1] == ["swa"] * (len(groups) - 1)
+    # The last group has caches of shared heads only.
+    *fastest, _ = [figure["variant"] for figure in figures if figure["figure"] == "fastest"]
+    assert fastest == ["swa"] * (len(planned("decode")) - 1)
     decoding = {figure["variant"]: figure for figure in figures if figure["figure"] == "decoding"}
     assert decoding["mha"]["cache_bytes"] == 1024
     assert decoding["swa"]["tokens_per_second"] == pytest.approx(1000, rel=0.02)
@@ -96,42 +98,33 @@ def test_decoding_reports_tokens_and_cache_bytes_at_the_longest_cache() -> None:
 
 def test_long_texts_leave_a_cell_for_every_variant_length_and_mode_and_measure_all_that_a_user_names() -> None:
     groups = planned("long")
-    cells = [cell for group in groups for cell in group.cells]
-    points = {(cell.variant, cell.length, cell.mode) for cell in cells}
+    points = {(cell.variant, cell.length, cell.mode) for group in groups for cell in group.cells}
     assert points == {(name, length, mode) for name in long.VARIANTS for length in long.LENGTHS for mode in long.MODES}
-    skipped = {cell.identity for group in groups for cell in group.cells if cell.identity in group.skipped}
-    assert all(cell.length == 8192 for cell in cells if cell.identity in skipped)
-    measured = {cell.variant for cell in cells if cell.length == 8192 and cell.identity not in skipped}
-    assert measured == set(long.VARIANTS) - {"mha_manual", "swa_masked"}
-    asked = SuiteRequest(variants=(series_named("mha_manual"),), lengths=(16384,))
+    dense = {("forward L=8192", name) for name in ("mha_manual", "swa_masked")}
+    assert left_out(groups) == dense | {("forward_backward L=8192", name) for name in long.VARIANTS}
+    asked = SuiteRequest(variants=("mha_manual",), lengths=(16384,))
     assert [group.skipped for group in long.SUITE.groups(asked)] == [{}, {}]
 
 
 def test_exponents_of_time_and_memory_are_told_apart() -> None:
-    rows = []
-    for group in planned("long"):
-        for row in group_rows(group, lambda cell: 1e-9 * cell.length**2, noise=1e-4):
-            rows.append(row.model_copy(update={"memory": Memory(peak_bytes=64 * row.cell.length)}))
-    figures = {
-        (figure["figure"], figure["variant"]): figure["value"]
-        for figure in long.SUITE.summary(rows)
-        if figure.get("mode") == "forward_backward"
-    }
-    assert figures["exponent of time", "swa"] == pytest.approx(2, abs=0.01)
-    assert figures["exponent of peak memory", "swa"] == pytest.approx(1, abs=0.01)
+    rows = weighed_rows("long", lambda cell: 1e-9 * cell.length**2, lambda cell: Memory(peak_bytes=64 * cell.length))
+    figures = [figure for figure in long.SUITE.summary(rows) if figure.get("mode") == "forward_backward"]
+    found = {(figure["figure"], figure["variant"]): figure["value"] for figure in figures}
+    assert found["exponent of time", "swa"] == pytest.approx(2, abs=0.01)
+    assert found["exponent of peak memory", "swa"] == pytest.approx(1, abs=0.01)
 
 
-def target_rows(seconds: Mapping[str, float], peaks: Mapping[tuple[str, int], int]) -> list[Row]:
+def met(seconds: dict[str, float], peaks: dict[tuple[str, int], int], *, without: str = "") -> dict[str, bool]:
+    """Whether each target is met."""
+
     def time(cell: Cell) -> float:
         return seconds.get(cell.variant.removesuffix(" (A/A)"), 0.01)
 
-    rows = [row for group in planned("targets") for row in group_rows(group, time, noise=1e-4)]
-    weights = [peaks.get((row.cell.variant, row.cell.length)) for row in rows]
-    memories = [None if each is None else Memory(peak_bytes=each) for each in weights]
-    return [row.model_copy(update={"memory": memory}) for row, memory in zip(rows, memories, strict=True)]
+    def memory(cell: Cell) -> Memory | None:
+        known = (cell.variant, cell.length) in peaks
+        return Memory(peak_bytes=peaks[cell.variant, cell.length]) if known else None
 
-
-def met(rows: list[Row]) -> dict[str, bool]:
+    rows = [row for row in weighed_rows("targets", time, memory) if row.cell.group != without]
     return {figure["figure"]: figure["met"] for figure in targets.SUITE.summary(rows) if "met" in figure}
 
 
@@ -146,13 +139,11 @@ def met(rows: list[Row]) -> dict[str, bool]:
     ],
 )
 def test_a_ratio_on_the_wrong_side_misses_its_target_alone(seconds, peaks, missed: list[str]) -> None:
-    wanted = {name: name not in missed for name in targets.TARGETS}
-    assert met(target_rows(MET | seconds, PEAKS | peaks)) == wanted
+    assert met(MET | seconds, PEAKS | peaks) == {name: name not in missed for name in targets.TARGETS}
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    found = met([row for row in target_rows(MET, {}) if row.cell.group != "window"])
-    assert found == {"time of causal linear attention over bidirectional": True}
+    assert met(MET, {}, without="window") == {"time of causal linear attention over bidirectional": True}
     *others, linear = planned("targets")
     assert [(cell.causal, cell.variant) for cell in linear.cells] == [(True, "linear"), (False, targets.BIDIRECTIONAL)]
     assert [group.memory for group in others] == [False, True, True, True]
