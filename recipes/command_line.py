@@ -40,6 +40,8 @@ _ITEMS, _ITEMS_OR_LISTS = (
 )
 # Longest value that follows Hydra's grammar, whose parser is slow: a list of thousands of numbers.
 _LIMIT_CHARACTERS = 20_000
+# Values of any grammar, which need no parser to tell.
+_PLAIN = re.compile(r"-?\d{1,9}(\.\d{1,9})?|true|false|null", re.ASCII)
 # How to say of a group that may be left out that it is: "keep" the attention that a checkpoint has.
 _NOTHING = {"attention": ("null", "keep")}
 # Of keys, and of YAMLs, which are files.
@@ -177,7 +179,8 @@ def _value(script: str, key: str, value: str, *, sweep: bool) -> str:
     if inside_a_value or not all(is_text(hint) or is_texts(hint) for hint in hints):
         if "${" in value:
             raise UserError(f"{key} must be written out, for ${{…}} is filled in only in YAMLs; got {shortened(value)}")
-        _parsed(f"{key}={value}")
+        if not _PLAIN.fullmatch(value):
+            _parsed(f"{key}={value}")
         return value
     texts = any(map(is_texts, hints))
     if sweep and value.strip():

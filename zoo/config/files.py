@@ -7,6 +7,7 @@ one line that names the file. What the content has to be is then for `from_mappi
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
@@ -199,22 +200,18 @@ def parse_yaml(text: str, *, where: str) -> Any:
         UserError: If it is no such YAML, or its aliases stand for more than anybody means.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
-            return None
-        if _num_nodes(node, {}, LIMIT_DEPTH) > _LIMIT_NODES:
-            raise UserError(f"{where} must stand for at most {_LIMIT_NODES} values; its aliases stand for more")
-        # Not parsed a second time: PyYAML's parser is slow, and libyaml's overruns the stack where nesting has no end.
-        return yaml.SafeLoader("").construct_document(node)
+        node, num_nodes = _composed(text)
+        if num_nodes <= _LIMIT_NODES:
+            # Not parsed a second time: libyaml's parser overruns the stack where nesting has no end.
+            return None if node is None else yaml.SafeLoader("").construct_document(node)
     except yaml.YAMLError as error:
         raise UserError(f"{where} must be YAML; {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserError(f"{where} must be nested at most {LIMIT_DEPTH} deep; it is deeper") from None
-    except UserError:
-        raise
     except (ValueError, TypeError, OverflowError) as error:
         # A date that no calendar has, a number of thousands of digits, a key that is a list.
         raise UserError(f"{where} must be YAML; {error}") from None
+    raise UserError(f"{where} must stand for at most {_LIMIT_NODES} values; its aliases stand for more")
 
 
 def read_yaml_mapping(path: Path, *, what: str, limit: int = LIMIT_BYTES) -> dict[str, Any]:
@@ -305,6 +302,12 @@ def _within_depth(value: Any, depth: int) -> bool:
         if not level:
             return True
     return False
+
+
+@functools.lru_cache(maxsize=64)  # PyYAML's parser is slow, and the few YAMLs of variants are read again and again.
+def _composed(text: str) -> tuple[yaml.Node | None, int]:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    return node, 0 if node is None else _num_nodes(node, {}, LIMIT_DEPTH)
 
 
 def _num_nodes(node: yaml.Node, known: dict[int, int], depth: int) -> int:
