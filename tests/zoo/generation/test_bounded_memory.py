@@ -1,5 +1,6 @@
 """Mechanisms with a bounded cache write without end in constant memory."""
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from tests.zoo.generation.models import TOKENIZER, decodable, tiny_model
 from zoo.attention.catalog import variant
 from zoo.generation import GenerationConfig, stream_batch, stream_text
 
-# Python objects of one moment and MLX's own bookkeeping; four bytes for each of a thousand tokens would be as much.
-SLACK_BYTES = 4_096
+# Python objects of one moment and MLX's own bookkeeping; four bytes for each of four hundred tokens would be more.
+SLACK_BYTES = 1_024
 
 
 def bounded() -> list[str]:
@@ -55,6 +56,8 @@ def memory_while_writing(
     for number, _ in enumerate(stream, start=1):
         if number % (every * len(prompts)) == 0:
             mx.synchronize()
+            # What waits in cycles to be found is no token's.
+            gc.collect()
             measured.append((sum(layer.nbytes for layer in caches), mx.get_active_memory()))
     assert len(measured) == num_tokens // every
     return measured
@@ -68,18 +71,15 @@ def assert_constant(measured: list[tuple[int, int]]) -> None:
         assert abs(active - active_bytes) <= SLACK_BYTES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attention", bounded())
-def test_fourteen_hundred_tokens_need_no_more_memory_than_two_hundred(attention):
-    assert_constant(memory_while_writing(attention, 1_400, every=200))
+def test_five_hundred_tokens_need_no_more_memory_than_one_hundred(attention):
+    assert_constant(memory_while_writing(attention, 500, every=100))
 
 
-@pytest.mark.parametrize("prompts", [["abc"], ["abc", "d"]], ids=["alone", "batch"])
-@pytest.mark.parametrize("attention", ["swa"])
-def test_a_window_stays_bounded_alone_and_in_a_batch(attention, prompts):
-    assert_constant(memory_while_writing(attention, 600, every=200, prompts=prompts))
+def test_a_window_stays_bounded_in_a_batch():
+    assert_constant(memory_while_writing("swa", 500, every=100, prompts=["abc", "d"]))
 
 
 def test_the_measure_sees_a_cache_that_grows():
     with pytest.raises(AssertionError):
-        assert_constant(memory_while_writing("mha", 600, every=200))
+        assert_constant(memory_while_writing("mha", 200, every=100))

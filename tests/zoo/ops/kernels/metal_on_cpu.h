@@ -74,20 +74,30 @@ inline void resume() {
   setcontext(&thread.context);
 }
 
-inline void barrier() {
-  Thread& self = (*threads)[current];
-  ++self.barriers;
-  const long mine = self.barriers;
-  for (bool waiting = true; waiting && problem.empty();) {
-    waiting = false;
-    for (const Thread& each : *threads) {
-      if (each.done && each.barriers < mine) {
-        fail("a thread ended while others wait at a barrier");
-      }
-      waiting = waiting || each.barriers < mine;
-    }
-    if (waiting) yield();
+// Threads that wait for each other: none of them is further ahead than the next meeting. Whoever comes last opens it.
+struct Meeting {
+  long opened = 0;   // meetings so far
+  int arrived = 0;   // at the next one
+  int ended = 0;     // threads that come to none any more
+};
+inline Meeting all_threads;
+inline std::vector<Meeting> lanes;  // of each SIMD group
+
+inline void meet(Meeting& meeting, int size, const char* what_if_one_ended) {
+  const long mine = meeting.opened + 1;
+  if (++meeting.arrived == size) {
+    meeting.arrived = 0;
+    meeting.opened = mine;
   }
+  while (meeting.opened < mine && problem.empty()) {
+    if (meeting.ended > 0) fail(what_if_one_ended);
+    else yield();
+  }
+}
+
+inline void barrier() {
+  ++(*threads)[current].barriers;
+  meet(all_threads, threads->size(), "a thread ended while others wait at a barrier");
 }
 
 // The values of all lanes of this SIMD group.
@@ -96,18 +106,8 @@ inline const float* exchange(float value) {
   std::vector<float>& values = given[self.exchanges % 2];
   values[current] = value;
   ++self.exchanges;
-  const long mine = self.exchanges;
-  const int first = current / kLanes * kLanes;
-  for (bool waiting = true; waiting && problem.empty();) {
-    waiting = false;
-    for (int lane = first; lane < first + kLanes; ++lane) {
-      const Thread& each = (*threads)[lane];
-      if (each.done && each.exchanges < mine) fail("a lane ended while its SIMD group waits for it");
-      waiting = waiting || each.exchanges < mine;
-    }
-    if (waiting) yield();
-  }
-  return values.data() + first;
+  meet(lanes[current / kLanes], kLanes, "a lane ended while its SIMD group waits for it");
+  return values.data() + current / kLanes * kLanes;
 }
 
 // An array of the device: bounds are checked, and what is written is noted.
@@ -221,6 +221,8 @@ const char* run(int threads_of_group, int groups_x, int groups_y, int groups_z, 
       for (int x = 0; x < groups_x; ++x) {
         group = {unsigned(x), unsigned(y), unsigned(z)};
         memory.reset(memory_size);
+        all_threads = Meeting();
+        lanes.assign(threads_of_group / kLanes, Meeting());
         for (Thread& each : all) {
           each.stack.resize(kStack);
           each.begun = each.done = false;
@@ -232,6 +234,8 @@ const char* run(int threads_of_group, int groups_x, int groups_y, int groups_z, 
           makecontext(&each.context, [] {
             (*running)(Place{unsigned(current), 0, 0}, current % kLanes, current / kLanes, group);
             (*threads)[current].done = true;
+            ++all_threads.ended;
+            ++lanes[current / kLanes].ended;
             _longjmp(scheduler, 1);
           }, 0);
         }
