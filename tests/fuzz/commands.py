@@ -1,6 +1,7 @@
 """Whole commands inside this process: overrides and files of a run that anybody may have touched."""
 
 import contextlib
+import functools
 import io
 import json
 import random
@@ -175,6 +176,7 @@ def _yaml(tree: Any) -> bytes:
         return b"a: " + b"[" * 2000
 
 
+@functools.cache
 def _keys(name: str, *chosen: str) -> list[tuple[str, Any]]:
     """Keys and values of a command, nested ones with their dots; without those of a run that is long on purpose."""
     from hydra import compose, initialize_config_dir

@@ -1,5 +1,6 @@
 """Small models whose text is lively enough that a misplaced token changes it."""
 
+import functools
 from typing import Any
 
 import mlx.core as mx
@@ -35,13 +36,14 @@ def tiny_model(attention: str | dict[str, Any], **choices: Any) -> Any:
     return model.eval()
 
 
-def decodable() -> list[str]:
+@functools.cache
+def decodable() -> tuple[str, ...]:
     """The shipped variants that can generate."""
-    return [
+    return tuple(
         name
         for name in attention_names()
         if all(each.capabilities.decode and not each.capabilities.refusal for each in variant(name).variants())
-    ]
+    )
 
 
 def random_text(length: int, *, seed: int = 0) -> str:
