@@ -43,7 +43,7 @@ def line_of(cell: Cell) -> tuple[float, ...]:
 
 
 def printed(name: str) -> tuple[float, ...]:
-    return tuple(1000 * seconds for seconds in PRINTED[name]["seconds"])
+    return tuple(1000 * seconds for seconds in PRINTED[name].values())
 
 
 def as_published(cell: Cell) -> float:
