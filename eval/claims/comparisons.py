@@ -80,8 +80,8 @@ class Ratio(Rule):
             texts.append(f"the baseline's first call takes {cold:.1f} times its median")
         if self.noise:
             controls = [pair.ratio.value for pair in measurements.controls(self.where)]
-            largest = f"largest ratio of an A/A control {max(controls):.2f}x over {len(controls)}" if controls else ""
-            texts.append(largest or "no A/A control")
+            largest = f"largest ratio of an A/A control {max(controls, default=1):.2f}x over {len(controls)}"
+            texts.append(largest if controls else "no A/A control")
         if self.own_target is not None:
             ends = [known(pair.ratio) for pair in pairs]
             met = sum(high <= self.own_target for _, high in ends)
@@ -122,8 +122,8 @@ class Mean(Rule):
         if len(groups) < 2:
             raise MissingRowsError(f"one {axis} only ({self.where})")
         means = {place: _mean(group) for place, group in groups.items()}
-        first, *_, last = groups
         values = [mean.value for mean in means.values()]
+        first, *_, last = groups
         name = f"{axis} {first} over {last}"
         return Reading(
             figures=[(name, _mean(groups[first], groups[last]))],

@@ -68,10 +68,9 @@ class Where(Entry):
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is there."""
-        if self.model is not None and self.model not in (cell.model or ""):
-            return False
-        there = {**vars(cell), "num_kv_heads": cell.num_kv_heads or cell.num_heads, "model": self.model}
-        return all(value is None or value == there[name] for name, value in self)
+        there = {**vars(cell), "num_kv_heads": cell.num_kv_heads or cell.num_heads}
+        in_model = self.model is None or self.model in (cell.model or "")
+        return in_model and all(value in (None, there[name]) for name, value in self if name != "model")
 
     def at(self, length: int) -> "Where":
         """The same at one length."""
@@ -161,10 +160,8 @@ class Measurements:
     ) -> dict[Any, Trained]:
         """What two trained variants have in each setting in which two seeds at least have both.
 
-        Args:
-            variants: Their names.
-            read: The setting and the figure of a row; None: it is none of these. Of a seed's several, the last counts,
-                and what an evaluation says counts before a training's own last value.
+        `read` tells the setting and the figure of a row, or None if it is none of these. Of a seed's several rows the
+        last counts, and what an evaluation says counts before a training's own last value.
         """
         found: dict[Any, dict[int, dict[str, tuple[float, Row]]]] = {}
         for row in sorted(self.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
