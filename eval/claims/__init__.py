@@ -12,26 +12,17 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from eval.claims.claim import ELSEWHERE, KINDS, Claim, Finding, Judged, Reading, Rule, Verdict
-from eval.claims.lengths import Crossing, Ranking
+from eval.claims.comparisons import Crossing, Mean, Ranking, Ratio
 from eval.claims.measurements import Entry, Line, Measurements, MissingRowsError, Series
 from eval.claims.quantities import Absolute
-from eval.claims.ratios import Mean, Product, Ratio, Training
 from eval.rows import Row
-from eval.statistics import Contrast, Crossover
+from eval.statistics import Crossover
 from zoo.config import UserError
 from zoo.config.errors import require, shortened
 from zoo.config.files import read_yaml_mapping
 
 FOLDER = Path(__file__).parents[1] / "replications"
-RULES: Mapping[str, type[Rule]] = {
-    "ratio": Ratio,
-    "mean": Mean,
-    "product": Product,
-    "training": Training,
-    "crossing": Crossing,
-    "ranking": Ranking,
-    "absolute": Absolute,
-}
+RULES: Mapping[str, type[Rule]] = {each.__name__.lower(): each for each in (Ratio, Mean, Crossing, Ranking, Absolute)}
 _DEVICES = {"metal": "Apple's GPU", "cpu": "a CPU"}
 # Figures that a text lists one by one.
 _MOST_LISTED = 8
@@ -69,7 +60,7 @@ def read_claims(path: Path) -> list[Claim]:
     place, claims = "file", []
     try:
         file = _File.model_validate(content)
-        context: dict[str, Any] = {"series": {}, "lines": printed_lines(content), "where": file.where}
+        context: dict[str, Any] = {"series": {}, "lines": printed_lines(content)}
         for name, fields in file.series.items():
             place = f"series {name}"
             context["series"][name] = Series.model_validate({"label": name, **fields})
@@ -80,7 +71,11 @@ def read_claims(path: Path) -> list[Claim]:
             require(isinstance(judged_by, dict), "judge", "be a mapping of a rule and what it takes", judged_by)
             rule = str(judged_by.get("rule"))
             require(rule in RULES, "rule", "be one", rule, allowed=RULES)
-            takes = {key: value for key, value in judged_by.items() if key != "rule"}
+            where = judged_by.get("where", {})
+            require(isinstance(where, dict), "where", "be a mapping of a cell's fields", where)
+            takes = {key: value for key, value in judged_by.items() if key != "rule"} | {
+                "where": {**file.where, **where}
+            }
             made = RULES[rule].model_validate(takes, context=context)
             claims.append(Claim.model_validate({"id": name, "source": file.source, **fields, "judge": made}))
     except ValidationError as error:
@@ -101,18 +96,14 @@ def _mistake(error: ValidationError) -> str:
 
 
 def printed_lines(content: Mapping[str, Any]) -> dict[str, Line]:
-    """Lines of a file's table, without their gaps: `lengths`, and `seconds`, from milliseconds."""
+    """Lines of a file's table, from milliseconds, without their gaps."""
+    lengths = content.get("lengths", ())
     lines: dict[str, Line] = {}
-    table = content.get("lengths", ())
+    rule = "have a figure or null for each of the lengths"
     for name, milliseconds in content.get("lines", {}).items():
-        require(
-            len(milliseconds) == len(table),
-            f"line {name}",
-            "have a figure or null for each of the lengths",
-            milliseconds,
-        )
-        cells = [each for each in zip(table, milliseconds, strict=True) if each[1] is not None]
-        lines[name] = {"lengths": [length for length, _ in cells], "seconds": [ms / 1000 for _, ms in cells]}
+        require(len(milliseconds) == len(lengths), f"line {name}", rule, milliseconds)
+        cells = zip(lengths, milliseconds, strict=True)
+        lines[name] = {length: each / 1000 for length, each in cells if each is not None}
     return lines
 
 
@@ -138,7 +129,9 @@ def judge(rows: Sequence[Row], claims: Sequence[Claim] | None = None) -> list[Fi
 def _finding(claim: Claim, measurements: Measurements) -> Finding:
     rule = claim.judge
     reading = rule.read(measurements)
-    held, figure, ours, reasons = _outcome(rule, reading)
+    judged = rule.judge(reading)
+    shown = rule.shown(judged)
+    held, reasons = _outcome(rule, reading, judged, shown)
     verdict = _verdict(held)
     elsewhere = rule.only_on not in ("", measurements.backend)
     if rule.defect and isinstance(held, bool):
@@ -149,45 +142,41 @@ def _finding(claim: Claim, measurements: Measurements) -> Finding:
         here = f"On this device: {verdict}." if isinstance(held, bool) and not rule.defect else ""
         reasons = [device, here, *reasons]
         verdict = ELSEWHERE
-    identities = tuple(dict.fromkeys(row.identity for row in reading.rows))
-    settled = verdict not in ("not measured", ELSEWHERE)
-    if identities and claim.on_apple and settled and measurements.backend != "metal":
+    settled = reading.rows and verdict not in ("not measured", ELSEWHERE)
+    if settled and claim.on_apple and measurements.backend != "metal":
         reasons.append(f"Published on Apple's GPU; the verdict is for {measurements.device}.")
-    if identities and measurements.other_devices:
-        reasons.append(f"Rows of {', '.join(measurements.other_devices)} are not in it.")
-    value = figure.length if isinstance(figure, Crossover) else figure.value if figure else None
-    low, high = (figure.low, figure.high) if figure else (None, None)
-    reason = " ".join(each for each in reasons if each)
+    figure = reading.own or (shown.figure if shown else None)
     return Finding(
-        claim=claim, verdict=verdict, ours=ours, value=value, low=low, high=high, reason=reason, identities=identities
+        claim=claim,
+        verdict=verdict,
+        ours="; ".join([*_listed(judged, shown, rule, reading), *reading.beside]),
+        value=figure.length if isinstance(figure, Crossover) else figure.value if figure else None,
+        low=figure.low if figure else None,
+        high=figure.high if figure else None,
+        reason=" ".join(each for each in reasons if each),
+        identities=tuple(dict.fromkeys(row.identity for row in reading.rows)),
     )
 
 
-def _outcome(rule: Rule, reading: Reading) -> tuple[bool | Verdict, Contrast | Crossover | None, str, list[str]]:
-    """Whether the claim holds, or a verdict that no figure gives; our figure; all of ours in words; and the reasons."""
-    judged = rule.judge(reading)
-    shown = rule.shown(judged)
-    if rule.judged == "most":
-        share = sum(each.holds for each in judged) / len(judged)
-        ours = f"so in {share:.0%}, undecided in {sum(each.is_open for each in judged)} of {len(judged)} cells"
-        reasons = [_claimed(rule, reading, len(judged)), "Most are more than half.", rule.note]
-        return share > 0.5, Contrast(value=share, low=None, high=None), ours, reasons
+def _outcome(
+    rule: Rule, reading: Reading, judged: Sequence[Judged], shown: Judged | None
+) -> tuple[bool | Verdict, list[str]]:
+    """Whether the claim holds, or a verdict that no figure gives; and the reasons."""
     held: bool | Verdict = reading.holds
+    reasons = [_claimed(rule, reading), reading.reason, rule.note]
     failing = [each for each in judged if not each.holds and (rule.judged != "shown" or each is shown)]
-    ours = "; ".join([*_listed(judged, shown, rule, reading), *reading.beside])
-    reasons = [_claimed(rule, reading, len(judged)), reading.reason, rule.note]
     if failing and held is True:
-        held, against = False, [each.words for each in failing if not each.is_open]
+        held, decided = False, [each for each in failing if not each.is_open]
         if len(judged) > 1 and rule.judged == "each":
-            named = "; ".join((against or [each.words for each in failing])[:_MOST_LISTED])
+            named = "; ".join(each.words for each in (decided or failing)[:_MOST_LISTED])
             reasons.append(f"Not so in {len(failing)} of {len(judged)}: {named}.")
-        if not against:
+        if not decided:
             reasons.append("Undecided: an interval holds what is claimed, and what is not.")
     if rule.explains:
         absent = "" if held else " What is to be explained is not there."
         reasons.insert(0, f"A time does not show what it was spent on.{absent}")
         held = ELSEWHERE if held is True else held
-    return held, reading.own or (shown.figure if shown else None), ours, reasons
+    return held, reasons
 
 
 def _verdict(held: bool | Verdict) -> Verdict:
@@ -205,12 +194,13 @@ def _listed(judged: Sequence[Judged], shown: Judged | None, rule: Rule, reading:
     return [f"{ends} over {len(judged)} cells", f"{rule.show} {shown.words}"]
 
 
-def _claimed(rule: Rule, reading: Reading, num_figures: int) -> str:
+def _claimed(rule: Rule, reading: Reading) -> str:
     """What is claimed; where several figures are published of one of ours, also which of them hold."""
     published = [reading.form.format(figure) for figure in rule.figures or (1.0,)]
-    if rule.kind == ("figure",) and num_figures == 1 < len(published):
+    if rule.kind == ("figure",) and len(reading.figures) == 1 < len(published):
         alone = [rule.model_copy(update={"figures": (figure,)}).judge(reading)[0] for figure in rule.figures]
         published = [f"{text} ({_verdict(each.holds)})" for text, each in zip(published, alone, strict=True)]
     joined = (" to " if KINDS[rule.kind[0]].needs == 2 else ", ").join(published)
     words = ", ".join(KINDS[kind].words.format(joined) for kind in rule.kind)
-    return f"{reading.of}, {words}." if words and reading.of else ""
+    most = " Most are more than half." if rule.judged == "most" else ""
+    return f"{reading.of}, {words}.{most}" if words and reading.of else ""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from eval.claims.measurements import Entry, Measurements, MissingRowsError, Scope, as_list
+from eval.claims.measurements import Entry, Measurements, MissingRowsError, Where, as_list
 from eval.query import Measured
 from eval.rows import Row
 from eval.statistics import Contrast, Crossover
@@ -32,16 +32,12 @@ _COUNT_TOLERANCE = 0.005
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a rule reads from rows.
+    """What a rule reads from rows: figures with their names, which say of what or where, and all rows that were used.
 
-    Attributes:
-        figures: Each with its name, which says of what or where.
-        of: What they are, and `form` how a number of them is printed.
-        counted: Whether those without an interval are counted or summed up; else a single sample left them without.
-        holds: False, or a verdict, where something beside the figures settles the claim.
-        own: The claim's figure, where it is none of the figures.
-        beside: What else was measured, and `reason` what else a reader must know, in words.
-        rows: All that were used.
+    `of` says what the figures are, and `form` how a number of them is printed; those without an interval are `counted`
+    or summed up, or else a single sample left them without. `holds` is False, or a verdict, where something beside the
+    figures settles the claim. `own` is the claim's figure where it is none of these. `beside` says what else was
+    measured, and `reason` what else a reader must know.
     """
 
     figures: Sequence[tuple[str, Contrast]] = ()
@@ -49,7 +45,7 @@ class Reading:
     form: str = "{:.2f}x"
     counted: bool = False
     holds: bool | Verdict = True
-    own: Contrast | Crossover | None = None
+    own: Crossover | None = None
     beside: Sequence[str] = ()
     reason: str = ""
     rows: Sequence[Measured | Row] = ()
@@ -84,7 +80,9 @@ KINDS = {
     # Absolute figures.
     "amount": _Kind("published {}", 1, lambda low, at, high, told: overlaps(low, high, told)),
     "count": _Kind("published {}", 1, lambda low, at, high, told: abs(at - told[0]) <= _COUNT_TOLERANCE),
-    "slope": _Kind("published {}", 1, lambda low, at, high, told: _same_slope(low, high, told[0])),
+    "slope": _Kind(
+        "published {}", 1, lambda low, at, high, told: low - SLOPE_TOLERANCE <= told[0] <= high + SLOPE_TOLERANCE
+    ),
 }
 # One kind for all figures, or one for each.
 Kinds = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
@@ -100,29 +98,20 @@ class Judged(NamedTuple):
 
 
 class Rule(Entry, abc.ABC):
-    """How one claim is judged: what is read, which is up to the rules that inherit, and what is claimed of it.
+    """How one claim is judged: what is read, which is up to the rules that inherit, and what is claimed of it."""
 
-    Attributes:
-        where: The cells.
-        kind: What is claimed of the figures, by the names of `KINDS`.
-        figures: The published ones.
-        show: Which figure is the claim's: the last, the last or the first that does not hold, an extreme one, or none.
-        judged: Whether each figure has to hold, or the shown one alone, or most of them.
-        defect: Why the published figure is of other functions than it names, or of other software; empty if it is not.
-        note: What else a reader must know.
-        only_on: Back end whose rows alone settle it; empty for any.
-        explains: Whether the claim explains a time: no row settles that, but what it explains has to be there.
-    """
-
-    where: Scope
-    kind: Kinds
-    figures: tuple[float, ...] = ()
-    show: Show = "failing"
-    judged: Literal["each", "shown", "most"] = "each"
-    defect: str = ""
-    note: str = ""
-    only_on: Literal["", "metal", "cpu"] = ""
-    explains: bool = False
+    where: Where = Field(description="the cells")
+    kind: Kinds = Field(description="what is claimed of the figures, by the names of `KINDS`")
+    figures: tuple[float, ...] = Field((), description="the published ones")
+    show: Show = Field("failing", description="which figure is the claim's; failing: the first such, or else the last")
+    judged: Literal["each", "shown", "most"] = Field("each", description="which figures have to hold")
+    defect: str = Field(
+        "", description="why the published figure is of other functions, or of other software; if it is"
+    )
+    note: str = Field("", description="what else a reader must know")
+    only_on: Literal["", "metal", "cpu"] = Field("", description="back end whose rows alone settle it; empty for any")
+    # No row settles what a time was spent on, but what is explained has to be there.
+    explains: bool = Field(False, description="whether the claim explains a time")
 
     @model_validator(mode="after")
     def _has_figures(self) -> Self:
@@ -134,18 +123,10 @@ class Rule(Entry, abc.ABC):
 
     @abc.abstractmethod
     def read(self, measurements: Measurements) -> Reading:
-        """What the rows say.
-
-        Raises:
-            MissingRowsError: If they say nothing.
-        """
+        """What the rows say; a MissingRowsError if they say nothing."""
 
     def judge(self, reading: Reading) -> list[Judged]:
-        """Each figure, judged.
-
-        Raises:
-            MissingRowsError: If one should have an interval, and has none.
-        """
+        """Each figure, or the share that holds, where most have to; a MissingRowsError where an interval is missing."""
         each_its_own = self.kind == ("figure",) and 1 < len(self.figures) == len(reading.figures)
         judged = []
         for index, (name, figure) in enumerate(reading.figures):
@@ -156,6 +137,10 @@ class Rule(Entry, abc.ABC):
             inside = [min(max(value, low), high) for value in (low, high, 1.0, told[0])]
             is_open = not held and any(holds(value, value, value, told) for value in inside)
             judged.append(Judged(figure, f"{name}: {with_interval(figure, reading.form)}", held, is_open))
+        if self.judged == "most":
+            share = sum(each.holds for each in judged) / len(judged)
+            words = f"so in {share:.0%}, undecided in {sum(each.is_open for each in judged)} of {len(judged)} cells"
+            return [Judged(Contrast(value=share, low=None, high=None), words, share > 0.5, False)]
         return judged
 
     def shown(self, judged: Sequence[Judged]) -> Judged | None:
@@ -172,36 +157,21 @@ class Rule(Entry, abc.ABC):
 
 
 class Claim(Entry):
-    """A published statement.
+    """A published statement."""
 
-    Attributes:
-        id: Names it, for good.
-        source: Who states it.
-        statement: What it says, in a sentence.
-        published: Its figure, as printed.
-        on_apple: Whether it is about Apple's GPU: False where it is of another device, or the same on any.
-        judge: By which rule.
-    """
-
-    id: str
-    source: str
-    statement: str
-    published: str
-    on_apple: bool = True
-    judge: Rule
+    id: str = Field(description="names it, for good")
+    source: str = Field(description="who states it")
+    statement: str = Field(description="what it says, in a sentence")
+    published: str = Field(description="its figure, as printed")
+    on_apple: bool = Field(True, description="false where it is of another device than Apple's GPU, or the same on any")
+    judge: Rule = Field(description="by which rule")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A claim and what the rows say of it.
+    """A claim, the verdict on it, our figures in words, why the verdict, and the identities of the rows used.
 
-    Attributes:
-        claim: The claim.
-        verdict: On it.
-        ours: Our figures, in words.
-        value: Our figure in the claim's own terms, with `low` and `high`, the ends of its 95 % interval; None: none.
-        reason: Why the verdict, and what else a reader must know.
-        identities: Of the rows used.
+    `value` is our figure in the claim's own terms, `low` and `high` the ends of its 95 % interval; None: there is none.
     """
 
     claim: Claim
@@ -215,11 +185,7 @@ class Finding:
 
 
 def known(found: Contrast) -> tuple[float, float]:
-    """Both ends of an interval.
-
-    Raises:
-        MissingRowsError: If there is none, because there was one sample only.
-    """
+    """Both ends of an interval; a MissingRowsError if there is none, because there was one sample only."""
     if found.low is None or found.high is None:
         raise MissingRowsError("a single sample has no interval")
     return found.low, found.high
@@ -245,7 +211,3 @@ def _same_ratio(low: float, high: float, published: float) -> bool:
 
 def _ties(low: float, high: float) -> bool:
     return low >= 1 - FIGURE_TOLERANCE and high <= 1 + FIGURE_TOLERANCE
-
-
-def _same_slope(low: float, high: float, published: float) -> bool:
-    return low <= published + SLOPE_TOLERANCE and high >= published - SLOPE_TOLERANCE

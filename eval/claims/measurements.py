@@ -1,12 +1,11 @@
 """Rows of one device, found by what they measured, and paired where they were timed in the same rounds."""
 
-import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from eval.query import Measured, Pair, pairs_of
+from eval.query import Measured, Pair, by_device, pairs_of
 from eval.rows import Cell, Quality, Row
 from zoo.attention.mechanism import resolved_kv_heads
 from zoo.config.errors import require
@@ -30,22 +29,15 @@ class Entry(BaseModel):
 
 
 class Series(Entry):
-    """One line of a figure: a mechanism, how it is computed, and those of its parameters that matter.
-
-    Attributes:
-        label: In texts.
-        variant: The whole name of a cell's series, for what is none of a mechanism.
-        num_kv_heads: Key/value heads that a softmax variant asks for; None: it leaves them to the model.
-        causal: Of the cell; None: either.
-    """
+    """One line of a figure: a mechanism, how it is computed, and those of its parameters that matter."""
 
     label: str
-    variant: str | None = None
+    variant: str | None = Field(None, description="the whole name of a cell's series, for what is none of a mechanism")
     mechanism: str | None = None
     implementation: str | None = None
-    parameters: Mapping[str, int] = Field(default_factory=dict)
-    num_kv_heads: int | None = None
-    causal: bool | None = None
+    parameters: Mapping[str, int] = {}
+    num_kv_heads: int | None = Field(None, description="what a softmax variant asks for; none: the model's own number")
+    causal: bool | None = Field(None, description="of the cell; none: either")
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is of this series."""
@@ -76,10 +68,9 @@ class Where(Entry):
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is there."""
-        if self.model is not None and self.model not in (cell.model or ""):
-            return False
-        there = {**vars(cell), "num_kv_heads": cell.num_kv_heads or cell.num_heads, "model": self.model}
-        return all(value is None or value == there[name] for name, value in self)
+        there = {**vars(cell), "num_kv_heads": cell.num_kv_heads or cell.num_heads}
+        in_model = self.model is None or self.model in (cell.model or "")
+        return in_model and all(value in (None, there[name]) for name, value in self if name != "model")
 
     def at(self, length: int) -> "Where":
         """The same at one length."""
@@ -105,49 +96,34 @@ def _named(what: str) -> BeforeValidator:
     return BeforeValidator(named)
 
 
-def _scope(given: Any, info: ValidationInfo) -> Any:
-    """The file's own `where`, with what an entry says otherwise."""
-    return {**info.context["where"], **given} if info.context and isinstance(given, Mapping) else given
-
-
 NamedSeries = Annotated[Series, _named("series")]
 SomeSeries = Annotated[tuple[NamedSeries, ...], Field(min_length=1), BeforeValidator(as_list)]
-# A line of a printed table: `lengths` and `seconds`.
-Line = Mapping[str, Any]
+# A line of a printed table: seconds at each length.
+Line = Mapping[int, float]
 NamedLine = Annotated[Line, _named("lines")]
-Scope = Annotated[Where, BeforeValidator(_scope), Field(default_factory=dict, validate_default=True)]
+# Figures of two trained variants, seed by seed, and their rows.
+Trained = tuple[list[float], list[float], list[Row]]
 
 
 class Measurements:
-    """The rows of one device."""
+    """The rows of one device, the one with most speed rows: devices never mix."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        """Keeps the rows of the device that has most speed rows, the newest of each identity; devices never mix."""
-        devices = collections.Counter(row.machine.device for row in rows if row.kind == "speed")
-        devices = devices or collections.Counter(row.machine.device for row in rows)
-        self.device = devices.most_common(1)[0][0] if devices else None
-        self.other_devices = sorted(set(devices) - {self.device})
-        own = [row for row in rows if row.machine.device == self.device]
-        own.sort(key=lambda row: (row.recorded_at, row.identity))
-        self.rows = list({row.identity: row for row in own}.values())
-        self.backend = self.rows[0].machine.backend if self.rows else None
-        self.speed = [Measured(row=row, cell=row.cell) for row in self.rows if row.kind == "speed" and row.cell]
+        """Keeps the newest row of each identity."""
+        devices = by_device(sorted(rows, key=lambda row: (row.recorded_at, row.identity)))
+        self.rows = next(iter(devices.values()), [])
+        self.speed = [Measured(row=row, cell=row.cell) for row in self.rows if row.cell]
+        self.device, self.backend = None, None
+        if self.rows:
+            self.device, self.backend = self.rows[0].machine.device, self.rows[0].machine.backend
 
     def find(self, where: Where, series: Series | None = None) -> list[Measured]:
         """Speed rows, of one series or any, whatever their status, A/A controls aside; plain settings first."""
-        found = [
-            each
-            for each in self.speed
-            if each.cell.role != "control" and where.holds(each.cell) and (series is None or series.holds(each.cell))
-        ]
-        return sorted(found, key=lambda each: _unusual(each.cell))
+        there = [each for each in self.speed if each.cell.role != "control" and where.holds(each.cell)]
+        return sorted((each for each in there if series is None or series.holds(each.cell)), key=_unusual)
 
     def timed(self, where: Where, series: Series) -> Measured:
-        """The first that has times.
-
-        Raises:
-            MissingRowsError: If none has.
-        """
+        """The first that has times; without any, a MissingRowsError."""
         found = self.find(where, series)
         timed = next((each for each in found if each.timing is not None), None)
         if timed is None:
@@ -156,11 +132,7 @@ class Measurements:
         return timed
 
     def pairs(self, above: Series, below: Series, where: Where) -> list[Pair]:
-        """Every pair of two series that were timed against each other.
-
-        Raises:
-            MissingRowsError: If there is none.
-        """
+        """Every pair of two series that were timed against each other; without any, a MissingRowsError."""
         pairs = pairs_of(self.find(where, above), self.find(where, below))
         if not pairs:
             self.timed(where, above)
@@ -169,11 +141,7 @@ class Measurements:
         return pairs
 
     def by_length(self, above: Series, below: Series, where: Where, needed: Sequence[int]) -> dict[int, Pair]:
-        """The first pair of every length that has one, shortest first.
-
-        Raises:
-            MissingRowsError: If a needed length has none.
-        """
+        """The first pair of every length that has one, shortest first; a MissingRowsError if a needed one has none."""
         for length in needed:
             self.pairs(above, below, where.at(length))
         found: dict[int, Pair] = {}
@@ -187,6 +155,27 @@ class Measurements:
         controls, baselines = ([each for each in there if each.cell.role == role] for role in ("control", "baseline"))
         return pairs_of(controls, baselines)
 
+    def by_seed(
+        self, variants: Sequence[str], read: Callable[[Quality], tuple[Any, float] | None]
+    ) -> dict[Any, Trained]:
+        """What two trained variants have in each setting in which two seeds at least have both.
+
+        `read` tells the setting and the figure of a row, or None if it is none of these. Of a seed's several rows the
+        last counts, and what an evaluation says counts before a training's own last value.
+        """
+        found: dict[Any, dict[int, dict[str, tuple[float, Row]]]] = {}
+        for row in sorted(self.rows, key=lambda row: row.quality is None or not row.quality.is_of_training):
+            if row.quality and row.quality.variant in variants and (figure := read(row.quality)) is not None:
+                own = found.setdefault(figure[0], {}).setdefault(row.quality.seed, {})
+                own[row.quality.variant] = figure[1], row
+        trained = {}
+        for setting, seeds in found.items():
+            both = [own for _, own in sorted(seeds.items()) if len(own) == 2]
+            if len(both) > 1:
+                first, second = ([own[variant][0] for own in both] for variant in variants)
+                trained[setting] = first, second, [row for own in both for _, row in own.values()]
+        return trained
+
 
 def variant_kv_heads(cell: Cell) -> int | None:
     """Key/value heads that a cell's variant asks for; None where it leaves them to the model."""
@@ -198,37 +187,5 @@ def rows_of(pairs: Iterable[Pair]) -> list[Measured]:
     return [each for pair in pairs for each in (pair.numerator, pair.denominator)]
 
 
-class Trained(NamedTuple):
-    """Figures of two trained variants, seed by seed, and their rows."""
-
-    first: list[float]
-    second: list[float]
-    rows: list[Row]
-
-
-def by_seed(
-    rows: Iterable[Row], variants: Sequence[str], read: Callable[[Quality], tuple[Any, float] | None]
-) -> dict[Any, Trained]:
-    """What two trained variants have in each setting in which two seeds at least have both.
-
-    Args:
-        rows: Of a seed's several, the last counts.
-        variants: Their names.
-        read: The setting and the figure of a row; None: it is none of these.
-    """
-    found: dict[Any, tuple[dict[int, tuple[float, Row]], dict[int, tuple[float, Row]]]] = {}
-    for row in rows:
-        if row.quality is not None and row.quality.variant in variants and (figure := read(row.quality)) is not None:
-            own = found.setdefault(figure[0], ({}, {}))[variants.index(row.quality.variant)]
-            own[row.quality.seed] = figure[1], row
-    trained = {}
-    for setting, sides in found.items():
-        seeds = sorted(set(sides[0]) & set(sides[1]))
-        if len(seeds) > 1:
-            first, second = ([side[seed][0] for seed in seeds] for side in sides)
-            trained[setting] = Trained(first, second, [side[seed][1] for side in sides for seed in seeds])
-    return trained
-
-
-def _unusual(cell: Cell) -> tuple[bool, ...]:
-    return cell.dtype != "float32", not cell.compiled, cell.execution != "latency"
+def _unusual(each: Measured) -> tuple[bool, ...]:
+    return each.cell.dtype != "float32", not each.cell.compiled, each.cell.execution != "latency"

@@ -1,4 +1,4 @@
-"""The rule about figures that are no ratios, and the quantities that it reads.
+"""The rule about figures by name, and the quantities that it reads.
 
 A further quantity is a function from the rule and the rows to a `Reading`, and a line of `QUANTITIES`.
 """
@@ -13,53 +13,63 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from eval.claims.claim import Kinds, Reading, Rule, Show, known, with_interval
-from eval.claims.measurements import Measurements, MissingRowsError, NamedLine, SomeSeries, Trained, by_seed, rows_of
-from eval.query import Measured
+from eval.claims.measurements import Measurements, MissingRowsError, NamedLine, NamedSeries, SomeSeries, rows_of
+from eval.query import Measured, grouped
 from eval.rows import Quality
-from eval.statistics import Contrast, constant_relative_spread, holm, paired_difference, scaling_exponent
+from eval.statistics import (
+    Contrast,
+    constant_relative_spread,
+    contrast,
+    holm,
+    logarithms,
+    paired_difference,
+    paired_ratio,
+    scaling_exponent,
+)
 from zoo.attention.catalog import variant_mapping
 from zoo.attention.function import function_of
 from zoo.config.errors import require
 
+# How `compare.py` names models that were fine-tuned on tokens alone.
+_FINETUNED_MODEL = ", finetune"
+_FINETUNED = "Settled by fine-tuning a real checkpoint of the Llama family, paired by seed, of another size."
+_SCALED = "Settled by training steps of a small Llama-shaped model: not by fine-tuning, and not by the named model."
+
 
 class Absolute(Rule):
-    """A figure that is no ratio.
+    """A figure by its name, where no other rule reads it."""
 
-    Attributes:
-        quantity: What is read, by the names in `QUANTITIES`.
-        of: Whether each cell counts, their mean, or the longest cell alone, whose figure has an interval.
-        series: Whose, and of some quantities what it is compared with.
-        lengths: Those that are read; of a series, each has to be there.
-        line: Of the source's own table.
-        model: Which the figure is about; another model's settles nothing. None for any.
-        variants: Trained ones, the first of which the claim is about.
-        given: What arithmetic takes.
-    """
-
-    quantity: str
+    quantity: str = Field(description="a name in `QUANTITIES`, which tells which of the following fields it takes")
     kind: Kinds = ("any",)
     show: Show = "largest"
-    of: Literal["cells", "mean", "longest"] = "cells"
-    series: SomeSeries = ()
-    lengths: tuple[int, ...] = ()
-    line: NamedLine = Field(default_factory=dict)
-    model: str | None = None
-    variants: tuple[str, ...] = ()
-    given: Mapping[str, float] = Field(default_factory=dict)
+    what: str = Field("", description="the figure in words, where its name does not do")
+    # Of the three, only the longest cell's figure has an interval.
+    of: Literal["cells", "mean", "longest"] = Field("cells", description="each cell, their mean, or the longest cell")
+    series: SomeSeries = Field((), description="whose, and of some quantities what it is compared with")
+    lengths: tuple[int, ...] = Field((), description="those that are read; of a series, each has to be there")
+    terms: tuple[tuple[NamedSeries, int, float], ...] = Field((), description="a series, a length and a power each")
+    line: NamedLine = Field({}, description="of the source's own table")
+    model: str | None = Field(None, description="which the figure is about; another model's settles nothing")
+    variants: tuple[str, ...] = Field((), description="trained ones, the first of which the claim is about")
+    given: Mapping[str, float] = Field({}, description="what arithmetic takes")
 
     @model_validator(mode="after")
     def _has_what_it_takes(self) -> Self:
         require(self.quantity in QUANTITIES, "quantity", "be one", self.quantity, allowed=QUANTITIES)
-        there = {"series": len(self.series), "lengths": len(self.lengths), "line": 1 if self.line else 0}
-        there |= {"variants": len(self.variants), **dict.fromkeys(self.given, 1)}
-        for name, number in QUANTITIES[self.quantity].takes.items():
-            require(there.get(name, 0) >= number, name, f"be {number} for {self.quantity}", there.get(name, 0))
+        takes = QUANTITIES[self.quantity].takes
+        own = self.model_fields_set - Rule.model_fields.keys() - {"quantity", "given"}
+        given = {name: getattr(self, name) for name in own} | {name: [number] for name, number in self.given.items()}
+        for name in given:
+            require(name in takes, "a key", f"be one that {self.quantity} takes", name, allowed=takes)
+        for name, needed in takes.items():
+            there = len(given.get(name, ())) if needed else 0
+            require(there >= needed, name, f"be {needed} for {self.quantity}", there)
         return self
 
     def read(self, measurements: Measurements) -> Reading:
         """The quantity, in all rows that have it."""
         quantity = QUANTITIES[self.quantity]
-        of = self.quantity.replace("_", " ")
+        of = self.what or self.quantity.replace("_", " ")
         return dataclasses.replace(quantity.read(self, measurements), of=of, form=quantity.form, counted=True)
 
     def cells(self, measurements: Measurements) -> list[Measured]:
@@ -70,11 +80,16 @@ class Absolute(Rule):
         return [each for where in places for each in measurements.find(where, *self.series[:1])]
 
 
-Read = Callable[[Absolute, Measurements], Reading]
+class _Quantity(NamedTuple):
+    """How a quantity is read and printed, and which fields of the rule it takes, how many of each at least."""
+
+    read: Callable[[Absolute, Measurements], Reading]
+    form: str
+    takes: Mapping[str, int]
 
 
-def _each_cell(of: Callable[[Measured, float], float | None]) -> Read:
-    """Reads what follows from a row and its seconds, of each cell, of their mean, or of the longest cell."""
+def _each_cell(of: Callable[[Measured, float], float | None], form: str, *, num_series: int = 1) -> _Quantity:
+    """What follows from a row and its seconds, of each cell, of their mean, or of the longest cell."""
 
     def read(rule: Absolute, measurements: Measurements) -> Reading:
         cells = [each for each in rule.cells(measurements) if each.timing]
@@ -86,7 +101,6 @@ def _each_cell(of: Callable[[Measured, float], float | None]) -> Read:
         if rule.of == "cells":
             return Reading(figures=figures, rows=rows)
         if rule.of == "mean":
-            form = QUANTITIES[rule.quantity].form
             beside = [f"from {form.format(min(values))} to {form.format(max(values))}"]
             figures = [(f"mean of {len(found)} cells", _point(statistics.fmean(values)))]
             return Reading(figures=figures, beside=beside, rows=rows)
@@ -98,7 +112,7 @@ def _each_cell(of: Callable[[Measured, float], float | None]) -> Read:
         settles = rule.model in (None, longest.cell.model)
         return Reading(figures=figures, holds=True if settles else "not measured", rows=[longest])
 
-    return read
+    return _Quantity(read, form, {"series": num_series, "lengths": 0, "of": 0, "model": 0})
 
 
 def _output_difference(rule: Absolute, measurements: Measurements) -> Reading:
@@ -128,77 +142,98 @@ def _slope(rule: Absolute, measurements: Measurements) -> Reading:
 
 
 def _printed_slope(rule: Absolute, measurements: Measurements) -> Reading:
-    slope = scaling_exponent(rule.line["lengths"], [[seconds] for seconds in rule.line["seconds"]])
+    slope = scaling_exponent(list(rule.line), [[seconds] for seconds in rule.line.values()])
     return Reading(figures=[("power of N by least squares from the printed single means", slope)])
+
+
+def _product(rule: Absolute, measurements: Measurements) -> Reading:
+    """Of powers of times, such as one step over another."""
+    rows = [measurements.timed(rule.where.at(length), series) for series, length, _ in rule.terms]
+    product = contrast([logarithms(row.samples) for row in rows], [power for *_, power in rule.terms]).exponential
+    known(product)
+    return Reading(figures=[(rule.what, product)], rows=rows)
+
+
+def _training_ratio(rule: Absolute, measurements: Measurements) -> Reading:
+    """The first variant's training over the second's, of each model, the longest last: fine-tunings, or else steps."""
+
+    def read(quality: Quality) -> tuple[tuple[object, ...], float] | None:
+        if quality.tokens_per_second is None or not quality.model.endswith(_FINETUNED_MODEL):
+            return None
+        return (quality.model, quality.data, quality.steps, quality.settings), 1 / quality.tokens_per_second
+
+    figures, used = [], []
+    for (model, _, steps, _), (above, below, rows) in measurements.by_seed(rule.variants, read).items():
+        ways = {(row.quality.variant, row.quality.implementation) for row in rows if row.quality}
+        computed = " and ".join(sorted(" by ".join(filter(None, way)) for way in ways))
+        figures.append((f"{model} ({steps} steps, {len(above)} seeds, {computed})", paired_ratio(above, below)))
+        used += rows
+    if figures:
+        return Reading(figures=sorted(figures, key=lambda figure: figure[0]), reason=_FINETUNED, rows=used)
+    pairs = measurements.pairs(rule.series[0], rule.series[1], rule.where)
+    pairs.sort(key=lambda pair: (pair.cell.length, pair.cell.batch_size))
+    for pair in pairs:
+        known(pair.ratio)
+        figures.append((f"{pair.cell.model}, B={pair.cell.batch_size}, L={pair.cell.length}", pair.ratio))
+    return Reading(figures=figures, reason=_SCALED, rows=rows_of(pairs))
 
 
 def _p_value(rule: Absolute, measurements: Measurements) -> Reading:
     """Welch's, at the first length, and whether the first series is faster there."""
-    pairs = measurements.by_length(rule.series[0], rule.series[1], rule.where, rule.lengths[:1])
-    tested = {length: p for length, pair in pairs.items() if (p := pair.ratio.p_value) is not None}
     length = rule.lengths[0]
-    if length not in tested:
+    pairs = measurements.by_length(rule.series[0], rule.series[1], rule.where, [length])
+    ratio, tested = pairs[length].ratio, [p for pair in pairs.values() if (p := pair.ratio.p_value) is not None]
+    if ratio.p_value is None:
         raise MissingRowsError("a single sample, or equal ones, cannot be tested")
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    ratio = pairs[length].ratio
+    corrected = _point(dict(zip(tested, holm(tested), strict=True))[ratio.p_value])
     name = f"Welch's p at N={length} after Holm's correction over {len(tested)} lengths"
-    figures, beside = [(name, _point(corrected[length]))], [f"ratio {with_interval(ratio)}, below 1 if faster"]
-    return Reading(figures=figures, holds=ratio.value < 1, beside=beside, rows=rows_of(pairs.values()))
+    beside = [f"ratio {with_interval(ratio)}, below 1 if faster"]
+    return Reading(figures=[(name, corrected)], holds=ratio.value < 1, beside=beside, rows=rows_of(pairs.values()))
 
 
-def _saving(size: Callable[[Measured], int | None]) -> Read:
-    """Reads what share of bytes a series saves over another, in each group that holds both."""
+def _saving(size: Callable[[Measured], int | None]) -> _Quantity:
+    """What share of bytes a series saves over another, in each group that holds both."""
 
     def read(rule: Absolute, measurements: Measurements) -> Reading:
-        held: list[dict[str, Measured]] = [{}, {}]
-        for own, series in zip(held, rule.series[:2], strict=True):
-            for each in measurements.find(rule.where, series):
-                if size(each):
-                    own.setdefault(f"{each.cell.suite}, {each.cell.group}", each)
+        of_series = [filter(size, measurements.find(rule.where, series)) for series in rule.series[:2]]
+        ours, theirs = (grouped(own, lambda each: f"{each.cell.suite}, {each.cell.group}") for own in of_series)
         figures, rows = [], []
-        for name in held[0].keys() & held[1].keys():
-            both = [own[name] for own in held]
-            ours, theirs = (size(each) or 1 for each in both)
-            figures.append((f"{name} ({ours:,} against {theirs:,} bytes)", _point(1 - ours / theirs)))
-            rows += both
+        for name in sorted(ours.keys() & theirs.keys()):
+            rows += [ours[name][0], theirs[name][0]]
+            own, other = (size(each) or 1 for each in rows[-2:])
+            figures.append((f"{name} ({own:,} against {other:,} bytes)", _point(1 - own / other)))
         if not figures:
-            raise MissingRowsError(
-                f"no bytes of both {' and '.join(each.label for each in rule.series)} ({rule.where})"
-            )
-        return Reading(figures=sorted(figures, key=lambda figure: figure[0]), rows=rows)
+            both = " and ".join(each.label for each in rule.series)
+            raise MissingRowsError(f"no bytes of both {both} ({rule.where})")
+        return Reading(figures=figures, rows=rows)
 
-    return read
+    return _Quantity(read, "{:.1%}", {"series": 2})
 
 
 def _quality_cost(rule: Absolute, measurements: Measurements) -> Reading:
-    """Bits per byte of the first variant minus those of the second; beside them accuracy."""
-    found = [_trained(rule, measurements, metric) for metric in ("bits_per_byte", "accuracy")]
-    losses, recall = ([(name, paired_difference(each.first, each.second)) for name, each in own] for own in found)
-    if not losses:
-        raise MissingRowsError(
-            f"no bits per byte of {' and '.join(rule.variants)} at equal tokens, of two seeds at least"
-        )
-    costs = [known(each)[0] > 0 for _, each in losses] + [known(each)[1] < 0 for _, each in recall]
-    beside = [f"{name}: {with_interval(each, '{:.3f}')}" for name, each in recall]
-    rows = [row for own in found for _, each in own for row in each.rows]
-    return Reading(figures=losses, holds=any(costs), beside=beside, rows=rows)
-
-
-def _trained(rule: Absolute, measurements: Measurements, metric: str) -> list[tuple[str, Trained]]:
-    """What both variants have, for every task and setting that both were trained on."""
+    """Bits per byte of the first variant minus those of the second, where both were trained; beside them accuracy."""
 
     def read(quality: Quality) -> tuple[tuple[object, ...], float] | None:
         # Of the whole task only: where along an axis the difference lies is another table.
-        asked = quality.quantity == metric and quality.budget == "equal_tokens" and quality.is_overall
-        if quality.value is None or not asked:
+        asked = quality.budget == "equal_tokens" and quality.is_overall
+        if quality.value is None or not asked or quality.quantity not in ("bits_per_byte", "accuracy"):
             return None
         steps = "" if quality.steps is None else f", {quality.steps} steps"
-        name = f"{' minus '.join(rule.variants)}, {metric} of {quality.task} ({quality.model}, {quality.data}{steps})"
-        return (name, quality.trained_on, quality.measured_on, quality.terms), quality.value
+        name = f"{' minus '.join(rule.variants)}, {quality.quantity} of {quality.task}"
+        name += f" ({quality.model}, {quality.data}{steps})"
+        return (quality.quantity, name, quality.trained_on, quality.measured_on, quality.terms), quality.value
 
-    # What an evaluation says counts before a training's own last value of the same seed.
-    rows = sorted(measurements.rows, key=lambda row: row.quality is None or not row.quality.is_of_training)
-    return [(setting[0], trained) for setting, trained in by_seed(rows, rule.variants[:2], read).items()]
+    found = measurements.by_seed(rule.variants[:2], read)
+    costs = [(metric, name, paired_difference(*pairs)) for (metric, name, *_), (*pairs, _) in found.items()]
+    losses = [(name, cost) for metric, name, cost in costs if metric == "bits_per_byte"]
+    recall = [(name, cost) for metric, name, cost in costs if metric == "accuracy"]
+    if not losses:
+        both = " and ".join(rule.variants)
+        raise MissingRowsError(f"no bits per byte of {both} at equal tokens, of two seeds at least")
+    worse = [known(cost)[0] > 0 for _, cost in losses] + [known(cost)[1] < 0 for _, cost in recall]
+    beside = [f"{name}: {with_interval(cost, '{:.3f}')}" for name, cost in recall]
+    rows = [row for *_, own in found.values() for row in own]
+    return Reading(figures=losses, holds=any(worse), beside=beside, rows=rows)
 
 
 def _logit_difference(rule: Absolute, measurements: Measurements) -> Reading:
@@ -269,25 +304,19 @@ def _place(each: Measured) -> str:
     return place + (f", {nodes} operations" if nodes else "")
 
 
-class _Quantity(NamedTuple):
-    """How a quantity is read and printed, and which fields of the rule it takes, how many of each."""
-
-    read: Read
-    form: str
-    takes: Mapping[str, int]
-
-
 QUANTITIES = {
-    "tokens_per_second": _Quantity(_each_cell(_tokens_per_second), "{:,.0f} tokens/s", {"series": 1}),
-    "milliseconds": _Quantity(_each_cell(lambda _, seconds: 1000 * seconds), "{:.2f} ms", {"series": 1}),
-    "utilisation": _Quantity(_each_cell(_utilisation), "{:.1%}", {"series": 1}),
-    "spread": _Quantity(_each_cell(lambda each, _: each.times.coefficient_of_variation), "{:.1%}", {}),
+    "tokens_per_second": _each_cell(_tokens_per_second, "{:,.0f} tokens/s"),
+    "milliseconds": _each_cell(lambda _, seconds: 1000 * seconds, "{:.2f} ms"),
+    "utilisation": _each_cell(_utilisation, "{:.1%}"),
+    "spread": _each_cell(lambda each, _: each.times.coefficient_of_variation, "{:.1%}", num_series=0),
     "slope": _Quantity(_slope, "{:.2f}", {"series": 1, "lengths": 2}),
     "printed_slope": _Quantity(_printed_slope, "{:.2f}", {"line": 1}),
+    "product": _Quantity(_product, "{:.2f}x", {"terms": 1, "what": 1}),
+    "training_ratio": _Quantity(_training_ratio, "{:.2f}x", {"variants": 2, "series": 2, "what": 1}),
     "p_value": _Quantity(_p_value, "{:.2g}", {"series": 2, "lengths": 1}),
-    "peak_saving": _Quantity(_saving(lambda each: each.peak_bytes), "{:.1%}", {"series": 2}),
-    "cache_saving": _Quantity(_saving(lambda each: each.cache_bytes), "{:.1%}", {"series": 2}),
-    "output_difference": _Quantity(_output_difference, "{:.2g}", {"series": 1}),
+    "peak_saving": _saving(lambda each: each.peak_bytes),
+    "cache_saving": _saving(lambda each: each.cache_bytes),
+    "output_difference": _Quantity(_output_difference, "{:.2g}", {"series": 1, "lengths": 0}),
     "quality_cost": _Quantity(_quality_cost, "{:.3f}", {"variants": 2}),
     "logit_difference": _Quantity(_logit_difference, "{:.1e}", {"variants": 1}),
     "printed_spread": _Quantity(_printed_spread, "", {"num_means": 1, "share": 1}),

@@ -8,6 +8,7 @@ from eval.claims import FOLDER, Finding, all_claims, judge, printed_lines
 from eval.claims.measurements import variant_kv_heads
 from eval.replications import grid48
 from eval.rows import Cell, Memory, Row, Work
+from eval.rows.schema import Status
 from eval.suites import decode, long, transfer
 from eval.suites.series import published_series
 from tests.eval.rows_factory import altered, group_rows, planned, quality_row, untimed_row
@@ -22,33 +23,23 @@ Times = Callable[[Cell], float]
 LENGTHS = (128, 256, 512, 1024)
 PRINTED = printed_lines(read_yaml_mapping(FOLDER / "attnbench.yaml", what="claims"))
 
-MASKED = {32: (1.22, 1.60, 1.80, 5.00), 64: (1.24, 1.69, 1.84, 5.10), 128: (1.25, 1.34, 1.83, 5.05)}
 
-
-def line_of(cell: Cell) -> tuple[float, ...]:
-    """Published milliseconds of a cell's series at 128 to 1024; gaps and what was never published are filled in."""
+def as_published(cell: Cell) -> float:
+    """Seconds of a cell's series in the article; gaps and what was never published are filled in."""
     mapping = cell.attention_mapping
     match mapping["mechanism"], mapping["implementation"]:
         case "softmax", _:
-            return printed({1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA"))
-        case "sliding_window", "masked":
-            return MASKED[mapping["window_size"]]
-        case "sliding_window", "gather_slices":
-            return (7.08, 12.35, 26.0, 60.0)
-        case "sliding_window", _:
-            return tuple(2 * ms for ms in MASKED[64])
+            name = {1: "MQA (kv=1)", 4: "GQA (kv=4)"}.get(mapping.get("num_kv_heads"), "MHA")
+        case "sliding_window", implementation:
+            if (implementation, mapping["window_size"], cell.length) == ("masked", 128, 256):
+                return 1.34e-3
+            name = "SWA (gather)" if implementation.startswith("gather") else "MaskedSWA"
         case "linear", _:
-            return (2.64, 3.18, 5.94, 9.0) if cell.causal else printed("LinearAttn")
-    return printed(f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})")
-
-
-def printed(name: str) -> tuple[float, ...]:
-    return tuple(1000 * seconds for seconds in PRINTED[name]["seconds"])
-
-
-def as_published(cell: Cell) -> float:
-    """Seconds."""
-    return line_of(cell)[LENGTHS.index(cell.length)] / 1000
+            name = "CausalLinear" if cell.causal else "LinearAttn"
+        case _:
+            name = f"BlockSparse (bs={64 if mapping['block_size'] == 64 else 32})"
+    slower = 2 if mapping["implementation"] == "chunked" and name == "MaskedSWA" else 1
+    return slower * PRINTED[name].get(cell.length, 6e-5 * cell.length)
 
 
 def grid_as_published(cell: Cell) -> float:
@@ -67,38 +58,26 @@ def suite_rows(groups: Sequence[Group], seconds: Times, *, rounds: int = ROUNDS)
 
 
 @functools.cache
-def planned_steps() -> tuple[Group, ...]:
-    variants = tuple(map(published_series, ("mha_manual", "mha", "blocksparse", "linear")))
-    return tuple(transfer.plan(variants=variants, models=("llama_tiny", "gpt_tiny")))
-
-
-def attnbench_rows(seconds: Times, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS) -> list[Row]:
-    groups = [
-        group for group in planned("attnbench", modes=("forward",), lengths=LENGTHS) if group.baseline.length in lengths
-    ]
-    return suite_rows(groups, seconds, rounds=rounds)
-
-
-@functools.cache
-def published_attnbench() -> tuple[Row, ...]:
-    """The published layers' rows; kept, for they take a second to make."""
-    return tuple(attnbench_rows(as_published))
+def attnbench_rows(
+    seconds: Times = as_published, *, rounds: int = ROUNDS, lengths: tuple[int, ...] = LENGTHS
+) -> tuple[Row, ...]:
+    """The published layers; kept, for they take a second to make."""
+    return tuple(suite_rows(planned("attnbench", modes=("forward",), lengths=lengths), seconds, rounds=rounds))
 
 
 def grid_rows(
     seconds: Times = grid_as_published,
     *,
     utilisation: float = 0.95,
-    kernel: bool = False,
+    kernel: Status = "unavailable",
     batch_sizes: tuple[int, ...] = (1, 2, 4),
 ) -> list[Row]:
-    """The grid, with or without the kernel that only Metal has."""
+    """The grid, and what became of the kernel that only Metal has."""
     found = []
-    groups = planned("grid48", batch_sizes=(1, 2, 4), lengths=(64, 128, 256))
-    for row in suite_rows([each for each in groups if each.baseline.batch_size in batch_sizes], seconds):
+    for row in suite_rows(planned("grid48", batch_sizes=batch_sizes, lengths=(64, 128, 256)), seconds):
         assert row.cell is not None
-        if row.cell.variant == grid48.KERNEL and not kernel:
-            found.append(untimed_row(row.cell, status="unavailable", reason="there is no Metal here"))
+        if row.cell.variant == grid48.KERNEL and kernel != "ok":
+            found.append(untimed_row(row.cell, status=kernel, reason="there is no Metal here"))
             continue
         tokens = row.cell.batch_size * row.cell.length
         found.append(row.model_copy(update={"work": Work(useful_flops=1, tokens=tokens, utilisation=utilisation)}))
@@ -109,25 +88,25 @@ def wrapper_rows(seconds: Times = lambda cell: 1e-3, *, rounds: int = ROUNDS) ->
     return suite_rows(planned("wrapper"), seconds, rounds=rounds)
 
 
-def layout_rows(seconds: Mapping[str, float]) -> list[Row]:
+def layout_rows() -> list[Row]:
     """Inputs in several layouts; a name stands for every layout that holds it."""
-    return suite_rows(
-        planned("layouts"), lambda cell: next(value for name, value in seconds.items() if name in cell.variant)
-    )
+    return suite_rows(planned("layouts"), lambda cell: next(LAYOUTS[name] for name in LAYOUTS if name in cell.variant))
 
 
 def step_rows(fused_over_manual: float, *, blocks: float = 0.5) -> list[Row]:
     """Ops, layers and models; the models' training steps too. The others take a second."""
     seconds = {"mha": fused_over_manual, "blocksparse": blocks}
-    return suite_rows(planned_steps(), lambda cell: seconds.get(cell.variant, 1.0))
+    variants = tuple(map(published_series, ("mha_manual", "mha", "blocksparse", "linear")))
+    groups = transfer.plan(variants=variants, models=("llama_tiny", "gpt_tiny"))
+    return suite_rows(groups, lambda cell: seconds.get(cell.variant, 1.0))
 
 
-def decode_rows(cache_bytes: Mapping[int, int], *, model: str = decode.CACHE_MODEL) -> list[Row]:
+def decode_rows(cache_bytes: Mapping[int, int]) -> list[Row]:
     """Caches of the models that are decoded; those of one model by their KV heads."""
     rows = []
     for row in suite_rows([group for group in planned("decode") if group.memory], lambda cell: 1e-3):
         assert row.cell is not None
-        if row.cell.role != "control" and row.cell.model == model:
+        if row.cell.role != "control" and row.cell.model == decode.CACHE_MODEL:
             size = cache_bytes.get(variant_kv_heads(row.cell) or row.cell.num_heads, 1)
             rows.append(row.model_copy(update={"memory": Memory(peak_bytes=9 * size, cache_bytes=size)}))
     return rows
@@ -154,10 +133,10 @@ def quality_rows(figures: Mapping[str, Sequence[float]], **fields: str) -> list[
 def published_world() -> tuple[Row, ...]:
     """Rows in which everything is as the sources have it, on a CPU."""
     return (
-        *published_attnbench(),
+        *attnbench_rows(),
         *grid_rows(),
         *wrapper_rows(),
-        *layout_rows(LAYOUTS),
+        *layout_rows(),
         *step_rows(0.85),
         *decode_rows({8: 8000, 4: 4000, 2: 2000, 1: 1000}),
         *memory_rows({"mha_manual": 9000, "mha": 800}),
@@ -188,6 +167,7 @@ def on_metal(rows: Sequence[Row]) -> list[Row]:
 
 
 YES, NO, OTHER = "reproduced", "not reproduced", "different functions compared"
+ELSEWHERE, UNMEASURED = "not measurable on this device", "not measured"
 
 
 def like_for_like(finding: Finding) -> str:
