@@ -57,7 +57,7 @@ format: $(VENV)/.dev ## put every file into the project's format
 
 # Speed first, alone on the machine; then the trainings, two at a time. Every line goes on where it was stopped. The
 # budgets are above what the suites take on two cores, so that a slower machine leaves out cells rather than take hours.
-results: $(VENV)/.native ## measure every variant and write the report (45 minutes on two cores; goes on where it stopped)
+results: $(VENV)/.native ## measure every variant and write the report (about an hour on two cores; goes on where it stopped)
 	$(call measure,suite=calibrate budget_minutes=2.5)
 	$(call measure,suite=adaptive budget_minutes=2)
 	$(call measure,suite=wrapper rounds=40 budget_minutes=2.5)
