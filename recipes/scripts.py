@@ -37,6 +37,10 @@ class RefusedError(UserError):
         self.reason = reason
 
 
+class DiedError(UserError):
+    """A script ended without a result and without a word of refusal: killed, or by a fault."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Script:
     """A command to run once.
@@ -73,7 +77,9 @@ class ScriptRunner:
             The JSON object that it printed last.
 
         Raises:
-            UserError: If it ended with an error; carries the last line of its log.
+            RefusedError: If it refused what it was asked for.
+            DiedError: If it ended otherwise without a result; both carry the last line of its log.
+            UserError: If its log cannot be written, or scripts were stopped.
         """
         try:
             script.log.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +107,9 @@ class ScriptRunner:
         if process.returncode != 0 or not lines:
             reason = _last_line(script.log)
             message = f"{script.name} failed ({_ending(process.returncode)}): {reason}"
-            raise RefusedError(message, reason=reason) if process.returncode == _REFUSED else UserError(message)
+            if self._stopped:
+                raise UserError(message)
+            raise RefusedError(message, reason=reason) if process.returncode == _REFUSED else DiedError(message)
         return json.loads(lines[-1])
 
     def stop(self) -> None:
