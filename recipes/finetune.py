@@ -11,9 +11,11 @@ from omegaconf import DictConfig
 
 from recipes.healing import healing_stages
 from recipes.job import Job, this_job
+from recipes.launch import TrainingLaunchConfig
 from recipes.receipts import leave_receipt
+from recipes.run_start import in_run_folder
 from recipes.surgery import SurgeryConfig, look, operate
-from recipes.training_run import TrainingRun, in_run_folder, loaders_of
+from recipes.training_run import TrainingRun, loaders_of
 from zoo.checkpoints import LoadedCheckpoint, load_whole
 from zoo.checkpoints.adapters import weights_fingerprint
 from zoo.checkpoints.foreign_adapters import load_adapters, write_mlx_lm, write_peft
@@ -36,6 +38,7 @@ from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationC
 from zoo.models.classification import CLASSIFIER_HEAD, classifier_for, with_head_of
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
+from zoo.runtime.processes import connected
 from zoo.runtime.seeds import seed_everything
 from zoo.training import (
     DistillationConfig,
@@ -79,6 +82,7 @@ class FinetuneRecipe:
         device: Back end.
         dtype: Of the forward and backward pass, and of frozen weights.
         allow_large: Whether to begin what will not fit into memory.
+        launch: Processes that train together.
     """
 
     data: dict[str, Any]
@@ -99,6 +103,7 @@ class FinetuneRecipe:
     device: str = "auto"
     dtype: str = "auto"
     allow_large: bool = False
+    launch: TrainingLaunchConfig = dataclasses.field(default_factory=TrainingLaunchConfig)
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "checkpoint", "be the folder of a checkpoint or of a run", self.checkpoint)
@@ -257,7 +262,7 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
             "surgery": surgery,
         },
     )
-    if surgery is not None:
+    if surgery is not None and connected().leads:
         # For when the run goes on; not before, since a run that cannot begin leaves nothing.
         folder.write_surgery(surgery)
     state = run.resumed()

@@ -1,6 +1,7 @@
 """Continues one prompt, streamed to stdout, or several in one batch; an encoder fills masks, or says what a text is."""
 
 import dataclasses
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 from omegaconf import DictConfig
 
+from recipes.launch import LaunchConfig, launched
 from recipes.speaker import (
     Speaker,
     SpeakerRecipe,
@@ -34,8 +36,10 @@ from zoo.generation import (
     stream_text,
 )
 from zoo.models import Load, ModelConfig, ModelPrice
+from zoo.models.sharding import shard
 from zoo.runtime.backend import parse_dtype
 from zoo.runtime.memory import require_room
+from zoo.runtime.processes import Processes, connected
 from zoo.training.signals import StopRequest
 
 _log = logging.getLogger(__name__)
@@ -43,6 +47,9 @@ _log = logging.getLogger(__name__)
 # How long a prompt that does not come is waited for without a word.
 _SILENT_SECONDS = 1.0
 _OF_ONE_TEXT = ("prompt_cache", "save_prompt_cache", "kv_bits", "draft_checkpoint")
+_NOT_SHARED = ("prompt_cache", "save_prompt_cache", "draft_checkpoint")
+# Tokens after which several processes ask each other whether to stop.
+_ASKED_EVERY = 16
 # Of probabilities, how many are shown; the JSON has them all.
 _SHOWN_CLASSES = 5
 # An encoder reads a text at once.
@@ -58,12 +65,14 @@ class GenerateRecipe(SpeakerRecipe):
         prompts: Texts to continue in one batch.
         prompt_file: File that holds the prompt; "-" for standard input.
         text_pair: For a classifier, a second text to be classified with the prompt.
+        launch: Processes that share the model.
     """
 
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
     prompt_file: str | None = None
     text_pair: str | None = None
+    launch: LaunchConfig = dataclasses.field(default_factory=LaunchConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +82,10 @@ class GenerateRecipe(SpeakerRecipe):
         for name in _OF_ONE_TEXT:
             alone = self.prompts is None or getattr(self, name) is None
             require(alone, name, "be null with prompts=[…]: it is for one text", getattr(self, name))
+        for name in _NOT_SHARED if self.launch.number > 1 else ():
+            require(getattr(self, name) is None, name, "be null with several processes", getattr(self, name))
+        piped = self.launch.number > 1 and self.prompt_file == "-"
+        require(not piped, "prompt_file", "be a file with several processes", self.prompt_file)
 
 
 def main(config: DictConfig) -> dict[str, Any]:
@@ -88,18 +101,20 @@ def main(config: DictConfig) -> dict[str, Any]:
             continue or fill.
     """
     recipe = from_mapping(GenerateRecipe, speaker_mapping(config), path="generate")
+    if recipe.launch.wanted:
+        return launched(recipe.launch)
+    processes = connected()
     prompts = (_prompt(recipe),) if recipe.prompts is None else recipe.prompts
     speaker = load_speaker(recipe)
     model, tokenizer = speaker.model, speaker.tokenizer
     dtype = parse_dtype(recipe.dtype)
     _require_fitting(recipe, model.config)
     _require_room_for(recipe, model.config, [len(tokenizer.encode(prompt)) for prompt in prompts], dtype)
+    if processes.group is not None:
+        shard(model, processes.group)
     model.set_dtype(dtype)
     with StopRequest() as request:
-
-        def interrupted() -> bool:
-            return request.name is not None
-
+        interrupted = _agreed(request, processes)
         if not model.config.causal:
             results = [_encoded(recipe, speaker, prompt) for prompt in prompts]
             facts = _print_encoded(results, single=recipe.prompts is None)
@@ -109,6 +124,21 @@ def main(config: DictConfig) -> dict[str, Any]:
             pieces = stream_batch(model, tokenizer, prompts, recipe, interrupted=interrupted)
             facts = _print_batch(pieces, len(prompts))
     return {**facts, "interrupted": "interrupted" in facts["finish_reason"], **speaker.about}
+
+
+def _agreed(request: StopRequest, processes: Processes) -> Callable[[], bool]:
+    """Whether to stop, asked for each token; several processes give the same answer."""
+    if processes.size == 1:
+        return request.requested
+    questions, stops = itertools.count(), False
+
+    def agreed() -> bool:
+        nonlocal stops
+        if next(questions) % _ASKED_EVERY == 0:
+            stops = processes.sums(float(request.requested()))[0] > 0
+        return stops
+
+    return agreed
 
 
 def _require_room_for(recipe: GenerateRecipe, config: ModelConfig, lengths: Sequence[int], dtype: mx.Dtype) -> None:

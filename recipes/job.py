@@ -22,8 +22,8 @@ from zoo.config.files import read_json_as, read_yaml_mapping, typed_path
 
 CONFIG, COMMAND = "config.yaml", "command.json"
 _LONGEST_NAME = 100
-# Where a run lies, and whether it may go on: no settings of it.
-_WHERE = ("run_dir", "resume")
+# Where a run lies, whether it may go on, and by how many processes: no settings of it.
+_WHERE = ("run_dir", "resume", "launch")
 
 # The overrides of this command line as they were typed.
 TYPED: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("typed overrides", default=())

@@ -97,5 +97,7 @@ def configure_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter("%(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    # Of processes that were launched together, one tells what happens; all warn.
+    level = logging.INFO if os.environ.get("MLX_RANK", "0") == "0" else logging.WARNING
     for package in ("zoo", "recipes", "eval"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(level)

@@ -6,8 +6,9 @@ from omegaconf import DictConfig
 
 from recipes.job import Job, this_job
 from recipes.receipts import leave_receipt
+from recipes.run_start import in_run_folder
 from recipes.training_plan import TrainingPlan, TrainRecipe, checked_plan
-from recipes.training_run import Stage, TrainingRun, in_run_folder, loaders_of
+from recipes.training_run import Stage, TrainingRun, loaders_of
 from zoo.data import DataConfig, open_data
 from zoo.models import build_model
 from zoo.runtime.seeds import seed_everything

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
+from recipes.launch import TrainingLaunchConfig
 from zoo.config import UserError, from_mapping, require, to_mapping
 from zoo.data import (
     Data,
@@ -48,6 +49,7 @@ class TrainRecipe:
         device: Back end.
         dtype: Of the forward and backward pass.
         allow_large: Whether to begin what will not fit into memory.
+        launch: Processes that train together.
     """
 
     attention: dict[str, Any]
@@ -62,6 +64,7 @@ class TrainRecipe:
     device: str = "auto"
     dtype: str = "auto"
     allow_large: bool = False
+    launch: TrainingLaunchConfig = dataclasses.field(default_factory=TrainingLaunchConfig)
 
     def __post_init__(self) -> None:
         if self.run_dir == "":

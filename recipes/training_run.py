@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
 import mlx.core as mx
 from mlx.optimizers import MultiOptimizer
+from mlx.utils import tree_flatten
 
 from recipes.job import Job
 from recipes.preview import continuation, filled_in, first_words
@@ -19,6 +18,7 @@ from zoo.data import SPLITS, Data, Tokenizer
 from zoo.models import Model
 from zoo.runtime.last_words import last_words
 from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
+from zoo.runtime.processes import connected
 from zoo.runtime.versions import describe
 from zoo.training import (
     MetricLogger,
@@ -41,58 +41,6 @@ from zoo.training import (
 logger = logging.getLogger(__name__)
 # Enough text for some document to begin in it.
 _BATCHES_OF_WORDS = 16
-
-
-class _Recipe(Protocol):
-    @property
-    def resume(self) -> Literal["auto", "never"]: ...
-
-
-class _Plan(Protocol):
-    @property
-    def recipe(self) -> _Recipe: ...
-
-
-Plan = TypeVar("Plan", bound=_Plan)
-
-
-def in_run_folder(
-    job: Job,
-    *,
-    check: Callable[[Mapping[str, Any]], Plan],
-    facts: Callable[[Plan, Job], tuple[str, ...]],
-    work: Callable[[Plan, Job, RunFolder], dict[str, Any]],
-) -> dict[str, Any]:
-    """Opens the folder of a job and works there: a new run, or one that goes on by the settings it has.
-
-    Args:
-        job: As it was asked for.
-        check: Makes a plan of the configuration, or refuses it.
-        facts: What names a new folder under `runs/`, after the time.
-        work: Trains; its result is returned.
-
-    Raises:
-        UserError: As `check` and `work` do, and if the folder holds a run that is not to go on.
-    """
-    path = job.folder()
-    resumes = path is not None and job.config["resume"] == "auto" and RunFolder(path).holds_run
-    if path is not None and resumes:
-        job = job.going_on(path)
-    try:
-        plan = check(job.config)
-    except UserError as error:
-        if not resumes:
-            raise
-        raise UserError(f"{error} (settings are those of the run in {str(path)!r}, and what was typed)") from None
-    if path is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        run_folder = RunFolder.claimed(Path("runs"), job.name(now, *facts(plan, job)))
-    else:
-        run_folder = RunFolder(path)
-    with run_folder as folder:
-        if folder.holds_run and plan.recipe.resume == "never":
-            raise UserError(f"run_dir must be a new folder, or resume be auto; got {str(path)!r}, which holds a run")
-        return work(plan, job, folder)
 
 
 def loaders_of(
@@ -183,6 +131,9 @@ class TrainingRun:
         Returns:
             The result, which is in the folder too.
         """
+        if not connected().leads:
+            self._run_stages(state, (), None)
+            return {}
         folder, training, resumed_step = self.folder, self.training, state.step
         folder.write_description(self.job.config, dataclasses.asdict(self.job.command), describe())
         logger.info("the training takes about %s of memory", readable_bytes(self.needed))
@@ -204,7 +155,9 @@ class TrainingRun:
         folder.write_result(result)
         return result
 
-    def _run_stages(self, state: TrainingState, loggers: Sequence[MetricLogger], progress: ProgressBar) -> StopReason:
+    def _run_stages(
+        self, state: TrainingState, loggers: Sequence[MetricLogger], progress: ProgressBar | None
+    ) -> StopReason:
         reason: StopReason = "steps"
         for stage in self.stages:
             last = stage is self.stages[-1]
@@ -224,6 +177,7 @@ class TrainingRun:
                 objective=stage.objective,
                 goes_on=stage.end < self.training.steps,
                 progress=progress,
+                processes=connected(),
             )
             reason = trainer.train(state)
             if last or reason != "steps" or state.step >= self.training.steps:
@@ -240,7 +194,8 @@ class TrainingRun:
             f"resume=auto run_dir={self.folder.path} goes on from its last checkpoint"
         )
         try:
-            with last_words(words):
+            # Of several processes, the others say it.
+            with last_words(words) if connected().size == 1 else contextlib.nullcontext():
                 yield
         except (MemoryError, RuntimeError) as error:
             if not is_exhaustion(error):
@@ -272,11 +227,19 @@ class TrainingRun:
             "tokens_per_second": state.timed_tokens / state.timed_seconds if state.timed_seconds else None,
             "peak_memory_bytes": peak_bytes(),
             "seconds": state.seconds,
+            **self._exchanges(),
             "interrupted": reason == "signal",
             "stopped_by": reason,
             "resumed_from_step": resumed_step or None,
             "overrides": list(self.job.command.overrides),
         }
+
+    def _exchanges(self) -> dict[str, int]:
+        """How many processes train, and what each of them sends for a step."""
+        processes = connected()
+        learnt: dict[str, mx.array] = dict(tree_flatten(self.model.trainable_parameters()))
+        size = sum(array.nbytes for array in learnt.values())
+        return {"processes": processes.size, "sent_bytes_per_step": processes.sent_bytes(size)}
 
     def _losses(self, state: TrainingState) -> dict[str, Any]:
         """First and last loss of each objective, and what an original has read."""

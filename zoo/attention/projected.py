@@ -51,7 +51,7 @@ class ProjectedAttention(Attention):
                 max_seq_len=shape.max_seq_len,
             )
         learned = mixer.learned()
-        self._learned_names = tuple(learned)
+        self.learned_names = tuple(learned)
         for name, array in learned.items():
             if not name.isidentifier() or name.startswith("_") or name in dir(self) or name in self:
                 raise UserError(f"attention: learned must give names that a layer can take; got {name!r}")
@@ -74,7 +74,7 @@ class ProjectedAttention(Attention):
         q_BNLH, k_BKLH = q_BNLH.transpose(0, 2, 1, 3), k_BKLH.transpose(0, 2, 1, 3)
         if shape.positions == "rotary":
             q_BNLH, k_BKLH = self.rope(q_BNLH, offset=mask.offset), self.rope(k_BKLH, offset=mask.offset)
-        return q_BNLH, k_BKLH, v_BKLH, *(self[name] for name in self._learned_names)
+        return q_BNLH, k_BKLH, v_BKLH, *(self[name] for name in self.learned_names)
 
     def output(self, x_BLD: mx.array, y_BNLH: mx.array) -> mx.array:
         B, N, L, H = y_BNLH.shape

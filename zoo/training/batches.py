@@ -3,10 +3,14 @@
 Letters: B batch, L query length, P predicted positions.
 """
 
+import dataclasses
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 
 from zoo.data.loader import Batch
+from zoo.runtime.processes import Processes
 from zoo.training.loss import Arrays
 
 # A step is compiled per shape, which costs about as much as making it. Predicted positions are padded to whole quarters
@@ -38,6 +42,15 @@ def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
     if most <= num_rows:
         picked = min(num_rows, total)
     return [_arrays(batch, part, flat, picked) for part, flat in zip(rows, weights, strict=True)]
+
+
+def own_rows(batch: Batch, processes: Processes) -> Batch:
+    """The part of a batch that this process computes on; the identity stays that of the whole."""
+    if processes.size == 1:
+        return batch
+    rows = processes.rows(len(batch.inputs_BL))
+    arrays: dict[str, Any] = {name: value for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
+    return dataclasses.replace(batch, **{name: array[rows] for name, array in arrays.items()})
 
 
 def num_tokens(batch: Batch) -> int:

@@ -7,6 +7,7 @@ of a synthetic task stand for no text at all.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ import mlx.nn as nn
 import numpy as np
 
 from zoo.data.loader import Batch
+from zoo.runtime.processes import ALONE, Processes
 from zoo.training.batches import to_arrays
 from zoo.training.step import EvaluationStep
 
@@ -37,7 +39,11 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, step: EvaluationStep, batches: Iterable[Batch], token_byte_lengths_V: np.ndarray | None
+    model: nn.Module,
+    step: EvaluationStep,
+    batches: Iterable[Batch],
+    token_byte_lengths_V: np.ndarray | None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Evaluates a model, with dropout off; it is left in training mode.
 
@@ -46,13 +52,14 @@ def evaluate(
         step: Judges a batch.
         batches: Validation batches.
         token_byte_lengths_V: UTF-8 bytes of each token of the vocabulary, int32; None if tokens are no text.
+        processes: Among which the batches are shared out; what is found is that of all.
 
     Returns:
         Means over all batches, weighted by token.
     """
     model.eval()
     nats = right = weight = num_bytes = 0.0
-    for batch in batches:
+    for batch in itertools.islice(batches, processes.rank, None, processes.size):
         (arrays,) = to_arrays(batch)
         batch_nats, batch_right = step(arrays)
         mx.async_eval(batch_nats, batch_right)
@@ -64,6 +71,7 @@ def evaluate(
         nats += scalar(batch_nats)
         right += scalar(batch_right)
     model.train()
+    nats, right, weight, num_bytes = processes.sums(nats, right, weight, num_bytes)
     bits_per_byte = nats / math.log(2) / num_bytes if num_bytes else None
     loss, accuracy = (nats / weight, right / weight) if weight else (math.nan, math.nan)
     return Evaluation(loss=loss, bits_per_byte=bits_per_byte, accuracy=accuracy, tokens=weight)

@@ -19,7 +19,9 @@ from zoo.config import UserError
 from zoo.data.loader import Batch
 from zoo.data.tokenizers import Tokenizer
 from zoo.runtime.memory import active_bytes, peak_bytes
-from zoo.training.batches import num_tokens, to_arrays
+from zoo.runtime.processes import ALONE, Processes, require_divisible
+from zoo.training.agreement import Agreement
+from zoo.training.batches import num_tokens, own_rows, to_arrays
 from zoo.training.config import TrainingConfig
 from zoo.training.evaluation import evaluate, scalar
 from zoo.training.metrics import MetricLogger
@@ -69,6 +71,7 @@ class Trainer:
         objective: What the steps make smaller.
         goes_on: Whether the run goes on with another objective afterwards.
         progress: Shows progress to people, or None.
+        processes: That train the model together; the one that leads saves it.
     """
 
     model: nn.Module
@@ -84,6 +87,7 @@ class Trainer:
     objective: Objective = dataclasses.field(default_factory=NextToken)
     goes_on: bool = False
     progress: ProgressBar | None = None
+    processes: Processes = ALONE
 
     def train(self, state: TrainingState) -> StopReason:
         """Trains from a state until the run's end; the state is advanced in place.
@@ -106,6 +110,8 @@ class _Loop:
 
     def __init__(self, trainer: Trainer, state: TrainingState) -> None:
         self.trainer, self.config, self.state = trainer, trainer.config, state
+        self.processes = trainer.processes
+        require_divisible(self.config.batch_size, self.config.accumulation, self.processes.size)
         options = StepOptions(
             causal=trainer.model.config.causal,
             dtype=trainer.dtype,
@@ -115,7 +121,7 @@ class _Loop:
         )
         trainer.model.checkpoint_gradients(self.config.gradient_checkpointing)
         trainer.model.train()
-        self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective)
+        self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective, self.processes)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
         tokenizer = trainer.tokenizer
@@ -123,32 +129,35 @@ class _Loop:
         self.token_bytes_V: np.ndarray | None = tokenizer.token_byte_lengths() if tokenizer and tells else None
         self.first_step = state.step
         self.stop = StopRequest()
-        self.seconds_before, self.started = state.seconds, time.perf_counter()
+        began = time.perf_counter() - state.seconds
+        self.agreement = Agreement(self.processes, asked=self.stop.requested, clock=lambda: time.perf_counter() - began)
         self.window_seconds, self.window_tokens = 0.0, 0
 
     def run(self) -> StopReason:
         with self.stop:
             # A run that was killed while it saved its last step saves none again.
-            self.history.tidy()
+            if self.processes.leads:
+                self.history.tidy()
             self.batch = self.trainer.loader.batch(self.state.step)
+            self.agreement.renew()
             # An interruption may have cut short the evaluation of the step that is gone on from.
             reason = self._after_step()
             while reason is None:
                 self._train_one()
                 reason = self._after_step()
             finished = self.state.evaluation.get("step") == self.state.step and not self.trainer.goes_on
-            cut_short = self.stop.name is not None and not finished
-            return "signal" if cut_short else reason
+            self.agreement.renew()
+            return "signal" if self.agreement.stops and not finished else reason
 
     def _reason(self) -> StopReason | None:
-        self.state.seconds = self.seconds_before + time.perf_counter() - self.started
+        self.state.seconds = self.agreement.seconds
         if self.state.step >= self.config.steps:
             return "steps"
         if self.config.max_seconds is not None and self.state.seconds >= self.config.max_seconds:
             return "max_seconds"
         if self._on_target():
             return "target_accuracy"
-        return "signal" if self.stop.name is not None else None
+        return "signal" if self.agreement.stops else None
 
     def _train_one(self) -> None:
         state, batch = self.state, self.batch
@@ -160,8 +169,11 @@ class _Loop:
                 f" every batch; got none in {batch.identity}"
             )
         try:
-            loss, norm, details = self.step(to_arrays(batch, parts=self.config.accumulation), weight)
-            mx.async_eval(loss, norm, details, self.step.state)
+            parts = to_arrays(own_rows(batch, self.processes), parts=self.config.accumulation)
+            with self.processes.own_randomness(state.step):
+                loss, norm, details = self.step(parts, weight)
+            agreement = self.agreement.sent()
+            mx.async_eval(loss, norm, details, self.step.state, agreement)
             # Prepared while the device computes.
             self.batch = self.trainer.loader.batch(state.step + 1)
             batch_loss, gradient_norm = scalar(loss), scalar(norm)
@@ -191,6 +203,7 @@ class _Loop:
         if state.step % self.config.log_every == 0 or state.step == self.config.steps:
             # The loss is the window's; what tells more of a step is that of the last one.
             self._log_training(gradient_norm, {name: scalar(each) / weight for name, each in details.items()})
+        self.agreement.received(agreement)
 
     def _log_training(self, gradient_norm: float, details: Mapping[str, float]) -> None:
         state = self.state
@@ -220,7 +233,7 @@ class _Loop:
             improved = self._evaluate() and config.keep_best
         if reason is None:
             # Both may have come with the evaluation.
-            reason = "target_accuracy" if self._on_target() else "signal" if self.stop.name is not None else None
+            reason = "target_accuracy" if self._on_target() else "signal" if self.agreement.stops else None
         due = config.checkpoint_every is not None and state.step % config.checkpoint_every == 0
         if improved:
             # At the step that is gone on from, whose evaluation was cut short, the checkpoint is there already.
@@ -235,10 +248,11 @@ class _Loop:
         batches = self.trainer.validation.validation_batches(self.config.eval_batches)
         wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
         found = self._again_if_stopped(
-            lambda: evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V)
+            lambda: evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V, self.processes)
         )
         # Whoever stops a run does not wait for an evaluation; part of one is no evaluation.
-        if self.stop.name is not None:
+        self.agreement.renew()
+        if self.agreement.stops:
             return False
         if not found.tokens:
             raise UserError("data: the validation split must predict at least one token; it predicts none")
@@ -270,9 +284,11 @@ class _Loop:
     def _save(self) -> None:
         state, trainer = self.state, self.trainer
         self._require_good()
+        if not self.processes.leads:
+            return
         for logger in trainer.loggers:
             logger.flush()
-        state.seconds = self.seconds_before + time.perf_counter() - self.started
+        state.seconds = self.agreement.clock()
         self.history.save(
             state.step,
             model=trainer.model,
@@ -291,9 +307,10 @@ class _Loop:
         if self.state.evaluation.get("step") == step:
             return
         model.eval()
-        (first, *_) = to_arrays(self.batch, parts=self.config.accumulation)
+        (first, *_) = to_arrays(own_rows(self.batch, self.processes), parts=self.config.accumulation)
         nats = self._again_if_stopped(lambda: scalar(self.evaluation_step(first)[0]))
         model.train()
+        (nats,) = self.processes.sums(nats)
         self._require_finite(nats, "the loss of the next batch", step, f"; batch: {self.batch.identity}")
 
     def _again_if_stopped(self, compute: Callable[[], Computed]) -> Computed:

@@ -15,6 +15,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from zoo.checkpoints.opening import section
 from zoo.checkpoints.save import CONFIG
 from zoo.config import UserError
 from zoo.config.files import read_json_mapping, replace_file
+from zoo.runtime.watch import BEATS
 
 _LOCK = ".lock"
 _CONFIG = "config.yaml"
@@ -89,13 +91,19 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Lets go of the folder, and takes it away again if it was made for a run that could not begin."""
-        if error is not None and self._made and list(self.path.iterdir()) == [self.path / _LOCK]:
+        if error is not None:
+            self.take_away()
+        os.close(self._lock)
+
+    def take_away(self) -> None:
+        """Removes the folder if it was made here and nothing came of it."""
+        if self._made and {path.name for path in self.path.iterdir()} <= {_LOCK, BEATS}:
+            shutil.rmtree(self.path / BEATS, ignore_errors=True)
             (self.path / _LOCK).unlink()
             for folder in self._made:
                 # Others may have put something beside it by now.
                 with contextlib.suppress(OSError):
                     folder.rmdir()
-        os.close(self._lock)
 
     @property
     def holds_run(self) -> bool:

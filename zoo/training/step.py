@@ -13,6 +13,7 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_map
 
+from zoo.runtime.processes import ALONE, Processes
 from zoo.training.loss import Arrays, judged
 from zoo.training.objective import Details, NextToken, Objective
 from zoo.training.updates import update_clipped
@@ -44,7 +45,12 @@ class TrainStep:
     """Updates a model by one batch, given in one or more parts that share one update."""
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, options: StepOptions, objective: Objective | None = None
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        options: StepOptions,
+        objective: Objective | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Binds the step to the present state of model and optimizer; load checkpoints before.
 
@@ -53,7 +59,9 @@ class TrainStep:
             optimizer: Of what learns.
             options: How to compute.
             objective: What to make smaller; None for the loss on the text.
+            processes: Over which gradients are averaged; each has other rows of a batch.
         """
+        self.processes = processes
         self.objective = objective or NextToken()
         self.whole, self.model = model, self.objective.learner(model)
         self.optimizer = optimizer
@@ -73,14 +81,15 @@ class TrainStep:
         """Makes the step; nothing is computed until the results or the state are evaluated, unless there are parts.
 
         Args:
-            parts: Arrays of `zoo.training.batches.to_arrays`.
-            weight: Sum of the weights over all parts; the gradient is that of loss / weight.
+            parts: Arrays of `zoo.training.batches.to_arrays`, of this process's rows.
+            weight: Sum of the weights over all parts and processes; the gradient is that of loss / weight.
 
         Returns:
             The weighted loss summed over the batch (nats, of the text's), the gradient's global norm before clipping,
             and the objective's details, summed; float32 scalars.
         """
-        scale = mx.array(1 / weight, dtype=mx.float32)
+        # Gradients are averaged over the processes, and meant to be summed.
+        scale = mx.array(self.processes.size / weight, dtype=mx.float32)
         if len(parts) == 1:
             return self._whole(parts[0], scale)
         found, gradients = self._first(parts[0], scale)
@@ -89,6 +98,7 @@ class TrainStep:
             mx.eval(found, gradients, mx.random.state)
             found, gradients = self._next(part, scale, found, gradients)
         norm = self._last(gradients)
+        found = self.processes.sum_arrays(found)
         return found[0], norm, found[1]
 
     def _gradients(self, batch: Arrays, scale: mx.array) -> tuple[_Found, Any]:
@@ -108,11 +118,14 @@ class TrainStep:
         return tree_map(mx.add, found, more_found), tree_map(mx.add, gradients, more)
 
     def _update_by_gradients(self, gradients: Any) -> mx.array:
-        return update_clipped(self.optimizer, self.model, gradients, self.options.max_grad_norm)
+        averaged = self.processes.average_gradients(gradients)
+        return update_clipped(self.optimizer, self.model, averaged, self.options.max_grad_norm)
 
     def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array, Details]:
         found, gradients = self._gradients(batch, scale)
-        return found[0], self._update_by_gradients(gradients), found[1]
+        norm = self._update_by_gradients(gradients)
+        found = self.processes.sum_arrays(found)
+        return found[0], norm, found[1]
 
 
 class EvaluationStep:

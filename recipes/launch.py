@@ -1,0 +1,313 @@
+"""Several processes work on one model: `launch.processes=4` starts MLX's launcher with the same command.
+
+The launcher starts the processes and passes on what they say; here is what it does not do. A training whose process
+died goes on from its last checkpoint, as often as it may; one line says what ended it; nothing is left running.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from mlx._distributed_utils.common import Hostfile
+
+from recipes.app import END_WITH_PARENT
+from recipes.command_line import in_quotes, split_flags
+from recipes.job import job_overrides
+from recipes.streams import show
+from zoo.config import UserError, require
+from zoo.config.files import typed_path
+from zoo.runtime.pool import THREAD_VARIABLES
+from zoo.runtime.threads import usable_cores
+from zoo.runtime.watch import BEREFT, LAUNCHER, process_of
+
+logger = logging.getLogger(__name__)
+# What is decided here, and not by those who are launched.
+_OURS = ("run_dir", "resume", "launch")
+# What the launcher says of a process that ended.
+_ENDED = re.compile(r"Node with rank (\d+) (?:was killed|exited with code (-?\d+))")
+# What the launcher and MLX say of the end of others, and what a process says of its own; perhaps behind a progress bar.
+_NOISE = re.compile(r"(?:\x1b\[\d+m)?\[(?:WARN|ring|jaccl)\][^\r\n]*[\r\n]*")
+# How ssh ends that reaches no host, and the shell that finds no ssh.
+_SSH_FAILED = {255, 127}
+_ERROR = re.compile(r"(?<!: )\berror: ([^\r\n]*)[\r\n]*")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Where free ports are looked for; each process begins elsewhere, for others may be looking too.
+_PORTS = range(32_400, 60_000, 64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """`launch` of a configuration.
+
+    Attributes:
+        processes: On this machine.
+        hostfile: JSON of MLX's launcher that names a host for each process; None for this machine.
+        backend: How they exchange arrays; None for NCCL where there is CUDA, and the ring elsewhere.
+    """
+
+    processes: int = 1
+    hostfile: str | None = None
+    backend: Literal["ring", "mpi", "nccl", "jaccl", "jaccl-ring"] | None = None
+
+    def __post_init__(self) -> None:
+        alone = self.hostfile is None or self.processes == 1
+        require(alone, "launch.processes", "be 1 beside launch.hostfile", self.processes)
+        require(self.number >= 1, "launch.processes", "be at least 1", self.processes)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process is to launch others, and not one of those that were launched."""
+        return (self.processes > 1 or self.hostfile is not None) and "MLX_RANK" not in os.environ
+
+    @property
+    def number(self) -> int:
+        """How many processes there are.
+
+        Raises:
+            UserError: If the hosts cannot be read.
+        """
+        if self.hostfile is None:
+            return self.processes
+        path = typed_path(self.hostfile, what="launch.hostfile")
+        if not path.is_file():
+            raise UserError(f"launch.hostfile must be a file; got {self.hostfile!r}")
+        try:
+            hosts = Hostfile.from_file(str(path)).hosts
+        except ValueError as error:
+            raise UserError(f"launch.hostfile must be one that MLX's launcher reads; {error}") from None
+        require(len(hosts) > 0, "launch.hostfile", "name a host at least", self.hostfile)
+        return len(hosts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingLaunchConfig(LaunchConfig):
+    """`launch` of what trains.
+
+    Attributes:
+        restarts: How often a run whose process has died goes on from its last checkpoint.
+        patience_seconds: A process that has said nothing for so long has died.
+    """
+
+    restarts: int = 0
+    patience_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.restarts >= 0, "launch.restarts", "be at least 0", self.restarts)
+        require(self.patience_seconds > 0, "launch.patience_seconds", "be above 0", self.patience_seconds)
+
+
+def launched(config: LaunchConfig) -> dict[str, Any]:
+    """Does this job with several processes, and passes on what the one that leads shows.
+
+    Returns:
+        What it has printed last.
+
+    Raises:
+        UserError: With what a process said that could not go on.
+    """
+    launch = _Launch(config)
+    if launch.result is None:
+        raise KeyboardInterrupt if launch.stopped else UserError(launch.reason)
+    return launch.result
+
+
+def training_launched(config: TrainingLaunchConfig, folder: Path) -> dict[str, Any]:
+    """Trains in a run's folder with several processes; goes on after the death of one, as often as it may.
+
+    Returns:
+        What the process that leads has printed.
+
+    Raises:
+        UserError: With what a process said that could not go on.
+    """
+    own = (f"run_dir={in_quotes(str(folder))}", "resume=auto", f"launch.patience_seconds={config.patience_seconds}")
+    for restart in range(config.restarts + 1):
+        launch = _Launch(config, own, folder)
+        if launch.result is not None:
+            return launch.result
+        if launch.stopped:
+            raise KeyboardInterrupt
+        if not launch.died or restart == config.restarts:
+            break
+        logger.warning("%s; restart %d of %d", launch.reason, restart + 1, config.restarts)
+    raise UserError(launch.reason)
+
+
+class _Launch:
+    """One run of the launcher, to its end.
+
+    Attributes:
+        result: What the process that leads has printed; None if it came to no result.
+        died: Whether a process ended by no doing of its own.
+        stopped: Whether we were asked to end.
+    """
+
+    def __init__(self, config: LaunchConfig, own: Sequence[str] = (), folder: Path | None = None) -> None:
+        """Launches, with overrides in place of those that are decided here; `folder` is that of a training's run."""
+        self._folder, self._config = folder, config
+        self.result: dict[str, Any] | None = None
+        self.stopped = False
+        self._errors: list[str] = []
+        self._ended: dict[int, int] = {}
+        self._process = subprocess.Popen(
+            self._command(own),
+            # Its other end stays open: whatever may be read there, an end too, the launcher reads all the time.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment(),
+            # Of its own, so that Ctrl-C reaches it through us alone, and all of it can be ended.
+            start_new_session=True,
+        )
+        try:
+            with self._stopping_at_signals():
+                self._follow()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def died(self) -> bool:
+        # SIGTERM is what the launcher ends the others with.
+        return any((code < 0 and code != -signal.SIGTERM) or code == BEREFT for code in self._ended.values())
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result, in one line."""
+        if self._errors:
+            return self._errors[0]
+        ended = ", ".join(f"process {rank} with exit code {code}" for rank, code in sorted(self._ended.items()))
+        what = f"the processes that were launched together have ended without a result ({ended or 'see above'})"
+        if self.died and self._folder is not None:
+            return f"{what}; run_dir={self._folder} resume=auto goes on from the last checkpoint"
+        unreached = _SSH_FAILED & set(self._ended.values())
+        return f"{what}: launch.hostfile must name hosts that ssh reaches" if unreached else what
+
+    def _command(self, own: Sequence[str]) -> list[str]:
+        config = self._config
+        hosts = ["--hostfile", str(typed_path(config.hostfile, what="launch.hostfile"))] if config.hostfile else []
+        backend = ["--backend", config.backend] if config.backend else []
+        port = ["--starting-port", str(_free_port(config.processes))] if not config.hostfile else []
+        launcher = [str(Path(sys.executable).with_name("mlx.launch")), "--repeat-hosts", str(config.processes)]
+        typed = [each for each in job_overrides() if each.partition("=")[0].partition(".")[0].lstrip("+~") not in _OURS]
+        return [*launcher, *hosts, *backend, *port, sys.executable, *_script(), *typed, *own]
+
+    def _environment(self) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if name != END_WITH_PARENT}
+        environment[LAUNCHER] = f"{socket.gethostname()}:{os.getpid()}"
+        if not any(name in environment for name in THREAD_VARIABLES):
+            environment[THREAD_VARIABLES[0]] = str(max(1, usable_cores() // self._config.processes))
+        return environment
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        readers = [
+            threading.Thread(target=self._read_results, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        while True:
+            try:
+                self._process.wait(timeout=1.0)
+                break
+            except subprocess.TimeoutExpired:
+                self._nudge()
+        for reader in readers:
+            reader.join()
+
+    def _nudge(self) -> None:
+        """Lets the launcher find out that nobody reads what it passes on: until then it keeps a core busy."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+
+    def _read_results(self, stream: IO[bytes]) -> None:
+        """Passes on what the process that leads shows, but for its last line, which is the result."""
+        held, begins_line = b"", True
+        while content := os.read(stream.fileno(), 4096):
+            held += content
+            last = held.rfind(b"\n", 0, len(held) - 1) + 1
+            # It may be a line of the text as well, which the next one shows.
+            may_be = held[last:].startswith(b"{") and (last > 0 or begins_line)
+            told, held = (held[:last], held[last:]) if may_be else (held, b"")
+            begins_line = told.endswith(b"\n") if told else begins_line
+            show(told.decode(errors="replace"))
+        if held:
+            self.result = json.loads(held)
+
+    def _read_words(self, stream: IO[bytes]) -> None:
+        """Passes on what the processes say, in whole lines; what ended them is kept, for one line of ours."""
+        waiting = ""
+        while content := os.read(stream.fileno(), 4096):
+            *lines, waiting = re.split(r"(?<=[\r\n])", waiting + content.decode(errors="replace"))
+            for line in lines:
+                self._hear(line)
+            sys.stderr.flush()
+        self._hear(waiting)
+        if not waiting.endswith("\n") and waiting:
+            sys.stderr.write("\n")
+
+    def _hear(self, line: str) -> None:
+        self._ended |= {int(found[1]): int(found[2] or 0) for found in _ENDED.finditer(line)}
+        self._errors += [found[1].strip() for found in _ERROR.finditer(line)]
+        sys.stderr.write(_NOISE.sub("", _ERROR.sub("", line)))
+
+    @contextlib.contextmanager
+    def _stopping_at_signals(self) -> Iterator[None]:
+        """Tells the process that leads to stop, which all do at the same step; a second time kills."""
+
+        def stop(number: int, frame: object) -> None:
+            leader = None if self.stopped or self._folder is None else process_of(self._folder, 0)
+            self.stopped = True
+            with contextlib.suppress(ProcessLookupError):
+                if leader is None:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                else:
+                    os.kill(leader, signal.SIGTERM)
+
+        # Python delivers signals to the main thread only; and under nohup a closed terminal is no reason to stop.
+        is_main = threading.current_thread() is threading.main_thread()
+        numbers = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN] if is_main else []
+        before = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _script() -> Sequence[str]:
+    """This script and the flags that choose its configuration."""
+    flags, _ = split_flags(sys.argv[1:])
+    kept = [each for name, value in flags.items() if name.startswith("--config") for each in (name, value)]
+    return [sys.argv[0], *kept]
+
+
+def _free_port(number: int) -> int:
+    """The first of so many ports in a row that nobody on this machine listens at."""
+    begin = os.getpid() % len(_PORTS)
+    for first in (*_PORTS[begin:], *_PORTS[:begin]):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + number):
+                    stack.enter_context(contextlib.closing(socket.socket())).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise UserError("launch: no port is free on this machine")
