@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipes.command_line import MULTIRUN, one_of, quoted, rewritten, split_flags
-from recipes.job import TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
+from recipes.job import FLAGS, TYPED, fixed_in_a_sweep, in_a_sweep, job_overrides
 from recipes.keys import help_text
 from recipes.streams import configure_logging, open_streams, print_json, show
 from zoo.attention.catalog import expand
@@ -118,6 +118,7 @@ def _run(config_name: str, main: Main, arguments: Sequence[str]) -> int:
         show(help_text(config_name, CONFIGS, groups))
         return 0
     TYPED.set(tuple(overrides))
+    FLAGS.set(tuple(f"{name}={value}" for name, value in flags.items() if name.startswith("--config")))
     sweep = MULTIRUN in flags or "hydra.mode=MULTIRUN" in overrides
     # Those left out too: who asks for one is told why.
     for name in (*external_mechanism_names(), *left_out_names()):

@@ -27,6 +27,8 @@ _WHERE = ("run_dir", "resume", "launch")
 
 # The overrides of this command line as they were typed.
 TYPED: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("typed overrides", default=())
+# Its flags that say where configurations are.
+FLAGS: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("typed flags", default=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

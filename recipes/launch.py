@@ -17,13 +17,14 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
+from hydra.core.hydra_config import HydraConfig
 from mlx._distributed_utils.common import Hostfile
 
 from recipes.app import END_WITH_PARENT
-from recipes.command_line import in_quotes, split_flags
-from recipes.job import job_overrides
+from recipes.command_line import in_quotes
+from recipes.job import FLAGS, job_overrides
 from recipes.streams import show
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
@@ -52,13 +53,11 @@ class LaunchConfig:
 
     Attributes:
         processes: On this machine.
-        hostfile: JSON of MLX's launcher that names a host for each process; None for this machine.
-        backend: How they exchange arrays; None for NCCL where there is CUDA, and the ring elsewhere.
+        hostfile: Of MLX's launcher, with a host for each process and perhaps a back end; None for this machine.
     """
 
     processes: int = 1
     hostfile: str | None = None
-    backend: Literal["ring", "mpi", "nccl", "jaccl", "jaccl-ring"] | None = None
 
     def __post_init__(self) -> None:
         alone = self.hostfile is None or self.processes == 1
@@ -171,13 +170,17 @@ class _Launch:
             # Of its own, so that Ctrl-C reaches it through us alone, and all of it can be ended.
             start_new_session=True,
         )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = (
+            threading.Thread(target=self._read_results, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
+        )
         try:
             with self._stopping_at_signals():
                 self._follow()
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._end()
 
     @property
     def died(self) -> bool:
@@ -199,11 +202,10 @@ class _Launch:
     def _command(self, own: Sequence[str]) -> list[str]:
         config = self._config
         hosts = ["--hostfile", str(typed_path(config.hostfile, what="launch.hostfile"))] if config.hostfile else []
-        backend = ["--backend", config.backend] if config.backend else []
         port = ["--starting-port", str(_free_port(config.processes))] if not config.hostfile else []
         launcher = [str(Path(sys.executable).with_name("mlx.launch")), "--repeat-hosts", str(config.processes)]
         typed = [each for each in job_overrides() if each.partition("=")[0].partition(".")[0].lstrip("+~") not in _OURS]
-        return [*launcher, *hosts, *backend, *port, sys.executable, *_script(), *typed, *own]
+        return [*launcher, *hosts, *port, sys.executable, *_script(), *typed, *own]
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name != END_WITH_PARENT}
@@ -213,22 +215,26 @@ class _Launch:
         return environment
 
     def _follow(self) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        readers = [
-            threading.Thread(target=self._read_results, args=(self._process.stdout,), daemon=True),
-            threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
-        ]
-        for reader in readers:
+        for reader in self._readers:
             reader.start()
         while True:
             try:
                 self._process.wait(timeout=1.0)
-                break
+                return
             except subprocess.TimeoutExpired:
                 self._nudge()
-        for reader in readers:
+
+    def _end(self) -> None:
+        """Leaves nothing of it: no process, no thread, no pipe."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for reader in self._readers:
             reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None, "each was asked for"
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _nudge(self) -> None:
         """Lets the launcher find out that nobody reads what it passes on: until then it keeps a core busy."""
@@ -292,11 +298,10 @@ class _Launch:
                 signal.signal(number, handler)
 
 
-def _script() -> Sequence[str]:
-    """This script and the flags that choose its configuration."""
-    flags, _ = split_flags(sys.argv[1:])
-    kept = [each for name, value in flags.items() if name.startswith("--config") for each in (name, value)]
-    return [sys.argv[0], *kept]
+def _script() -> list[str]:
+    """The script of this job, and the flags that chose its configuration."""
+    script = Path(__file__).resolve().parents[1] / "scripts" / f"{HydraConfig.get().job.name}.py"
+    return [str(script), *FLAGS.get()]
 
 
 def _free_port(number: int) -> int:

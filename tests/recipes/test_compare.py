@@ -20,7 +20,6 @@ from recipes.app import execute
 from recipes.compare import main
 from recipes.comparison_run import ComparisonRun, attention_overrides, begun_steps
 from recipes.scripts import Script, ScriptRunner, listed
-from tests.processes import kill
 from tests.recipes.tiny_train import TINY
 from zoo.config import UserError
 from zoo.models import build_model
@@ -87,29 +86,6 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(text_corpus, cache, tmp
 
     assert execute("compare", main, [*arguments, "training.steps=41"]) == 2
     assert "was made with other overrides: training.steps=41" in capsys.readouterr().err
-
-
-def test_a_training_that_dies_does_not_end_the_others_and_is_asked_for_again(text_corpus, cache, tmp_path):
-    more = ("budgets=[equal_tokens]", "training.steps=10", "training.checkpoint_every=1", "training.eval_every=5")
-    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), *command(text_corpus, cache, tmp_path, *more)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    begun = subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    first = tmp_path / "runs" / "equal_tokens-mha-seed3"
-    while begun.poll() is None and not (first / "metrics.jsonl").is_file():
-        time.sleep(0.01)
-    kill(f"run_dir={first} ")
-    _, errors = begun.communicate()
-    why = "training equal_tokens-mha-seed3 failed (killed by SIGKILL, as Linux does when memory runs out): "
-    assert begun.returncode == 2
-    assert errors.splitlines()[-1].startswith(f"error: 1 of 2 runs ended without a result: {why}")
-    assert errors.endswith("(the same command asks for them again)\n")
-    before = written(tmp_path)
-    assert list(before) == ["equal_tokens-swa-seed3"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert before.items() <= written(tmp_path).items()
-    rows = read_rows(Path(json.loads(done.stdout.splitlines()[-1])["rows_path"]))
-    assert {row.quality.variant for row in rows if row.quality} == {"mha", "swa"}
 
 
 @pytest.mark.parametrize(
