@@ -4,8 +4,6 @@ import dataclasses
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,7 +22,7 @@ from zoo.config import UserError, from_mapping
 from zoo.config.files import LIMIT_BYTES
 from zoo.generation import Conversation, GenerationResult, SavedContext
 from zoo.runtime.backend import parse_dtype
-from zoo.training.signals import StopRequest
+from zoo.training.signals import StopRequest, handled
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +99,7 @@ def _messages_of(recipe: ChatRecipe, saved: SavedContext) -> list[dict[str, Any]
 def _chat(conversation: Conversation, results: list[dict[str, Any]]) -> bool:
     """Answers until there is nothing more to answer; returns whether a signal ended it."""
     try:
-        with _ending_on_signals():
+        with handled(_end, signal.SIGTERM, signal.SIGHUP):
             while (line := _next_line(len(results) + 1)) is not None:
                 if not line.strip():
                     continue
@@ -166,18 +164,6 @@ def _next_line(turn: int) -> str | None:
         raise UserError(f"stdin must hold UTF-8 text; in turn {turn}, byte {error.start + 1} is none") from None
 
 
-@contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Ends the chat at SIGTERM and SIGHUP as Ctrl-C ends it between two answers."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    # Under nohup a closed terminal is no reason to stop.
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end(number: int, frame: object) -> None:
+    """Ends the chat as Ctrl-C ends it between two answers."""
+    raise KeyboardInterrupt

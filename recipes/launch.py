@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ from zoo.config.files import typed_path
 from zoo.runtime.pool import THREAD_VARIABLES
 from zoo.runtime.threads import usable_cores
 from zoo.runtime.watch import BEREFT, LAUNCHER, process_of
+from zoo.training.signals import handled
 
 logger = logging.getLogger(__name__)
 # What is decided here, and not by those who are launched.
@@ -177,7 +178,7 @@ class _Launch:
             threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
         )
         try:
-            with self._stopping_at_signals():
+            with handled(self._stop, *_SIGNALS):
                 self._follow()
         finally:
             self._end()
@@ -274,28 +275,15 @@ class _Launch:
         self._errors += [found[1].strip() for found in _ERROR.finditer(line)]
         sys.stderr.write(_NOISE.sub("", _ERROR.sub("", line)))
 
-    @contextlib.contextmanager
-    def _stopping_at_signals(self) -> Iterator[None]:
+    def _stop(self, number: int, frame: object) -> None:
         """Tells the process that leads to stop, which all do at the same step; a second time kills."""
-
-        def stop(number: int, frame: object) -> None:
-            leader = None if self.stopped or self._folder is None else process_of(self._folder, 0)
-            self.stopped = True
-            with contextlib.suppress(ProcessLookupError):
-                if leader is None:
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                else:
-                    os.kill(leader, signal.SIGTERM)
-
-        # Python delivers signals to the main thread only; and under nohup a closed terminal is no reason to stop.
-        is_main = threading.current_thread() is threading.main_thread()
-        numbers = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN] if is_main else []
-        before = {number: signal.signal(number, stop) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        leader = None if self.stopped or self._folder is None else process_of(self._folder, 0)
+        self.stopped = True
+        with contextlib.suppress(ProcessLookupError):
+            if leader is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                os.kill(leader, signal.SIGTERM)
 
 
 def _script() -> list[str]:

@@ -17,6 +17,7 @@ from recipes.app import END_WITH_PARENT
 from recipes.command_line import in_quotes
 from zoo.config import UserError
 from zoo.runtime.pool import THREAD_VARIABLES
+from zoo.training.signals import handled
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # How long an interrupted script may take to save what it has.
@@ -171,14 +172,12 @@ def stopping_at_the_end(runner: ScriptRunner) -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except BaseException:
-        runner.stop()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handled(interrupt, signal.SIGTERM):
+        try:
+            yield
+        except BaseException:
+            runner.stop()
+            raise
 
 
 def listed(values: Sequence[object]) -> str:

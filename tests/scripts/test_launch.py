@@ -138,7 +138,7 @@ def test_four_processes_reach_the_losses_of_one_and_one_of_them_tells(
 
 
 @pytest.mark.slow
-def test_adapters_learn_from_packed_examples_as_by_one_process(alone: Path, start: Start, tmp_path: Path) -> None:
+def test_adapters_learn_as_by_one_process(alone: Path, start: Start, tmp_path: Path) -> None:
     own = (f"checkpoint={alone}", "method=lora", "training.batch_size=4")
     for run, processes in ((tmp_path / "one", 1), (tmp_path / "two", 2)):
         finished(start(run, *own, f"launch.processes={processes}", script="finetune"))

@@ -1,7 +1,9 @@
 """SIGINT, SIGTERM and SIGHUP as a wish to stop: the step in progress is finished and saved first."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -42,3 +44,17 @@ class StopRequest:
         while self._previous:
             number, handler = self._previous.popitem()
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Calls a handler for these signals inside, each time; an ignored one stays ignored."""
+    # Python delivers signals to the main thread only; and under nohup a closed terminal is no reason to stop.
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN] if is_main else []
+    before = {number: signal.signal(number, handler) for number in taken}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
