@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 # Warm means: the median of so many calls is within this share of the median of as many before them.
 WINDOW, TOLERANCE = 5, 0.05
 # By then caches and the clock frequency have settled, and what has not does not for want of calls.
-PATIENCE_SECONDS = 0.5
+PATIENCE_SECONDS, FEWEST_LONG_CALLS = 0.5, 3
 # Fewer calls would not be throughput; more would fill the memory with results.
 MIN_THROUGHPUT_CALLS, MAX_CALLS = 4, 1000
 
@@ -31,7 +31,7 @@ def warm_up(
 ) -> tuple[int, float]:
     """Calls until the times are stable, within the options' bounds; `before` is called ahead of every call.
 
-    Calls that take long are settled by their time already: of them `WINDOW` are enough.
+    Calls that take long are settled by their time already: of them `FEWEST_LONG_CALLS` are enough.
 
     Returns:
         How many calls there were, and the median seconds of the last ones.
@@ -40,7 +40,7 @@ def warm_up(
     while len(seconds) < options.max_warmup:
         before()
         seconds.append(timed(call, clock))
-        is_long = len(seconds) >= WINDOW and sum(seconds) > PATIENCE_SECONDS
+        is_long = len(seconds) >= FEWEST_LONG_CALLS and sum(seconds) > PATIENCE_SECONDS
         if is_long or (len(seconds) >= options.min_warmup and _is_stable(seconds)):
             break
     return len(seconds), statistics.median(seconds[-WINDOW:])
