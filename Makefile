@@ -22,7 +22,7 @@ RESULTS ?= docs/results
 RUNS ?= runs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train native smollm test lint check format results exchanges surgeries adaptations peers clean
+.PHONY: help setup train native smollm test lint check format results exchanges surgeries adaptations scaling peers clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,9 @@ adaptations: $(VENV)/.native ## train adapters of SmolLM2 for four variants: 100
 	@$(PY) -m tests.endurance.conversations $(RUNS)/conversations
 	@$(PY) scripts/compare.py checkpoint=smollm variants=[$(ADAPTED)] arms=[finetune] tasks=[] benchmark=false $(ADAPT) seeds=[0,1,2] run_dir=$(RUNS)/adaptations
 
+scaling: $(VENV)/.native ## time training steps of 1, 2 and 4 processes, and exchanges between them (five minutes on two cores)
+	@$(PY) scripts/benchmark.py suite=scaling 'models=[$(SCALED)]' run_dir=$(RUNS)/scaling
+
 # PyTorch has an environment of its own, since other packages import it where they find it.
 peers: $(VENV)/.native ## time steps, decoding and attention beside PyTorch's and mlx-lm's, on one set of weights (installs PyTorch)
 	@test -x $(VENV)-peers/bin/torchrun || { $(PY) -m venv $(VENV)-peers && $(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt numpy torch transformers peft; }
@@ -98,7 +101,7 @@ peers: $(VENV)/.native ## time steps, decoding and attention beside PyTorch's an
 	@for what in op op_backward; do $(beside) what=$$what batch_size=1 length=1024 sides=sdpa,native,fused $(ARGS) || exit 1; done
 
 # Documents that show a part of the results: only the project's own.
-PAGES = $(if $(filter docs/results,$(RESULTS)),README.md)
+PAGES = $(if $(filter docs/results,$(RESULTS)),README.md$(COMMA)docs/scaling.md)
 COMMA := ,
 # Functions, not ways to compute them: another implementation is as good. A window of 64 would see half of a row.
 RECALL = mha,"swa(window_size=16)",blocksparse,linear,gated_delta_chunked
@@ -119,6 +122,7 @@ ADAPTED = mha_manual,mha,swa,linear
 ADAPT = method=lora data=examples data.path=$(RUNS)/conversations optimizer.learning_rate=1e-4 training.steps=100 training.batch_size=1 training.sequence_length=512 training.log_every=1 training.eval_every=50 training.eval_batches=8 training.sample_tokens=0 training.checkpoint_every=null
 # A Llama of 3.4 million parameters, trained for one step only: it is timed, not used.
 PEERS = model=llama_tiny model.hidden_size=256 model.num_layers=4 model.num_heads=8 model.num_kv_heads=4 model.intermediate_size=688 training.steps=1 training.eval_batches=1 training.sample_tokens=0
+SCALED = gpt_tiny
 JOBS = 2
 STEPS = 400
 exchange = @$(PY) scripts/compare.py checkpoint=$(RUNS)/$(BASE) '$(2)' $(3) $(MEND) seeds=[0,1,2] jobs=$(JOBS) benchmark=false run_dir=$(RUNS)/exchange-$(1)

@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import series_named
+from recipes.comparison_jobs import carry_out_all
 from recipes.comparison_run import (
     ComparisonRun,
     attention_overrides,
-    carry_out_all,
     machine_overrides,
 )
 from recipes.exchange_records import (

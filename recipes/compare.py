@@ -24,6 +24,7 @@ from eval.rows import Row, only_writer, read_rows
 from eval.suites.series import series_named
 from recipes.app import choice_name
 from recipes.checkpoint_comparison import compare_exchanges
+from recipes.comparison_jobs import carry_out_all, launcher_name
 from recipes.comparison_run import (
     WHOLE_SCHEDULE,
     Budget,
@@ -32,12 +33,11 @@ from recipes.comparison_run import (
     begun_clocks,
     begun_steps,
     benchmark_script,
-    carry_out_all,
     evaluation_overrides,
     machine_overrides,
 )
 from recipes.exchanges import Arm, Exchanges
-from recipes.job import job_overrides
+from recipes.job import job_overrides, of_hydra
 from recipes.scripts import ScriptRunner, stopping_at_the_end
 from recipes.training_plan import checked_plan
 from zoo.attention.catalog import attention_names
@@ -124,6 +124,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     recipe = from_mapping(CompareRecipe, {name: plain[name] for name in names}, path="compare")
     if recipe.variants == (ALL,):
         recipe = dataclasses.replace(recipe, variants=tuple(attention_names()))
+    through = launcher_name()
+    alone = through is None or recipe.jobs == 1
+    require(alone, "jobs", f"be 1 beside hydra/launcher={through}, which says how many there are", recipe.jobs)
     if recipe.checkpoint is not None:
         return _of_checkpoint(recipe)
     overrides = _training_overrides(recipe)
@@ -166,7 +169,7 @@ def _of_checkpoint(recipe: CompareRecipe) -> dict[str, Any]:
     """What becomes of a trained model whose attention is exchanged."""
     assert recipe.checkpoint is not None
     own = {field.name for field in dataclasses.fields(CompareRecipe)} - {"budgets"}
-    typed = [each for each in job_overrides() if each.partition("=")[0].lstrip("+~") not in own]
+    typed = [each for each in job_overrides() if each.partition("=")[0].lstrip("+~") not in own and not of_hydra(each)]
     asked = Exchanges(
         checkpoint=recipe.checkpoint,
         variants=recipe.variants,
@@ -199,7 +202,7 @@ def _training_overrides(recipe: CompareRecipe) -> tuple[str, ...]:
             raise UserError(f"{key} must be null in a comparison, where every run has its whole schedule")
         if recipe.benchmark and key.startswith("model."):
             raise UserError(f"benchmark must be false beside {key}: it times models as their YAMLs describe them")
-        if key not in own:
+        if key not in own and not of_hydra(override):
             kept.append(override)
     return tuple(kept)
 

@@ -1,26 +1,19 @@
 """One run of a comparison: a variant trained with one seed under one budget, then evaluated, once."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import glob
 import json
-import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from eval.suites.series import series_named
-from recipes.scripts import DiedError, Script, ScriptRunner, listed
+from recipes.scripts import Script, ScriptRunner, listed
 from zoo.config import UserError, from_mapping, require
 from zoo.config.files import read_json_as, replace_file
 from zoo.training import RunFolder
-
-logger = logging.getLogger(__name__)
 
 Budget = Literal["equal_tokens", "equal_seconds"]
 
@@ -191,40 +184,6 @@ class ComparisonRun:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace_file(self.folder / name, json.dumps(content) + "\n")
-
-
-def carry_out_all(cells: list[ComparisonRun], what: str, jobs: int, runner: ScriptRunner) -> list[ComparisonRun]:
-    """Carries out what is not finished, several at a time, and gives all of them back.
-
-    One that dies does not end the others, and is asked for again by the same command.
-
-    Raises:
-        UserError: What was refused, at once; at the end, which have died, and of what.
-    """
-    waiting = [cell for cell in cells if not cell.is_finished]
-    with (
-        tqdm(total=len(cells), initial=len(cells) - len(waiting), desc=what, file=sys.stderr, unit="run") as progress,
-        concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool,
-    ):
-        futures = [pool.submit(cell.carry_out, runner) for cell in waiting]
-        lost: list[str] = []
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                try:
-                    future.result()
-                except DiedError as death:
-                    logger.warning("%s; the others go on", death)
-                    lost.append(str(death))
-                progress.update()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            runner.stop()
-            raise
-    if lost:
-        asked = "the same command asks for them again"
-        raise UserError(f"{len(lost)} of {len(waiting)} runs ended without a result: {'; '.join(lost)} ({asked})")
-    return cells
 
 
 def attention_overrides(name: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
+from mlx.utils import tree_reduce
 from omegaconf import DictConfig
 
 from recipes.healing import healing_stages
@@ -38,7 +38,7 @@ from zoo.models.adapters import AdapterKind, Adapters, LoRAConfig, QuantizationC
 from zoo.models.classification import CLASSIFIER_HEAD, classifier_for, with_head_of
 from zoo.runtime.backend import choose_backend, dtype_name, parse_dtype
 from zoo.runtime.memory import require_room
-from zoo.runtime.processes import connected
+from zoo.runtime.processes import ALONE, connected
 from zoo.runtime.seeds import seed_everything
 from zoo.training import (
     DistillationConfig,
@@ -234,12 +234,13 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
     learns = recipe.distillation.needs_original
     original = cast(Model, original_of(operation.original, dtype=plan.dtype)) if learns else None
     fingerprint = weights_fingerprint(model, without=whole)
-    loader, validation = loaders_of(data, training, causal=model.config.causal, seed=recipe.seed)
-    surgery = look(operation, validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
+    causal = model.config.causal
+    loader, validation = loaders_of(data, training, causal=causal, seed=recipe.seed, processes=connected())
+    _, whole_validation = loaders_of(data, training, causal=causal, seed=recipe.seed, processes=ALONE)
+    surgery = look(operation, whole_validation, loaded.tokenizer, recipe.surgery, known=folder.surgery())
     if recipe.method != "full":
         _adapt(plan, model, base, fingerprint, whole)
     needed = _priced(plan, model, original)
-    trained = dict(tree_flatten(model.trainable_parameters()))
     run = TrainingRun(
         job=job,
         folder=folder,
@@ -253,12 +254,13 @@ def _finetune(plan: FinetunePlan, job: Job, folder: RunFolder) -> dict[str, Any]
         seed=recipe.seed,
         config=plan.as_mapping(model, data, fingerprint),
         needed=needed,
+        shard=plan.recipe.launch.shard,
         names={
             "attention": model.config.attention.name,
             "model": model.config.family,
             "base": base,
             "method": recipe.method,
-            "trainable_parameters": sum(each.size for each in trained.values()),
+            "trainable_parameters": tree_reduce(lambda count, each: count + each.size, model.trainable_parameters(), 0),
             "surgery": surgery,
         },
     )
@@ -317,10 +319,8 @@ def _priced(plan: FinetunePlan, model: Model, original: Model | None) -> int:
     Raises:
         UserError: If it does not fit into memory, and the user does not insist.
     """
-    if model.adapters is None:
-        needed = training_bytes(model.config, plan.optimizer, plan.training, plan.dtype)
-    else:
-        needed = adaptation_bytes(model, plan.optimizer, plan.training, plan.dtype)
+    how = (plan.optimizer, plan.training, plan.dtype, plan.recipe.launch.sharing)
+    needed = training_bytes(model.config, *how) if model.adapters is None else adaptation_bytes(model, *how)
     if original is not None:
         # Frozen weights are the original's arrays, unless both were cast.
         shared = model.adapters is not None and plan.dtype == mx.float32

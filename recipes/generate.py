@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 from omegaconf import DictConfig
 
-from recipes.launch import LaunchConfig, launched
+from recipes.launch import LaunchConfig, launched, watched
 from recipes.speaker import (
     Speaker,
     SpeakerRecipe,
@@ -113,7 +113,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     if processes.group is not None:
         shard(model, processes.group)
     model.set_dtype(dtype)
-    with StopRequest() as request:
+    with watched(processes, recipe.launch), StopRequest() as request:
         interrupted = _agreed(request, processes)
         if not model.config.causal:
             results = [_encoded(recipe, speaker, prompt) for prompt in prompts]

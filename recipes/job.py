@@ -134,6 +134,11 @@ def job_overrides() -> tuple[str, ...]:
     return tuple(by_key.values())
 
 
+def of_hydra(override: str) -> bool:
+    """Whether an override is of Hydra itself, such as of its launcher, and none of a script's."""
+    return re.match(r"[+~]*hydra[./]", override) is not None
+
+
 def fixed_in_a_sweep(wanted: Sequence[str]) -> str:
     """An override of Hydra's own that tells every job, wherever it runs, which keys do not vary in the sweep."""
     # Of a key that is given twice, the last one counts.

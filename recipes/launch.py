@@ -1,51 +1,27 @@
 """Several processes work on one model: `launch.processes=4` starts MLX's launcher with the same command.
 
-The launcher starts the processes and passes on what they say; here is what it does not do. A training whose process
-died goes on from its last checkpoint, as often as it may; one line says what ended it; nothing is left running.
+A training whose process died goes on from its last checkpoint, as often as it may.
 """
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from mlx._distributed_utils.common import Hostfile
 
-from recipes.app import END_WITH_PARENT
 from recipes.command_line import in_quotes
-from recipes.job import FLAGS, job_overrides
-from recipes.streams import show
+from recipes.launcher import BEATS, Launch, Place
 from zoo.config import UserError, require
 from zoo.config.files import typed_path
-from zoo.runtime.pool import THREAD_VARIABLES
-from zoo.runtime.threads import usable_cores
-from zoo.runtime.watch import BEREFT, LAUNCHER, process_of
-from zoo.training.signals import handled
+from zoo.runtime.processes import Processes, connected
+from zoo.runtime.watch import Watch
+from zoo.training import Shard, Sharing
 
 logger = logging.getLogger(__name__)
-# What is decided here, and not by those who are launched.
-_OURS = ("run_dir", "resume", "launch")
-# What the launcher says of a process that ended.
-_ENDED = re.compile(r"Node with rank (\d+) (?:was killed|exited with code (-?\d+))")
-# What the launcher and MLX say of the end of others, and what a process says of its own; perhaps behind a progress bar.
-_NOISE = re.compile(r"(?:\x1b\[\d+m)?\[(?:WARN|ring|jaccl)\][^\r\n]*[\r\n]*")
-# How ssh ends that reaches no host, and the shell that finds no ssh.
-_SSH_FAILED = {255, 127}
-_ERROR = re.compile(r"(?<!: )\berror: ([^\r\n]*)[\r\n]*")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Where free ports are looked for; each process begins elsewhere, for others may be looking too.
-_PORTS = range(32_400, 60_000, 64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,15 +31,18 @@ class LaunchConfig:
     Attributes:
         processes: On this machine.
         hostfile: Of MLX's launcher, with a host for each process and perhaps a back end; None for this machine.
+        patience_seconds: A process that has said nothing for so long has died.
     """
 
     processes: int = 1
     hostfile: str | None = None
+    patience_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         alone = self.hostfile is None or self.processes == 1
         require(alone, "launch.processes", "be 1 beside launch.hostfile", self.processes)
         require(self.number >= 1, "launch.processes", "be at least 1", self.processes)
+        require(self.patience_seconds > 0, "launch.patience_seconds", "be above 0", self.patience_seconds)
 
     @property
     def wanted(self) -> bool:
@@ -89,6 +68,12 @@ class LaunchConfig:
         require(len(hosts) > 0, "launch.hostfile", "name a host at least", self.hostfile)
         return len(hosts)
 
+    @property
+    def place(self) -> Place:
+        """Where the processes run."""
+        hosts = None if self.hostfile is None else typed_path(self.hostfile, what="launch.hostfile")
+        return Place(processes=self.processes, hostfile=hosts)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingLaunchConfig(LaunchConfig):
@@ -96,16 +81,26 @@ class TrainingLaunchConfig(LaunchConfig):
 
     Attributes:
         restarts: How often a run whose process has died goes on from its last checkpoint.
-        patience_seconds: A process that has said nothing for so long has died.
+        shard: What each process keeps only a part of: "optimizer", its state; "weights", those of the blocks, their
+            gradients and their state, which takes a back end with sum_scatter. None for nothing.
     """
 
     restarts: int = 0
-    patience_seconds: float = 60.0
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.restarts >= 0, "launch.restarts", "be at least 0", self.restarts)
-        require(self.patience_seconds > 0, "launch.patience_seconds", "be above 0", self.patience_seconds)
+
+    @property
+    def sharing(self) -> Sharing:
+        """Among how many processes the training is, or will be, shared out."""
+        return Sharing(processes=self.number if self.wanted else connected().size, shard=self.shard)
+
+    @property
+    def at_once(self) -> int:
+        """How many processes this machine has to have room for."""
+        return self.processes if self.wanted else 1
 
 
 def launched(config: LaunchConfig) -> dict[str, Any]:
@@ -117,7 +112,8 @@ def launched(config: LaunchConfig) -> dict[str, Any]:
     Raises:
         UserError: With what a process said that could not go on.
     """
-    launch = _Launch(config)
+    with tempfile.TemporaryDirectory() as folder:
+        launch = Launch(config.place, [_patience(config)], beats=Path(folder))
     if launch.result is None:
         raise KeyboardInterrupt if launch.stopped else UserError(launch.reason)
     return launch.result
@@ -132,9 +128,10 @@ def training_launched(config: TrainingLaunchConfig, folder: Path) -> dict[str, A
     Raises:
         UserError: With what a process said that could not go on.
     """
-    own = (f"run_dir={in_quotes(str(folder))}", "resume=auto", f"launch.patience_seconds={config.patience_seconds}")
+    own = [f"run_dir={in_quotes(str(folder))}", "resume=auto", _patience(config)]
+    own += [f"launch.shard={config.shard}"] if config.shard else []
     for restart in range(config.restarts + 1):
-        launch = _Launch(config, own, folder)
+        launch = Launch(config.place, own, beats=folder, run=folder)
         if launch.result is not None:
             return launch.result
         if launch.stopped:
@@ -145,162 +142,14 @@ def training_launched(config: TrainingLaunchConfig, folder: Path) -> dict[str, A
     raise UserError(launch.reason)
 
 
-class _Launch:
-    """One run of the launcher, to its end.
-
-    Attributes:
-        result: What the process that leads has printed; None if it came to no result.
-        died: Whether a process ended by no doing of its own.
-        stopped: Whether we were asked to end.
-    """
-
-    def __init__(self, config: LaunchConfig, own: Sequence[str] = (), folder: Path | None = None) -> None:
-        """Launches, with overrides in place of those that are decided here; `folder` is that of a training's run."""
-        self._folder, self._config = folder, config
-        self.result: dict[str, Any] | None = None
-        self.stopped = False
-        self._errors: list[str] = []
-        self._ended: dict[int, int] = {}
-        self._process = subprocess.Popen(
-            self._command(own),
-            # Its other end stays open: whatever may be read there, an end too, the launcher reads all the time.
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment(),
-            # Of its own, so that Ctrl-C reaches it through us alone, and all of it can be ended.
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._readers = (
-            threading.Thread(target=self._read_results, args=(self._process.stdout,), daemon=True),
-            threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
-        )
-        try:
-            with handled(self._stop, *_SIGNALS):
-                self._follow()
-        finally:
-            self._end()
-
-    @property
-    def died(self) -> bool:
-        # SIGTERM is what the launcher ends the others with.
-        return any((code < 0 and code != -signal.SIGTERM) or code == BEREFT for code in self._ended.values())
-
-    @property
-    def reason(self) -> str:
-        """Why there is no result, in one line."""
-        if self._errors:
-            return self._errors[0]
-        ended = ", ".join(f"process {rank} with exit code {code}" for rank, code in sorted(self._ended.items()))
-        what = f"the processes that were launched together have ended without a result ({ended or 'see above'})"
-        if self.died and self._folder is not None:
-            return f"{what}; run_dir={self._folder} resume=auto goes on from the last checkpoint"
-        unreached = _SSH_FAILED & set(self._ended.values())
-        return f"{what}: launch.hostfile must name hosts that ssh reaches" if unreached else what
-
-    def _command(self, own: Sequence[str]) -> list[str]:
-        config = self._config
-        hosts = ["--hostfile", str(typed_path(config.hostfile, what="launch.hostfile"))] if config.hostfile else []
-        port = ["--starting-port", str(_free_port(config.processes))] if not config.hostfile else []
-        launcher = [str(Path(sys.executable).with_name("mlx.launch")), "--repeat-hosts", str(config.processes)]
-        typed = [each for each in job_overrides() if each.partition("=")[0].partition(".")[0].lstrip("+~") not in _OURS]
-        return [*launcher, *hosts, *port, sys.executable, *_script(), *typed, *own]
-
-    def _environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if name != END_WITH_PARENT}
-        environment[LAUNCHER] = f"{socket.gethostname()}:{os.getpid()}"
-        if not any(name in environment for name in THREAD_VARIABLES):
-            environment[THREAD_VARIABLES[0]] = str(max(1, usable_cores() // self._config.processes))
-        return environment
-
-    def _follow(self) -> None:
-        for reader in self._readers:
-            reader.start()
-        while True:
-            try:
-                self._process.wait(timeout=1.0)
-                return
-            except subprocess.TimeoutExpired:
-                self._nudge()
-
-    def _end(self) -> None:
-        """Leaves nothing of it: no process, no thread, no pipe."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for reader in self._readers:
-            reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            assert pipe is not None, "each was asked for"
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-    def _nudge(self) -> None:
-        """Lets the launcher find out that nobody reads what it passes on: until then it keeps a core busy."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-
-    def _read_results(self, stream: IO[bytes]) -> None:
-        """Passes on what the process that leads shows, but for its last line, which is the result."""
-        held, begins_line = b"", True
-        while content := os.read(stream.fileno(), 4096):
-            held += content
-            last = held.rfind(b"\n", 0, len(held) - 1) + 1
-            # It may be a line of the text as well, which the next one shows.
-            may_be = held[last:].startswith(b"{") and (last > 0 or begins_line)
-            told, held = (held[:last], held[last:]) if may_be else (held, b"")
-            begins_line = told.endswith(b"\n") if told else begins_line
-            show(told.decode(errors="replace"))
-        if held:
-            self.result = json.loads(held)
-
-    def _read_words(self, stream: IO[bytes]) -> None:
-        """Passes on what the processes say, in whole lines; what ended them is kept, for one line of ours."""
-        waiting = ""
-        while content := os.read(stream.fileno(), 4096):
-            *lines, waiting = re.split(r"(?<=[\r\n])", waiting + content.decode(errors="replace"))
-            for line in lines:
-                self._hear(line)
-            sys.stderr.flush()
-        self._hear(waiting)
-        if not waiting.endswith("\n") and waiting:
-            sys.stderr.write("\n")
-
-    def _hear(self, line: str) -> None:
-        self._ended |= {int(found[1]): int(found[2] or 0) for found in _ENDED.finditer(line)}
-        self._errors += [found[1].strip() for found in _ERROR.finditer(line)]
-        sys.stderr.write(_NOISE.sub("", _ERROR.sub("", line)))
-
-    def _stop(self, number: int, frame: object) -> None:
-        """Tells the process that leads to stop, which all do at the same step; a second time kills."""
-        leader = None if self.stopped or self._folder is None else process_of(self._folder, 0)
-        self.stopped = True
-        with contextlib.suppress(ProcessLookupError):
-            if leader is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                os.kill(leader, signal.SIGTERM)
+def watched(processes: Processes, config: LaunchConfig) -> contextlib.AbstractContextManager[object]:
+    """Inside, processes that `launched` has started on this machine see that the others are there, or end."""
+    folder = os.environ.get(BEATS)
+    if folder is None:
+        return contextlib.nullcontext()
+    patience, advice = config.patience_seconds, "the same command begins again"
+    return Watch(processes, Path(folder), patience_seconds=patience, advice=lambda: advice)
 
 
-def _script() -> list[str]:
-    """The script of this job, and the flags that chose its configuration."""
-    script = Path(__file__).resolve().parents[1] / "scripts" / f"{HydraConfig.get().job.name}.py"
-    return [str(script), *FLAGS.get()]
-
-
-def _free_port(number: int) -> int:
-    """The first of so many ports in a row that nobody on this machine listens at."""
-    begin = os.getpid() % len(_PORTS)
-    for first in (*_PORTS[begin:], *_PORTS[:begin]):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + number):
-                    stack.enter_context(contextlib.closing(socket.socket())).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise UserError("launch: no port is free on this machine")
+def _patience(config: LaunchConfig) -> str:
+    return f"launch.patience_seconds={config.patience_seconds}"

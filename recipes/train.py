@@ -11,6 +11,7 @@ from recipes.training_plan import TrainingPlan, TrainRecipe, checked_plan
 from recipes.training_run import Stage, TrainingRun, loaders_of
 from zoo.data import DataConfig, open_data
 from zoo.models import build_model
+from zoo.runtime.processes import connected
 from zoo.runtime.seeds import seed_everything
 from zoo.training import RunFolder, build_optimizer
 
@@ -47,7 +48,9 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
     config = plan.model_config(data.vocab_size)
     needed = plan.priced(config)
     model = build_model(config)
-    loader, validation = loaders_of(data, training, causal=model.config.causal, seed=plan.recipe.seed)
+    loader, validation = loaders_of(
+        data, training, causal=model.config.causal, seed=plan.recipe.seed, processes=connected()
+    )
     run = TrainingRun(
         job=job,
         folder=folder,
@@ -61,6 +64,7 @@ def _train(plan: TrainingPlan, job: Job, folder: RunFolder) -> dict[str, Any]:
         seed=plan.recipe.seed,
         config=plan.as_mapping(model.config, data),
         needed=needed,
+        shard=plan.recipe.launch.shard,
         names={"attention": plan.recipe.attention["name"], "model": job.model_name},
     )
     state = run.resumed()

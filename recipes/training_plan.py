@@ -101,14 +101,16 @@ class TrainingPlan:
             at_once: How many such trainings run at the same time.
 
         Raises:
-            UserError: If they do not fit into memory, and the user does not insist.
+            UserError: If they, with the processes of each, do not fit into memory, and the user does not insist.
         """
-        needed = training_bytes(config, self.optimizer, self.training, self.dtype)
+        launch = self.recipe.launch
+        needed = training_bytes(config, self.optimizer, self.training, self.dtype, launch.sharing)
         what = "the training" if at_once == 1 else f"jobs={at_once} trainings"
+        what += f" by {launch.at_once} processes" if launch.at_once > 1 else ""
         remedy = (
             "make the model, training.batch_size or training.sequence_length smaller, or training.accumulation larger"
         )
-        require_room(at_once * needed, what, allow_large=self.recipe.allow_large, remedy=remedy)
+        require_room(at_once * launch.at_once * needed, what, allow_large=self.recipe.allow_large, remedy=remedy)
         return needed
 
     def as_mapping(self, model: ModelConfig, data: Data) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from recipes.job import Job
 from recipes.preview import continuation, filled_in, first_words
 from zoo.checkpoints import History
 from zoo.config import UserError
-from zoo.data import SPLITS, Data, Tokenizer
+from zoo.data import SPLITS, Data, ProcessShare, Tokenizer
 from zoo.models import Model
 from zoo.runtime.last_words import last_words
 from zoo.runtime.memory import active_bytes, is_exhaustion, peak_bytes, readable_bytes, reset_peak
-from zoo.runtime.processes import connected
+from zoo.runtime.processes import Processes, connected
 from zoo.runtime.versions import describe
 from zoo.training import (
     MetricLogger,
@@ -26,6 +26,7 @@ from zoo.training import (
     Objective,
     ProgressBar,
     RunFolder,
+    Shard,
     StopReason,
     Trainer,
     TrainingBatches,
@@ -33,6 +34,7 @@ from zoo.training import (
     TrainingState,
     ValidationBatches,
     draw_loss_curve,
+    largest_share,
     open_loggers,
     read_metrics,
     resume_run,
@@ -44,15 +46,12 @@ _BATCHES_OF_WORDS = 16
 
 
 def loaders_of(
-    data: Data, training: TrainingConfig, *, causal: bool, seed: int
+    data: Data, training: TrainingConfig, *, causal: bool, seed: int, processes: Processes
 ) -> tuple[TrainingBatches, ValidationBatches]:
-    """Batches to learn from, and batches that are held out, at the sizes of a training."""
-    train, validation = (
-        data.loader(
-            split, causal=causal, batch_size=training.batch_size, sequence_length=training.sequence_length, seed=seed
-        )
-        for split in SPLITS
-    )
+    """Batches to learn from, and batches that are held out, at the sizes of a training: a process's rows of them."""
+    share = ProcessShare(rank=processes.rank, world_size=processes.size)
+    sizes = {"batch_size": training.batch_size, "sequence_length": training.sequence_length}
+    train, validation = (data.loader(split, causal=causal, **sizes, seed=seed, share=share) for split in SPLITS)
     return train, validation
 
 
@@ -88,6 +87,7 @@ class TrainingRun:
         seed: Of the run.
         config: All that the result depends on; a resumed run must agree with it.
         needed: Bytes that it was priced at.
+        shard: What each of several processes keeps only a part of; None for nothing.
         names: `attention` and `model` of the result, and other facts that stand there.
     """
 
@@ -103,6 +103,7 @@ class TrainingRun:
     seed: int
     config: Mapping[str, Any]
     needed: int
+    shard: Shard | None
     names: Mapping[str, Any]
 
     def resumed(self) -> TrainingState:
@@ -178,6 +179,7 @@ class TrainingRun:
                 goes_on=stage.end < self.training.steps,
                 progress=progress,
                 processes=connected(),
+                shard=self.shard,
             )
             reason = trainer.train(state)
             if last or reason != "steps" or state.step >= self.training.steps:
@@ -238,8 +240,14 @@ class TrainingRun:
         """How many processes train, and what each of them sends for a step."""
         processes = connected()
         learnt: dict[str, mx.array] = dict(tree_flatten(self.model.trainable_parameters()))
-        size = sum(array.nbytes for array in learnt.values())
-        return {"processes": processes.size, "sent_bytes_per_step": processes.sent_bytes(size)}
+        sizes = {name: array.nbytes for name, array in learnt.items()}
+        sent = processes.sent_bytes(sum(sizes.values()))
+        if self.shard == "optimizer":
+            sent += (processes.size - 1) * largest_share(sizes, processes.size)
+        elif self.shard == "weights":
+            # Forward and backward gather the blocks, and the backward pass scatters their gradients.
+            sent += sent // 2
+        return {"processes": processes.size, "sent_bytes_per_step": sent}
 
     def _losses(self, state: TrainingState) -> dict[str, Any]:
         """First and last loss of each objective, and what an original has read."""

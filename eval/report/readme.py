@@ -13,13 +13,15 @@ from eval.query import by_device
 from eval.report import TABLES
 from eval.report.findings import commits
 from eval.report.model_figures import pareto
+from eval.report.scaling import constants_table, links_table, processes_table
 from eval.report.text import label, markdown, plain_rows
 from eval.report.trainings import SURGERY, exchanges
 from eval.rows import Row
 from zoo.config import UserError
 from zoo.config.files import read_text, replace_file
 
-PARTS = ("variants", "figure", "coverage", "exchanges")
+_SCALING = {"constants": constants_table, "processes": processes_table, "links": links_table}
+PARTS = ("variants", "figure", "coverage", "exchanges", *_SCALING)
 _PART = re.compile(
     r"(?P<begin><!-- results:(?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- /results:(?P=name) -->)", re.DOTALL
 )
@@ -83,5 +85,5 @@ def _part(name: str, rows: Sequence[Row], report: str) -> str:
             return f"No figure: {drawing}.\n"
         picture = f"![{pareto.title}]({quote(report)}/figures/{pareto.name}.svg)"
         return f"{picture}\n\n{markdown(f'{pareto.caption} {measured}')}\n"
-    table = TABLES[name](rows)
+    table = {**TABLES, **_SCALING}[name](rows)
     return f"{table.markdown()}\n\n{markdown(f'{measured} {table.note}'.strip())}\n" if table.lines else ""

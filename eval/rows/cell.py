@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from zoo.attention.mechanism import GROUPING
 from zoo.config.files import parse_json
 
-Level = Literal["device", "op", "layer", "model"]
-Mode = Literal["forward", "forward_backward", "step", "prefill", "decode", "null", "matmul", "copy"]
+Level = Literal["device", "op", "layer", "model", "processes"]
+Mode = Literal["forward", "forward_backward", "step", "prefill", "decode", "null", "matmul", "copy", "all_sum"]
 Role = Literal["candidate", "baseline", "control"]
 Execution = Literal["latency", "throughput"]
 

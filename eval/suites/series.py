@@ -103,7 +103,7 @@ def _computed(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
     """The attention with what `auto` chooses for a cell, so that its row says what was timed."""
     if "layer_pattern" in mapping:
         return {**mapping, "layer_pattern": [_computed(each, cell) for each in mapping["layer_pattern"]]}
-    if mapping.get("implementation") != AUTO:
+    if mapping.get("implementation") != AUTO or cell.mode not in PHASES:
         return dict(mapping)
     variant = variant_from_mapping(mapping)
     assert isinstance(variant, VariantConfig)

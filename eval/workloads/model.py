@@ -147,6 +147,12 @@ class ModelSetting(Setting):
         return tokens_BL
 
     def batch(self) -> Arrays:
+        """The arrays of `drawn`, evaluated."""
+        arrays = to_arrays(self.drawn())[0]
+        mx.eval(arrays)
+        return arrays
+
+    def drawn(self) -> Batch:
         """A training batch of random tokens: the next token everywhere, or of an encoder 15 % masked tokens."""
         B, L = self.cell.batch_size, self.cell.length
         generator = np.random.default_rng(self.cell.seed)
@@ -160,9 +166,7 @@ class ModelSetting(Setting):
             # Which token stands for a hidden one does not matter to the work.
             inputs_BL[weights_BL == 1] = 0
         tokens = {"inputs_BL": inputs_BL, "targets_BL": targets_BL, "weights_BL": weights_BL}
-        arrays = to_arrays(Batch(**tokens, segments_BL=None, lengths_B=None, identity="random tokens"))[0]
-        mx.eval(arrays)
-        return arrays
+        return Batch(**tokens, segments_BL=None, lengths_B=None, identity="random tokens")
 
 
 class _Parts(NamedTuple):

@@ -22,7 +22,7 @@ import numpy as np
 from eval import SUITES, declared
 from eval.bench import Workload
 from eval.rows import Cell
-from eval.workloads import UNIMPORTANT, attention, device, model
+from eval.workloads import UNIMPORTANT, attention, device, model, processes
 from zoo.config import UserError
 from zoo.models import build_model
 
@@ -33,6 +33,7 @@ BUILDERS: Mapping[str, Callable[[Cell], Workload]] = {
     "op": attention.build_op,
     "layer": attention.build_layer,
     "model": model.build,
+    processes.BUILDER: processes.build,
 }
 # Raise what a cell's variant, level or model cannot do, from declarations alone.
 _SETTINGS: Mapping[str, Callable[[Cell], object]] = {

@@ -39,7 +39,7 @@ def _of_pages() -> list[str]:
 
 def _of_make() -> list[str]:
     """The lines of the targets that measure, which are not run."""
-    targets = ["results", "exchanges", "surgeries"]
+    targets = ["results", "exchanges", "surgeries", "scaling"]
     plan = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, check=True)
     return [line for line in plan.stdout.splitlines() if _COMMAND.search(line)]
 

@@ -70,15 +70,16 @@ class Comparisons:
         report = json.loads((run / "report" / "report.json").read_text())
         files = sorted(path for path in (run / "report").rglob("*") if path.is_file())
         return {
-            "rows": [_facts(row) for row in rows],
+            "rows": [facts(row) for row in rows],
             "report": [sorted(report), [sorted(device) for device in report["devices"]]],
-            "report's rows": [_facts(row) for row in read_rows(run / "report" / "rows.jsonl.gz")],
+            "report's rows": [facts(row) for row in read_rows(run / "report" / "rows.jsonl.gz")],
             "files": [(path.name, path.stat().st_size > 0) for path in files if not path.name.endswith(".partial")],
             **{folder.name: trained(folder) for folder in sorted((run / "runs").iterdir())},
         }
 
 
-def _facts(row: Row) -> tuple[Any, ...]:
+def facts(row: Row) -> tuple[Any, ...]:
+    """What a record says, but for what is measured."""
     assert row.quality is not None
     quality = row.quality.model_dump(exclude={*_NEVER_EQUAL, "curve"})
     return row.identity, row.status, quality, [(point.tokens, point.value) for point in row.quality.curve]

@@ -15,12 +15,17 @@ from tests.recipes.test_compare import ROOT, command, written
 
 
 @pytest.mark.slow
-def test_a_training_that_dies_does_not_end_the_others_and_is_asked_for_again(text_corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")], ids=["threads", "joblib"]
+)
+def test_a_training_that_dies_does_not_end_the_others_and_is_asked_for_again(
+    launcher: tuple[str, ...], text_corpus: Path, tmp_path: Path
+) -> None:
     more = ("budgets=[equal_tokens]", "training.steps=10", "training.checkpoint_every=1", "training.eval_every=5")
     script = [
         sys.executable,
         str(ROOT / "scripts" / "compare.py"),
-        *command(text_corpus, tmp_path / "cache", tmp_path, *more),
+        *command(text_corpus, tmp_path / "cache", tmp_path, *more, *launcher),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     begun = subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.processes import require_nobody_left
+from tests.ring import Cable, free_ports, ring_environment
 from zoo.checkpoints import History
 from zoo.runtime.watch import process_of
 
@@ -52,13 +53,16 @@ def start(text_corpus: Path) -> Iterator[Start]:
     """Starts train.py, or another script, in a run's folder."""
     running = []
 
-    def start(run: Path, *more: str, steps: int = STEPS, script: str = "train") -> "subprocess.Popen[str]":
+    def start(
+        run: Path, *more: str, steps: int = STEPS, script: str = "train", environment: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
         places = [f"data.path={text_corpus}", f"data.cache_dir={text_corpus.parent / 'token-cache'}", f"run_dir={run}"]
         own = TINY if script == "train" else ()
         command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *own, *COMMON, *places]
         process = subprocess.Popen(
             [*command, f"training.steps={steps}", *more],
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,10 +103,10 @@ def agree(found: Sequence[float], expected: Sequence[float]) -> bool:
     return len(found) == len(expected) > 0 and found == pytest.approx(expected, rel=TOLERANCE)
 
 
-def weights(run: Path) -> bytes:
+def saved(run: Path, name: str) -> bytes:
     newest = History(run / "checkpoints").newest()
     assert newest is not None
-    return (newest / "model.safetensors").read_bytes()
+    return (newest / f"{name}.safetensors").read_bytes()
 
 
 def when_trained(run: Path, rank: int, process: "subprocess.Popen[str]") -> int:
@@ -129,7 +133,7 @@ def test_four_processes_reach_the_losses_of_one_and_one_of_them_tells(
     alone: Path, start: Start, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    result = finished(start(run, "launch.processes=4", "training.accumulation=2"))
+    result = finished(start(run, "launch.processes=4", "launch.shard=optimizer", "training.accumulation=2"))
     for name in ("train_loss", "gradient_norm", "val_loss", "tokens"):
         assert agree(metrics(run, name), metrics(alone, name)), name
     told = json.loads((alone / "result.json").read_text())
@@ -156,11 +160,13 @@ def test_a_run_goes_on_with_another_number_of_processes(alone: Path, start: Star
 @pytest.mark.slow
 def test_a_run_goes_on_by_itself_after_a_death_which_changes_nothing(start: Start, tmp_path: Path) -> None:
     pair = tmp_path / "pair"
-    finished(start(pair, "launch.processes=2", "model.dropout=0.1"))
-    process = start(tmp_path / "run", "launch.processes=2", "model.dropout=0.1", "launch.restarts=1")
+    own = ("launch.processes=2", "launch.shard=optimizer", "model.dropout=0.1")
+    finished(start(pair, *own))
+    process = start(tmp_path / "run", *own, "launch.restarts=1")
     os.kill(when_trained(tmp_path / "run", 0, process), signal.SIGKILL)
     finished(process)
-    assert weights(tmp_path / "run") == weights(pair)
+    for name in ("model", "optimizer"):
+        assert saved(tmp_path / "run", name) == saved(pair, name)
     assert metrics(tmp_path / "run", "train_loss") == metrics(pair, "train_loss")
     require_nobody_left(str(tmp_path / "run"))
 
@@ -179,7 +185,7 @@ def test_the_death_of_a_process_ends_the_others_with_one_line(
     os.kill(when_trained(run, rank, process), number)
     line = failed(process)
     newest = History(run / "checkpoints").newest()
-    said = f"process {rank} of 2 {what}, so the training has; the last checkpoint is {newest};"
+    said = f"process {rank} of 2 {what}, so the run has ended; the last checkpoint is {newest};"
     assert line == f"{said} run_dir={run} resume=auto goes on from there"
     require_nobody_left(str(run))
 
@@ -190,6 +196,41 @@ def test_processes_end_with_whoever_has_launched_them(start: Start, tmp_path: Pa
     when_trained(tmp_path / "run", 0, process)
     process.kill()
     require_nobody_left(str(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_cut_ends_the_run_with_one_line(start: Start, tmp_path: Path) -> None:
+    run, ports = tmp_path / "run", free_ports(2)
+    cable = Cable(ports[1])
+    seen = {0: (ports[0], cable.port), 1: ports}
+    processes = [
+        start(run, steps=100_000, environment=ring_environment(tmp_path / f"hosts-{rank}.json", seen[rank], rank))
+        for rank in (0, 1)
+    ]
+    when_trained(run, 0, processes[0])
+    cable.cut()
+    said = []
+    for process in processes:
+        _, errors = process.communicate(timeout=LIMIT)
+        said += [line.rpartition("error: ")[2] for line in errors.splitlines() if "error: " in line]
+    newest = History(run / "checkpoints").newest()
+    advice = f"so the run has ended; the last checkpoint is {newest}; run_dir={run} resume=auto goes on from there"
+    # Whichever has noticed it first.
+    assert said
+    assert set(said) <= {f"process {rank} of 2 has lost a connection, {advice}" for rank in (0, 1)}
+    assert not any(process.returncode == 0 for process in processes)
+    require_nobody_left(str(run))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_slow_is_waited_for(alone: Path, start: Start, tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "launch.processes=2")
+    slow = when_trained(tmp_path / "run", 1, process)
+    os.kill(slow, signal.SIGSTOP)
+    time.sleep(PATIENCE / 2)
+    os.kill(slow, signal.SIGCONT)
+    finished(process)
+    assert agree(metrics(tmp_path / "run", "train_loss"), metrics(alone, "train_loss"))
 
 
 @pytest.mark.slow
@@ -239,23 +280,3 @@ def test_a_port_in_use_is_told_in_one_line(start: Start, tmp_path: Path) -> None
         assert "[ring] Couldn't bind socket (Address already in use)" in failed(
             start(tmp_path / "run", f"launch.hostfile={path}")
         )
-
-
-@pytest.mark.slow
-def test_processes_that_share_a_model_write_the_text_of_one(alone: Path, start: Start) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "generate.py"),
-        f"checkpoint={alone}",
-        "prompt=The ",
-        "max_tokens=12",
-    ]
-    texts = []
-    for processes in (1, 2):
-        shared = [*command, "temperature=0", f"launch.processes={processes}"]
-        done = subprocess.run(shared, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        *shown, told = done.stdout.splitlines()
-        texts.append(("\n".join(shown), json.loads(told)["text"]))
-    assert texts[0] == texts[1]
-    assert texts[0][1]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
-from mlx.optimizers import Optimizer
 
 from zoo.checkpoints.manifest import MANIFEST
 from zoo.checkpoints.save import save_checkpoint
@@ -61,7 +60,7 @@ class History:
         *,
         model: nn.Module,
         tokenizer: Tokenizer | None,
-        optimizer: Optimizer,
+        optimizer_state: Mapping[str, Any],
         training_state: Mapping[str, Any],
         config: Mapping[str, Any],
     ) -> Path:
@@ -76,7 +75,7 @@ class History:
                 self.path(step),
                 model=model,
                 tokenizer=tokenizer,
-                optimizer=optimizer,
+                optimizer_state=optimizer_state,
                 training_state=training_state,
                 config=config,
             )

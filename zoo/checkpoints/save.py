@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
-from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
 from zoo.checkpoints.manifest import write_manifest
@@ -29,7 +28,7 @@ def save_checkpoint(
     *,
     model: nn.Module,
     tokenizer: Tokenizer | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer_state: Mapping[str, Any] | None = None,
     training_state: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -40,7 +39,7 @@ def save_checkpoint(
         model: Model of `zoo.models`; its `config` says how to build it again. Of one with adapters, these alone are
             saved, beside where their base is.
         tokenizer: Saved into the same folder, so that the checkpoint can be used by itself.
-        optimizer: Its state, for resuming.
+        optimizer_state: That of an optimizer of `mlx.optimizers`, for resuming.
         training_state: JSON-ready facts of the training run, for resuming.
         config: JSON-ready facts to keep with the model, such as the run's whole configuration.
 
@@ -65,8 +64,8 @@ def save_checkpoint(
 
                 write_adapters(partial, model)
                 adapted = {"adapters": to_mapping(model.adapters)}
-            if optimizer is not None:
-                write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer.state)))
+            if optimizer_state is not None:
+                write_tensors(partial / OPTIMIZER, dict(tree_flatten(optimizer_state)))
             if training_state is not None:
                 write_json(partial / TRAINING_STATE, training_state)
             if tokenizer is not None:

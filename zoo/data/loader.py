@@ -68,6 +68,17 @@ class ProcessShare:
         require(self.world_size >= 1, "world_size", "be at least 1", self.world_size)
         require(0 <= self.rank < self.world_size, "rank", f"lie in [0, {self.world_size})", self.rank)
 
+    def places(self, batch_size: int) -> np.ndarray:
+        """The places in a batch of all processes that are this one's, int64 [B].
+
+        Raises:
+            UserError: If the batch cannot be shared out.
+        """
+        divides = batch_size >= 1 and batch_size % self.world_size == 0
+        require(divides, "batch_size", f"be a multiple of the {self.world_size} processes, at least 1", batch_size)
+        part = batch_size // self.world_size
+        return np.arange(self.rank * part, (self.rank + 1) * part)
+
 
 class Loader(abc.ABC):
     """Rows of a split in keyed order; what is predicted is up to the final classes."""
@@ -97,17 +108,13 @@ class Loader(abc.ABC):
         Raises:
             UserError: If a size does not fit.
         """
-        share = share or ProcessShare()
         require(sequence_length >= 1, "sequence_length", "be at least 1", sequence_length)
-        divides = batch_size >= 1 and batch_size % share.world_size == 0
-        require(divides, "batch_size", f"be a multiple of the {share.world_size} processes, at least 1", batch_size)
+        # What is random about a row belongs to its place in the batch of all processes, or to the row itself.
+        self._places_B = (share or ProcessShare()).places(batch_size)
         self.split = split
         self._batch_size, self._length, self._seed = batch_size, sequence_length, seed
         self._mask_documents = mask_documents and packing == "stream"
         self._rows = ROWS[packing](split, sequence_length)
-        part = batch_size // share.world_size
-        # Places in the batch of all processes; what is random about a row belongs to its place or to the row itself.
-        self._places_B = np.arange(share.rank * part, (share.rank + 1) * part)
 
     def batch(self, step: int) -> Batch:
         """The training batch of a step, counted from 0.

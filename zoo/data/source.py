@@ -19,7 +19,7 @@ from zoo.data.examples import (
     prepare_examples,
 )
 from zoo.data.identity import DataIdentity
-from zoo.data.loader import CausalLoader, MaskedTokenLoader
+from zoo.data.loader import CausalLoader, MaskedTokenLoader, ProcessShare
 from zoo.data.synthetic import SYNTHETIC_TASKS, SyntheticTask, synthetic_task_from_mapping
 from zoo.data.tokenizers import Tokenizer, TokenizerConfig
 
@@ -82,16 +82,24 @@ class TextData(_Tokens):
         return {"packing": self.config.packing, "mask_documents": self.config.mask_documents}
 
     def loader(
-        self, split: Split, *, causal: bool, batch_size: int, sequence_length: int, seed: int
+        self,
+        split: Split,
+        *,
+        causal: bool,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        share: ProcessShare | None = None,
     ) -> CausalLoader | MaskedTokenLoader:
         """Batches of a split.
 
         Args:
             split: Which.
             causal: Whether the next token is predicted, or hidden ones.
-            batch_size: Rows at a time.
+            batch_size: Rows at a time, of all processes.
             sequence_length: Most tokens of a row.
             seed: Of the order of training.
+            share: Part of each batch that is read; None for all of it.
         """
         kind = CausalLoader if causal else MaskedTokenLoader
         return kind(
@@ -101,6 +109,7 @@ class TextData(_Tokens):
             seed=seed,
             mask_documents=self.config.mask_documents,
             packing=self.config.packing,
+            share=share,
         )
 
 
@@ -128,7 +137,16 @@ class ExampleData(_Tokens):
         """What decides the rows beside their size, JSON-ready."""
         return {"pack": self.config.pack, "classes": list(self.classes)}
 
-    def loader(self, split: Split, *, causal: bool, batch_size: int, sequence_length: int, seed: int) -> ExampleLoader:
+    def loader(
+        self,
+        split: Split,
+        *,
+        causal: bool,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        share: ProcessShare | None = None,
+    ) -> ExampleLoader:
         """Batches of a split, as `TextData.loader` has them; what is predicted is up to the examples."""
         return ExampleLoader(
             self.corpus.train if split == "train" else self.corpus.validation,
@@ -138,6 +156,7 @@ class ExampleData(_Tokens):
             seed=seed,
             pack=self.config.pack,
             classes=self.classes,
+            share=share,
         )
 
 

@@ -127,6 +127,8 @@ class Context:
         for count in itertools.count() if limit is None else range(limit):
             # What is given out has been read.
             following_1 = choose_after(chosen_1)
+            # Waits without Python's lock, which the thread that watches other processes needs.
+            mx.eval(chosen_1)
             (written,) = np.array(chosen_1).tolist()
             self.tokens.append(written)
             yield written

@@ -10,6 +10,8 @@ import functools
 import itertools
 import os
 import re
+import socket
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,8 @@ from zoo.runtime.seeds import random_key, set_random_key
 
 # What MLX's launcher, or MPI's, tells the processes that it starts.
 _LAUNCHED = ("MLX_RANK", "MLX_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# What it tells those that it connects as a ring.
+_RING = "MLX_HOSTFILE"
 # Some back ends would wait for ever for a process that does not come.
 _CONNECTING_SECONDS = 120.0
 
@@ -39,16 +43,22 @@ class Processes:
         rank: Its number, from 0.
         size: How many there are.
         group: What connects them; None for one process.
+        connections: Descriptors of the sockets of the ring, which must stay open; of other back ends none.
     """
 
     rank: int = 0
     size: int = 1
     group: mx.distributed.Group | None = None
+    connections: frozenset[int] = frozenset()
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and tells people what happens: one does."""
         return self.rank == 0
+
+    def are_connected(self) -> bool:
+        """Whether no other process has closed its end of a connection, after which an exchange would never end."""
+        return all(map(_is_open, self.connections))
 
     def rows(self, number: int) -> slice:
         """Which of so many rows of a batch are this process's; their number is a multiple of `size`."""
@@ -130,6 +140,7 @@ def connected() -> Processes:
     impatience = threading.Timer(_CONNECTING_SECONDS, _give_up)
     impatience.daemon = True
     impatience.start()
+    before = _sockets()
     try:
         group = mx.distributed.init(strict=True)
         if group.size() > 1:
@@ -146,7 +157,32 @@ def connected() -> Processes:
         # One shows what they have found.
         with Path(os.devnull).open("w") as nothing:
             os.dup2(nothing.fileno(), 1)
-    return Processes(rank=group.rank(), size=group.size(), group=group) if group.size() > 1 else ALONE
+    # Without those that MLX tried in vain, when the others were not there yet, and has not closed.
+    ring = frozenset(filter(_is_open, _sockets() - before)) if _RING in os.environ else frozenset()
+    several = Processes(rank=group.rank(), size=group.size(), group=group, connections=ring)
+    return several if group.size() > 1 else ALONE
+
+
+def _sockets() -> frozenset[int]:
+    """Descriptors of this process that are sockets."""
+    found = set()
+    for path in Path("/dev/fd").iterdir():
+        # The listing's own descriptor is gone.
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(path.name)).st_mode):
+                found.add(int(path.name))
+    return frozenset(found)
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether the other end of a connection is open, as far as this machine has been told; nothing is read."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            return found.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def _give_up() -> None:

@@ -1,9 +1,9 @@
-"""Whether the processes that train one model together are all there: each writes beats, and reads those of the others.
+"""Whether the processes that work on one model are all there: each writes beats, and reads those of the others.
 
 A process that dies or hangs leaves the others waiting for their turn of an exchange, some back ends for ever. So each
-has a thread that writes a beat a second into a file of the run's folder, which all machines see. Whoever finds that
-another one has ended, or has not written for too long, ends itself; the first of those that are left says it, in one
-line.
+has a thread that writes a beat a second into a file of a folder that all of them see, of a training that of its run.
+Whoever finds that another one has ended, or has not written for too long, ends itself; the first of those that are left
+says it, in one line. So does whoever loses a connection to another one that lives.
 """
 
 import contextlib
@@ -32,6 +32,9 @@ _INTERVAL_SECONDS = 1.0
 # In the run's folder.
 BEATS = ".processes"
 
+# Looks at a connection that is closed, before it counts as lost: whoever has ended may be about to say so.
+_LOST_LOOKS = 5
+
 # What MLX says where an exchange has failed.
 _EXCHANGE = re.compile(r"\[(ring|jaccl|nccl|mpi)\]", re.IGNORECASE)
 
@@ -55,8 +58,8 @@ class Watch:
         """Prepares.
 
         Args:
-            processes: That train together.
-            folder: Of the run; every process sees it, on whatever machine it is.
+            processes: That work together.
+            folder: Of the run, for one; every process sees it, on whatever machine it is.
             patience_seconds: A process without a beat for so long has stopped.
             advice: What to do now that the run has ended, for the line that says so.
         """
@@ -67,6 +70,7 @@ class Watch:
         self._state: State = "works"
         self._count = 0
         self._left = threading.Event()
+        self._num_lost = self._num_done = 0
         others = set(range(processes.size)) - {processes.rank}
         self._others = {rank: _Other(beat={}, since=time.monotonic()) for rank in sorted(others)}
 
@@ -135,6 +139,10 @@ class Watch:
             if beat is not None and beat != other.beat:
                 other.beat, other.since = beat, now
             if other.beat.get("state") == "done":
+                self._num_done += rank == 0
+                if self._num_done > _LOST_LOOKS:
+                    # Whoever leads has all that is wanted.
+                    os._exit(0)
                 continue
             if other.beat.get("state") == "failed":
                 # It says why, for which the launcher must not end it before.
@@ -147,20 +155,32 @@ class Watch:
                 gone[rank] = f"has not answered for {self._patience:g} s"
         if gone:
             self._end(gone)
+        # Whoever is done has closed its ends.
+        all_work = all(other.beat.get("state") == "works" for other in self._others.values())
+        self._num_lost = self._num_lost + 1 if all_work and not self._processes.are_connected() else 0
+        if self._num_lost >= _LOST_LOOKS:
+            self._state = "failed"
+            self._write()
+            self._say(f"process {self._processes.rank} of {self._processes.size} has lost a connection")
+            os._exit(BEREFT)
 
     def _end(self, gone: dict[int, str]) -> None:
         first = min(set(range(self._processes.size)) - set(gone))
         if first == self._processes.rank:
             rank, what = min(gone.items())
-            line = f"error: process {rank} of {self._processes.size} {what}, so the training has; {self._advice()}\n"
-            with contextlib.suppress(OSError):
-                os.write(sys.stderr.fileno(), line.encode())
+            self._say(f"process {rank} of {self._processes.size} {what}")
         for rank in gone:
             # One that was stopped cannot end by itself.
             with contextlib.suppress(OSError, ValueError):
                 if self._others[rank].beat.get("host") == self._host:
                     os.kill(int(str(self._others[rank].beat["pid"])), signal.SIGKILL)
         os._exit(BEREFT)
+
+    def _say(self, what: str) -> None:
+        """One line, in one piece, which nobody else writes into."""
+        line = f"error: {what}, so the run has ended; {self._advice()}\n"
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), line.encode())
 
     def _write(self) -> None:
         self._count += 1

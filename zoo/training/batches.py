@@ -4,7 +4,8 @@ Letters: B batch, L query length, P predicted positions.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -17,6 +18,20 @@ from zoo.training.loss import Arrays
 # of the tokens, so that masked-token batches, whose number of masked tokens varies by chance, nearly always share one
 # shape, and those of examples a few.
 _QUARTERS = 4
+
+
+class TrainingBatches(Protocol):
+    """What the loop needs of the training split's loader."""
+
+    def batch(self, step: int) -> Batch:
+        """This process's rows of the batch of a step, a pure function of the step."""
+
+
+class ValidationBatches(Protocol):
+    """What the loop needs of the validation split's loader."""
+
+    def validation_batches(self, limit: int | None = None) -> Iterator[Batch]:
+        """This process's rows of at most `limit` batches, always the same."""
 
 
 def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:

@@ -7,7 +7,6 @@ of a synthetic task stand for no text at all.
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable
 
@@ -50,16 +49,16 @@ def evaluate(
     Args:
         model: The model of `step`.
         step: Judges a batch.
-        batches: Validation batches.
+        batches: Validation batches, of each process its rows.
         token_byte_lengths_V: UTF-8 bytes of each token of the vocabulary, int32; None if tokens are no text.
-        processes: Among which the batches are shared out; what is found is that of all.
+        processes: Among which the rows are shared out; what is found is that of all.
 
     Returns:
         Means over all batches, weighted by token.
     """
     model.eval()
     nats = right = weight = num_bytes = 0.0
-    for batch in itertools.islice(batches, processes.rank, None, processes.size):
+    for batch in batches:
         (arrays,) = to_arrays(batch)
         batch_nats, batch_right = step(arrays)
         mx.async_eval(batch_nats, batch_right)
@@ -79,6 +78,8 @@ def evaluate(
 
 def scalar(array: mx.array) -> float:
     """The value of a real array of one element, once computed."""
+    # Waits without Python's lock, which the thread that watches other processes needs.
+    mx.eval(array)
     value = array.item()
     assert not isinstance(value, complex)
     return float(value)

@@ -4,9 +4,9 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,41 +16,22 @@ from mlx.utils import tree_flatten
 
 from zoo.checkpoints import History
 from zoo.config import UserError
-from zoo.data.loader import Batch
 from zoo.data.tokenizers import Tokenizer
 from zoo.runtime.memory import active_bytes, peak_bytes
 from zoo.runtime.processes import ALONE, Processes, require_divisible
 from zoo.training.agreement import Agreement
-from zoo.training.batches import num_tokens, own_rows, to_arrays
+from zoo.training.batches import TrainingBatches, ValidationBatches, num_tokens, to_arrays
 from zoo.training.config import TrainingConfig
 from zoo.training.evaluation import evaluate, scalar
 from zoo.training.metrics import MetricLogger
-from zoo.training.objective import NextToken, Objective
+from zoo.training.objective import Details, NextToken, Objective
 from zoo.training.progress import ProgressBar
 from zoo.training.signals import StopRequest
 from zoo.training.state import TrainingState
-from zoo.training.step import EvaluationStep, StepOptions, TrainStep
+from zoo.training.step import EvaluationStep, NonFiniteError, Shard, StepOptions, TrainStep
 
 Computed = TypeVar("Computed")
 StopReason = Literal["steps", "max_seconds", "target_accuracy", "signal"]
-
-
-class NonFiniteError(UserError):
-    """Loss or gradient is no number any more: the run cannot go on."""
-
-
-class TrainingBatches(Protocol):
-    """What the loop needs of the training split's loader."""
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, a pure function of the step."""
-
-
-class ValidationBatches(Protocol):
-    """What the loop needs of the validation split's loader."""
-
-    def validation_batches(self, limit: int | None = None) -> Iterator[Batch]:
-        """At most `limit` batches, always the same."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +53,7 @@ class Trainer:
         goes_on: Whether the run goes on with another objective afterwards.
         progress: Shows progress to people, or None.
         processes: That train the model together; the one that leads saves it.
+        shard: What each of them keeps only a part of; None for nothing.
     """
 
     model: nn.Module
@@ -88,6 +70,7 @@ class Trainer:
     goes_on: bool = False
     progress: ProgressBar | None = None
     processes: Processes = ALONE
+    shard: Shard | None = None
 
     def train(self, state: TrainingState) -> StopReason:
         """Trains from a state until the run's end; the state is advanced in place.
@@ -121,7 +104,8 @@ class _Loop:
         )
         trainer.model.checkpoint_gradients(self.config.gradient_checkpointing)
         trainer.model.train()
-        self.step = TrainStep(trainer.model, trainer.optimizer, options, trainer.objective, self.processes)
+        learner = (trainer.model, trainer.optimizer, options, trainer.objective, self.processes)
+        self.step = TrainStep(*learner, shard=trainer.shard)
         self.evaluation_step = EvaluationStep(trainer.model, options)
         self.history = History(trainer.checkpoints, keep=self.config.keep_checkpoints, best=state.best_step)
         tokenizer = trainer.tokenizer
@@ -147,6 +131,7 @@ class _Loop:
                 reason = self._after_step()
             finished = self.state.evaluation.get("step") == self.state.step and not self.trainer.goes_on
             self.agreement.renew()
+            self.step.release()
             return "signal" if self.agreement.stops and not finished else reason
 
     def _reason(self) -> StopReason | None:
@@ -155,36 +140,24 @@ class _Loop:
             return "steps"
         if self.config.max_seconds is not None and self.state.seconds >= self.config.max_seconds:
             return "max_seconds"
-        if self._on_target():
-            return "target_accuracy"
-        return "signal" if self.agreement.stops else None
+        return "target_accuracy" if self._on_target() else "signal" if self.agreement.stops else None
 
     def _train_one(self) -> None:
         state, batch = self.state, self.batch
         began = time.perf_counter()
-        weight = self.trainer.objective.weight(batch)
-        if weight == 0:
-            raise UserError(
-                "training.sequence_length must be long enough, or batch_size large enough, for a token to predict in"
-                f" every batch; got none in {batch.identity}"
-            )
-        try:
-            parts = to_arrays(own_rows(batch, self.processes), parts=self.config.accumulation)
-            with self.processes.own_randomness(state.step):
-                loss, norm, details = self.step(parts, weight)
-            agreement = self.agreement.sent()
-            mx.async_eval(loss, norm, details, self.step.state, agreement)
-            # Prepared while the device computes.
-            self.batch = self.trainer.loader.batch(state.step + 1)
-            batch_loss, gradient_norm = scalar(loss), scalar(norm)
-        except RuntimeError as error:
-            # Ctrl-C reaches MLX's C++ compiler too, which works in the first step, when there is nothing to save yet.
-            if self.stop.requested() and state.step == self.first_step:
-                raise KeyboardInterrupt from error
-            raise
+        weight, tokens = self.trainer.objective.weight(batch), num_tokens(batch)
+        alone = self.processes.size == 1
+        # Of several processes each knows its own rows: what all of them have is found out in the step.
+        totals = self.processes.sum_arrays(mx.array([weight, tokens], dtype=mx.float32))
+        if alone:
+            self._require_weight(weight)
+        batch_loss, gradient_norm, details, agreement = self._computed(weight if alone else totals[0])
+        if not alone:
+            weight, tokens = scalar(totals[0]), round(scalar(totals[1]))
+            self._require_weight(weight)
         self._require_finite(batch_loss / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
         self._require_finite(gradient_norm, "the gradient's norm", state.step + 1, f"; batch: {batch.identity}")
-        seconds, tokens = time.perf_counter() - began, num_tokens(batch)
+        seconds = time.perf_counter() - began
         state.step += 1
         state.tokens += tokens
         state.original_tokens += tokens if self.trainer.objective.reads_original else 0
@@ -204,6 +177,31 @@ class _Loop:
             # The loss is the window's; what tells more of a step is that of the last one.
             self._log_training(gradient_norm, {name: scalar(each) / weight for name, each in details.items()})
         self.agreement.received(agreement)
+
+    def _computed(self, weight: float | mx.array) -> tuple[float, float, Details, mx.array]:
+        """Loss, gradient norm, details of a computed step, and what was agreed on; the next batch is read."""
+        state = self.state
+        try:
+            parts = to_arrays(self.batch, parts=self.config.accumulation)
+            with self.processes.own_randomness(state.step):
+                loss, norm, details = self.step(parts, weight)
+            agreement = self.agreement.sent()
+            mx.async_eval(loss, norm, details, self.step.state, agreement)
+            # Prepared while the device computes.
+            self.batch = self.trainer.loader.batch(state.step + 1)
+            return scalar(loss), scalar(norm), details, agreement
+        except RuntimeError as error:
+            # Ctrl-C reaches MLX's C++ compiler too, which works in the first step, when there is nothing to save yet.
+            if self.stop.requested() and state.step == self.first_step:
+                raise KeyboardInterrupt from error
+            raise
+
+    def _require_weight(self, weight: float) -> None:
+        if weight == 0:
+            raise UserError(
+                "training.sequence_length must be long enough, or batch_size large enough, for a token to predict in"
+                f" every batch; got none at step {self.state.step + 1}"
+            )
 
     def _log_training(self, gradient_norm: float, details: Mapping[str, float]) -> None:
         state = self.state
@@ -246,7 +244,9 @@ class _Loop:
     def _evaluate(self) -> bool:
         """Evaluates; returns whether the loss is less than that of the best weights so far."""
         batches = self.trainer.validation.validation_batches(self.config.eval_batches)
-        wanted = itertools.takewhile(lambda _: self.stop.name is None, batches)
+        # A forward pass of shared blocks needs all processes: none may stop by itself.
+        together = self.trainer.shard == "weights"
+        wanted = itertools.takewhile(lambda _: together or self.stop.name is None, batches)
         found = self._again_if_stopped(
             lambda: evaluate(self.trainer.model, self.evaluation_step, wanted, self.token_bytes_V, self.processes)
         )
@@ -257,8 +257,7 @@ class _Loop:
         if not found.tokens:
             raise UserError("data: the validation split must predict at least one token; it predicts none")
         self._require_finite(found.loss, "the validation loss", self.state.step)
-        # Whether a language model's first guess is the text's own word says little; an encoder and a synthetic task
-        # have answers.
+        # A language model's first guess of a word says little; an encoder and a synthetic task have answers.
         judged = self.trainer.tokenizer is None or not self.trainer.model.config.causal
         values = {
             "val_loss": found.loss,
@@ -284,19 +283,20 @@ class _Loop:
     def _save(self) -> None:
         state, trainer = self.state, self.trainer
         self._require_good()
-        if not self.processes.leads:
-            return
+        optimizer_state = self.step.whole_optimizer_state()
         for logger in trainer.loggers:
             logger.flush()
-        state.seconds = self.agreement.clock()
-        self.history.save(
-            state.step,
-            model=trainer.model,
-            tokenizer=trainer.tokenizer,
-            optimizer=trainer.optimizer,
-            training_state=state.as_mapping(),
-            config=trainer.run_config,
-        )
+        with self.step.whole_model():
+            if self.processes.leads:
+                state.seconds = self.agreement.clock()
+                self.history.save(
+                    state.step,
+                    model=trainer.model,
+                    tokenizer=trainer.tokenizer,
+                    optimizer_state=optimizer_state,
+                    training_state=state.as_mapping(),
+                    config=trainer.run_config,
+                )
 
     def _require_good(self) -> None:
         """Refuses to save what a step with finite loss and gradient can still leave: weights that explode."""
@@ -307,7 +307,7 @@ class _Loop:
         if self.state.evaluation.get("step") == step:
             return
         model.eval()
-        (first, *_) = to_arrays(own_rows(self.batch, self.processes), parts=self.config.accumulation)
+        (first, *_) = to_arrays(self.batch, parts=self.config.accumulation)
         nats = self._again_if_stopped(lambda: scalar(self.evaluation_step(first)[0]))
         model.train()
         (nats,) = self.processes.sums(nats)

@@ -4,22 +4,32 @@ The state of the graph is `[model.state, optimizer.state, mx.random.state]`. Bel
 and are cast inside the loss, so that small updates are not rounded away and gradients come back in float32.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_map
 
+from zoo.config import UserError
 from zoo.runtime.processes import ALONE, Processes
 from zoo.training.loss import Arrays, judged
 from zoo.training.objective import Details, NextToken, Objective
+from zoo.training.shards import OptimizerShards
 from zoo.training.updates import update_clipped
+from zoo.training.weight_shards import WeightShards
 
+# What each of several processes keeps only a part of: the optimizer's state, or weights and gradients as well.
+Shard = Literal["optimizer", "weights"]
 # An objective's loss and details.
 _Found = tuple[mx.array, Details]
+
+
+class NonFiniteError(UserError):
+    """Loss or gradient is no number any more: the run cannot go on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,8 @@ class TrainStep:
         options: StepOptions,
         objective: Objective | None = None,
         processes: Processes = ALONE,
+        *,
+        shard: Shard | None = None,
     ) -> None:
         """Binds the step to the present state of model and optimizer; load checkpoints before.
 
@@ -60,12 +72,17 @@ class TrainStep:
             options: How to compute.
             objective: What to make smaller; None for the loss on the text.
             processes: Over which gradients are averaged; each has other rows of a batch.
+            shard: What each of several processes keeps only a part of; None for nothing.
+
+        Raises:
+            UserError: If that cannot be shared out.
         """
         self.processes = processes
         self.objective = objective or NextToken()
         self.whole, self.model = model, self.objective.learner(model)
         self.optimizer = optimizer
         self.options = options
+        self._shards = None if processes.size == 1 else self._shared_out(shard)
         # An evaluation between two steps must not change how the next one is traced.
         functions = (self._update_by_whole, self._gradients, self._add_gradients, self._update_by_gradients)
         self._whole, self._first, self._next, self._last = (
@@ -77,19 +94,42 @@ class TrainStep:
         """Everything that a step reads and changes."""
         return [self.model.state, self.optimizer.state, mx.random.state]
 
-    def __call__(self, parts: list[Arrays], weight: float) -> tuple[mx.array, mx.array, Details]:
+    def _shared_out(self, shard: Shard | None) -> OptimizerShards | WeightShards | None:
+        if shard == "weights":
+            if self.model is not self.whole:
+                raise UserError("launch.shard must be optimizer or null where attention layers learn by themselves")
+            return WeightShards(self.model, self.optimizer, self.processes)
+        return OptimizerShards(self.model, self.optimizer, self.processes) if shard == "optimizer" else None
+
+    def whole_model(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, every process has the whole model; all of them enter at once."""
+        return contextlib.nullcontext() if self._shards is None else self._shards.whole_model()
+
+    def release(self) -> None:
+        """Leaves the whole model on every process, after the last step."""
+        if self._shards is not None:
+            self._shards.release()
+
+    def whole_optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state as a checkpoint holds it, on the process that leads; all processes ask at once."""
+        state: dict[str, Any] = self.optimizer.state
+        return state if self._shards is None else self._shards.whole_state()
+
+    def __call__(self, parts: list[Arrays], weight: float | mx.array) -> tuple[mx.array, mx.array, Details]:
         """Makes the step; nothing is computed until the results or the state are evaluated, unless there are parts.
 
         Args:
             parts: Arrays of `zoo.training.batches.to_arrays`, of this process's rows.
-            weight: Sum of the weights over all parts and processes; the gradient is that of loss / weight.
+            weight: Sum of the weights over all parts and processes, a float32 scalar where it is not known yet; the
+                gradient is that of loss / weight.
 
         Returns:
             The weighted loss summed over the batch (nats, of the text's), the gradient's global norm before clipping,
             and the objective's details, summed; float32 scalars.
         """
         # Gradients are averaged over the processes, and meant to be summed.
-        scale = mx.array(self.processes.size / weight, dtype=mx.float32)
+        size = self.processes.size
+        scale = size / weight if isinstance(weight, mx.array) else mx.array(size / weight, dtype=mx.float32)
         if len(parts) == 1:
             return self._whole(parts[0], scale)
         found, gradients = self._first(parts[0], scale)
@@ -118,8 +158,10 @@ class TrainStep:
         return tree_map(mx.add, found, more_found), tree_map(mx.add, gradients, more)
 
     def _update_by_gradients(self, gradients: Any) -> mx.array:
-        averaged = self.processes.average_gradients(gradients)
-        return update_clipped(self.optimizer, self.model, averaged, self.options.max_grad_norm)
+        limit = self.options.max_grad_norm
+        if self._shards is not None:
+            return self._shards.update(gradients, limit)
+        return update_clipped(self.optimizer, self.model, self.processes.average_gradients(gradients), limit)
 
     def _update_by_whole(self, batch: Arrays, scale: mx.array) -> tuple[mx.array, mx.array, Details]:
         found, gradients = self._gradients(batch, scale)

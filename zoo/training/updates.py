@@ -5,6 +5,7 @@ Lion reads each number once and writes it once, over what it replaces if nothing
 and after its products. All of them multiply the gradient by the clipping's factor on the way.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
@@ -99,7 +100,8 @@ class Muon(optimizers.Muon):
                 height, width = directions[path].shape
                 rate = self.learning_rate.astype(found.dtype) * max(1, height / width) ** 0.5
                 new[path] = _followed(flat[path], found.T if height > width else found, rate)
-        unflattened: dict[str, Any] = tree_unflatten(list(new.items()))
+        # Without any matrix, MLX would make a list.
+        unflattened: dict[str, Any] = tree_unflatten(list(new.items())) if new else {}
         return unflattened
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
@@ -149,7 +151,14 @@ def _orthogonalised(x_PMN: mx.array, steps: int) -> mx.array:
     return x_PMN
 
 
-def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients: Any, limit: float | None) -> mx.array:
+def update_clipped(
+    optimizer: optimizers.Optimizer,
+    model: nn.Module,
+    gradients: Any,
+    limit: float | None,
+    *,
+    own: Callable[[Any], Any] = lambda gradients: gradients,
+) -> mx.array:
     """Updates a model by gradients that are scaled down to a global norm.
 
     Args:
@@ -157,6 +166,7 @@ def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients:
         model: Changed in place.
         gradients: Of its parameters.
         limit: The highest global norm; None never scales.
+        own: Of a tree of gradients, those that are updated by; the norm is that of all.
 
     Returns:
         The global norm before clipping, a float32 scalar.
@@ -165,9 +175,10 @@ def update_clipped(optimizer: optimizers.Optimizer, model: nn.Module, gradients:
     kernels = kernels_for(*arrays)
     if kernels is None:
         clipped, norm = optimizers.clip_grad_norm(gradients, float("inf") if limit is None else limit)
-        optimizer.update(model, gradients if limit is None else clipped)
+        optimizer.update(model, own(gradients if limit is None else clipped))
         return norm
     norm = kernels.global_norm(arrays)
+    gradients = own(gradients)
     if limit is None:
         optimizer.update(model, gradients)
         return norm

@@ -43,7 +43,7 @@ def save_all(folder: Path, model: Any | None = None) -> Path:
         folder,
         model=model,
         tokenizer=TOKENIZER,
-        optimizer=small_optimizer(model),
+        optimizer_state=small_optimizer(model).state,
         training_state={"step": 4, "loss": 0.1 + 0.2},
         config={"seed": 3},
     )

@@ -40,7 +40,7 @@ def test_optimizer_state_comes_back_bit_for_bit(tmp_path):
     optimizer, fresh = small_optimizer(model), small_optimizer(model)
     for _ in range(3):
         optimizer.update(model, model.parameters())
-    folder = save_checkpoint(tmp_path / "one", model=model, optimizer=optimizer)
+    folder = save_checkpoint(tmp_path / "one", model=model, optimizer_state=optimizer.state)
     with VerifiedFiles(folder) as files:
         restore_optimizer(fresh, files)
     expected, found = tree_flatten(optimizer.state), tree_flatten(fresh.state)
@@ -99,7 +99,8 @@ optimizer = small_optimizer(model)
 history = History(folder, keep=1)
 start = (history.steps() or [0])[-1] + 1
 for step in itertools.count(start):
-    history.save(step, model=model, tokenizer=TOKENIZER, optimizer=optimizer, training_state={"step": step}, config={})
+    state = {"optimizer_state": optimizer.state, "training_state": {"step": step}}
+    history.save(step, model=model, tokenizer=TOKENIZER, config={}, **state)
     print(step, flush=True)
 """
 
@@ -132,7 +133,9 @@ def test_a_death_at_any_stage_leaves_the_last_good_checkpoint(die_at, tmp_path):
     verify_manifest(newest)
     assert load_checkpoint(newest).training_state == {"step": history.steps()[-1]}
     model = small_model()
-    history.save(99, model=model, tokenizer=None, optimizer=small_optimizer(model), training_state={}, config={})
+    history.save(
+        99, model=model, tokenizer=None, optimizer_state=small_optimizer(model).state, training_state={}, config={}
+    )
     assert History(tmp_path).steps()[-1] == 99
     assert [path.name for path in tmp_path.iterdir()] == ["step_000099"]
 

@@ -1,19 +1,12 @@
 """A model that two processes share gives the logits of the whole one, and each holds half of it, or is refused."""
 
-import contextlib
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ring import told_by_leader
 from tests.zoo.models.sharded import CASES
 
-ROOT = Path(__file__).resolve().parents[3]
 # Sums of two parts are rounded otherwise than whole ones.
 TOLERANCE = 1e-5
 # Norms are whole in both.
@@ -23,28 +16,8 @@ SHARE = 0.55
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the first of two processes found out, as MLX's launcher would start them."""
-    with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(2)]
-        for port in ports:
-            port.bind(("127.0.0.1", 0))
-        hosts = [[f"127.0.0.1:{port.getsockname()[1]}"] for port in ports]
-    hostfile = tmp_path_factory.mktemp("hosts") / "hosts.json"
-    hostfile.write_text(json.dumps(hosts))
-    first, second = (
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.zoo.models.sharded"],
-            cwd=ROOT,
-            env={**os.environ, "MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    )
-    shown, errors = first.communicate()
-    second.communicate()
-    lines = [json.loads(line) for line in shown.splitlines()]
-    assert len(lines) == len(CASES), errors
+    lines = told_by_leader("tests.zoo.models.sharded", tmp_path_factory.mktemp("ring"))
+    assert len(lines) == len(CASES)
     return {line.pop("name"): line for line in lines}
 
 

@@ -1,7 +1,7 @@
 """The price of a training, told before anything is allocated, against the peak of the training itself."""
 
 import gc
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -17,6 +17,7 @@ from zoo.training import (
     EvaluationStep,
     NextToken,
     Objective,
+    Sharing,
     StepOptions,
     TrainingConfig,
     TrainStep,
@@ -133,3 +134,19 @@ def test_a_vocabulary_has_its_price() -> None:
     )
     assert_near(*large)
     assert large[0] > small[0] + ROWS * LENGTH * 50 * VOCAB_SIZE * mx.float32.size
+
+
+def test_a_process_is_priced_at_its_rows_and_at_its_share_of_the_state() -> None:
+    config = model_config_from_mapping(mapping("llama", variant_mapping("mha"), vocab_size=7, hidden_size=48))
+    optimizer = optimizer_config_from_mapping({"name": "adamw", "learning_rate": 1e-3})
+    training = TrainingConfig(steps=2, batch_size=32, sequence_length=LENGTH, compile=False)
+
+    def priced(processes: int, *, shard: Literal["optimizer", "weights"] | None = None) -> int:
+        sharing = Sharing(processes=processes, shard=shard)
+        return training_bytes(config, optimizer, training, mx.float32, sharing)
+
+    weights = 4 * build_model(config).num_parameters()
+    assert priced(1) == training_bytes(config, optimizer, training, mx.float32)
+    # Sums of gradients are one more copy of the weights; all else goes with the rows.
+    assert (priced(1) - priced(2)) / 2 == pytest.approx(priced(2) - priced(4) - weights / 2, rel=0.1)
+    assert priced(4) - priced(4, shard="optimizer") == pytest.approx(2 * weights * 3 / 4, rel=0.02)

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.config import UserError, require
 from zoo.data.examples.tokens import ExampleSplit
-from zoo.data.loader import Batch
+from zoo.data.loader import Batch, ProcessShare
 from zoo.data.randomness import key_from, permuted
 from zoo.data.tokenizers import Tokenizer
 
@@ -35,7 +35,7 @@ _SHORTEST_PAIR = 4
 class ExampleLoader:
     """Batches of one split."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what every loader takes, and what examples add
         self,
         split: ExampleSplit,
         tokenizer: Tokenizer,
@@ -45,22 +45,25 @@ class ExampleLoader:
         seed: int,
         pack: bool = False,
         classes: Sequence[int] = (),
+        share: ProcessShare | None = None,
     ) -> None:
         """Cuts what is too long, says how much, and lays out the rows.
 
         Args:
             split: Examples.
             tokenizer: Theirs.
-            batch_size: Rows of a batch.
+            batch_size: Rows of a batch over all processes.
             sequence_length: Most tokens of a row.
             seed: Of the order.
             pack: Whether rows hold several examples.
             classes: Of texts to classify, the class of each label of the corpus.
+            share: Part of each batch that this process takes; None for all of it.
 
         Raises:
-            UserError: If nothing that is to be learnt is short enough.
+            UserError: If the batch cannot be shared out, or nothing that is to be learnt is short enough.
         """
         require(sequence_length >= 1, "sequence_length", "be at least 1", sequence_length)
+        self._places_B = (share or ProcessShare()).places(batch_size)
         self._split, self._tokenizer, self._seed = split, tokenizer, seed
         self._batch_size, self._length = batch_size, sequence_length
         self._classes = np.array(classes, dtype=np.int32)
@@ -88,7 +91,7 @@ class ExampleLoader:
         epoch, number = divmod(step, per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._batches_of(epoch))
-        rows_B = self._epoch[1][number]
+        rows_B = self._epoch[1][number][self._places_B]
         return self._assemble(rows_B, np.ones(len(rows_B), dtype=bool), f"step {step}, seed {self._seed}")
 
     def validation_batches(self, limit: int | None = None) -> Iterator[Batch]:
@@ -104,7 +107,8 @@ class ExampleLoader:
             rows_B = order[number * self._batch_size : (number + 1) * self._batch_size]
             counted_B = np.arange(self._batch_size) < len(rows_B)
             filled_B = np.concatenate([rows_B, np.full(self._batch_size - len(rows_B), rows_B[0])])
-            yield self._assemble(filled_B, counted_B, f"validation batch {number}")
+            own_B, counted_B = filled_B[self._places_B], counted_B[self._places_B]
+            yield self._assemble(own_B, counted_B, f"validation batch {number}")
 
     def _kept(self) -> list[int]:
         split, length = self._split, self._length

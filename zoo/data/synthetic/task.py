@@ -108,12 +108,19 @@ class SyntheticTask(abc.ABC):
         return None
 
     def loader(
-        self, split: Split, *, causal: bool, batch_size: int, sequence_length: int, seed: int
+        self,
+        split: Split,
+        *,
+        causal: bool,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        share: ProcessShare | None = None,
     ) -> "SyntheticLoader":
         """Batches, as `zoo.data.TextData.loader` has them; one loader has those of both splits."""
         assert causal, f"{split} rows are read left to right"
         assert sequence_length == self.length, f"{split} rows are read whole"
-        return SyntheticLoader(self, batch_size=batch_size, seed=seed)
+        return SyntheticLoader(self, batch_size=batch_size, seed=seed, share=share)
 
     def as_mapping(self) -> dict[str, Any]:
         """The plain mapping from which `synthetic_task_from_mapping` builds an equal task."""
@@ -199,13 +206,9 @@ class SyntheticLoader:
         Raises:
             UserError: If the size does not fit.
         """
-        share = share or ProcessShare()
-        divides = batch_size >= 1 and batch_size % share.world_size == 0
-        require(divides, "batch_size", f"be a multiple of the {share.world_size} processes, at least 1", batch_size)
         self.task = task
         self._batch_size, self._seed = batch_size, seed
-        part = batch_size // share.world_size
-        self._places_B = np.arange(share.rank * part, (share.rank + 1) * part)
+        self._places_B = (share or ProcessShare()).places(batch_size)
 
     def batch(self, step: int) -> Batch:
         """The training batch of a step, counted from 0."""
