@@ -49,7 +49,7 @@ LINKS: Mapping[str, tuple[float, float]] = {
     "NVLink 4, 450 GB/s": (400e9, 5e-6),
 }
 MACHINES = (2, 4, 8)
-_NUM_RESAMPLES, _TAILS = 200, (0.025, 0.975)
+_NUM_RESAMPLES, _TAILS = 100, (0.025, 0.975)
 
 
 def plan(*, models: Sequence[str] = ("gpt_tiny",), lengths: Sequence[int] = (256,)) -> list[Group]:

@@ -11,7 +11,12 @@ from zoo.config import UserError
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "docs" / "results"
 # The report's folder, as each page links to it.
-PAGES = {"README.md": "docs/results", "docs/results/README.md": ".", "docs/guide.md": "results"}
+PAGES = {
+    "README.md": "docs/results",
+    "docs/results/README.md": ".",
+    "docs/guide.md": "results",
+    "docs/scaling.md": "results",
+}
 DOCUMENT = "before\n\n<!-- results:variants -->\nold\n<!-- /results:variants -->\n\nafter\n"
 
 
