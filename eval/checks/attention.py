@@ -15,7 +15,7 @@ Letters: B batch, L length, D hidden, N query heads, K key/value heads, H head_d
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -170,14 +170,9 @@ def _compare_gradients(
 
 
 def other_implementation(op: "AttentionSetting") -> VariantConfig | None:
-    """The first of `other_implementations`; None if there is none."""
-    return next(other_implementations(op), None)
+    """The variant with the mechanism's first other implementation that can do the same and passes the gate itself.
 
-
-def other_implementations(op: "AttentionSetting") -> Iterator[VariantConfig]:
-    """The variant with each of the mechanism's other implementations that can do the same and passes the gate itself.
-
-    A mistake in one implementation must not damn the others.
+    None if there is none; a mistake in one implementation must not damn the others.
     """
     # The same for all cells of a group, so that it is asked once.
     asked = {**UNIMPORTANT, "attention": None, "compiled": False, "mode": "forward_backward"}
@@ -188,7 +183,8 @@ def other_implementations(op: "AttentionSetting") -> Iterator[VariantConfig]:
             continue
         other = dataclasses.replace(op.variant, implementation=name)
         if _passes(dataclasses.replace(small, variant=dataclasses.replace(other, name=""))):
-            yield other
+            return other
+    return None
 
 
 @functools.cache

@@ -60,8 +60,9 @@ def plan(*, models: Sequence[str] = ("gpt_tiny",), lengths: Sequence[int] = (256
         for length in lengths
         for rows in BATCHES
     ]
-    exchanges = [_cell("all_sum", "exchange", each, length) for length in LENGTHS for each in PROCESSES[1:]]
-    return [*found, Group(cells=tuple(exchanges), control=False)]
+    first, *exchanges = [_cell("all_sum", "exchange", each, length) for length in LENGTHS for each in PROCESSES[1:]]
+    baseline = first.model_copy(update={"role": "baseline"})
+    return [*found, Group(cells=(baseline, *exchanges), control=False)]
 
 
 def _step_cells(model: str, length: int, rows: int) -> list[Cell]:
@@ -81,7 +82,8 @@ def _cell(mode: Mode, group: str, processes: int, length: int, *, threads: int =
     name = f"{processes} process{'es' if processes > 1 else ''}" + (f", {threads} threads" if threads > 1 else "")
     name += f", {4 * length} bytes" if mode == "all_sum" else ""
     detail = json.dumps({"processes": processes, "threads": threads})
-    return cell.model_copy(update={"variant": name, "detail": detail, "role": "candidate"})
+    changes = {"variant": name, "detail": detail, "role": "candidate"}
+    return cell.model_copy(update=changes if mode == "step" else {**changes, "attention": None})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class Checkpoint(Subject):
                 folder / name / "checkpoints" / "step_000004",
                 model=model,
                 tokenizer=tokenizer,
-                optimizer=small_optimizer(model),
+                optimizer_state=small_optimizer(model).state,
                 training_state=TrainingState(step=4, tokens=9, first_loss=2.5).as_mapping(),
                 config={"seed": 3, "data": {"corpus": "text", "path": "nothing"}, "training": {"batch_size": 2}},
             )
@@ -86,7 +86,7 @@ class Manifest(Subject):
             folder / "checkpoint",
             model=model,
             tokenizer=BytesTokenizer(),
-            optimizer=small_optimizer(model),
+            optimizer_state=small_optimizer(model).state,
             training_state=TrainingState(step=4).as_mapping(),
             config={"seed": 3},
         )

@@ -12,7 +12,7 @@ from zoo.config import UserError
 def save(history, step):
     model = small_model()
     return history.save(
-        step, model=model, tokenizer=None, optimizer=small_optimizer(model), training_state={}, config={}
+        step, model=model, tokenizer=None, optimizer_state=small_optimizer(model).state, training_state={}, config={}
     )
 
 

@@ -26,7 +26,7 @@ def intact(tmp_path_factory):
         tmp_path_factory.mktemp("run") / "checkpoints" / "step_000004",
         model=model,
         tokenizer=BytesTokenizer(),
-        optimizer=small_optimizer(model),
+        optimizer_state=small_optimizer(model).state,
         training_state=TrainingState(step=4).as_mapping(),
         config={},
     )

@@ -14,7 +14,6 @@ from zoo.data.examples import ExampleLoader, ExamplesConfig, ExampleSplit, prepa
 from zoo.data.examples.encoding import ExampleEncoder
 from zoo.data.examples.loader import kept_of_texts
 from zoo.data.examples.records import Completion, Conversation
-from zoo.data.loader import ProcessShare
 from zoo.data.tokenizers import BytesTokenizer, ChatTemplate, PretrainedTokenizer
 from zoo.models import build_model, model_config_from_mapping
 from zoo.ops.masks import MaskSpec
@@ -255,22 +254,6 @@ def test_validation_counts_every_row_once(corpus):
     assert [batch.identity for batch in made.validation_batches(2)] == [
         batch.identity for batch in list(made.validation_batches())[:2]
     ]
-
-
-@pytest.mark.parametrize("pack", [False, True])
-def test_processes_have_their_rows_of_every_batch(corpus, pack):
-    def rows(batch):
-        shown = zip(batch.inputs_BL, batch.targets_BL, batch.weights_BL, batch.lengths_B, strict=True)
-        return [[each[:length].tolist() for each in arrays] for *arrays, length in shown]
-
-    whole = loader(corpus, batch_size=4, pack=pack)
-    parts = [loader(corpus, batch_size=4, pack=pack, share=ProcessShare(rank=rank, world_size=2)) for rank in range(2)]
-    for step in (0, 5):
-        assert rows(whole.batch(step)) == [row for part in parts for row in rows(part.batch(step))]
-    for batch, *own in zip(whole.validation_batches(), *(part.validation_batches() for part in parts), strict=True):
-        assert rows(batch) == [row for part in own for row in rows(part)]
-    with pytest.raises(UserError, match="batch_size must be a multiple of the 2 processes"):
-        loader(corpus, batch_size=3, share=ProcessShare(world_size=2))
 
 
 def test_packed_examples_are_to_the_model_as_if_each_stood_alone(corpus):
