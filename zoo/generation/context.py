@@ -127,7 +127,7 @@ class Context:
         for count in itertools.count() if limit is None else range(limit):
             # What is given out has been read.
             following_1 = choose_after(chosen_1)
-            # Waits without Python's lock, which the thread that watches other processes needs.
+            # Waited for where MLX lets other threads run: one of them watches the other processes.
             mx.eval(chosen_1)
             (written,) = np.array(chosen_1).tolist()
             self.tokens.append(written)

@@ -57,14 +57,8 @@ class Processes:
         return self.rank == 0
 
     def are_connected(self) -> bool:
-        """Whether no other process has closed its end of a connection, after which an exchange would never end."""
+        """Whether no other process has closed its end of a connection, after which no exchange succeeds."""
         return all(map(_is_open, self.connections))
-
-    def rows(self, number: int) -> slice:
-        """Which of so many rows of a batch are this process's; their number is a multiple of `size`."""
-        assert number % self.size == 0, f"{number} rows for {self.size} processes"
-        part = number // self.size
-        return slice(self.rank * part, (self.rank + 1) * part)
 
     def sent_bytes(self, gradient_bytes: int) -> int:
         """Bytes that each process sends for one average of gradients of so many, by the ring's two turns."""

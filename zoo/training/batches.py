@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
-from zoo.data.loader import Batch
+from zoo.data.loader import Batch, ProcessShare
 from zoo.runtime.processes import Processes
 from zoo.training.loss import Arrays
 
@@ -61,9 +61,7 @@ def to_arrays(batch: Batch, *, parts: int = 1) -> list[Arrays]:
 
 def own_rows(batch: Batch, processes: Processes) -> Batch:
     """The part of a batch that this process computes on; the identity stays that of the whole."""
-    if processes.size == 1:
-        return batch
-    rows = processes.rows(len(batch.inputs_BL))
+    rows = ProcessShare(rank=processes.rank, world_size=processes.size).places(len(batch.inputs_BL))
     arrays: dict[str, Any] = {name: value for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
     return dataclasses.replace(batch, **{name: array[rows] for name, array in arrays.items()})
 

@@ -78,7 +78,7 @@ def evaluate(
 
 def scalar(array: mx.array) -> float:
     """The value of a real array of one element, once computed."""
-    # Waits without Python's lock, which the thread that watches other processes needs.
+    # Waited for where MLX lets other threads run: one of them watches the other processes.
     mx.eval(array)
     value = array.item()
     assert not isinstance(value, complex)

@@ -150,11 +150,11 @@ class _Loop:
         # Of several processes each knows its own rows: what all of them have is found out in the step.
         totals = self.processes.sum_arrays(mx.array([weight, tokens], dtype=mx.float32))
         if alone:
-            self._require_weight(weight)
+            self._require_weight(weight, batch.identity)
         batch_loss, gradient_norm, details, agreement = self._computed(weight if alone else totals[0])
         if not alone:
             weight, tokens = scalar(totals[0]), round(scalar(totals[1]))
-            self._require_weight(weight)
+            self._require_weight(weight, batch.identity)
         self._require_finite(batch_loss / weight, "the loss", state.step + 1, f"; batch: {batch.identity}")
         self._require_finite(gradient_norm, "the gradient's norm", state.step + 1, f"; batch: {batch.identity}")
         seconds = time.perf_counter() - began
@@ -196,11 +196,11 @@ class _Loop:
                 raise KeyboardInterrupt from error
             raise
 
-    def _require_weight(self, weight: float) -> None:
+    def _require_weight(self, weight: float, identity: str) -> None:
         if weight == 0:
             raise UserError(
                 "training.sequence_length must be long enough, or batch_size large enough, for a token to predict in"
-                f" every batch; got none at step {self.state.step + 1}"
+                f" every batch; got none in {identity}"
             )
 
     def _log_training(self, gradient_norm: float, details: Mapping[str, float]) -> None:

@@ -72,8 +72,8 @@ class WeightShards:
         squares = mx.distributed.all_sum(_squares(of_rows), group=self._group) + _squares(whole)
         norm = mx.sqrt(squares)
         scale = mx.array(1.0) if limit is None else mx.minimum(limit / (norm + 1e-6), 1.0)
-        scaled = [(name, {**of_rows, **whole}[name] * scale) for name in flat]
-        self._optimizer.update(self._model, tree_unflatten(scaled))
+        averaged = {**of_rows, **whole}
+        self._optimizer.update(self._model, tree_unflatten([(name, averaged[name] * scale) for name in flat]))
         return norm
 
     @contextlib.contextmanager
